@@ -1,0 +1,133 @@
+/* The result store: one SQLite file, written by one process at a time.
+ *
+ * Rows are plain structs; a field that has no value is NaN (reals) or -1 (integers) and becomes NULL.
+ * sim_ns is modelled, wall_ns is measured; no row mixes them. Steps are buffered and written in batches,
+ * each batch one transaction: a committed step survives kill -9, a run marked done survives power loss. */
+#ifndef DB_STORE_H
+#define DB_STORE_H
+
+#include <stdbool.h>
+#include <intentkv.h>
+
+#define STORE_APPLICATION_ID 0x494b5653 /* "IKVS" */
+#define STORE_VERSION        1
+
+struct store;
+
+/* Open for writing, creating the file where it is absent. A database of another program or of a newer
+ * version, a read-only or locked one is refused with its own status and left as it is. */
+int store_open(struct store **out, const char *path, struct ikv_err *err);
+int store_close(struct store *s, struct ikv_err *err);
+
+struct store_param {
+	const char *key, *value, *origin;
+}; /* origin: default, scenario, command-line, sweep */
+struct store_run {
+	const char *name; /* scenario name, with the sweep point's values */
+	const char *scenario_path, *scenario_text;
+	const char *point; /* "router.policy=quest", empty without a sweep */
+	uint64_t seed;
+	const char *router, *scorer, *source, *backend, *isa, *execute, *ladder, *model, *machine, *format;
+	int threads;
+	const struct store_param *params;
+	uint32_t param_count;
+};
+/* Begin a run (status `running`); also records env (host, CPU, versions, command line, UTC time). */
+int store_run_begin(struct store *s, const struct store_run *run, int64_t *run_id, struct ikv_err *err);
+int store_run_end(struct store *s, int64_t run_id, const char *status, uint64_t wall_ns, struct ikv_err *err);
+
+struct store_session {
+	int64_t run_id, session;
+	const char *id, *task, *tokens_by;
+	double arrival_ms, reward;
+	int64_t turns, appended_tokens, decoded_tokens, longest_context, compactions;
+};
+int store_session(struct store *s, const struct store_session *row, struct ikv_err *err);
+
+/* One decode step of one session. Deterministic columns first: they make the canonical hash. */
+struct store_step {
+	int64_t run_id, session, step; /* step counts the session's decode steps from 0 */
+	int64_t batch_step;            /* iteration of the run's step loop; sessions batched together share it */
+	int64_t turn;
+	int64_t context_tokens, blocks, pages;
+	int64_t selected_blocks, selected_tokens, selected_pages; /* mean over units, rounded, for tokens and pages */
+	uint64_t decision_hash;                                   /* of all plans and decisions of the step */
+	double pressure, occupancy;
+	int64_t dense_bytes;   /* FP16 KV bytes that dense attention would read, all layers */
+	int64_t request_bytes; /* accounting bytes of the selection in the formats asked for */
+	int64_t read_bytes;    /* stored bytes actually read, scales included */
+	int64_t hit_pages, miss_pages;
+	int64_t fetch_bytes, prefetch_bytes, evict_bytes, streamed_bytes, recode_bytes, refetch_bytes;
+	int64_t demotions, promotions, evictions;
+	int64_t prefetch_useful, prefetch_late, prefetch_wasted, prefetch_missed;
+	int64_t fast_bytes, slow_bytes; /* stored in the fast tier, in all others, after the step */
+	int64_t pages_fp16, pages_fp8, pages_int8, pages_int4, pages_int4_residual;
+	int64_t demote_after, promote_after;
+	int64_t spec_verified; /* 1: a verification step; 0: not; -1: SpecAttn is off */
+	double sim_overhead_ns, sim_attention_ns, sim_weights_ns, sim_recode_ns, sim_transfer_ns, sim_hidden_ns,
+	    sim_exposed_ns, sim_total_ns; /* of this session's share of the batched step */
+	double sim_dense_ns;              /* the same step with dense FP16 attention and nothing moved */
+	/* Measured columns: outside the canonical hash. */
+	const char *mass_by;                /* "measured", "model" or NULL */
+	double mass_recall;                 /* share of the dense softmax mass on the selected tokens */
+	double rel_l2, max_abs, cosine, kl; /* output against dense */
+	double spec_accept;                 /* modelled acceptance of the drafts, NaN when none */
+	double wall_attention_ns, wall_dense_ns, wall_score_ns, wall_route_ns, wall_memory_ns, wall_recode_ns,
+	    wall_source_ns;
+};
+int store_step(struct store *s, const struct store_step *row, struct ikv_err *err);
+
+/* What one role got in one step (written for steps where attention ran, and for modelled mass). */
+struct store_role {
+	int64_t run_id, session, step;
+	enum ikv_kind kind;
+	int64_t tokens, selected_tokens, read_bytes, hit_pages, miss_pages;
+	double mass, mass_selected; /* share of the dense softmax mass on the role, and on its selected tokens */
+};
+int store_role(struct store *s, const struct store_role *row, struct ikv_err *err);
+
+/* Per executed layer of a step where attention ran. */
+struct store_layer {
+	int64_t run_id, session, step, layer; /* layer: number in the model */
+	double selected_fraction;             /* of pages, mean over units */
+	double mass_recall, rel_l2, max_abs, cosine, kl;
+};
+int store_layer(struct store *s, const struct store_layer *row, struct ikv_err *err);
+
+/* Opt-in event logs. */
+struct store_block_event {
+	int64_t run_id, session, step, layer, head; /* head: first query head of the unit */
+	const char *block;
+	enum ikv_kind kind;
+	enum ikv_policy policy;
+	const struct ikv_decision *decision;
+};
+int store_block_event(struct store *s, const struct store_block_event *row, struct ikv_err *err);
+int store_page_event(struct store *s, int64_t run_id, int64_t session, int64_t step, const struct ikv_action *action,
+		     struct ikv_err *err);
+
+/* Write out what is buffered (one transaction). */
+int store_flush(struct store *s, struct ikv_err *err);
+
+/* Canonical hash of a finished run: XXH3-128 over the ordered deterministic columns, as 32 hex digits. */
+int store_hash(const char *path, int64_t run_id, char hex[33], struct ikv_err *err);
+
+/* Reading: named queries (db/queries, embedded) and free SQL through an authorizer: SELECT only, no ATTACH. */
+enum store_format { STORE_TABLE, STORE_CSV, STORE_JSON, STORE_MARKDOWN };
+struct store_query {
+	const char *sql;           /* free SQL, or NULL */
+	const char *name;          /* a named query, or NULL */
+	const char *const *params; /* "key=value" for :key in the SQL */
+	uint32_t param_count;
+	enum store_format format;
+	bool header;
+	double time_limit_s; /* 0: none */
+};
+int store_query_run(const char *path, const struct store_query *query, void *file /* FILE * */, struct ikv_err *err);
+
+struct store_named {
+	const char *name, *help, *sql;
+};
+extern const struct store_named store_queries[]; /* generated from db/queries/<name>.sql; NULL name ends it */
+
+#endif

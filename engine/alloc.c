@@ -1,0 +1,53 @@
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include "intentkv/alloc.h"
+
+static atomic_uint_fast64_t alloc_calls;
+
+static int size_of(size_t count, size_t size, size_t *bytes, struct ikv_err *err)
+{
+	size_t n;
+	if (__builtin_mul_overflow(count, size, &n) || n > SIZE_MAX - 128)
+		return ikv_err_set(err, IKV_FAILED, "out of memory: %zu items of %zu bytes overflow", count, size);
+	/* aligned_alloc wants a multiple of the alignment, and never 0. */
+	*bytes = (n + 64) & ~(size_t)63;
+	return 0;
+}
+
+void *ikv_alloc(size_t count, size_t size, struct ikv_err *err)
+{
+	size_t bytes = 0;
+	if (size_of(count, size, &bytes, err))
+		return NULL;
+	atomic_fetch_add_explicit(&alloc_calls, 1, memory_order_relaxed);
+	void *p = aligned_alloc(64, bytes);
+	if (!p) {
+		ikv_err_set(err, IKV_FAILED, "out of memory: %zu bytes", bytes);
+		return NULL;
+	}
+	return memset(p, 0, bytes);
+}
+
+int ikv_grow(void *array, size_t old_count, size_t new_count, size_t size, struct ikv_err *err)
+{
+	void *old, *p = ikv_alloc(new_count, size, err);
+	if (!p)
+		return -1;
+	memcpy(&old, array, sizeof old);
+	if (old)
+		memcpy(p, old, (old_count < new_count ? old_count : new_count) * size);
+	free(old);
+	memcpy(array, &p, sizeof p);
+	return 0;
+}
+
+void ikv_free(void *p)
+{
+	free(p);
+}
+
+uint64_t ikv_alloc_count(void)
+{
+	return atomic_load_explicit(&alloc_calls, memory_order_relaxed);
+}

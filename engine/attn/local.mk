@@ -1,0 +1,1 @@
+# Attention: reference, CPU backend, exact store.

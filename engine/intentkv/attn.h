@@ -1,0 +1,88 @@
+/* Attention backends: the execution layer.
+ *
+ * A backend keeps the pages of sequences in their stored formats and computes
+ * out = softmax(scale · q Kᵀ) V over exactly the tokens of a plan: one softmax over
+ * all of them, whatever formats they are in, GQA, no token selected → zeros and
+ * lse = -inf. Backends are handed to the engine by the caller; a backend or ISA that
+ * is not there is an error, never a silent fallback. */
+#ifndef INTENTKV_ATTN_H
+#define INTENTKV_ATTN_H
+
+#include "exact.h"
+#include "plan.h"
+
+struct ikv_backend; /* an open backend; each implementation begins its own struct with an ops pointer */
+
+struct ikv_backend_config {
+	uint32_t threads;   /* 0: as many as online cores */
+	const char *isa;    /* "auto", "scalar", "avx2", …; the caller passes on INTENTKV_ISA */
+	uint32_t sequences; /* most sequences alive at once */
+};
+
+/* A unit of decode work: query heads [q_first, q_first + q_count) of one sequence and
+ * layer, all reading the same plan. Heads may span several KV heads. */
+struct ikv_attn_unit {
+	uint32_t seq, layer;
+	uint32_t q_first, q_count;
+	const struct ikv_plan *plan;
+	const float *q; /* [q_count][d_qk] */
+	float *out;     /* [q_count][d_v] */
+	float *lse;     /* [q_count] natural logarithm, or NULL */
+	float *mass;    /* [q_count][plan->count] share of the softmax each page received, or NULL */
+};
+
+struct ikv_backend_stats {
+	uint64_t kv_bytes_read; /* stored bytes, scales included, since open */
+	uint64_t bytes_stored;  /* now */
+	uint64_t pages_stored;  /* (page, layer, KV head) triples now */
+	uint64_t recodes, recoded_bytes;
+	const char *isa;
+};
+
+struct ikv_backend_ops {
+	const char *name;
+	const char *summary;
+	/* Can it run here? Otherwise `why` says why not. */
+	bool (*usable)(char *why, size_t size);
+	int (*open)(struct ikv_backend **out, const struct ikv_geometry *geometry,
+		    const struct ikv_backend_config *config, struct ikv_err *err);
+	void (*close)(struct ikv_backend *b);
+	/* Append FP16 rows k [tokens][kv_heads][d_qk], v [tokens][kv_heads][d_v]; new pages are FP16. */
+	int (*append)(struct ikv_backend *b, uint32_t seq, uint32_t layer, uint32_t tokens, const uint16_t *k,
+		      const uint16_t *v, struct ikv_err *err);
+	/* Keep the first `tokens` of every layer. A page cut open must be FP16 (restore it first). */
+	int (*truncate)(struct ikv_backend *b, uint32_t seq, uint32_t tokens, struct ikv_err *err);
+	void (*release)(struct ikv_backend *b, uint32_t seq);
+	/* Re-encode a closed page of KV heads [kv_first, kv_first + kv_count) from what is stored: lossy. */
+	int (*recode)(struct ikv_backend *b, uint32_t seq, uint32_t layer, uint32_t kv_first, uint32_t kv_count,
+		      uint32_t page, enum ikv_format to, struct ikv_err *err);
+	/* Replace it by an encoding of exact rows: k [kv_count][page_tokens][d_qk], v [kv_count][page_tokens][d_v].
+	 */
+	int (*restore)(struct ikv_backend *b, uint32_t seq, uint32_t layer, uint32_t kv_first, uint32_t kv_count,
+		       uint32_t page, enum ikv_format to, const uint16_t *k, const uint16_t *v, struct ikv_err *err);
+	enum ikv_format (*format)(const struct ikv_backend *b, uint32_t seq, uint32_t layer, uint32_t kv_head,
+				  uint32_t page);
+	/* Attention of a batch of units. The stored formats decide, not the plan's requests. */
+	int (*decode)(struct ikv_backend *b, const struct ikv_attn_unit *units, uint32_t count, struct ikv_err *err);
+	void (*stats)(const struct ikv_backend *b, struct ikv_backend_stats *stats);
+};
+struct ikv_backend {
+	const struct ikv_backend_ops *ops;
+};
+
+/* `ref`: double precision, one thread, for tests and as the yardstick; `cpu`: micro-kernels chosen at run time. */
+IKV_API extern const struct ikv_backend_ops ikv_backend_ref;
+IKV_API extern const struct ikv_backend_ops ikv_backend_cpu;
+
+/* ISAs of the CPU backend in this build, best first, and whether this machine runs them. */
+struct ikv_isa_info {
+	const char *name;
+	const char *needs; /* CPU flags */
+	bool usable;
+};
+IKV_API const struct ikv_isa_info *ikv_isa_list(uint32_t *count);
+/* Which kernels decide-path code (scores, mass) uses; all give the same bits. "auto" or a name. */
+IKV_API int ikv_isa_select(const char *name, struct ikv_err *err);
+IKV_API const char *ikv_isa_selected(void);
+
+#endif

@@ -1,0 +1,56 @@
+/* Cost model: FLOPs, bytes and modelled time. All times are simulated nanoseconds (sim_ns). */
+#ifndef INTENTKV_COST_H
+#define INTENTKV_COST_H
+
+#include <stdint.h>
+#include "format.h"
+#include "option.h"
+
+/* A machine as data: measured or fitted constants, never guesses in code. Profiles are files in machines/. */
+struct ikv_machine {
+	char name[64];
+	char source[256];        /* where the figures come from */
+	double read_bytes_per_s; /* fast-tier read bandwidth seen by attention */
+	double cache_bytes;      /* below this working set reads run at cache_bytes_per_s; 0: no such term */
+	double cache_bytes_per_s;
+	double flops_per_s;         /* attention arithmetic */
+	double kernel_overhead_ns;  /* a launch or call */
+	double step_overhead_ns;    /* per decode step outside attention and weights */
+	double link_bytes_per_s;    /* slower tier → fast tier */
+	double link_latency_ns;     /* per batch of transfers */
+	double recode_bytes_per_s;  /* re-encoding pages */
+	double weight_bytes_per_s;  /* reading weights for the rest of the layer; 0: not modelled */
+	double prefill_flops_per_s; /* dense arithmetic of a prefill; 0: not modelled */
+};
+IKV_API extern const struct ikv_option ikv_machine_options[]; /* the struct above as an option table */
+
+struct ikv_cost_work {     /* one batched decode step */
+	uint32_t layers;   /* of the model, all costed */
+	uint64_t kv_bytes; /* read by attention, all layers */
+	double flops;
+	uint64_t fetch_bytes;    /* demanded by this step, cannot be hidden behind earlier steps */
+	uint64_t prefetch_bytes; /* may overlap with this step's work */
+	uint64_t recode_bytes;
+	uint64_t weight_bytes;
+	double extra_ns; /* e.g. mass computation that a policy asked for */
+};
+struct ikv_cost_time { /* sim_ns; total = overhead + attention + weights + recode + exposed */
+	double overhead, attention, weights, recode;
+	double transfer, hidden, exposed;
+	double total;
+};
+IKV_API void ikv_cost_step(const struct ikv_machine *machine, const struct ikv_cost_work *work,
+			   struct ikv_cost_time *time);
+
+/* The report of a selection against dense: FLOPs = 4·B·Hq·q_len·kv·D, bytes = 2·B·Hkv·kv·D·bytes. */
+struct ikv_cost_args {
+	uint64_t batch, q_heads, kv_heads, query_tokens, total_kv_tokens, selected_kv_tokens, head_dim;
+	double bytes_per_value; /* 2 for FP16 */
+};
+struct ikv_cost_report {
+	double dense_flops, semantic_flops, dense_kv_bytes, semantic_kv_bytes;
+	double flops_saved_pct, kv_bytes_saved_pct, selected_fraction;
+};
+IKV_API int ikv_cost_compare(const struct ikv_cost_args *args, struct ikv_cost_report *report, struct ikv_err *err);
+
+#endif

@@ -1,0 +1,68 @@
+/* Exact K and V of running sequences, in FP16 as the source gave them, page by page.
+ *
+ * This is the measuring instrument, not the simulated memory: the dense reference,
+ * the true attention mass, block and page scores and refetched pages come from here,
+ * while the backend under test reads its own, really compressed pages.
+ *
+ * Layout of a page of one layer: K [kv_heads][page_tokens][d_qk], then
+ * V [kv_heads][page_tokens][d_v]. Tokens beyond the context are zero. */
+#ifndef INTENTKV_EXACT_H
+#define INTENTKV_EXACT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "error.h"
+
+/* What a model's attention looks like; shared by the exact store and all backends.
+ * MLA is kv_heads 1, d_qk 576, d_v 512 with V being the first d_v channels of K. */
+struct ikv_geometry {
+	uint32_t layers;            /* executed ones */
+	uint32_t q_heads, kv_heads; /* q_heads a multiple of kv_heads */
+	uint32_t d_qk, d_v;
+	bool v_aliases_k;
+	uint32_t page_tokens;
+	float scale; /* of the scores; 1/sqrt(d_qk) usually */
+};
+
+struct ikv_exact;
+
+IKV_API int ikv_exact_create(struct ikv_exact **out, const struct ikv_geometry *geometry, uint32_t sequences,
+			     struct ikv_err *err);
+IKV_API void ikv_exact_destroy(struct ikv_exact *x);
+IKV_API const struct ikv_geometry *ikv_exact_geometry(const struct ikv_exact *x);
+
+/* Append FP16 rows k [tokens][kv_heads][d_qk], v [tokens][kv_heads][d_v]. Also keeps, per page, layer and
+ * KV head, the per-channel minimum and maximum and the sum of the keys (Quest bounds, block means). */
+IKV_API int ikv_exact_append(struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t tokens, const uint16_t *k,
+			     const uint16_t *v, struct ikv_err *err);
+IKV_API int ikv_exact_truncate(struct ikv_exact *x, uint32_t seq, uint32_t tokens, struct ikv_err *err);
+IKV_API void ikv_exact_release(struct ikv_exact *x, uint32_t seq);
+IKV_API uint32_t ikv_exact_tokens(const struct ikv_exact *x, uint32_t seq, uint32_t layer);
+
+/* One page of one layer in the layout above. */
+IKV_API const uint16_t *ikv_exact_page(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t page);
+/* Rows of one KV head in a page: [page_tokens][d]. */
+IKV_API const uint16_t *ikv_exact_k(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t page,
+				    uint32_t kv_head);
+IKV_API const uint16_t *ikv_exact_v(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t page,
+				    uint32_t kv_head);
+/* Per-channel minimum, maximum and sum of a page's keys: float [d_qk] each. */
+IKV_API const float *ikv_exact_kmin(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t page,
+				    uint32_t kv_head);
+IKV_API const float *ikv_exact_kmax(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t page,
+				    uint32_t kv_head);
+IKV_API const float *ikv_exact_ksum(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t page,
+				    uint32_t kv_head);
+
+/* True softmax mass of every page: mass [q_count][pages], each row summing to 1, for the query rows
+ * q [q_count][d_qk] of heads q_first …. Fixed-lane arithmetic: the same bits on every ISA and thread count. */
+IKV_API int ikv_exact_mass(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t q_first,
+			   uint32_t q_count, const float *q, float *mass, struct ikv_err *err);
+
+/* Dense attention over the whole context: out [q_count][d_v], lse [q_count] (may be NULL), mass
+ * [q_count][pages] (may be NULL). Fast kernels, `threads` of them; float accumulation. */
+IKV_API int ikv_exact_dense(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t q_first,
+			    uint32_t q_count, const float *q, uint32_t threads, float *out, float *lse, float *mass,
+			    struct ikv_err *err);
+
+#endif

@@ -1,0 +1,46 @@
+/* Page formats: how the K or V rows of one KV head are stored.
+ *
+ * A format fixes codes and scales (hence size and error); the order of the bytes
+ * belongs to the backend. Sizes here are real: everything stored is counted. */
+#ifndef INTENTKV_FORMAT_H
+#define INTENTKV_FORMAT_H
+
+#include <stdint.h>
+#include "error.h"
+
+enum ikv_format {
+	IKV_FMT_SKIP, /* not read, not stored */
+	IKV_FMT_FP16,
+	IKV_FMT_FP8,           /* E4M3, one FP16 scale a token and head */
+	IKV_FMT_INT8,          /* symmetric, one FP16 scale a token and head */
+	IKV_FMT_INT4,          /* asymmetric, groups of 32 channels, FP16 scale and zero */
+	IKV_FMT_INT4_RESIDUAL, /* INT4 plus an INT4 code of the remainder */
+	IKV_FMT_COUNT
+};
+
+struct ikv_format_info {
+	const char *name;        /* "INT4_RESIDUAL" */
+	double accounting_bytes; /* per value, as papers count: 2, 1, 1, 0.5, 1 */
+	int precision;           /* order of precision, higher is more exact; SKIP 0 */
+	const char *summary;
+};
+
+IKV_API const struct ikv_format_info *ikv_format_info(enum ikv_format f);
+IKV_API const char *const *ikv_format_names(void); /* NULL-terminated, index is enum ikv_format */
+IKV_API int ikv_format_by_name(const char *name, enum ikv_format *out);
+
+/* Stored bytes of `tokens` rows of `dim` values (K or V of one head). */
+IKV_API uint64_t ikv_format_bytes(enum ikv_format f, uint32_t tokens, uint32_t dim);
+
+/* Reference conversions, canonical byte order (documented in docs/formats.md):
+ * FP16 rows [tokens][dim] to the stored form and back to float. */
+IKV_API int ikv_format_encode(enum ikv_format f, const uint16_t *rows, uint32_t tokens, uint32_t dim, void *stored,
+			      struct ikv_err *err);
+IKV_API int ikv_format_decode(enum ikv_format f, const void *stored, uint32_t tokens, uint32_t dim, float *rows,
+			      struct ikv_err *err);
+
+/* IEEE binary16, round to nearest even; values beyond 65504 become infinite. */
+IKV_API uint16_t ikv_fp16_from_float(float x);
+IKV_API float ikv_fp16_to_float(uint16_t h);
+
+#endif

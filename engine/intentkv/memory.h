@@ -1,0 +1,134 @@
+/* KV memory manager: where each page lies, in which format, and what has to move.
+ *
+ * It manages accounts, not bytes: the caller applies its actions to a backend (or
+ * to none, at level `off`). A managed page is (sequence, group, logical page); a
+ * group is whatever set of layers and KV heads shares decisions, so a managed page
+ * may stand for one KV head of one layer or for all layers of the model. */
+#ifndef INTENTKV_MEMORY_H
+#define INTENTKV_MEMORY_H
+
+#include "ladder.h"
+#include "layout.h"
+#include "option.h"
+#include "plan.h"
+
+#define IKV_TIERS_MAX 4
+
+struct ikv_tier {
+	char name[16];
+	int64_t capacity_bytes; /* 0: unbounded (only the last tier may be) */
+};
+
+enum ikv_promotion { IKV_PROMOTE_REFETCH, IKV_PROMOTE_LOSSY };
+
+struct ikv_memory_config {
+	int64_t demote_cold_after_steps;    /* 10 */
+	int64_t promote_hot_after_accesses; /* 3 */
+	int64_t adapt_every;                /* 5; 0: thresholds stay */
+	int promotion;                      /* enum ikv_promotion */
+	bool demote;                        /* whether pages may be re-encoded colder at all */
+	int floor;                          /* enum ikv_format: never demote below it */
+	double access_decay;                /* factor per step on a page's access count */
+};
+IKV_API extern const struct ikv_option ikv_memory_options[];
+
+struct ikv_memory_setup {
+	const struct ikv_memory_config *config;
+	const struct ikv_residency_ops *residency;
+	const void *residency_config;
+	const struct ikv_tier *tiers; /* fastest first */
+	uint32_t tier_count;
+	uint32_t page_tokens;
+	uint32_t sequences, groups;
+	/* Stored bytes of one closed page of any group in each format, all its layers and heads, K and V. */
+	uint64_t page_bytes[IKV_FMT_COUNT];
+};
+
+/* Residency: whom to evict from the fast tier. Slots are the manager's page indices. */
+struct ikv_residency_ops {
+	const char *name, *summary;
+	const struct ikv_option *options;
+	size_t config_bytes;
+	int (*create)(void **state, const void *config, struct ikv_err *err);
+	void (*destroy)(void *state);
+	int (*reserve)(void *state, uint32_t slots, struct ikv_err *err); /* slots 0..slots-1 may be used */
+	void (*insert)(void *state, uint32_t slot, uint64_t bytes, uint64_t step);
+	void (*touch)(void *state, uint32_t slot, uint64_t step);
+	void (*remove)(void *state, uint32_t slot);
+	/* Next victim for which `may` is true, UINT32_MAX if none. */
+	uint32_t (*victim)(void *state, bool (*may)(void *ctx, uint32_t slot), void *ctx);
+	size_t (*save)(const void *state, void *buffer, size_t size);
+	int (*load)(void *state, const void *buffer, size_t size, struct ikv_err *err);
+};
+IKV_API const struct ikv_residency_ops *const *ikv_residencies(void); /* lru; NULL-terminated */
+IKV_API const struct ikv_residency_ops *ikv_residency_find(const char *name);
+
+enum ikv_move {
+	IKV_MOVE_FETCH,    /* slower tier → fast, because the step selected it: stalls unless hidden */
+	IKV_MOVE_PREFETCH, /* slower tier → fast, ahead of need */
+	IKV_MOVE_EVICT,    /* fast → slower tier */
+	IKV_MOVE_DEMOTE,   /* re-encoded colder, in place */
+	IKV_MOVE_PROMOTE,  /* re-encoded hotter from what is stored: bytes grow, information does not */
+	IKV_MOVE_REFETCH,  /* exact copy brought from the slowest tier and encoded */
+	IKV_MOVE_COUNT
+};
+struct ikv_action {
+	uint32_t seq, group, page;
+	uint8_t move; /* enum ikv_move */
+	uint8_t from_format, to_format;
+	uint8_t from_tier, to_tier;
+	uint64_t bytes; /* that cross the link (FETCH, PREFETCH, EVICT, REFETCH) or are rewritten (others) */
+};
+
+struct ikv_memory_use { /* what a step reads of one group of one sequence */
+	uint32_t seq, group;
+	struct ikv_plan *plan; /* in: pages and requests; out: `stored` of each page */
+	const struct ikv_layout *layout;
+	const uint32_t *prefetch; /* predicted pages for the coming steps, ascending */
+	uint32_t prefetch_count;
+	double pressure;
+};
+
+struct ikv_memory_step {                  /* result of one step over all uses */
+	const struct ikv_action *actions; /* owned by the manager, valid until the next call */
+	uint32_t action_count;
+	uint64_t hits, misses; /* selected pages found in / missing from the fast tier */
+	uint64_t moved_bytes[IKV_MOVE_COUNT];
+	uint32_t moves[IKV_MOVE_COUNT];
+	uint64_t streamed_bytes; /* read through without a place: the step's own set exceeds the tier */
+	uint64_t prefetch_useful, prefetch_late, prefetch_wasted, prefetch_missed; /* pages, settled this step */
+	uint64_t read_bytes; /* stored bytes of the plans' pages (whole pages) */
+	uint64_t tier_bytes[IKV_TIERS_MAX];
+	uint64_t tier_pages[IKV_TIERS_MAX];
+	uint64_t format_pages[IKV_FMT_COUNT];
+	double occupancy;                    /* of the fast tier, [0,1] */
+	int64_t demote_after, promote_after; /* thresholds now in force */
+};
+
+struct ikv_memory;
+IKV_API int ikv_memory_create(struct ikv_memory **out, const struct ikv_memory_setup *setup, struct ikv_err *err);
+IKV_API void ikv_memory_destroy(struct ikv_memory *m);
+/* The sequence has grown to `tokens` in all groups; new pages start FP16 in the fast tier, and a page
+ * that has just closed takes the first format of its block. */
+IKV_API int ikv_memory_grow(struct ikv_memory *m, uint32_t seq, const struct ikv_layout *layout,
+			    const struct ikv_ladder *ladder, double pressure, struct ikv_err *err);
+IKV_API int ikv_memory_truncate(struct ikv_memory *m, uint32_t seq, uint32_t tokens, struct ikv_err *err);
+IKV_API void ikv_memory_release(struct ikv_memory *m, uint32_t seq);
+IKV_API int ikv_memory_act(struct ikv_memory *m, uint64_t step, struct ikv_memory_use *uses, uint32_t count,
+			   struct ikv_memory_step *out, struct ikv_err *err);
+IKV_API double ikv_memory_occupancy(const struct ikv_memory *m);
+
+struct ikv_page_state { /* for page_event, route and tests */
+	enum ikv_format format;
+	uint32_t tier;
+	double accesses;
+	uint64_t last_step;
+	enum ikv_policy policy;
+	bool open, pinned, demoted;
+};
+IKV_API int ikv_memory_page(const struct ikv_memory *m, uint32_t seq, uint32_t group, uint32_t page,
+			    struct ikv_page_state *state, struct ikv_err *err);
+IKV_API size_t ikv_memory_save(const struct ikv_memory *m, void *buffer, size_t size);
+IKV_API int ikv_memory_load(struct ikv_memory *m, const void *buffer, size_t size, struct ikv_err *err);
+
+#endif

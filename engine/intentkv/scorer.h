@@ -1,0 +1,39 @@
+/* Scorers: query × block (or page) summaries → scores. One file per policy behind one table. */
+#ifndef INTENTKV_SCORER_H
+#define INTENTKV_SCORER_H
+
+#include "exact.h"
+#include "layout.h"
+#include "option.h"
+
+/* What the scores are made from. One entry per unit to score. */
+struct ikv_score_unit {
+	uint32_t seq, layer;
+	uint32_t q_first, q_count;  /* the query heads that share the scores */
+	const float *q;             /* [q_count][d_qk] */
+	const struct ikv_exact *kv; /* keys and their page summaries */
+	struct ikv_layout *layout;  /* in: blocks; out: score and has_score of ATTEND and SKIP blocks */
+	float *page_scores;         /* out: [pages], or NULL if not wanted */
+};
+
+struct ikv_scorer_ops {
+	const char *name, *summary;
+	const struct ikv_option *options;
+	size_t config_bytes;
+	int (*create)(void **state, const void *config, const struct ikv_geometry *geometry, uint32_t sequences,
+		      struct ikv_err *err);
+	void (*destroy)(void *state);
+	int (*score)(void *state, struct ikv_score_unit *units, uint32_t count, struct ikv_err *err);
+	/* A sequence ended or lost its tail: drop what was cached beyond `tokens`. */
+	void (*forget)(void *state, uint32_t seq, uint32_t tokens);
+	bool page_scores; /* can fill page_scores */
+};
+
+IKV_API const struct ikv_scorer_ops *const *ikv_scorers(void); /* NULL-terminated */
+IKV_API const struct ikv_scorer_ops *ikv_scorer_find(const char *name);
+
+/* Quest upper bound of a page: max over its tokens of q·k is at most sum_d max(q_d·min_d, q_d·max_d)
+ * (Tang et al. 2024, arXiv 2406.10774). Fixed lanes. */
+IKV_API float ikv_quest_bound(const float *q, const float *kmin, const float *kmax, uint32_t dim);
+
+#endif

@@ -1,0 +1,1 @@
+# Page formats and their micro-kernels.

@@ -1,0 +1,1 @@
+# Residency policies, the memory manager, SpecAttn, cost model, RoPE.

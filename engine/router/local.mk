@@ -1,0 +1,1 @@
+# layout, plan, ladder and routers.

@@ -1,0 +1,99 @@
+/* Sessions: what an agent did to its context, as events. Every importer and generator produces this
+ * form; the step loop plays it. See docs/traces.md for the file form (`intentkv` JSONL). */
+#ifndef SIM_SESSION_H
+#define SIM_SESSION_H
+
+#include <intentkv.h>
+
+enum session_op {
+	SESSION_APPEND,  /* tokens of one block enter the context by prefill */
+	SESSION_DECODE,  /* the model generates tokens one step at a time: a new block */
+	SESSION_COMPACT, /* the context is cut back to its first keep_tokens tokens */
+	SESSION_WAIT,    /* nothing happens for wait_ms: a tool runs, a person thinks */
+};
+
+struct session_event {
+	enum session_op op;
+	enum ikv_kind kind; /* APPEND, DECODE */
+	bool unowned;       /* APPEND: tokens that belong to no block (a gap) */
+	bool has_policy;    /* the trace itself fixes the block's policy */
+	enum ikv_policy policy;
+	uint32_t tokens;                 /* APPEND, DECODE: > 0; COMPACT: keep_tokens */
+	double wait_ms;                  /* WAIT */
+	float confidence;                /* of `kind`, 0..1: 1 when the trace says it, less when inferred */
+	char *name;                      /* block name, or NULL: made from kind and number. Owned. */
+	uint32_t hash_first, hash_count; /* APPEND: slice of session.hashes that covers the appended tokens */
+	uint32_t turn;                   /* request number within the session, from 0 */
+	int line;                        /* in the source file */
+};
+
+struct session {
+	char *id;          /* owned; unique in the list */
+	double arrival_ms; /* from the start of the trace */
+	struct session_event *events;
+	uint32_t event_count, event_cap;
+	uint64_t *hashes; /* content ids, hash_block_tokens tokens each */
+	uint32_t hash_count, hash_cap;
+	uint32_t hash_block_tokens; /* 0: the trace has none */
+	bool hashes_global;         /* ids mean the same content in all sessions of the list */
+	double reward;              /* NaN if the trace has none */
+	char *task;                 /* owned; groups the trials of one task, or NULL */
+};
+
+struct session_list {
+	struct session *items;
+	uint32_t count, cap;
+	char format[32];           /* "mooncake", … or "generate" */
+	char tokens_by[64];        /* how tokens were counted: "trace", "chars/4", "profile" */
+	uint64_t records, skipped; /* input records read; bad ones skipped with --skip-bad */
+	/* Facts about the trace itself, before sessions are made from it. */
+	uint64_t requests, input_tokens, output_tokens, block_refs, unique_blocks, prefix_hits;
+};
+
+struct session_options {            /* what importers need to know */
+	bool skip_bad;              /* count bad records and go on, instead of stopping at the first */
+	uint32_t limit;             /* at most so many sessions, 0: all */
+	int64_t max_context_tokens; /* sessions longer than this are cut with a warning, 0: no limit */
+};
+
+struct importer {
+	const char *name, *summary;
+	/* Does the file look like this format? From its name and first bytes. 0 no … 100 certain. */
+	int (*detect)(const char *path, const char *head, size_t size);
+	int (*read)(const char *path, const struct session_options *opts, struct session_list *out,
+		    struct ikv_err *err);
+};
+extern const struct importer *const importers[]; /* NULL-terminated */
+const struct importer *importer_find(const char *name);
+
+/* Read `path` (a file, or a folder of files of one format) in `format` ("auto" detects and writes what it
+ * decided to out->format). Nothing is left allocated on failure. */
+int session_import(const char *path, const char *format, const struct session_options *opts, struct session_list *out,
+		   struct ikv_err *err);
+
+/* Write the canonical JSONL form, one session a line; `import -o`. */
+int session_write(const struct session_list *list, const char *path, struct ikv_err *err);
+
+/* Building. The returned event is owned by the session and valid until the next call. */
+struct session *session_add(struct session_list *list, const char *id, struct ikv_err *err);
+struct session_event *session_push(struct session *s, enum session_op op, struct ikv_err *err);
+int session_push_hashes(struct session *s, struct session_event *e, const uint64_t *ids, uint32_t n,
+			struct ikv_err *err);
+void session_list_free(struct session_list *list);
+
+/* Invariants: positive counts, compaction below the context, known kinds, unique ids. */
+int session_check(const struct session *s, struct ikv_err *err);
+/* Tokens appended, decoded, and the longest context it reaches. */
+void session_totals(const struct session *s, uint64_t *appended, uint64_t *decoded, uint32_t *longest);
+
+/* Generator of agent sessions from a profile (docs/generator.md). */
+struct generate_config {
+	int64_t count;
+	char profile[IKV_OPT_STRING_BYTES]; /* a preset name or the path of a profile YAML */
+	int64_t context_tokens;             /* scale: sessions grow to about this context; 0: as the profile says */
+	int64_t turns;                      /* 0: as the profile says */
+	int64_t max_decode_tokens;          /* per session, 0: no limit */
+};
+extern const struct ikv_option generate_options[];
+
+#endif

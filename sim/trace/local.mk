@@ -1,0 +1,1 @@
+# Trace importers and session generator.

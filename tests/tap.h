@@ -1,0 +1,19 @@
+/* Run a Check suite and print its results as TAP for the Automake driver. */
+#ifndef TESTS_TAP_H
+#define TESTS_TAP_H
+
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static inline int tap_run(Suite *suite)
+{
+	SRunner *runner = srunner_create(suite);
+	srunner_set_tap(runner, "-");
+	srunner_run_all(runner, CK_SILENT);
+	int failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed == 0 ? 0 : 1;
+}
+
+#endif

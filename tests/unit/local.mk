@@ -1,0 +1,6 @@
+# One Check program per module: tests/unit/test_<module>.c.
+check_PROGRAMS += test_core
+test_core_SOURCES = tests/unit/test_core.c tests/tap.h
+test_core_CFLAGS = $(UNIT_CFLAGS)
+test_core_LDADD = $(UNIT_LDADD)
+TESTS += test_core
