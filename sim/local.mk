@@ -1,7 +1,7 @@
 # The program.
 bin_PROGRAMS += intentkv
 noinst_LTLIBRARIES += libsim.la
-libsim_la_SOURCES =
+libsim_la_SOURCES = sim/scenario_yaml.c sim/yaml.h
 libsim_la_CFLAGS = $(AM_CFLAGS) $(YAML_CFLAGS) $(JANSSON_CFLAGS)
 libsim_la_LIBADD = $(YAML_LIBS) $(JANSSON_LIBS) -lm
 intentkv_SOURCES = sim/main.c
