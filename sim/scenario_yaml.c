@@ -268,22 +268,67 @@ int yaml_parse(const char *name, const char *text, size_t size, struct yaml_node
 	return bad;
 }
 
-int yaml_read(const char *path, struct yaml_node **root, struct ikv_err *err)
+int yaml_read_text(const char *path, char **text, struct ikv_err *err)
 {
-	*root = NULL;
+	*text = NULL;
 	FILE *f = fopen(path, "rb");
 	if (!f)
 		return ikv_err_set(err, IKV_BAD_INPUT, "%s: cannot be read: %s", path, strerror(errno));
-	char *text = malloc(MAX_BYTES + 1);
-	size_t n = text ? fread(text, 1, MAX_BYTES + 1, f) : 0;
+	char *t = malloc(MAX_BYTES + 2);
+	size_t n = t ? fread(t, 1, MAX_BYTES + 1, f) : 0;
 	int bad = ferror(f) ? errno : 0;
 	fclose(f);
-	if (!text || bad) {
-		free(text);
-		return ikv_err_set(err, bad ? IKV_BAD_INPUT : IKV_FAILED, "%s: cannot be read: %s", path,
-				   bad ? strerror(bad) : "out of memory");
+	if (!t)
+		return ikv_err_set(err, IKV_FAILED, "%s: out of memory", path);
+	t[n] = 0;
+	if (bad)
+		ikv_err_set(err, IKV_BAD_INPUT, "%s: cannot be read: %s", path, strerror(bad));
+	else if (n > MAX_BYTES)
+		bad = ikv_err_set(err, IKV_BAD_INPUT, "%s: larger than %d bytes; this is no scenario", path, MAX_BYTES);
+	else if (memchr(t, 0, n))
+		bad = ikv_err_set(err, IKV_BAD_INPUT, "%s: holds a NUL byte; this is no scenario", path);
+	if (bad) {
+		free(t);
+		return -1;
 	}
-	int rc = yaml_parse(path, text, n, root, err);
+	*text = t;
+	return 0;
+}
+
+int yaml_read_text(const char *path, char **text, struct ikv_err *err)
+{
+	*text = NULL;
+	FILE *f = fopen(path, "rb");
+	if (!f)
+		return ikv_err_set(err, IKV_BAD_INPUT, "%s: cannot be read: %s", path, strerror(errno));
+	char *t = malloc(MAX_BYTES + 2);
+	size_t n = t ? fread(t, 1, MAX_BYTES + 1, f) : 0;
+	int bad = ferror(f) ? errno : 0;
+	fclose(f);
+	if (!t)
+		return ikv_err_set(err, IKV_FAILED, "%s: out of memory", path);
+	t[n] = 0;
+	if (bad)
+		ikv_err_set(err, IKV_BAD_INPUT, "%s: cannot be read: %s", path, strerror(bad));
+	else if (n > MAX_BYTES)
+		bad = ikv_err_set(err, IKV_BAD_INPUT, "%s: larger than %d bytes; this is no scenario", path, MAX_BYTES);
+	else if (memchr(t, 0, n))
+		bad = ikv_err_set(err, IKV_BAD_INPUT, "%s: holds a NUL byte; this is no scenario", path);
+	if (bad) {
+		free(t);
+		return -1;
+	}
+	*text = t;
+	return 0;
+}
+
+int yaml_read(const char *path, struct yaml_node **root, struct ikv_err *err)
+{
+	char *text;
+	*root = NULL;
+	if (yaml_read_text(path, &text, err))
+		return -1;
+	int rc = yaml_parse(path, text, strlen(text), root, err);
 	free(text);
 	return rc;
 }

@@ -19,12 +19,26 @@ struct yaml_node {
 	int *key_line, *key_col;  /* MAP: where each key stands, from 1 */
 	uint32_t count, cap;
 	int line, col; /* where the node begins, from 1 */
+	enum yaml_origin { YAML_FILE, YAML_COMMAND_LINE, YAML_SWEEP } origin;
 };
 
 int yaml_read(const char *path, struct yaml_node **root, struct ikv_err *err);
+/* The file's text, NUL-terminated and owned by the caller, within the size limit. */
+int yaml_read_text(const char *path, char **text, struct ikv_err *err);
+/* The file's text, NUL-terminated and owned by the caller, within the size limit. */
+int yaml_read_text(const char *path, char **text, struct ikv_err *err);
 /* The same from memory; `name` stands for the file in messages. */
 int yaml_parse(const char *name, const char *text, size_t size, struct yaml_node **root, struct ikv_err *err);
 void yaml_free(struct yaml_node *root);
+
+/* A deep copy, marked with `origin` unless it is YAML_FILE. NULL when memory is out. */
+struct yaml_node *yaml_copy(const struct yaml_node *n, enum yaml_origin origin);
+/* Put `value` (taken over) at the dotted path, creating maps on the way; replaces what was there. */
+int yaml_put(struct yaml_node *root, const char *path, struct yaml_node *value, struct ikv_err *err);
+/* Where a node stands, for ikv_err_at: file, line, column; "-s" for what came from the command line. */
+#define YAML_PLACE(file, n)                                                                                           \
+	(n)->origin == YAML_COMMAND_LINE ? "-s" : (file), (n)->origin == YAML_COMMAND_LINE ? 0 : (n)->line,            \
+	    (n)->origin == YAML_COMMAND_LINE ? 0 : (n)->col
 
 /* Value of `key` in a map, NULL if absent. */
 struct yaml_node *yaml_get(const struct yaml_node *map, const char *key);
