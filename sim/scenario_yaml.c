@@ -295,33 +295,6 @@ int yaml_read_text(const char *path, char **text, struct ikv_err *err)
 	return 0;
 }
 
-int yaml_read_text(const char *path, char **text, struct ikv_err *err)
-{
-	*text = NULL;
-	FILE *f = fopen(path, "rb");
-	if (!f)
-		return ikv_err_set(err, IKV_BAD_INPUT, "%s: cannot be read: %s", path, strerror(errno));
-	char *t = malloc(MAX_BYTES + 2);
-	size_t n = t ? fread(t, 1, MAX_BYTES + 1, f) : 0;
-	int bad = ferror(f) ? errno : 0;
-	fclose(f);
-	if (!t)
-		return ikv_err_set(err, IKV_FAILED, "%s: out of memory", path);
-	t[n] = 0;
-	if (bad)
-		ikv_err_set(err, IKV_BAD_INPUT, "%s: cannot be read: %s", path, strerror(bad));
-	else if (n > MAX_BYTES)
-		bad = ikv_err_set(err, IKV_BAD_INPUT, "%s: larger than %d bytes; this is no scenario", path, MAX_BYTES);
-	else if (memchr(t, 0, n))
-		bad = ikv_err_set(err, IKV_BAD_INPUT, "%s: holds a NUL byte; this is no scenario", path);
-	if (bad) {
-		free(t);
-		return -1;
-	}
-	*text = t;
-	return 0;
-}
-
 int yaml_read(const char *path, struct yaml_node **root, struct ikv_err *err)
 {
 	char *text;
@@ -362,7 +335,18 @@ int yaml_expect(const struct yaml_node *n, int type, const char *file, const cha
 	if ((int)n->type == type)
 		return 0;
 	yaml_describe(n, got, sizeof got);
-	return ikv_err_at(err, IKV_BAD_INPUT, file, n->line, n->col, key, "got %s, expected %s", got, names[type]);
+	return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n), key, "got %s, expected %s", got, names[type]);
+}
+
+/* A key that came by -s has no line of its own: its value says so. */
+static const char *file_of(const struct yaml_node *map, uint32_t i, const char *file)
+{
+	return map->items[i]->origin == YAML_COMMAND_LINE ? "-s" : file;
+}
+
+static int line_of(const struct yaml_node *map, uint32_t i)
+{
+	return map->items[i]->origin == YAML_COMMAND_LINE ? 0 : map->key_line[i];
 }
 
 int yaml_check_keys(const struct yaml_node *map, const char *file, const char *section, const char *const *valid,
@@ -380,12 +364,12 @@ int yaml_check_keys(const struct yaml_node *map, const char *file, const char *s
 		snprintf(full, sizeof full, "%s%s%s", section ? section : "", section ? "." : "", map->keys[i]);
 		const char *near = ikv_nearest(map->keys[i], valid, count);
 		if (near)
-			return ikv_err_at(err, IKV_BAD_INPUT, file, map->key_line[i], map->key_col[i], full,
+			return ikv_err_at(err, IKV_BAD_INPUT, file_of(map, i, file), line_of(map, i), map->key_col[i], full,
 					  "unknown key; did you mean \"%s\"?", near);
 		size_t n = 0;
 		for (k = 0; k < count && n < sizeof list - 40; k++)
 			n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", k ? ", " : "", valid[k]);
-		return ikv_err_at(err, IKV_BAD_INPUT, file, map->key_line[i], map->key_col[i], full,
+		return ikv_err_at(err, IKV_BAD_INPUT, file_of(map, i, file), line_of(map, i), map->key_col[i], full,
 				  "unknown key; expected one of: %s", list);
 	}
 	return 0;
@@ -404,7 +388,7 @@ int yaml_real(const struct yaml_node *n, const char *file, const char *key, doub
 	}
 	if (!ok) {
 		yaml_describe(n, got, sizeof got);
-		return ikv_err_at(err, IKV_BAD_INPUT, file, n->line, n->col, key,
+		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n), key,
 				  "got %s, expected a number from %g to %g", got, min, max);
 	}
 	*out = v;
@@ -424,7 +408,7 @@ int yaml_int(const struct yaml_node *n, const char *file, const char *key, int64
 	}
 	if (!ok) {
 		yaml_describe(n, got, sizeof got);
-		return ikv_err_at(err, IKV_BAD_INPUT, file, n->line, n->col, key,
+		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n), key,
 				  "got %s, expected a whole number from %lld to %lld", got, (long long)min,
 				  (long long)max);
 	}
@@ -451,7 +435,7 @@ int yaml_options(const struct yaml_node *map, const char *file, const char *sect
 		if (ikv_option_set(table, config, map->keys[i], v->text, &e)) {
 			/* The engine's message begins with "key: "; the place and the section belong before it. */
 			const char *what = strstr(e.text, ": ");
-			return ikv_err_at(err, IKV_BAD_INPUT, file, v->line, v->col, full, "%s",
+			return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, v), full, "%s",
 					  what ? what + 2 : e.text);
 		}
 	}

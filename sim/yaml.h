@@ -25,8 +25,6 @@ struct yaml_node {
 int yaml_read(const char *path, struct yaml_node **root, struct ikv_err *err);
 /* The file's text, NUL-terminated and owned by the caller, within the size limit. */
 int yaml_read_text(const char *path, char **text, struct ikv_err *err);
-/* The file's text, NUL-terminated and owned by the caller, within the size limit. */
-int yaml_read_text(const char *path, char **text, struct ikv_err *err);
 /* The same from memory; `name` stands for the file in messages. */
 int yaml_parse(const char *name, const char *text, size_t size, struct yaml_node **root, struct ikv_err *err);
 void yaml_free(struct yaml_node *root);

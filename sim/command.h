@@ -1,0 +1,32 @@
+/* Subcommands: one file each, cmd_<name>.c, and one table in main.c. */
+#ifndef SIM_COMMAND_H
+#define SIM_COMMAND_H
+
+#include <intentkv.h>
+
+struct command {
+	const char *name, *summary;
+	int (*run)(int argc, char **argv); /* argv[0] is the command's name; returns the exit code */
+	const char *help;                  /* printed by `intentkv NAME --help`; examples first */
+};
+extern const struct command commands[]; /* NULL name ends it */
+
+int cmd_run(int argc, char **argv);
+int cmd_runs(int argc, char **argv);
+int cmd_query(int argc, char **argv);
+int cmd_plot(int argc, char **argv);
+int cmd_route(int argc, char **argv);
+int cmd_import(int argc, char **argv);
+int cmd_list(int argc, char **argv);
+int cmd_check(int argc, char **argv);
+int cmd_doctor(int argc, char **argv);
+int cmd_bench(int argc, char **argv);
+extern const char cmd_run_help[], cmd_runs_help[], cmd_query_help[], cmd_plot_help[], cmd_route_help[],
+    cmd_import_help[], cmd_list_help[], cmd_check_help[], cmd_doctor_help[], cmd_bench_help[];
+
+/* Print "intentkv: <text>" to stderr, control characters stripped, and return the error's exit code. */
+int command_fail(const struct ikv_err *err);
+/* A wrong command line: says what is wrong and where help is. Returns IKV_USAGE. */
+int command_usage(const char *command, const char *fmt, ...) IKV_PRINTF(2, 3);
+
+#endif

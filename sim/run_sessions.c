@@ -1,0 +1,84 @@
+/* Where a run's sessions come from, and how long they may be. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "sim/run.h"
+#include "sim/trace/generate.h"
+
+/* Cut a session before its context exceeds `context` tokens or its decode steps `decode` (0: no limit). */
+static bool cut(struct session *s, int64_t context, int64_t decode)
+{
+	int64_t tokens = 0, steps = 0;
+	for (uint32_t i = 0; i < s->event_count; i++) {
+		struct session_event *e = &s->events[i];
+		if (e->op == SESSION_COMPACT)
+			tokens = e->tokens;
+		if (e->op != SESSION_APPEND && e->op != SESSION_DECODE)
+			continue;
+		int64_t room = e->tokens;
+		if (context && tokens + room > context)
+			room = context - tokens;
+		if (decode && e->op == SESSION_DECODE && steps + room > decode)
+			room = decode - steps;
+		tokens += room;
+		steps += e->op == SESSION_DECODE ? room : 0;
+		if (room == e->tokens)
+			continue;
+		e->tokens = (uint32_t)room;
+		for (uint32_t k = i + (room > 0); k < s->event_count; k++)
+			free(s->events[k].name);
+		s->event_count = i + (room > 0);
+		return true;
+	}
+	return false;
+}
+
+static int captured(const struct scenario *sc, struct session_list *out, struct ikv_err *err)
+{
+	struct source *source;
+	struct source_setup setup = {
+		.geometry = { .layers = 1, .q_heads = sc->preset.q_heads, .kv_heads = sc->preset.kv_heads,
+		              .d_qk = sc->preset.head_dim, .d_v = sc->preset.head_dim,
+		              .page_tokens = (uint32_t)sc->memory.page_tokens },
+		.sequences = 1, .seed = (uint64_t)sc->seed,
+	};
+	if (sc->source->open(&source, sc->kv.config, &setup, err))
+		return -1;
+	int rc = source->ops->sessions ? source->ops->sessions(source, out, err) :
+	                                 ikv_err_set(err, IKV_BAD_INPUT, "kv.source \"%s\" brings no sessions", sc->kv.name);
+	source->ops->close(source);
+	return rc;
+}
+
+static int generated(const struct scenario *sc, struct session_list *out, struct ikv_err *err)
+{
+	struct generate_profile profile;
+	if (generate_profile_find(sc->sessions.generate.profile, &profile, err))
+		return -1;
+	int rc = session_generate(&profile, &sc->sessions.generate, (uint64_t)sc->seed, out, err);
+	generate_profile_free(&profile);
+	return rc;
+}
+
+int run_sessions(const struct scenario *sc, struct session_list *out, struct ikv_err *err)
+{
+	const struct sessions_config *c = &sc->sessions;
+	struct session_options options = { .skip_bad = c->skip_bad, .limit = (uint32_t)c->limit };
+	memset(out, 0, sizeof *out);
+	int rc = c->source == SESSIONS_CAPTURE ? captured(sc, out, err) :
+	         c->source == SESSIONS_TRACE   ? session_import(c->path, c->format, &options, out, err) :
+	                                         generated(sc, out, err);
+	if (rc)
+		return -1;
+	uint32_t shortened = 0;
+	for (uint32_t i = 0; i < out->count; i++)
+		shortened += cut(&out->items[i], c->max_context_tokens, c->max_decode_tokens);
+	if (shortened)
+		fprintf(stderr, "%u of %u sessions cut to sessions.max_context_tokens or max_decode_tokens\n", shortened,
+		        out->count);
+	if (out->count == 0) {
+		session_list_free(out);
+		return ikv_err_set(err, IKV_BAD_INPUT, "no sessions in %s", *c->path ? c->path : sc->name);
+	}
+	return 0;
+}

@@ -1,0 +1,227 @@
+/* Scores, routing and memory of one slot's step. */
+#include <string.h>
+#include "sim/run.h"
+
+/* Each unit scores its own copy of the blocks. */
+static void copy_layouts(struct run *run, struct slot *s)
+{
+	for (uint32_t i = 0; i < run->units; i++) {
+		struct ikv_layout *l = &s->units[i].layout;
+		struct ikv_block *blocks = l->blocks;
+		memcpy(blocks, s->layout.blocks, s->layout.count * sizeof *blocks);
+		*l = s->layout;
+		l->blocks = blocks;
+	}
+}
+
+static int score_really(struct run *run, struct slot *s, struct ikv_err *err)
+{
+	const struct ikv_geometry *g = &run->geometry;
+	for (uint32_t i = 0; i < run->units; i++) {
+		struct unit *u = &s->units[i];
+		run->score_units[i] = (struct ikv_score_unit){
+			.seq = (uint32_t)(s - run->slots), .layer = u->layer, .q_first = u->q_first, .q_count = u->q_count,
+			.q = s->q + ((size_t)u->layer * g->q_heads + u->q_first) * g->d_qk, .kv = run->exact,
+			.layout = &u->layout, .page_scores = u->page_scores,
+		};
+	}
+	return run->sc->scorer_ops->score(run->scorer, run->score_units, run->units, err);
+}
+
+/* Level `off`: relevance as the source models it; page scorers see its modelled mass. */
+static int score_by_model(struct run *run, struct slot *s, struct ikv_err *err)
+{
+	uint32_t slot = (uint32_t)(s - run->slots), P = run->geometry.page_tokens;
+	if (s->layout.count > run->score_cap) {
+		if (ikv_grow(&run->scores, 0, s->block_cap, sizeof *run->scores, err))
+			return -1;
+		run->score_cap = s->block_cap;
+	}
+	if (run->source->ops->model_scores(run->source, slot, &s->layout, run->scores, err))
+		return -1;
+	for (uint32_t i = 0; i < run->units; i++) {
+		struct unit *u = &s->units[i];
+		for (uint32_t b = 0; b < u->layout.count; b++) {
+			struct ikv_block *block = &u->layout.blocks[b];
+			block->has_score = block->policy == IKV_ATTEND || block->policy == IKV_SKIP_BLOCK;
+			block->score = run->scores[b];
+		}
+		if (u->page_scores &&
+		    run->source->ops->model_mass(run->source, slot, u->layer, u->q_first, u->q_count, P, u->page_scores, err))
+			return -1;
+	}
+	return 0;
+}
+
+/* The mass that the coming step will really give, for routers that may know it. */
+static int coming_mass(struct run *run, struct slot *s, struct unit *u, struct ikv_err *err)
+{
+	const struct ikv_geometry *g = &run->geometry;
+	uint32_t slot = (uint32_t)(s - run->slots), pages = ikv_pages(s->tokens, g->page_tokens);
+	if (!s->executed)
+		return run->source->ops->model_mass(run->source, slot, u->layer, u->q_first, u->q_count, g->page_tokens,
+		                                    u->page_mass, err);
+	const float *q = s->q + ((size_t)u->layer * g->q_heads + u->q_first) * g->d_qk;
+	if (ikv_exact_mass(run->exact, slot, u->layer, u->q_first, u->q_count, q, s->mass_out, err))
+		return -1;
+	for (uint32_t p = 0; p < pages; p++) {
+		double sum = 0;
+		for (uint32_t h = 0; h < u->q_count; h++)
+			sum += s->mass_out[(size_t)h * pages + p];
+		u->page_mass[p] = (float)(sum / u->q_count);
+	}
+	return 0;
+}
+
+/* Blocks that SpecAttn dropped at the last verification are not attended, whatever they score. */
+static void drop_unkept(struct run *run, struct slot *s)
+{
+	uint32_t slot = (uint32_t)(s - run->slots);
+	for (uint32_t i = 0; i < run->units; i++) {
+		for (uint32_t b = 0; b < s->layout.count; b++) {
+			struct ikv_block *block = &s->units[i].layout.blocks[b];
+			if (ikv_specattn_keeps(run->spec, slot, block))
+				continue;
+			block->policy = IKV_SKIP_BLOCK;
+			block->has_score = false;
+		}
+	}
+}
+
+int step_score(struct run *run, struct slot *s, struct ikv_err *err)
+{
+	uint64_t start = wall_now_ns();
+	copy_layouts(run, s);
+	if (run->needs & (IKV_NEEDS_BLOCK_SCORES | IKV_NEEDS_PAGE_SCORES))
+		if (run->kv ? score_really(run, s, err) : score_by_model(run, s, err))
+			return -1;
+	for (uint32_t i = 0; i < run->units && (run->needs & IKV_NEEDS_COMING_MASS); i++)
+		if (coming_mass(run, s, &s->units[i], err))
+			return -1;
+	if (run->spec)
+		drop_unkept(run, s);
+	s->wall_score += wall_now_ns() - start;
+	return 0;
+}
+
+int step_route(struct run *run, struct slot *s, struct ikv_err *err)
+{
+	uint64_t start = wall_now_ns();
+	for (uint32_t i = 0; i < run->units; i++) {
+		struct unit *u = &s->units[i];
+		run->route_units[i] = (struct ikv_route_unit){
+			.seq = (uint32_t)(s - run->slots), .layer = run->model_layers[u->layer], .q_first = u->q_first,
+			.q_count = u->q_count, .step = s->steps, .seed = (uint64_t)run->sc->seed, .layout = &u->layout,
+			.pressure = s->pressure, .page_scores = u->page_scores, .page_mass = u->page_mass, .route = &u->route,
+		};
+	}
+	int rc = run->sc->router_ops->act(run->router, run->route_units, run->units, err);
+	s->wall_route += wall_now_ns() - start;
+	return rc;
+}
+
+/* Union of the plans of a group's units: the pages that any of its heads reads, in the best format asked. */
+static void unite(struct run *run, struct slot *s, uint32_t gi)
+{
+	struct group *g = &s->groups[gi];
+	struct ikv_plan *plans[256];
+	uint32_t at[256] = { 0 }, n = 0;
+	for (uint32_t i = 0; i < run->units && n < 256; i++)
+		if (s->units[i].group == gi)
+			plans[n++] = &s->units[i].route.plan;
+	ikv_plan_reset(&g->plan, s->tokens);
+	for (;;) {
+		uint32_t page = UINT32_MAX;
+		for (uint32_t i = 0; i < n; i++)
+			if (at[i] < plans[i]->count && plans[i]->pages[at[i]].page < page)
+				page = plans[i]->pages[at[i]].page;
+		if (page == UINT32_MAX)
+			return;
+		struct ikv_page_ref *ref = &g->plan.pages[g->plan.count++];
+		ref->page = UINT32_MAX;
+		for (uint32_t i = 0; i < n; i++) {
+			if (at[i] == plans[i]->count || plans[i]->pages[at[i]].page != page)
+				continue;
+			const struct ikv_page_ref *from = &plans[i]->pages[at[i]++];
+			if (ref->page == UINT32_MAX) {
+				*ref = *from;
+				ref->mask = IKV_NO_MASK; /* the manager moves whole pages */
+				continue;
+			}
+			if (from->lo < ref->lo)
+				ref->lo = from->lo;
+			if (from->hi > ref->hi)
+				ref->hi = from->hi;
+			if (ikv_format_info(from->request)->precision > ikv_format_info(ref->request)->precision)
+				ref->request = from->request;
+		}
+	}
+}
+
+/* What the manager stored goes back into the plans of the single heads. */
+static void tell_stored(struct run *run, struct slot *s)
+{
+	for (uint32_t i = 0; i < run->units; i++) {
+		struct ikv_plan *plan = &s->units[i].route.plan;
+		const struct ikv_plan *all = &s->groups[s->units[i].group].plan;
+		for (uint32_t p = 0, a = 0; p < plan->count; p++) {
+			while (all->pages[a].page != plan->pages[p].page)
+				a++;
+			plan->pages[p].stored = all->pages[a].stored;
+		}
+	}
+}
+
+static int predict(struct run *run, struct slot *s, uint32_t gi, const struct ikv_plan *plan,
+                   const struct ikv_route *route, struct ikv_err *err)
+{
+	struct group *g = &s->groups[gi];
+	uint32_t stream = (uint32_t)(s - run->slots) * run->groups + gi;
+	for (uint32_t i = 0; i < plan->count; i++)
+		g->selected[i] = plan->pages[i].page;
+	g->selected_count = plan->count;
+	return run->sc->prefetch_ops->step(run->prefetcher, stream, g->selected, g->selected_count,
+	                                   route ? route->prefetch : NULL, route ? route->prefetch_count : 0, g->predicted,
+	                                   s->page_cap, &g->predicted_count, err);
+}
+
+static int keep_actions(struct slot *s, struct ikv_err *err)
+{
+	if (s->memory.action_count > s->moved_cap) {
+		if (ikv_grow(&s->moved, 0, 2 * (size_t)s->memory.action_count, sizeof *s->moved, err))
+			return -1;
+		s->moved_cap = 2 * s->memory.action_count;
+	}
+	s->moved_count = s->memory.action_count;
+	memcpy(s->moved, s->memory.actions, s->moved_count * sizeof *s->moved);
+	return 0;
+}
+
+int step_memory(struct run *run, struct slot *s, struct ikv_err *err)
+{
+	uint64_t start = wall_now_ns();
+	bool united = run->share == IKV_SHARE_HEAD;
+	for (uint32_t gi = 0; gi < run->groups; gi++) {
+		struct unit *u = &s->units[gi]; /* one unit a group unless united */
+		if (united)
+			unite(run, s, gi);
+		struct ikv_plan *plan = united ? &s->groups[gi].plan : &u->route.plan;
+		if (predict(run, s, gi, plan, united ? NULL : &u->route, err))
+			return -1;
+		run->uses[gi] = (struct ikv_memory_use){
+			.seq = (uint32_t)(s - run->slots), .group = gi, .plan = plan, .layout = &s->layout,
+			.prefetch = s->groups[gi].predicted, .prefetch_count = s->groups[gi].predicted_count,
+			.pressure = s->pressure,
+		};
+	}
+	if (ikv_memory_act(run->memory, run->batch_step, run->uses, run->groups, &s->memory, err))
+		return -1;
+	if (united)
+		tell_stored(run, s);
+	uint64_t decided = wall_now_ns();
+	s->wall_memory += decided - start;
+	if (run->kv && apply_actions(run, s, err))
+		return -1;
+	s->wall_recode += wall_now_ns() - decided;
+	return run->sc->record.page_events ? keep_actions(s, err) : 0;
+}

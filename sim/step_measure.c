@@ -1,0 +1,182 @@
+/* How far the output under the plan is from the dense one, and where the attention mass lies. */
+#include <math.h>
+#include <string.h>
+#include "sim/run.h"
+
+/* Mean over a unit's heads of the softmax mass on each token of a page, from the exact keys. Only pages that a
+ * block boundary or a plan cuts need it; whole pages use the page's own mass. */
+static void token_mass(const struct run *run, const struct slot *s, const struct unit *u, uint32_t layer,
+                       uint32_t page, uint32_t tokens, double *mass)
+{
+	const struct ikv_geometry *g = &run->geometry;
+	uint32_t group = g->q_heads / g->kv_heads;
+	for (uint32_t t = 0; t < tokens; t++)
+		mass[t] = 0;
+	for (uint32_t h = u->q_first; h < u->q_first + u->q_count; h++) {
+		const float *q = s->q + ((size_t)layer * g->q_heads + h) * g->d_qk;
+		const uint16_t *k = ikv_exact_k(run->exact, (uint32_t)(s - run->slots), layer, page, h / group);
+		for (uint32_t t = 0; t < tokens; t++) {
+			double dot = 0;
+			for (uint32_t d = 0; d < g->d_qk; d++)
+				dot += (double)q[d] * ikv_fp16_to_float(k[(size_t)t * g->d_qk + d]);
+			mass[t] += ikv_det_exp(dot * g->scale - s->lse_dense[h]) / u->q_count;
+		}
+	}
+}
+
+struct tally {
+	const struct run *run;
+	struct slot *s;
+	const struct unit *u;
+	uint32_t layer, block; /* block: the one at or after the token at hand */
+	double weight;         /* of this unit in the means over heads and layers */
+	double recall;
+};
+
+static void count(struct tally *t, double mass, bool selected)
+{
+	if (selected)
+		t->recall += mass;
+	if (t->block == UINT32_MAX)
+		return;
+	enum ikv_kind kind = t->s->layout.blocks[t->block].kind;
+	t->s->block_mass[t->block] += mass * t->weight;
+	t->s->kind_mass[kind] += mass * t->weight;
+	if (selected)
+		t->s->kind_selected[kind] += mass * t->weight;
+}
+
+static void tally_tokens(struct tally *t, uint32_t page, uint32_t first, uint32_t tokens, uint32_t next,
+                         const struct ikv_page_ref *ref)
+{
+	double mass[IKV_PAGE_TOKENS_MAX];
+	const struct ikv_layout *l = &t->s->layout;
+	if (t->s->executed) {
+		token_mass(t->run, t->s, t->u, t->layer, page, tokens, mass);
+	} else { /* a model has no more than the page's mass */
+		for (uint32_t i = 0; i < tokens; i++)
+			mass[i] = (double)t->u->page_mass[page] / tokens;
+	}
+	for (uint32_t i = 0; i < tokens; i++) {
+		while (next < l->count && l->blocks[next].end <= first + i)
+			next++;
+		t->block = next < l->count && l->blocks[next].start <= first + i ? next : UINT32_MAX;
+		count(t, mass[i], ref && ikv_plan_has(&t->u->route.plan, ref, i));
+	}
+}
+
+/* Mean over the unit's heads of a page's dense mass: measured, or modelled where no attention ran. */
+static double page_mass(const struct slot *s, const struct unit *u, uint32_t page, uint32_t pages)
+{
+	double mass = 0;
+	if (!s->executed)
+		return (double)u->page_mass[page];
+	for (uint32_t h = u->q_first; h < u->q_first + u->q_count; h++)
+		mass += s->mass_dense[(size_t)h * pages + page];
+	return mass / u->q_count;
+}
+
+/* Mass on the selection and on each role, for one unit at one layer. */
+static double tally_unit(const struct run *run, struct slot *s, const struct unit *u, uint32_t layer)
+{
+	const struct ikv_geometry *g = &run->geometry;
+	const struct ikv_plan *plan = &u->route.plan;
+	uint32_t pages = ikv_pages(s->tokens, g->page_tokens), at = 0, next = 0;
+	struct tally t = { run, s, u, layer, 0, (double)u->q_count / ((double)g->q_heads * g->layers), 0 };
+	for (uint32_t page = 0; page < pages; page++) {
+		uint32_t first = page * g->page_tokens, tokens = s->tokens - first;
+		if (tokens > g->page_tokens)
+			tokens = g->page_tokens;
+		const struct ikv_page_ref *ref = at < plan->count && plan->pages[at].page == page ? &plan->pages[at++] : NULL;
+		while (next < s->layout.count && s->layout.blocks[next].end <= first)
+			next++;
+		const struct ikv_block *b = next < s->layout.count ? &s->layout.blocks[next] : NULL;
+		bool one = b && b->start <= first && b->end >= first + tokens;
+		bool none = !b || b->start >= first + tokens;
+		bool whole = !ref || (ref->mask == IKV_NO_MASK && ref->lo == 0 && ref->hi >= tokens);
+		if ((one || none) && whole) {
+			t.block = one ? next : UINT32_MAX;
+			count(&t, page_mass(s, u, page, pages), ref != NULL);
+		} else {
+			tally_tokens(&t, page, first, tokens, next, ref);
+		}
+	}
+	return t.recall;
+}
+
+/* Kullback-Leibler divergence of the attention over pages, KL(selected ‖ dense), mean over the unit's heads.
+ * It bounds the divergence over tokens from below. `mass`: [q_count][plan pages]. */
+static double page_kl(const struct run *run, const struct slot *s, const struct unit *u, const float *mass)
+{
+	uint32_t pages = ikv_pages(s->tokens, run->geometry.page_tokens), n = u->route.plan.count;
+	double kl = 0;
+	for (uint32_t h = 0; h < u->q_count; h++) {
+		for (uint32_t i = 0; i < n; i++) {
+			double p = mass[(size_t)h * n + i];
+			double d = s->mass_dense[(size_t)(u->q_first + h) * pages + u->route.plan.pages[i].page];
+			if (p > 0)
+				kl += p * log(p / (d > 1e-30 ? d : 1e-30)) / u->q_count;
+		}
+	}
+	return kl;
+}
+
+static void output_errors(const struct run *run, const struct slot *s, uint32_t layer, struct layer_result *r)
+{
+	const struct ikv_geometry *g = &run->geometry;
+	size_t n = (size_t)g->q_heads * g->d_v;
+	const float *out = s->out + layer * n, *dense = s->dense + layer * n;
+	double diff = 0, norm = 0, own = 0, dot = 0, max = 0;
+	for (size_t i = 0; i < n; i++) {
+		double d = (double)out[i] - dense[i];
+		diff += d * d;
+		norm += (double)dense[i] * dense[i];
+		own += (double)out[i] * out[i];
+		dot += (double)out[i] * dense[i];
+		max = fabs(d) > max ? fabs(d) : max;
+	}
+	r->rel_l2 = norm > 0 ? sqrt(diff / norm) : diff > 0 ? INFINITY : 0;
+	r->cosine = norm > 0 && own > 0 ? dot / sqrt(norm * own) : 0;
+	r->max_abs = max;
+}
+
+void step_measure(struct run *run, struct slot *s, uint32_t layer)
+{
+	const struct ikv_geometry *g = &run->geometry;
+	struct layer_result *r = &s->layers[layer];
+	uint32_t pages = ikv_pages(s->tokens, g->page_tokens);
+	const float *mass = s->mass_out;
+	*r = (struct layer_result){ 0 };
+	for (uint32_t i = 0; i < run->units; i++) {
+		struct unit *u = &s->units[i];
+		if (run->share != IKV_SHARE_STEP && u->layer != layer)
+			continue;
+		double share = (double)u->q_count / g->q_heads;
+		r->mass_recall += share * tally_unit(run, s, u, layer);
+		r->selected_fraction += share * u->route.plan.count / pages;
+		r->kl += share * page_kl(run, s, u, mass);
+		mass += (size_t)u->q_count * u->route.plan.count;
+	}
+	output_errors(run, s, layer, r);
+}
+
+int step_measure_model(struct run *run, struct slot *s, struct ikv_err *err)
+{
+	const struct ikv_geometry *g = &run->geometry;
+	uint32_t pages = ikv_pages(s->tokens, g->page_tokens);
+	memset(s->block_mass, 0, s->layout.count * sizeof *s->block_mass);
+	s->total.mass_recall = s->total.selected_fraction = 0;
+	for (uint32_t i = 0; i < run->units; i++) {
+		struct unit *u = &s->units[i];
+		double share = (double)u->q_count / ((double)g->q_heads * g->layers);
+		if (!u->page_mass && !(u->page_mass = ikv_alloc(s->page_cap, sizeof *u->page_mass, err)))
+			return -1;
+		if (run->source->ops->model_mass(run->source, (uint32_t)(s - run->slots), u->layer, u->q_first, u->q_count,
+		                                 g->page_tokens, u->page_mass, err))
+			return -1;
+		s->total.mass_recall += share * tally_unit(run, s, u, u->layer);
+		s->total.selected_fraction += share * u->route.plan.count / pages;
+	}
+	s->mass_by = "model";
+	return 0;
+}

@@ -1,0 +1,297 @@
+/* One row a session and step: what was decided, what it moved, what it cost, how far off it was. */
+#include <math.h>
+#include <string.h>
+#include "sim/run.h"
+
+/* Share of its group's stored page that each unit's plan reads; HEAD units share the group's read. */
+static void account_plans(const struct run *run, const struct slot *s, struct account *a)
+{
+	const struct ikv_geometry *g = &run->geometry;
+	bool united = run->share == IKV_SHARE_HEAD;
+	double request = 0, tokens = 0, pages = 0;
+	double layers = (double)run->sc->preset.layers / (run->share == IKV_SHARE_STEP ? 1 : g->layers);
+	for (uint32_t i = 0; i < run->units; i++) {
+		const struct unit *u = &s->units[i];
+		double heads = (double)u->q_count / g->q_heads * g->kv_heads; /* KV heads' worth; a fraction for HEAD */
+		for (uint32_t p = 0; p < u->route.plan.count; p++) {
+			const struct ikv_page_ref *ref = &u->route.plan.pages[p];
+			double n = ikv_plan_page_tokens(&u->route.plan, ref);
+			request += n * heads * (g->d_qk + g->d_v) * ikv_format_info(ref->request)->accounting_bytes * layers;
+		}
+		double weight = (double)u->q_count / g->q_heads / (run->share == IKV_SHARE_STEP ? 1 : g->layers);
+		tokens += weight * (double)u->route.plan.selected_tokens;
+		pages += weight * u->route.plan.count;
+	}
+	for (uint32_t i = 0; i < run->groups; i++) {
+		const struct ikv_plan *plan = united ? &s->groups[i].plan : &s->units[i].route.plan;
+		for (uint32_t p = 0; p < plan->count; p++)
+			a->read_bytes += run->page_bytes[plan->pages[p].stored];
+	}
+	a->request_bytes = (uint64_t)request;
+	a->tokens = (uint64_t)(tokens + 0.5);
+	a->pages = (uint64_t)(pages + 0.5);
+	a->flops = 2.0 * run->sc->preset.layers * g->q_heads * tokens * (g->d_qk + g->d_v);
+	a->dense_flops = 2.0 * run->sc->preset.layers * g->q_heads * (double)s->tokens * (g->d_qk + g->d_v);
+	a->dense_bytes = (uint64_t)run->sc->preset.layers * g->kv_heads * s->tokens * (g->d_qk + g->d_v) * 2;
+}
+
+static void account_decisions(const struct run *run, const struct slot *s, struct account *a)
+{
+	uint64_t blocks = 0;
+	a->decision_hash = 0;
+	for (uint32_t i = 0; i < run->units; i++) {
+		const struct ikv_route *r = &s->units[i].route;
+		a->decision_hash = ikv_mix64_2(a->decision_hash, ikv_plan_digest(&r->plan));
+		for (uint32_t d = 0; d < r->decision_count; d++) {
+			const struct ikv_decision *dec = &r->decisions[d];
+			uint64_t score = 0;
+			if (dec->score == dec->score)
+				memcpy(&score, &dec->score, sizeof score);
+			a->decision_hash = ikv_mix64_2(a->decision_hash,
+			                               score ^ ((uint64_t)dec->code << 8 | (uint64_t)dec->format << 16 |
+			                                        (uint64_t)dec->reason << 24 | (uint64_t)dec->block << 32));
+			/* A block cut by the recent window has two decisions: it counts once. */
+			bool again = d && r->decisions[d - 1].block == dec->block && r->decisions[d - 1].selected_tokens;
+			blocks += dec->selected_tokens > 0 && !again;
+		}
+	}
+	a->blocks = (blocks + run->units / 2) / run->units;
+}
+
+static void account(const struct run *run, const struct slot *s, struct account *a)
+{
+	memset(a, 0, sizeof *a);
+	account_plans(run, s, a);
+	account_decisions(run, s, a);
+	const struct ikv_memory_step *m = &s->memory;
+	a->fetch_bytes = m->moved_bytes[IKV_MOVE_FETCH] + m->moved_bytes[IKV_MOVE_REFETCH] + m->streamed_bytes;
+	a->prefetch_bytes = m->moved_bytes[IKV_MOVE_PREFETCH];
+	a->recode_bytes = m->moved_bytes[IKV_MOVE_DEMOTE] + m->moved_bytes[IKV_MOVE_PROMOTE];
+	if (s->verified) { /* a verification reads everything once more */
+		a->read_bytes += a->dense_bytes;
+		a->flops += a->dense_flops;
+	}
+}
+
+static struct ikv_cost_work work_of(const struct run *run, const struct account *a)
+{
+	return (struct ikv_cost_work){
+		.layers = run->sc->preset.layers, .kv_bytes = a->read_bytes, .flops = a->flops,
+		.fetch_bytes = a->fetch_bytes, .prefetch_bytes = a->prefetch_bytes, .recode_bytes = a->recode_bytes,
+		.weight_bytes = (uint64_t)run->sc->model.weight_bytes,
+	};
+}
+
+static double part(double whole, uint64_t mine, uint64_t all, uint32_t slots)
+{
+	return all ? whole * (double)mine / (double)all : whole / slots;
+}
+
+/* The batch's time, split: what is shared evenly, what was read or moved by its bytes. */
+static void split_time(const struct account *mine, const struct account *all, const struct ikv_cost_time *batch,
+                       uint32_t slots, struct store_step *row)
+{
+	uint64_t moved = mine->fetch_bytes + mine->prefetch_bytes, all_moved = all->fetch_bytes + all->prefetch_bytes;
+	row->sim_overhead_ns = batch->overhead / slots;
+	row->sim_weights_ns = batch->weights / slots;
+	row->sim_attention_ns = part(batch->attention, mine->read_bytes, all->read_bytes, slots);
+	row->sim_recode_ns = part(batch->recode, mine->recode_bytes, all->recode_bytes, slots);
+	row->sim_transfer_ns = part(batch->transfer, moved, all_moved, slots);
+	row->sim_hidden_ns = part(batch->hidden, mine->prefetch_bytes, all->prefetch_bytes, slots);
+	row->sim_exposed_ns = part(batch->exposed, moved, all_moved, slots);
+	row->sim_total_ns = row->sim_overhead_ns + row->sim_weights_ns + row->sim_attention_ns + row->sim_recode_ns +
+	                    row->sim_exposed_ns;
+}
+
+static void fill_moves(const struct run *run, const struct slot *s, struct store_step *row)
+{
+	const struct ikv_memory_step *m = &s->memory;
+	row->hit_pages = (int64_t)m->hits;
+	row->miss_pages = (int64_t)m->misses;
+	row->fetch_bytes = (int64_t)m->moved_bytes[IKV_MOVE_FETCH];
+	row->prefetch_bytes = (int64_t)m->moved_bytes[IKV_MOVE_PREFETCH];
+	row->evict_bytes = (int64_t)m->moved_bytes[IKV_MOVE_EVICT];
+	row->refetch_bytes = (int64_t)m->moved_bytes[IKV_MOVE_REFETCH];
+	row->recode_bytes = (int64_t)(m->moved_bytes[IKV_MOVE_DEMOTE] + m->moved_bytes[IKV_MOVE_PROMOTE]);
+	row->streamed_bytes = (int64_t)m->streamed_bytes;
+	row->demotions = m->moves[IKV_MOVE_DEMOTE];
+	row->promotions = m->moves[IKV_MOVE_PROMOTE] + m->moves[IKV_MOVE_REFETCH];
+	row->evictions = m->moves[IKV_MOVE_EVICT];
+	row->prefetch_useful = (int64_t)m->prefetch_useful;
+	row->prefetch_late = (int64_t)m->prefetch_late;
+	row->prefetch_wasted = (int64_t)m->prefetch_wasted;
+	row->prefetch_missed = (int64_t)m->prefetch_missed;
+	row->fast_bytes = (int64_t)m->tier_bytes[0];
+	row->slow_bytes = 0;
+	for (uint32_t t = 1; t < run->sc->tier_count; t++)
+		row->slow_bytes += (int64_t)m->tier_bytes[t];
+	row->pages_fp16 = (int64_t)m->format_pages[IKV_FMT_FP16];
+	row->pages_fp8 = (int64_t)m->format_pages[IKV_FMT_FP8];
+	row->pages_int8 = (int64_t)m->format_pages[IKV_FMT_INT8];
+	row->pages_int4 = (int64_t)m->format_pages[IKV_FMT_INT4];
+	row->pages_int4_residual = (int64_t)m->format_pages[IKV_FMT_INT4_RESIDUAL];
+	row->demote_after = m->demote_after;
+	row->promote_after = m->promote_after;
+	row->occupancy = m->occupancy;
+}
+
+static void fill_measured(const struct slot *s, struct store_step *row)
+{
+	row->mass_by = s->mass_by;
+	row->mass_recall = s->total.mass_recall;
+	row->rel_l2 = s->total.rel_l2;
+	row->max_abs = s->total.max_abs;
+	row->cosine = s->total.cosine;
+	row->kl = s->total.kl;
+	row->spec_accept = s->spec_accept;
+	row->wall_attention_ns = s->executed ? (double)s->wall_attention : NAN;
+	row->wall_dense_ns = s->executed ? (double)s->wall_dense : NAN;
+	row->wall_score_ns = (double)s->wall_score;
+	row->wall_route_ns = (double)s->wall_route;
+	row->wall_memory_ns = (double)s->wall_memory;
+	row->wall_recode_ns = (double)s->wall_recode;
+	row->wall_source_ns = (double)s->wall_source;
+}
+
+static int record_roles(struct run *run, struct slot *s, struct ikv_err *err)
+{
+	struct store_role rows[IKV_KIND_COUNT];
+	memset(rows, 0, sizeof rows);
+	for (uint32_t b = 0; b < s->layout.count; b++)
+		rows[s->layout.blocks[b].kind].tokens += s->layout.blocks[b].end - s->layout.blocks[b].start;
+	double selected[IKV_KIND_COUNT] = { 0 }, bytes[IKV_KIND_COUNT] = { 0 };
+	for (uint32_t i = 0; i < run->units; i++) {
+		const struct unit *u = &s->units[i];
+		double weight = (double)u->q_count / run->geometry.q_heads /
+		                (run->share == IKV_SHARE_STEP ? 1 : run->geometry.layers);
+		for (uint32_t d = 0; d < u->route.decision_count; d++) {
+			const struct ikv_decision *dec = &u->route.decisions[d];
+			enum ikv_kind kind = s->layout.blocks[dec->block].kind;
+			selected[kind] += weight * dec->selected_tokens;
+		}
+		for (uint32_t p = 0; p < u->route.plan.count; p++) {
+			const struct ikv_page_ref *ref = &u->route.plan.pages[p];
+			if (ref->block < s->layout.count)
+				bytes[s->layout.blocks[ref->block].kind] +=
+				    (double)run->page_bytes[ref->stored] /
+				    (run->share == IKV_SHARE_HEAD ? (double)run->geometry.q_heads / run->geometry.kv_heads : 1);
+		}
+	}
+	for (int kind = 0; kind < IKV_KIND_COUNT; kind++) {
+		struct store_role *r = &rows[kind];
+		if (!r->tokens)
+			continue;
+		r->run_id = run->run_id;
+		r->session = s->index;
+		r->step = (int64_t)s->steps;
+		r->kind = (enum ikv_kind)kind;
+		r->selected_tokens = (int64_t)(selected[kind] + 0.5);
+		r->read_bytes = (int64_t)bytes[kind];
+		r->hit_pages = r->miss_pages = -1;
+		r->mass = s->kind_mass[kind];
+		r->mass_selected = s->kind_selected[kind];
+		if (store_role(run->store, r, err))
+			return -1;
+	}
+	return 0;
+}
+
+static int record_layers(struct run *run, struct slot *s, struct ikv_err *err)
+{
+	for (uint32_t l = 0; l < run->geometry.layers; l++) {
+		const struct layer_result *r = &s->layers[l];
+		struct store_layer row = {
+			.run_id = run->run_id, .session = s->index, .step = (int64_t)s->steps, .layer = run->model_layers[l],
+			.selected_fraction = r->selected_fraction, .mass_recall = r->mass_recall, .rel_l2 = r->rel_l2,
+			.max_abs = r->max_abs, .cosine = r->cosine, .kl = r->kl,
+		};
+		if (store_layer(run->store, &row, err))
+			return -1;
+	}
+	return 0;
+}
+
+static int record_events(struct run *run, struct slot *s, struct ikv_err *err)
+{
+	for (uint32_t i = 0; i < run->units && run->sc->record.block_events; i++) {
+		const struct unit *u = &s->units[i];
+		for (uint32_t d = 0; d < u->route.decision_count; d++) {
+			const struct ikv_decision *dec = &u->route.decisions[d];
+			const struct ikv_block *b = &u->layout.blocks[dec->block];
+			struct store_block_event row = {
+				.run_id = run->run_id, .session = s->index, .step = (int64_t)s->steps,
+				.layer = run->model_layers[u->layer], .head = u->q_first, .block = b->name, .kind = b->kind,
+				.policy = b->policy, .decision = dec,
+			};
+			if (store_block_event(run->store, &row, err))
+				return -1;
+		}
+	}
+	for (uint32_t i = 0; i < s->moved_count && run->sc->record.page_events; i++)
+		if (store_page_event(run->store, run->run_id, s->index, (int64_t)s->steps, &s->moved[i], err))
+			return -1;
+	return 0;
+}
+
+static int record_slot(struct run *run, struct slot *s, const struct account *all,
+                       const struct ikv_cost_time *batch, const struct ikv_cost_time *dense, struct ikv_err *err)
+{
+	const struct account *mine = &s->account;
+	struct store_step row;
+	memset(&row, 0, sizeof row);
+	row.run_id = run->run_id;
+	row.session = s->index;
+	row.step = (int64_t)s->steps;
+	row.batch_step = (int64_t)run->batch_step;
+	row.turn = s->turn;
+	row.context_tokens = s->tokens;
+	row.blocks = s->layout.count;
+	row.pages = ikv_pages(s->tokens, run->geometry.page_tokens);
+	row.selected_blocks = (int64_t)mine->blocks;
+	row.selected_tokens = (int64_t)mine->tokens;
+	row.selected_pages = (int64_t)mine->pages;
+	row.decision_hash = mine->decision_hash;
+	row.pressure = s->pressure;
+	row.dense_bytes = (int64_t)mine->dense_bytes;
+	row.request_bytes = (int64_t)mine->request_bytes;
+	row.read_bytes = (int64_t)mine->read_bytes;
+	row.spec_verified = run->spec ? s->verified : -1;
+	row.sim_dense_ns = part(dense->total, mine->dense_bytes, all->dense_bytes, run->active_count);
+	fill_moves(run, s, &row);
+	split_time(mine, all, batch, run->active_count, &row);
+	fill_measured(s, &row);
+	if (store_step(run->store, &row, err))
+		return -1;
+	if (s->mass_by && run->sc->record.roles && record_roles(run, s, err))
+		return -1;
+	if (s->executed && record_layers(run, s, err))
+		return -1;
+	return record_events(run, s, err);
+}
+
+int step_record(struct run *run, struct ikv_err *err)
+{
+	struct account all = { 0 };
+	for (uint32_t i = 0; i < run->active_count; i++) {
+		struct account *a = &run->active[i]->account;
+		account(run, run->active[i], a);
+		all.read_bytes += a->read_bytes;
+		all.dense_bytes += a->dense_bytes;
+		all.fetch_bytes += a->fetch_bytes;
+		all.prefetch_bytes += a->prefetch_bytes;
+		all.recode_bytes += a->recode_bytes;
+		all.flops += a->flops;
+		all.dense_flops += a->dense_flops;
+	}
+	struct ikv_cost_work work = work_of(run, &all);
+	struct ikv_cost_work dense_work = { .layers = work.layers, .kv_bytes = all.dense_bytes, .flops = all.dense_flops,
+		                            .weight_bytes = work.weight_bytes };
+	struct ikv_cost_time time, dense;
+	ikv_cost_step(&run->sc->machine, &work, &time);
+	ikv_cost_step(&run->sc->machine, &dense_work, &dense);
+	run->clock_ns += time.total;
+	for (uint32_t i = 0; i < run->active_count && run->store; i++)
+		if (record_slot(run, run->active[i], &all, &time, &dense, err))
+			return -1;
+	return 0;
+}
