@@ -140,6 +140,9 @@ void scenario_sweep_free(struct sweep *sweep);
 int scenario_resolve(const struct scenario_doc *doc, const struct yaml_node *root, struct scenario *out,
                      struct ikv_err *err);
 void scenario_free(struct scenario *s);
+/* Make the paths of the file relative to the working folder; refuse those outside the scenario's folder. */
+int scenario_paths(const struct scenario_doc *doc, const struct yaml_node *root, struct scenario *s, bool allow_path,
+                   struct ikv_err *err);
 
 /* Sections and their option tables, for `list` and the generated reference. */
 struct section {

@@ -1,0 +1,308 @@
+/* intentkv run: play every point of a scenario and record it. */
+#include <errno.h>
+#include <getopt.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "sim/command.h"
+#include "sim/run.h"
+
+const char cmd_run_help[] =
+    "intentkv run SCENARIO.yaml [options]: play a scenario and record every step\n\n"
+    "  intentkv run scenarios/quickstart.yaml\n"
+    "  intentkv run scenarios/quickstart.yaml -s router.policy=quest -s router.budget=10%\n"
+    "  intentkv run scenarios/trace-openai-chat.yaml -s sessions.path=sessions.json --db t.db\n\n"
+    "  -s, --set KEY=VALUE  override one key of the scenario; may be repeated\n"
+    "      --db FILE        database to record in (default results/NAME.db); runs are added to it\n"
+    "  -o, --output DIR     folder for the plots (default results/NAME)\n"
+    "      --no-plots       record only\n"
+    "      --skip-bad       count broken records of a trace and go on\n"
+    "      --allow-path     the scenario may name files outside its own folder\n"
+    "      --threads N      same as -s attention.threads=N\n"
+    "      --quiet          no progress, no tables\n\n"
+    "Exit codes: 0 done, 64 usage, 65 bad input, 69 a backend or ISA is missing, 73/74 output, 75 busy,\n"
+    "130 interrupted. INTENTKV_ISA overrides attention.isa.\n";
+
+static volatile sig_atomic_t stopped;
+
+static void on_signal(int sig)
+{
+	stopped = sig;
+}
+
+struct job {
+	struct scenario_doc doc;
+	struct sweep sweep;
+	char db[4096], plots[4096];
+	const char *output, *db_option;
+	bool no_plots, quiet, allow_path, tty;
+	const char *label;      /* of the point being played */
+	uint32_t point;
+	uint64_t last_print_ns;
+};
+static struct job job;
+
+static void progress(const struct run *run)
+{
+	uint64_t now = wall_now_ns();
+	if (!job.tty || job.quiet || now - job.last_print_ns < 200000000u)
+		return;
+	job.last_print_ns = now;
+	double s = (double)run->wall_ns * 1e-9, rate = (double)run->steps_done / s;
+	fprintf(stderr, "\r\033[K[%u/%u] %.60s  %llu/%llu steps, %.0f/s, %.0f s left", job.point + 1, job.sweep.count,
+	        job.label, (unsigned long long)run->steps_done, (unsigned long long)run->steps_total, rate,
+	        (double)(run->steps_total - run->steps_done) / rate);
+}
+
+static int add_override(struct job *j, const char *assignment, struct ikv_err *err)
+{
+	return scenario_override(&j->doc, assignment, err);
+}
+
+/* The scenario must be read before its overrides, so options are looked at twice. */
+static int parse(struct job *j, int argc, char **argv, struct ikv_err *err)
+{
+	enum { DB = 256, NO_PLOTS, SKIP_BAD, ALLOW_PATH, THREADS, QUIET };
+	static const struct option longs[] = {
+		{ "set", required_argument, NULL, 's' },          { "db", required_argument, NULL, DB },
+		{ "output", required_argument, NULL, 'o' },       { "no-plots", no_argument, NULL, NO_PLOTS },
+		{ "skip-bad", no_argument, NULL, SKIP_BAD },      { "allow-path", no_argument, NULL, ALLOW_PATH },
+		{ "threads", required_argument, NULL, THREADS },  { "quiet", no_argument, NULL, QUIET },
+		{ NULL, 0, NULL, 0 },
+	};
+	char text[256];
+	for (int pass = 0; pass < 2; pass++) {
+		int c;
+		optind = 0;
+		opterr = pass == 0;
+		while ((c = getopt_long(argc, argv, "s:o:", longs, NULL)) != -1) {
+			int rc = 0;
+			if (c == '?')
+				return ikv_err_set(err, IKV_USAGE, "unknown option or missing value");
+			if (pass == 0 && c == DB)
+				j->db_option = optarg;
+			else if (pass == 0 && c == 'o')
+				j->output = optarg;
+			else if (pass == 0 && c == NO_PLOTS)
+				j->no_plots = true;
+			else if (pass == 0 && c == QUIET)
+				j->quiet = true;
+			else if (pass == 0 && c == ALLOW_PATH)
+				j->allow_path = true;
+			else if (pass == 1 && c == 's')
+				rc = add_override(j, optarg, err);
+			else if (pass == 1 && c == SKIP_BAD)
+				rc = add_override(j, "sessions.skip_bad=true", err);
+			else if (pass == 1 && c == THREADS) {
+				snprintf(text, sizeof text, "attention.threads=%.100s", optarg);
+				rc = add_override(j, text, err);
+			}
+			if (rc)
+				return -1;
+		}
+		if (optind + 1 != argc)
+			return ikv_err_set(err, IKV_USAGE, "expected one scenario file");
+		if (pass == 0 && scenario_read(argv[optind], &j->doc, err))
+			return -1;
+	}
+	return 0;
+}
+
+static int make_folder(const char *path, struct ikv_err *err)
+{
+	char part[4096];
+	snprintf(part, sizeof part, "%s", path);
+	for (char *p = part + 1;; p++) {
+		if (*p && *p != '/')
+			continue;
+		char c = *p;
+		*p = 0;
+		if (mkdir(part, 0777) && errno != EEXIST)
+			return ikv_err_set(err, IKV_CANT_CREATE, "%s: cannot be created: %s", part, strerror(errno));
+		if (!c)
+			return 0;
+		*p = c;
+	}
+}
+
+static int choose_outputs(struct job *j, const char *name, struct ikv_err *err)
+{
+	if (j->db_option)
+		snprintf(j->db, sizeof j->db, "%s", j->db_option);
+	else
+		snprintf(j->db, sizeof j->db, "results/%s.db", name);
+	if (j->output)
+		snprintf(j->plots, sizeof j->plots, "%s", j->output);
+	else
+		snprintf(j->plots, sizeof j->plots, "results/%s", name);
+	return j->db_option ? 0 : make_folder("results", err);
+}
+
+static int begin_run(struct job *j, const struct scenario *sc, struct run *run, struct ikv_err *err)
+{
+	struct store_param *params = calloc(sc->param_count + 1, sizeof *params);
+	if (!params)
+		return ikv_err_set(err, IKV_FAILED, "out of memory");
+	for (uint32_t i = 0; i < sc->param_count; i++)
+		params[i] = (struct store_param){ sc->params[i].key, sc->params[i].value, sc->params[i].origin };
+	static const char *const execute[] = { "off", "sampled", "full" };
+	struct ikv_backend_stats stats = { .isa = NULL };
+	if (run->backend)
+		run->backend_ops->stats(run->backend, &stats);
+	struct store_run row = {
+		.name = sc->name, .scenario_path = j->doc.path, .scenario_text = j->doc.text, .point = j->label,
+		.seed = (uint64_t)sc->seed, .router = sc->router.name, .scorer = sc->scorer.name, .source = sc->kv.name,
+		.backend = run->backend ? run->backend_ops->name : "none", .isa = stats.isa, .execute = execute[sc->attention.execute],
+		.ladder = run->ladder == &run->uniform ? ikv_format_info(run->uniform_rule.format)->name : sc->ladder.name,
+		.model = sc->preset.name, .machine = sc->machine.name,
+		.format = run->sessions->format, .threads = run->backend ? (int)run->threads : 0, .params = params,
+		.param_count = sc->param_count,
+	};
+	int rc = store_run_begin(run->store, &row, &run->run_id, err);
+	free(params);
+	return rc;
+}
+
+/* Play one point. Sessions are made before the database is touched, so that bad input changes nothing. */
+static int play_point(struct job *j, struct store **store, const struct scenario *sc, struct session_list *sessions,
+                      struct ikv_err *err)
+{
+	struct run run;
+	struct ikv_err ignored;
+	if (run_open(&run, sc, sessions, err))
+		return -1;
+	run.stop = &stopped;
+	run.progress = progress;
+	int rc = *store ? 0 : store_open(store, j->db, err);
+	run.store = *store;
+	if (!rc)
+		rc = begin_run(j, sc, &run, err);
+	if (!rc) {
+		rc = run_play(&run, err);
+		const char *status = rc ? "failed" : stopped ? "interrupted" : "done";
+		if (store_run_end(run.store, run.run_id, status, run.wall_ns, rc ? &ignored : err))
+			rc = -1;
+	}
+	if (j->tty && !j->quiet)
+		fputs("\r\033[K", stderr);
+	if (!rc && !j->quiet)
+		fprintf(stderr, "[%u/%u] run %lld: %s%s%llu steps in %.2f s\n", j->point + 1, j->sweep.count,
+		        (long long)run.run_id, j->label, *j->label ? ": " : "", (unsigned long long)run.steps_done,
+		        (double)run.wall_ns * 1e-9);
+	run_close(&run);
+	return rc;
+}
+
+/* Sessions are the same for all points that do not change what they come from. */
+static bool same_sessions(const struct scenario *a, const struct scenario *b)
+{
+	return a->seed == b->seed && !memcmp(&a->sessions, &b->sessions, sizeof a->sessions) &&
+	       strcmp(a->kv.name, "capture") != 0 && a->memory.page_tokens == b->memory.page_tokens;
+}
+
+static void say_sessions(const struct job *j, const struct session_list *l)
+{
+	uint64_t appended = 0, decoded = 0, a, d;
+	uint32_t longest = 0, n;
+	for (uint32_t i = 0; i < l->count; i++) {
+		session_totals(&l->items[i], &a, &d, &n);
+		appended += a;
+		decoded += d;
+		longest = n > longest ? n : longest;
+	}
+	if (!j->quiet)
+		fprintf(stderr,
+		        "%u sessions (format %s, tokens by %s): %llu tokens appended, %llu decoded, contexts up to %u%s\n",
+		        l->count, l->format, l->tokens_by, (unsigned long long)appended, (unsigned long long)decoded, longest,
+		        l->skipped ? "; broken records were skipped" : "");
+	if (l->skipped)
+		fprintf(stderr, "%llu broken records skipped\n", (unsigned long long)l->skipped);
+}
+
+/* All points are resolved before the first one runs: an error in the last must not cost the others. */
+static int resolve_all(struct job *j, struct scenario **out, struct ikv_err *err)
+{
+	if (scenario_sweep(&j->doc, &j->sweep, err))
+		return -1;
+	*out = calloc(j->sweep.count, sizeof **out);
+	if (!*out)
+		return ikv_err_set(err, IKV_FAILED, "out of memory");
+	for (uint32_t i = 0; i < j->sweep.count; i++)
+		if (scenario_resolve(&j->doc, j->sweep.points[i].root, &(*out)[i], err) ||
+		    scenario_paths(&j->doc, j->sweep.points[i].root, &(*out)[i], j->allow_path, err))
+			return -1;
+	return 0;
+}
+
+static int play_all(struct job *j, struct scenario *points, struct store **store, struct ikv_err *err)
+{
+	struct session_list sessions = { .count = 0 };
+	const struct scenario *made_for = NULL;
+	int rc = 0;
+	for (j->point = 0; !rc && !stopped && j->point < j->sweep.count; j->point++) {
+		const struct scenario *sc = &points[j->point];
+		j->label = j->sweep.points[j->point].label;
+		if (!made_for || !same_sessions(made_for, sc)) {
+			session_list_free(&sessions);
+			rc = run_sessions(sc, &sessions, err);
+			if (rc)
+				break;
+			say_sessions(j, &sessions);
+			made_for = sc;
+		}
+		rc = play_point(j, store, sc, &sessions, err);
+	}
+	session_list_free(&sessions);
+	return rc;
+}
+
+static int report(struct job *j)
+{
+	char *query[] = { "query", j->db, "summary", NULL };
+	char *plot[] = { "plot", j->db, "-o", j->plots, NULL };
+	if (j->quiet)
+		return 0;
+	int rc = cmd_query(3, query);
+	if (!rc && !j->no_plots) {
+		fflush(stdout);
+		rc = cmd_plot(4, plot);
+	}
+	if (rc == IKV_UNAVAILABLE) /* no gnuplot: the runs are recorded all the same */
+		rc = 0;
+	if (!rc)
+		printf("\nrecorded in %s%s%s\n", j->db, j->no_plots ? "" : "; plots in ", j->no_plots ? "" : j->plots);
+	return rc;
+}
+
+int cmd_run(int argc, char **argv)
+{
+	struct ikv_err err = { IKV_OK, "" };
+	struct scenario *points = NULL;
+	struct store *store = NULL;
+	memset(&job, 0, sizeof job);
+	job.tty = isatty(2);
+	signal(SIGINT, on_signal);
+	signal(SIGTERM, on_signal);
+	int rc = parse(&job, argc, argv, &err) || resolve_all(&job, &points, &err) ||
+	         choose_outputs(&job, points[0].name, &err) || play_all(&job, points, &store, &err);
+	if (store) {
+		struct ikv_err close_err;
+		if (store_close(store, rc ? &close_err : &err))
+			rc = -1;
+	}
+	for (uint32_t i = 0; points && i < job.sweep.count; i++)
+		scenario_free(&points[i]);
+	free(points);
+	if (rc)
+		rc = err.status == IKV_USAGE ? command_usage("run", "%s", err.text) : command_fail(&err);
+	else if (stopped)
+		rc = 128 + stopped;
+	else
+		rc = report(&job);
+	scenario_sweep_free(&job.sweep);
+	scenario_doc_free(&job.doc);
+	return rc;
+}

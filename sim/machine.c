@@ -1,0 +1,50 @@
+/* Machine profiles: machines/<name>.yaml, the constants of the cost model as data. */
+#include <stdio.h>
+#include <string.h>
+#include "sim/datadir.h"
+#include "sim/scenario.h"
+
+/* Options of the profile, `name` and `source` beside them. */
+static int read_profile(const char *path, const char *name, struct ikv_machine *out, struct ikv_err *err)
+{
+	struct yaml_node *root;
+	const char *valid[64] = { "name", "source" };
+	size_t n = 2;
+	if (yaml_read(path, &root, err))
+		return -1;
+	for (const struct ikv_option *o = ikv_machine_options; o->name && n < 64; o++)
+		valid[n++] = o->name;
+	int rc = yaml_check_keys(root, path, NULL, valid, n, err);
+	memset(out, 0, sizeof *out);
+	ikv_option_defaults(ikv_machine_options, out);
+	for (uint32_t i = 0; !rc && i < root->count; i++) {
+		const struct yaml_node *v = root->items[i];
+		struct ikv_err e;
+		rc = yaml_expect(v, YAML_SCALAR, path, root->keys[i], err);
+		if (rc || !strcmp(root->keys[i], "name") || !strcmp(root->keys[i], "source"))
+			continue;
+		if (ikv_option_set(ikv_machine_options, out, root->keys[i], v->text, &e)) {
+			const char *what = strstr(e.text, ": ");
+			rc = ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(path, v), root->keys[i], "%s", what ? what + 2 : e.text);
+		}
+	}
+	const struct yaml_node *title = rc ? NULL : yaml_get(root, "name"), *from = rc ? NULL : yaml_get(root, "source");
+	snprintf(out->name, sizeof out->name, "%s", title ? title->text : name);
+	snprintf(out->source, sizeof out->source, "%s", from ? from->text : "");
+	if (!rc && !(out->read_bytes_per_s > 0))
+		rc = ikv_err_at(err, IKV_BAD_INPUT, path, root->line, root->col, "read_bytes_per_s",
+		                "missing; a machine needs its read bandwidth");
+	yaml_free(root);
+	return rc;
+}
+
+int machine_read(const char *name, struct ikv_machine *out, struct ikv_err *err)
+{
+	char relative[600], path[4096];
+	if (strchr(name, '/'))
+		return read_profile(name, name, out, err);
+	snprintf(relative, sizeof relative, "machines/%.500s.yaml", name);
+	if (!datadir_find(relative, path, sizeof path))
+		return ikv_err_set(err, IKV_BAD_INPUT, "got \"%.100s\", expected one of `intentkv list machines` or a path", name);
+	return read_profile(path, name, out, err);
+}
