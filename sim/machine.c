@@ -34,7 +34,7 @@ static int read_profile(const char *path, const char *name, struct ikv_machine *
 	if (!rc && !(out->read_bytes_per_s > 0))
 		rc = ikv_err_at(err, IKV_BAD_INPUT, path, root->line, root->col, "read_bytes_per_s",
 		                "missing; a machine needs its read bandwidth");
-	yaml_free(root);
+	yaml_release(root);
 	return rc;
 }
 

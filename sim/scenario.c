@@ -23,7 +23,7 @@ void scenario_doc_free(struct scenario_doc *doc)
 {
 	free(doc->path);
 	free(doc->text);
-	yaml_free(doc->root);
+	yaml_release(doc->root);
 	memset(doc, 0, sizeof *doc);
 }
 

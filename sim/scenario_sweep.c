@@ -38,7 +38,7 @@ struct yaml_node *yaml_copy(const struct yaml_node *n, enum yaml_origin origin)
 		}
 	}
 	if (!ok) {
-		yaml_free(c);
+		yaml_release(c);
 		return NULL;
 	}
 	return c;
@@ -54,7 +54,7 @@ static int map_set(struct yaml_node *map, const char *key, struct yaml_node *val
 {
 	for (uint32_t i = 0; i < map->count; i++) {
 		if (!strcmp(map->keys[i], key)) {
-			yaml_free(map->items[i]);
+			yaml_release(map->items[i]);
 			map->items[i] = value;
 			return 0;
 		}
@@ -75,7 +75,7 @@ static int map_set(struct yaml_node *map, const char *key, struct yaml_node *val
 	char *copy = strdup(key);
 	if (!items || !keys || !lines || !cols || !copy) {
 		free(copy);
-		yaml_free(value);
+		yaml_release(value);
 		return out_of_memory(err);
 	}
 	map->cap = n;
@@ -102,14 +102,14 @@ int yaml_put(struct yaml_node *root, const char *path, struct yaml_node *value, 
 		if (!next || next->type != YAML_MAP) {
 			next = calloc(1, sizeof *next);
 			if (!next) {
-				yaml_free(value);
+				yaml_release(value);
 				return out_of_memory(err);
 			}
 			next->type = YAML_MAP;
 			next->origin = value->origin;
 			next->line = value->line;
 			if (map_set(at, part, next, err)) {
-				yaml_free(value);
+				yaml_release(value);
 				return -1;
 			}
 		}
@@ -117,7 +117,7 @@ int yaml_put(struct yaml_node *root, const char *path, struct yaml_node *value, 
 		path = dot + 1;
 	}
 	if (!*path || dot) {
-		yaml_free(value);
+		yaml_release(value);
 		return ikv_err_set(err, IKV_USAGE, "\"%s\" is not a key; expected section.key", path);
 	}
 	return map_set(at, path, value, err);
@@ -136,7 +136,7 @@ int scenario_override(struct scenario_doc *doc, const char *assignment, struct i
 		if (yaml_parse("-s", eq + 1, strlen(eq + 1), &value, err))
 			return -1;
 		marked = yaml_copy(value, YAML_COMMAND_LINE);
-		yaml_free(value);
+		yaml_release(value);
 	} else { /* plain text stays as it is: paths with ": " or "#" need no quoting */
 		marked = calloc(1, sizeof *marked);
 		if (marked) {
@@ -146,7 +146,7 @@ int scenario_override(struct scenario_doc *doc, const char *assignment, struct i
 		}
 	}
 	if (!marked || (marked->type == YAML_SCALAR && !marked->text)) {
-		yaml_free(marked);
+		yaml_release(marked);
 		return out_of_memory(err);
 	}
 	return yaml_put(doc->root, key, marked, err);
@@ -225,7 +225,7 @@ void scenario_sweep_free(struct sweep *sweep)
 {
 	for (uint32_t i = 0; i < sweep->count; i++) {
 		free(sweep->points[i].label);
-		yaml_free(sweep->points[i].root);
+		yaml_release(sweep->points[i].root);
 	}
 	free(sweep->points);
 	memset(sweep, 0, sizeof *sweep);

@@ -15,12 +15,12 @@ struct reader {
 	struct ikv_err *err;
 };
 
-void yaml_free(struct yaml_node *n)
+void yaml_release(struct yaml_node *n)
 {
 	if (!n)
 		return;
 	for (uint32_t i = 0; i < n->count; i++) {
-		yaml_free(n->items[i]);
+		yaml_release(n->items[i]);
 		if (n->keys)
 			free(n->keys[i]);
 	}
@@ -116,7 +116,7 @@ static struct yaml_node *build_scalar(struct reader *r, yaml_event_t *e)
 	n->text = strdup(text);
 	if (!n->text) {
 		ikv_err_set(r->err, IKV_FAILED, "%s: out of memory", r->name);
-		yaml_free(n);
+		yaml_release(n);
 		return NULL;
 	}
 	return n;
@@ -208,7 +208,7 @@ static struct yaml_node *build(struct reader *r, yaml_event_t *e, int depth)
 		}
 		n = node_new(r, e->type == YAML_SEQUENCE_START_EVENT ? YAML_SEQ : YAML_MAP, e->start_mark);
 		if (n && (n->type == YAML_SEQ ? build_seq(r, n, depth) : build_map(r, n, depth))) {
-			yaml_free(n);
+			yaml_release(n);
 			return NULL;
 		}
 		return n;
@@ -262,7 +262,7 @@ int yaml_parse(const char *name, const char *text, size_t size, struct yaml_node
 	int bad = read_document(&r, root);
 	yaml_parser_delete(&r.parser);
 	if (bad) {
-		yaml_free(*root);
+		yaml_release(*root);
 		*root = NULL;
 	}
 	return bad;

@@ -27,7 +27,8 @@ int yaml_read(const char *path, struct yaml_node **root, struct ikv_err *err);
 int yaml_read_text(const char *path, char **text, struct ikv_err *err);
 /* The same from memory; `name` stands for the file in messages. */
 int yaml_parse(const char *name, const char *text, size_t size, struct yaml_node **root, struct ikv_err *err);
-void yaml_free(struct yaml_node *root);
+/* Not yaml_free: libyaml exports that name. */
+void yaml_release(struct yaml_node *root);
 
 /* A deep copy, marked with `origin` unless it is YAML_FILE. NULL when memory is out. */
 struct yaml_node *yaml_copy(const struct yaml_node *n, enum yaml_origin origin);
