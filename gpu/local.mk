@@ -1,10 +1,10 @@
 # The CUDA part. Whatever links it takes $(GPU_LIBS). A build without CUDA has the stub, which says why.
 noinst_LTLIBRARIES += libgpu.la
 libgpu_la_SOURCES = gpu/gpu.h gpu/backend.c gpu/backend.h
+libgpu_la_CPPFLAGS = $(AM_CPPFLAGS) $(CUDA_CPPFLAGS)
 EXTRA_DIST += gpu/probe.cu
 if HAVE_CUDA
 libgpu_la_SOURCES += gpu/probe.c gpu/probe.h
-libgpu_la_CPPFLAGS = $(AM_CPPFLAGS) $(CUDA_CPPFLAGS)
 CUDA_OBJECTS = gpu/probe_device.o
 GPU_LIBS = libgpu.la $(CUDA_OBJECTS) $(CUDA_LIBS)
 CLEANFILES += $(CUDA_OBJECTS)
