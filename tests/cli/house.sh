@@ -30,6 +30,7 @@ outside() {
 	from=$1
 	shift
 	{ includes q $from; includes a $from; } | while IFS=: read -r file name; do
+		[ "$name" != config.h ] || continue # configure's, in the root of a build made in the source folder
 		for candidate in "${file%/*}/$name" "engine/$name" "$name"; do
 			[ -f "$candidate" ] || continue
 			top=$(printf '%s\n' "$candidate" | awk -F/ '{
