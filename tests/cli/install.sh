@@ -30,10 +30,12 @@ ok "the program and its manual are there" test -x "$root/dest$prefix/bin/intentk
 	-f "$root/dest$prefix/share/man/man1/intentkv.1"
 
 pc=$root/dest$prefix/lib/pkgconfig/intentkv.pc
+static=
+[ -e "$root/dest$prefix/lib/libintentkv.so" ] || static=--static
 compile() {
 	sed -i -e "s|^prefix=.*|prefix=$root/dest$prefix|" -e 's|^exec_prefix=.*|exec_prefix=${prefix}|' \
 		-e 's|^libdir=.*|libdir=${prefix}/lib|' -e 's|^includedir=.*|includedir=${prefix}/include|' "$pc" &&
-		flags=$(PKG_CONFIG_PATH=${pc%/*} PKG_CONFIG_LIBDIR=${pc%/*} pkg-config --cflags --libs intentkv) &&
+		flags=$(PKG_CONFIG_PATH=${pc%/*} PKG_CONFIG_LIBDIR=${pc%/*} pkg-config $static --cflags --libs intentkv) &&
 		$CC $IKV_CFLAGS "$root/program.c" -o "$root/program" $flags
 }
 if command -v pkg-config >/dev/null; then

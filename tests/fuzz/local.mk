@@ -6,7 +6,7 @@ EXTRA_PROGRAMS += $(FUZZERS)
 FUZZING = $(AM_LDFLAGS) $(FUZZ_LINK)
 
 fuzz_option_SOURCES = tests/fuzz/fuzz_option.c
-fuzz_option_LDADD = libengine.la
+fuzz_option_LDADD = libengine.la -lm
 fuzz_option_LDFLAGS = $(FUZZING)
 
 if FUZZ
