@@ -32,8 +32,8 @@ static int devices(char *why, size_t size)
 	if (status == cudaSuccess)
 		status = cudaGetDeviceCount(&count);
 	if (status != cudaSuccess) {
-		snprintf(why, size, "%s (driver %d.%d, CUDA runtime %d.%d)", cudaGetErrorString(status), driver / 1000,
-			 driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+		snprintf(why, size, "%s (driver %d.%d, CUDA runtime %d.%d)", cudaGetErrorString(status),
+			 driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
 		return 0;
 	}
 	if (count == 0)
