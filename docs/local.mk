@@ -1,2 +1,4 @@
 # Documentation, installed beside the program.
 dist_doc_DATA = README.md NEWS docs/adding.md docs/architecture.md
+dist_man_MANS += docs/man/intentkv.1
+EXTRA_DIST += docs/testing.md

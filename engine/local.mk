@@ -17,7 +17,7 @@ libengine_la_LIBADD = -lm
 lib_LTLIBRARIES += libintentkv.la
 libintentkv_la_SOURCES =
 libintentkv_la_LIBADD = libengine.la
-libintentkv_la_LDFLAGS = -version-info 0:0:0 -no-undefined -pthread
+libintentkv_la_LDFLAGS = $(AM_LDFLAGS) -version-info 0:0:0 -no-undefined -pthread
 
 include engine/quant/local.mk
 include engine/attn/local.mk

@@ -3,4 +3,30 @@ UNIT_CFLAGS = $(AM_CFLAGS) $(CHECK_CFLAGS) -I$(srcdir)/tests
 UNIT_LDADD = libengine.la $(CHECK_LIBS) -lm
 if HAVE_CHECK
 include tests/unit/local.mk
+else
+# A test run without the unit tests must not look like a passed one.
+check_DATA += check-is-missing
+check-is-missing:
+	@echo "make check: configure found no Check (>= 0.15), so the unit tests cannot run;" >&2
+	@echo "install it (Debian, Ubuntu: apt-get install check) and run configure again." >&2
+	@exit 1
 endif
+include tests/fuzz/local.mk
+
+# What scripts need to know of the build.
+AM_TESTS_ENVIRONMENT = \
+	CC='$(CC)' NM='$(NM)' MAKE='$(MAKE)' IKV_CFLAGS='$(IKV_CFLAGS)' \
+	HEADER_CPPFLAGS='-I$(abs_srcdir)/engine -I$(abs_srcdir) -I$(abs_builddir) $(CHECK_CFLAGS) $(YAML_CFLAGS) $(SQLITE_CFLAGS) $(JANSSON_CFLAGS)'; \
+	export CC NM MAKE IKV_CFLAGS HEADER_CPPFLAGS;
+
+house_tests = tests/cli/house.sh tests/cli/install.sh
+TESTS += $(house_tests)
+dist_check_SCRIPTS += $(house_tests)
+EXTRA_DIST += tests/cli/tap.sh
+
+# Every unit test under valgrind's memcheck.
+check-valgrind: $(check_PROGRAMS)
+	@command -v valgrind >/dev/null || { echo "make check-valgrind needs valgrind" >&2; exit 1; }
+	CK_FORK=no CK_TIMEOUT_MULTIPLIER=30 $(MAKE) $(AM_MAKEFLAGS) check-TESTS TESTS='$(check_PROGRAMS)' \
+		LOG_COMPILER='valgrind -q --error-exitcode=99 --leak-check=full'
+.PHONY: check-valgrind
