@@ -1,10 +1,15 @@
 # The program.
 bin_PROGRAMS += intentkv
 noinst_LTLIBRARIES += libsim.la
-libsim_la_SOURCES = sim/scenario_yaml.c sim/yaml.h
+libsim_la_SOURCES = \
+	sim/scenario.c sim/scenario.h sim/scenario_parts.c sim/scenario_parts.h sim/scenario_paths.c \
+	sim/scenario_sweep.c sim/scenario_tables.c sim/scenario_yaml.c sim/yaml.h sim/machine.c sim/session.h \
+	sim/source.h sim/run.h sim/run_open.c sim/run_play.c sim/run_sessions.c sim/sequence.c sim/apply.c \
+	sim/step.c sim/step_attend.c sim/step_decide.c sim/step_measure.c sim/step_record.c
 libsim_la_CFLAGS = $(AM_CFLAGS) $(YAML_CFLAGS) $(JANSSON_CFLAGS)
 libsim_la_LIBADD = $(YAML_LIBS) $(JANSSON_LIBS) -lm
-intentkv_SOURCES = sim/main.c
+intentkv_SOURCES = \
+	sim/main.c sim/command.h sim/cmd_check.c sim/cmd_doctor.c sim/cmd_import.c sim/cmd_list.c sim/cmd_run.c
 intentkv_LDADD = libsim.la libintentkv.la
 
 include sim/trace/local.mk

@@ -4,3 +4,9 @@ test_core_SOURCES = tests/unit/test_core.c tests/tap.h
 test_core_CFLAGS = $(UNIT_CFLAGS)
 test_core_LDADD = $(UNIT_LDADD)
 TESTS += test_core
+
+check_PROGRAMS += test_yaml
+test_yaml_SOURCES = tests/unit/test_yaml.c tests/tap.h
+test_yaml_CFLAGS = $(UNIT_CFLAGS)
+test_yaml_LDADD = libsim.la $(UNIT_LDADD)
+TESTS += test_yaml
