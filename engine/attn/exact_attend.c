@@ -1,0 +1,101 @@
+/* Mass that decisions may use (fixed lanes), and fast dense attention, over the exact pages. */
+#include <math.h>
+#include "attn/exact_store.h"
+#include "attn/isa.h"
+#include "intentkv/alloc.h"
+
+static int score_room(struct exact_work *w, size_t need, struct ikv_err *err)
+{
+	if (need <= w->scores_cap)
+		return 0;
+	size_t want = need < 2 * w->scores_cap ? 2 * w->scores_cap : need;
+	if (ikv_grow(&w->scores, 0, want, sizeof *w->scores, err))
+		return -1;
+	w->scores_cap = want;
+	return 0;
+}
+
+/* One head's scores to the mass of each page. */
+static void page_mass(const struct lanes_kernels *lanes, const float *s, uint32_t tokens, uint32_t page_tokens,
+		      float *mass)
+{
+	float top = lanes->peak(s, tokens);
+	double sum = 0;
+	uint32_t pages = 0;
+	for (uint32_t t = 0; t < tokens; t += page_tokens) {
+		uint32_t n = tokens - t < page_tokens ? tokens - t : page_tokens;
+		mass[pages] = lanes->exp_sum(s + t, n, top);
+		sum += mass[pages++];
+		if (tokens - t <= page_tokens)
+			break; /* t + page_tokens might overflow */
+	}
+	for (uint32_t p = 0; p < pages; p++)
+		mass[p] = (float)(mass[p] / sum);
+}
+
+int ikv_exact_mass(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t q_first, uint32_t q_count,
+		   const float *q, float *mass, struct ikv_err *err)
+{
+	const struct ikv_geometry *g = &x->g;
+	if (exact_store_check(x, seq, layer, q_first, q_count, err))
+		return -1;
+	for (size_t i = 0; i < (size_t)q_count * g->d_qk; i++)
+		if (!isfinite(q[i]))
+			return ikv_err_set(err, IKV_BAD_INPUT, "query of head %zu, channel %zu is not finite",
+					   q_first + i / g->d_qk, i % g->d_qk);
+	const struct exact_list *l = exact_store_list(x, seq, layer);
+	const struct lanes_kernels *lanes = lanes_table();
+	uint32_t group = g->q_heads / g->kv_heads;
+	size_t stride = l->tokens;
+	if (!l->tokens)
+		return 0;
+	if (score_room(x->work, stride * group, err))
+		return -1;
+	for (uint32_t h = 0, n; h < q_count; h += n) {
+		uint32_t kv_head = (q_first + h) / group;
+		n = group - (q_first + h) % group;
+		n = n < q_count - h ? n : q_count - h;
+		for (uint32_t p = 0; p < l->count; p++) {
+			uint32_t t = p * g->page_tokens;
+			uint32_t rows = l->tokens - t < g->page_tokens ? l->tokens - t : g->page_tokens;
+			lanes->scores(q + (size_t)h * g->d_qk, n, ikv_exact_k(x, seq, layer, p, kv_head), rows,
+				      g->d_qk, g->scale, x->work->scores + t, stride);
+		}
+		for (uint32_t i = 0; i < n; i++)
+			page_mass(lanes, x->work->scores + i * stride, l->tokens, g->page_tokens,
+				  mass + (size_t)(h + i) * l->count);
+	}
+	return 0;
+}
+
+static void locate(const void *source, const struct ikv_attn_unit *u, uint32_t kv_head, uint32_t i,
+		   struct flash_page *page)
+{
+	const struct ikv_exact *x = source;
+	const struct ikv_geometry *g = &x->g;
+	const struct exact_list *l = exact_store_list(x, u->seq, u->layer);
+	uint32_t left = l->tokens - i * g->page_tokens;
+	*page = (struct flash_page){
+	    .format = IKV_FMT_FP16,
+	    .k = {(const uint8_t *)ikv_exact_k(x, u->seq, u->layer, i, kv_head), g->page_tokens, g->d_qk, g->d_qk},
+	    .v = {(const uint8_t *)ikv_exact_v(x, u->seq, u->layer, i, kv_head), g->page_tokens, g->d_v, g->d_v},
+	    .hi = left < g->page_tokens ? left : g->page_tokens,
+	};
+}
+
+int ikv_exact_dense(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t q_first, uint32_t q_count,
+		    const float *q, uint32_t threads, float *out, float *lse, float *mass, struct ikv_err *err)
+{
+	struct exact_work *w = x->work;
+	if (exact_store_check(x, seq, layer, q_first, q_count, err))
+		return -1;
+	if (w->flash && threads && flash_threads(w->flash) != threads) {
+		flash_destroy(w->flash);
+		w->flash = NULL;
+	}
+	if (!w->flash && flash_create(&w->flash, &x->g, threads, err))
+		return -1;
+	struct ikv_plan plan = {.count = exact_store_list(x, seq, layer)->count};
+	struct ikv_attn_unit unit = {seq, layer, q_first, q_count, &plan, q, out, lse, mass};
+	return flash_attend(w->flash, isa_micro_selected(), &unit, 1, locate, x, err);
+}

@@ -1,0 +1,33 @@
+/* Inside of the exact store, shared by its files. */
+#ifndef ATTN_EXACT_STORE_H
+#define ATTN_EXACT_STORE_H
+
+#include "attn/flash.h"
+#include "attn/slab.h"
+
+struct exact_list { /* pages of one sequence and layer */
+	uint8_t **pages;
+	uint32_t count, cap, tokens;
+};
+
+struct exact_work { /* buffers of const calls; one thread at a time uses the object */
+	float *scores;
+	size_t scores_cap;
+	struct flash *flash;
+};
+
+struct ikv_exact {
+	struct ikv_geometry g;
+	uint32_t sequences;
+	struct exact_list *lists; /* [sequences][layers] */
+	struct slab pages;
+	size_t v_at, summary_at; /* bytes into a page; summary: float [kv_heads][3][d_qk], min, max, sum */
+	struct exact_work *work;
+};
+
+const struct exact_list *exact_store_list(const struct ikv_exact *x, uint32_t seq, uint32_t layer);
+/* Query heads within the geometry, sequence and layer known. */
+int exact_store_check(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t q_first, uint32_t q_count,
+		      struct ikv_err *err);
+
+#endif

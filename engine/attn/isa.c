@@ -1,0 +1,137 @@
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include "attn/isa.h"
+#include "quant/micro.h"
+#ifdef HAVE_X86
+#include <cpuid.h>
+#endif
+
+#define ROWS_MAX 8
+
+static bool always(void)
+{
+	return true;
+}
+
+#ifdef HAVE_X86
+/* Register states the OS saves: bits 1 and 2 for AVX, 5 to 7 for AVX-512. */
+static uint32_t saved_states(void)
+{
+	uint32_t a, b, c, d;
+	if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE))
+		return 0;
+	uint32_t low, high;
+	__asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+	return low;
+}
+
+static bool has_avx2(void)
+{
+	uint32_t a, b, c, d, want = bit_AVX | bit_FMA | bit_F16C;
+	if ((saved_states() & 0x06) != 0x06 || !__get_cpuid(1, &a, &b, &c, &d) || (c & want) != want)
+		return false;
+	return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_AVX2);
+}
+
+static bool has_avx512(void)
+{
+	uint32_t a, b, c, d, want = bit_AVX512F | bit_AVX512BW | bit_AVX512VL;
+	if (!has_avx2() || (saved_states() & 0xe6) != 0xe6)
+		return false;
+	return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & want) == want;
+}
+#endif
+
+static const struct {
+	const char *name, *needs;
+	bool (*usable)(void);
+	const struct lanes_kernels *lanes;
+	const struct micro_kernels *micro;
+} table[] = {
+#ifdef HAVE_X86
+    {"avx512", "avx512f avx512bw avx512vl avx2 fma f16c", has_avx512, &lanes_avx512, NULL},
+    {"avx2", "avx2 fma f16c", has_avx2, &lanes_avx2, &micro_avx2},
+#endif
+    {"scalar", "", always, &lanes_scalar, &micro_scalar},
+};
+#define ROWS (sizeof table / sizeof *table)
+
+static _Atomic(const struct lanes_kernels *) selected;
+
+const struct lanes_kernels *lanes_table(void)
+{
+	const struct lanes_kernels *t = atomic_load_explicit(&selected, memory_order_relaxed);
+	if (t)
+		return t;
+	for (size_t i = 0; i < ROWS && !t; i++)
+		if (table[i].usable())
+			t = table[i].lanes;
+	atomic_store_explicit(&selected, t, memory_order_relaxed);
+	return t;
+}
+
+const struct ikv_isa_info *ikv_isa_list(uint32_t *count)
+{
+	static _Thread_local struct ikv_isa_info list[ROWS_MAX];
+	*count = 0;
+	for (size_t i = 0; i < ROWS; i++)
+		if (table[i].micro)
+			list[(*count)++] = (struct ikv_isa_info){table[i].name, table[i].needs, table[i].usable()};
+	return list;
+}
+
+/* Row called `name`, the best one for "auto" or NULL; -1 with a message if there is none that runs here. */
+static int find(const char *name, bool need_micro, struct ikv_err *err)
+{
+	char usable[200] = "";
+	bool best = !name || !strcmp(name, "auto");
+	for (size_t i = 0; i < ROWS; i++) {
+		if (need_micro && !table[i].micro)
+			continue;
+		bool runs = table[i].usable();
+		if (runs && (best || !strcmp(name, table[i].name)))
+			return (int)i;
+		if (!best && !runs && !strcmp(name, table[i].name))
+			return ikv_err_set(err, IKV_UNAVAILABLE,
+					   "ISA \"%s\" needs CPU flags that are missing here: %s", name,
+					   table[i].needs);
+		size_t n = strlen(usable);
+		if (runs)
+			snprintf(usable + n, sizeof usable - n, ", %s", table[i].name);
+	}
+	return ikv_err_set(err, IKV_UNAVAILABLE, "%s: no ISA of that name%s; available: auto%s", name ? name : "auto",
+			   need_micro ? " in the CPU backend" : "", usable);
+}
+
+int ikv_isa_select(const char *name, struct ikv_err *err)
+{
+	int i = find(name, false, err);
+	if (i < 0)
+		return -1;
+	atomic_store_explicit(&selected, table[i].lanes, memory_order_relaxed);
+	return 0;
+}
+
+const char *ikv_isa_selected(void)
+{
+	return lanes_table()->isa;
+}
+
+const struct micro_kernels *isa_micro(const char *name, struct ikv_err *err)
+{
+	int i = find(name, true, err);
+	return i < 0 ? NULL : table[i].micro;
+}
+
+const struct micro_kernels *isa_micro_selected(void)
+{
+	const struct lanes_kernels *lanes = lanes_table();
+	for (size_t i = 0; i < ROWS; i++)
+		if (table[i].lanes == lanes && table[i].micro)
+			return table[i].micro;
+	return isa_micro("auto", NULL);
+}

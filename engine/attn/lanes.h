@@ -1,0 +1,46 @@
+/* Fixed-lane kernels: what scores and mass that feed a decision are computed with.
+ *
+ * Sixteen float lanes, lane i taking elements i, i + 16, …; a multiplication and then an addition, never
+ * fused; a short tail padded with zeros; lanes folded 16 → 8 → 4 → 2 → 1. One source compiled for each ISA, so
+ * that every ISA gives the same bits. All inputs are finite. */
+#ifndef ATTN_LANES_H
+#define ATTN_LANES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct lanes_kernels {
+	const char *isa;
+	float (*dot)(const float *a, const float *b, uint32_t n);
+	float (*dot_h)(const float *q, const uint16_t *k, uint32_t n); /* k in FP16 */
+	/* sum_d max(q_d·kmin_d, q_d·kmax_d) */
+	float (*bound)(const float *q, const float *kmin, const float *kmax, uint32_t n);
+	/* s[h·s_stride + t] = scale · dot_h(q_h, k_t), clamped to ±3e38; q [heads][n], k [tokens][n]. */
+	void (*scores)(const float *q, uint32_t heads, const uint16_t *k, uint32_t tokens, uint32_t n, float scale,
+		       float *s, size_t s_stride);
+	float (*peak)(const float *s, uint32_t n); /* largest; n > 0 */
+	/* sum of exp(s_i - shift); shift at least every s_i */
+	float (*exp_sum)(const float *s, uint32_t n, float shift);
+};
+
+/* The table of the ISA chosen by ikv_isa_select (the best one this machine runs, if never called). */
+const struct lanes_kernels *lanes_table(void);
+
+static inline float lanes_dot(const float *a, const float *b, uint32_t n)
+{
+	return lanes_table()->dot(a, b, n);
+}
+
+static inline float lanes_dot_h(const float *q, const uint16_t *k, uint32_t n)
+{
+	return lanes_table()->dot_h(q, k, n);
+}
+
+static inline float lanes_bound(const float *q, const float *kmin, const float *kmax, uint32_t n)
+{
+	return lanes_table()->bound(q, kmin, kmax, n);
+}
+
+extern const struct lanes_kernels lanes_scalar, lanes_avx2, lanes_avx512;
+
+#endif

@@ -1,0 +1,211 @@
+/* Compiled once per ISA: LANES_TABLE names the table. Vector types of the compiler, no intrinsics but the exact
+ * conversion from FP16, so that each operation is the same IEEE operation whatever the register width. */
+#include <string.h>
+#include "attn/lanes.h"
+#ifdef __F16C__
+#include <immintrin.h>
+#endif
+
+#define LANES  16
+#define INLINE static inline __attribute__((always_inline))
+
+typedef float vec __attribute__((vector_size(4 * LANES)));
+typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
+
+INLINE vec load(const float *p)
+{
+	vec v;
+	memcpy(&v, p, sizeof v);
+	return v;
+}
+
+INLINE vec load_tail(const float *p, uint32_t n, float fill)
+{
+	float a[LANES];
+	for (uint32_t i = 0; i < LANES; i++)
+		a[i] = i < n ? p[i] : fill;
+	return load(a);
+}
+
+INLINE vec choose(ivec mask, vec yes, vec no)
+{
+	return (vec)(((ivec)yes & mask) | ((ivec)no & ~mask));
+}
+
+#ifdef __F16C__
+INLINE vec load_half(const uint16_t *p)
+{
+	__m256 part[2] = {_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)),
+			  _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 8)))};
+	vec v;
+	memcpy(&v, part, sizeof v);
+	return v;
+}
+#else
+/* Exponent and mantissa moved into place are the value times 2^-112, subnormal or not. */
+INLINE vec load_half(const uint16_t *p)
+{
+	ivec h;
+	for (int i = 0; i < LANES; i++)
+		h[i] = p[i];
+	vec magnitude = (vec)((h & 0x7fff) << 13) * 0x1p112f;
+	return (vec)((ivec)magnitude | (h & 0x8000) << 16);
+}
+#endif
+
+INLINE vec load_half_tail(const uint16_t *p, uint32_t n)
+{
+	uint16_t a[LANES];
+	for (uint32_t i = 0; i < LANES; i++)
+		a[i] = i < n ? p[i] : 0;
+	return load_half(a);
+}
+
+INLINE float fold(vec v)
+{
+	float a[LANES];
+	memcpy(a, &v, sizeof a);
+	for (int w = LANES / 2; w > 0; w /= 2)
+		for (int i = 0; i < w; i++)
+			a[i] += a[i + w];
+	return a[0];
+}
+
+static float dot(const float *a, const float *b, uint32_t n)
+{
+	vec sum = {0};
+	uint32_t i = 0;
+	for (; i + LANES <= n; i += LANES)
+		sum += load(a + i) * load(b + i);
+	if (i < n)
+		sum += load_tail(a + i, n - i, 0) * load_tail(b + i, n - i, 0);
+	return fold(sum);
+}
+
+static float dot_h(const float *q, const uint16_t *k, uint32_t n)
+{
+	vec sum = {0};
+	uint32_t i = 0;
+	for (; i + LANES <= n; i += LANES)
+		sum += load(q + i) * load_half(k + i);
+	if (i < n)
+		sum += load_tail(q + i, n - i, 0) * load_half_tail(k + i, n - i);
+	return fold(sum);
+}
+
+INLINE vec larger(vec a, vec b)
+{
+	return choose(a > b, a, b);
+}
+
+static float bound(const float *q, const float *kmin, const float *kmax, uint32_t n)
+{
+	vec sum = {0};
+	uint32_t i = 0;
+	for (; i + LANES <= n; i += LANES)
+		sum += larger(load(q + i) * load(kmin + i), load(q + i) * load(kmax + i));
+	if (i < n) {
+		vec x = load_tail(q + i, n - i, 0);
+		sum += larger(x * load_tail(kmin + i, n - i, 0), x * load_tail(kmax + i, n - i, 0));
+	}
+	return fold(sum);
+}
+
+static float clamped(float s)
+{
+	return s > 3e38f ? 3e38f : s < -3e38f ? -3e38f : s;
+}
+
+/* Four heads share one conversion of k; each sum has the order of dot_h. */
+INLINE void scores4(const float *q, const uint16_t *k, uint32_t n, float *dots)
+{
+	vec a = {0}, b = {0}, c = {0}, d = {0};
+	const float *q1 = q + n, *q2 = q1 + n, *q3 = q2 + n;
+	uint32_t i = 0;
+	for (; i + LANES <= n; i += LANES) {
+		vec x = load_half(k + i);
+		a += load(q + i) * x;
+		b += load(q1 + i) * x;
+		c += load(q2 + i) * x;
+		d += load(q3 + i) * x;
+	}
+	if (i < n) {
+		uint32_t m = n - i;
+		vec x = load_half_tail(k + i, m);
+		a += load_tail(q + i, m, 0) * x;
+		b += load_tail(q1 + i, m, 0) * x;
+		c += load_tail(q2 + i, m, 0) * x;
+		d += load_tail(q3 + i, m, 0) * x;
+	}
+	dots[0] = fold(a);
+	dots[1] = fold(b);
+	dots[2] = fold(c);
+	dots[3] = fold(d);
+}
+
+static void scores(const float *q, uint32_t heads, const uint16_t *k, uint32_t tokens, uint32_t n, float scale,
+		   float *s, size_t s_stride)
+{
+	for (uint32_t t = 0; t < tokens; t++) {
+		const uint16_t *row = k + (size_t)t * n;
+		uint32_t h = 0;
+		for (; h + 4 <= heads; h += 4) {
+			float dots[4];
+			scores4(q + (size_t)h * n, row, n, dots);
+			for (uint32_t i = 0; i < 4; i++)
+				s[(h + i) * s_stride + t] = clamped(scale * dots[i]);
+		}
+		for (; h < heads; h++)
+			s[h * s_stride + t] = clamped(scale * dot_h(q + (size_t)h * n, row, n));
+	}
+}
+
+static float peak(const float *s, uint32_t n)
+{
+	float a[LANES], best;
+	uint32_t i = LANES;
+	vec most = load_tail(s, n < LANES ? n : LANES, s[0]);
+	for (; i + LANES <= n; i += LANES)
+		most = larger(load(s + i), most);
+	memcpy(a, &most, sizeof a);
+	best = a[0];
+	for (int l = 1; l < LANES; l++)
+		best = a[l] > best ? a[l] : best;
+	for (; i < n; i++)
+		best = s[i] > best ? s[i] : best;
+	return best;
+}
+
+/* exp for x <= 0, relative error below 2e-7, 0 below -87. x = n·ln2 + r, |r| <= ln2/2; Taylor to degree 7. */
+INLINE vec exp_negative(vec x)
+{
+	ivec keep = x >= -87.0f;
+	x = choose(keep, x, (vec){0});
+	vec shifted = x * 1.44269504f + 0x1.8p23f;
+	vec n = shifted - 0x1.8p23f;
+	vec r = (x - n * 0x1.62e4p-1f) - n * 0x1.7f7d1cp-20f;
+	vec p = r * (1 / 5040.0f) + 1 / 720.0f;
+	p = p * r + 1 / 120.0f;
+	p = p * r + 1 / 24.0f;
+	p = p * r + 1 / 6.0f;
+	p = p * r + 0.5f;
+	p = p * r + 1.0f;
+	p = p * r + 1.0f;
+	ivec power = (((ivec)shifted - 0x4b400000) + 127) << 23;
+	return (vec)((ivec)(p * (vec)power) & keep);
+}
+
+static float exp_sum(const float *s, uint32_t n, float shift)
+{
+	vec sum = {0};
+	uint32_t i = 0;
+	for (; i + LANES <= n; i += LANES)
+		sum += exp_negative(load(s + i) - shift);
+	if (i < n)
+		sum += exp_negative(load_tail(s + i, n - i, -__builtin_inff()) - shift);
+	return fold(sum);
+}
+
+#define NAME_OF(x)  #x
+#define ISA_NAME(x) NAME_OF(x)
+const struct lanes_kernels LANES_TABLE = {ISA_NAME(LANES_ISA), dot, dot_h, bound, scores, peak, exp_sum};

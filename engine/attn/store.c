@@ -1,0 +1,272 @@
+#include "attn/geometry.h"
+#include "attn/store.h"
+#include "intentkv/alloc.h"
+
+struct store_block {   /* 64 bytes before the heads' data */
+	uint32_t live; /* heads that still lie here */
+	uint32_t heads;
+	uint32_t format;
+	uint8_t pad[52];
+};
+
+int store_init(struct store *s, const struct ikv_geometry *g, uint32_t sequences, struct ikv_err *err)
+{
+	if (geometry_check(g, sequences, err))
+		return -1;
+	uint32_t dim = g->d_qk > g->d_v ? g->d_qk : g->d_v;
+	*s = (struct store){.g = *g, .sequences = sequences};
+	s->lists = ikv_alloc((size_t)sequences * g->layers, sizeof *s->lists, err);
+	s->classes = ikv_alloc((size_t)IKV_FMT_COUNT * (g->kv_heads + 1), sizeof *s->classes, err);
+	s->values = ikv_alloc((size_t)g->page_tokens * dim, sizeof *s->values, err);
+	s->halves = ikv_alloc((size_t)g->page_tokens * dim, sizeof *s->halves, err);
+	if (!s->lists || !s->classes || !s->values || !s->halves) {
+		store_free(s);
+		return -1;
+	}
+	for (unsigned f = 1; f < IKV_FMT_COUNT; f++) {
+		uint64_t k = ikv_format_bytes((enum ikv_format)f, g->page_tokens, g->d_qk);
+		uint64_t v = g->v_aliases_k ? 0 : ikv_format_bytes((enum ikv_format)f, g->page_tokens, g->d_v);
+		s->v_at[f] = slab_round(k);
+		s->head[f] = s->v_at[f] + slab_round(v);
+		s->own[f] = k + v;
+		for (uint32_t n = 1; n <= g->kv_heads; n++)
+			slab_init(&s->classes[(size_t)f * (g->kv_heads + 1) + n],
+				  sizeof(struct store_block) + n * s->head[f]);
+	}
+	return 0;
+}
+
+void store_free(struct store *s)
+{
+	for (size_t i = 0; s->lists && i < (size_t)s->sequences * s->g.layers; i++)
+		ikv_free(s->lists[i].slots);
+	for (size_t i = 0; s->classes && i < (size_t)IKV_FMT_COUNT * (s->g.kv_heads + 1); i++)
+		slab_destroy(&s->classes[i]);
+	ikv_free(s->lists);
+	ikv_free(s->classes);
+	ikv_free(s->values);
+	ikv_free(s->halves);
+}
+
+static struct slab *class_of(struct store *s, uint32_t format, uint32_t heads)
+{
+	return &s->classes[(size_t)format * (s->g.kv_heads + 1) + heads];
+}
+
+static struct store_block *take_block(struct store *s, enum ikv_format f, uint32_t heads, struct ikv_err *err)
+{
+	struct store_block *b = slab_take(class_of(s, f, heads), err);
+	if (b)
+		*b = (struct store_block){.heads = heads, .format = f};
+	return b;
+}
+
+/* Empty a slot; its block is freed with its last head. */
+static void drop(struct store *s, struct store_slot *slot)
+{
+	struct store_block *b = slot->block;
+	s->stats.bytes_stored -= s->own[slot->format];
+	s->stats.pages_stored--;
+	if (--b->live == 0)
+		slab_give(class_of(s, b->format, b->heads), b);
+	*slot = (struct store_slot){0};
+}
+
+/* Place an empty slot as head i of a block. */
+static void place(struct store *s, struct store_slot *slot, struct store_block *b, uint32_t i)
+{
+	b->live++;
+	*slot = (struct store_slot){(uint8_t *)(b + 1) + i * s->head[b->format], b, (uint8_t)b->format};
+	s->stats.bytes_stored += s->own[b->format];
+	s->stats.pages_stored++;
+}
+
+static int check_layer(const struct store *s, uint32_t seq, uint32_t layer, struct ikv_err *err)
+{
+	if (seq < s->sequences && layer < s->g.layers)
+		return 0;
+	return ikv_err_set(err, IKV_FAILED, "sequence %u, layer %u: the backend has %u sequences, %u layers", seq,
+			   layer, s->sequences, s->g.layers);
+}
+
+static int add_page(struct store *s, struct store_list *l, struct ikv_err *err)
+{
+	uint32_t heads = s->g.kv_heads, slots = l->cap * heads;
+	if (l->pages == UINT32_MAX / heads)
+		return ikv_err_set(err, IKV_FAILED, "too many pages in a sequence");
+	if (geometry_room(&l->slots, &slots, (l->pages + 1) * heads, sizeof *l->slots, err))
+		return -1;
+	l->cap = slots / heads;
+	struct store_block *b = take_block(s, IKV_FMT_FP16, heads, err);
+	if (!b)
+		return -1;
+	for (uint32_t h = 0; h < heads; h++)
+		place(s, &l->slots[(size_t)l->pages * heads + h], b, h);
+	l->pages++;
+	return 0;
+}
+
+int store_append(struct store *s, uint32_t seq, uint32_t layer, uint32_t tokens, const uint16_t *k, const uint16_t *v,
+		 struct ikv_err *err)
+{
+	const struct ikv_geometry *g = &s->g;
+	if (check_layer(s, seq, layer, err))
+		return -1;
+	struct store_list *l = store_list(s, seq, layer);
+	if (tokens > UINT32_MAX - l->tokens)
+		return ikv_err_set(err, IKV_FAILED, "sequence %u: more than 2^32 tokens", seq);
+	if (codec_finite(k, tokens, g->kv_heads * g->d_qk, "K", err) ||
+	    (!g->v_aliases_k && codec_finite(v, tokens, g->kv_heads * g->d_v, "V", err)))
+		return -1;
+	for (uint32_t i = 0; i < tokens; i++) {
+		uint32_t t = l->tokens % g->page_tokens;
+		if (t == 0 && add_page(s, l, err))
+			return -1;
+		for (uint32_t h = 0; h < g->kv_heads; h++) {
+			uint8_t *to = l->slots[(size_t)(l->pages - 1) * g->kv_heads + h].data;
+			size_t row = (size_t)i * g->kv_heads + h, k_bytes = 2 * (size_t)g->d_qk;
+			size_t v_bytes = 2 * (size_t)g->d_v;
+			memcpy(to + t * k_bytes, k + row * g->d_qk, k_bytes);
+			if (!g->v_aliases_k)
+				memcpy(to + s->v_at[IKV_FMT_FP16] + t * v_bytes, v + row * g->d_v, v_bytes);
+		}
+		l->tokens++;
+	}
+	return 0;
+}
+
+int store_truncate(struct store *s, uint32_t seq, uint32_t tokens, struct ikv_err *err)
+{
+	if (check_layer(s, seq, 0, err))
+		return -1;
+	uint32_t rest = tokens % s->g.page_tokens, cut = tokens / s->g.page_tokens;
+	for (uint32_t layer = 0; rest && layer < s->g.layers; layer++)
+		for (uint32_t h = 0; tokens < store_list(s, seq, layer)->tokens && h < s->g.kv_heads; h++)
+			if (store_slot(s, seq, layer, h, cut)->format != IKV_FMT_FP16)
+				return ikv_err_set(err, IKV_FAILED,
+						   "sequence %u: page %u of layer %u, KV head %u is %s; "
+						   "only an FP16 page can be cut open",
+						   seq, cut, layer, h,
+						   ikv_format_names()[store_slot(s, seq, layer, h, cut)->format]);
+	for (uint32_t layer = 0; layer < s->g.layers; layer++) {
+		struct store_list *l = store_list(s, seq, layer);
+		if (tokens >= l->tokens)
+			continue;
+		for (; l->pages > cut + (rest != 0); l->pages--)
+			for (uint32_t h = 0; h < s->g.kv_heads; h++)
+				drop(s, &l->slots[(size_t)(l->pages - 1) * s->g.kv_heads + h]);
+		l->tokens = tokens;
+	}
+	return 0;
+}
+
+void store_release(struct store *s, uint32_t seq)
+{
+	store_truncate(s, seq, 0, NULL);
+}
+
+/* Heads and page are there; a page still open takes FP16 only. */
+static int check_page(const struct store *s, uint32_t seq, uint32_t layer, uint32_t kv_first, uint32_t kv_count,
+		      uint32_t page, enum ikv_format to, struct ikv_err *err)
+{
+	if (check_layer(s, seq, layer, err))
+		return -1;
+	const struct store_list *l = store_list(s, seq, layer);
+	if (kv_first > s->g.kv_heads || kv_count > s->g.kv_heads - kv_first)
+		return ikv_err_set(err, IKV_FAILED, "KV heads %u+%u: there are %u", kv_first, kv_count,
+				   s->g.kv_heads);
+	if (page >= l->pages)
+		return ikv_err_set(err, IKV_FAILED, "sequence %u, layer %u: no page %u, there are %u", seq, layer,
+				   page, l->pages);
+	if ((unsigned)to >= IKV_FMT_COUNT || to == IKV_FMT_SKIP)
+		return ikv_err_set(err, IKV_FAILED, "a page cannot be stored as %s",
+				   to == IKV_FMT_SKIP ? "SKIP" : "an unknown format");
+	if (to != IKV_FMT_FP16 && l->tokens / s->g.page_tokens <= page)
+		return ikv_err_set(err, IKV_FAILED, "sequence %u, layer %u: page %u is still open and stays FP16",
+				   seq, layer, page);
+	return 0;
+}
+
+/* Rows from one stored form to another. */
+static int convert(struct store *s, enum ikv_format from, const uint8_t *in, enum ikv_format to, uint8_t *out,
+		   uint32_t dim, struct ikv_err *err)
+{
+	uint32_t n = s->g.page_tokens;
+	if (from == IKV_FMT_FP16)
+		return ikv_format_encode(to, (const uint16_t *)in, n, dim, out, err);
+	if (from == IKV_FMT_INT4_RESIDUAL && to == IKV_FMT_INT4) { /* the second plane is dropped */
+		memcpy(out, in, ikv_format_bytes(to, n, dim));
+		return 0;
+	}
+	if (ikv_format_decode(from, in, n, dim, s->values, err))
+		return -1;
+	for (size_t i = 0; i < (size_t)n * dim; i++)
+		s->halves[i] = codec_half_saturated(s->values[i]);
+	return ikv_format_encode(to, s->halves, n, dim, out, err);
+}
+
+int store_recode(struct store *s, uint32_t seq, uint32_t layer, uint32_t kv_first, uint32_t kv_count, uint32_t page,
+		 enum ikv_format to, struct ikv_err *err)
+{
+	uint32_t changes = 0;
+	if (check_page(s, seq, layer, kv_first, kv_count, page, to, err))
+		return -1;
+	struct store_slot *slots = &store_list(s, seq, layer)->slots[(size_t)page * s->g.kv_heads + kv_first];
+	for (uint32_t i = 0; i < kv_count; i++)
+		changes += slots[i].format != to;
+	if (!changes)
+		return 0;
+	struct store_block *b = take_block(s, to, changes, err);
+	if (!b)
+		return -1;
+	for (uint32_t i = 0; i < kv_count; i++) {
+		struct store_slot old = slots[i], fresh = {0};
+		if (old.format == to)
+			continue;
+		place(s, &fresh, b, b->live);
+		/* Stored bytes are finite and the formats checked: this cannot fail. */
+		convert(s, old.format, old.data, to, fresh.data, s->g.d_qk, NULL);
+		if (!s->g.v_aliases_k)
+			convert(s, old.format, old.data + s->v_at[old.format], to, fresh.data + s->v_at[to], s->g.d_v,
+				NULL);
+		drop(s, &slots[i]);
+		slots[i] = fresh;
+		s->stats.recodes++;
+		s->stats.recoded_bytes += s->own[to];
+	}
+	return 0;
+}
+
+int store_restore(struct store *s, uint32_t seq, uint32_t layer, uint32_t kv_first, uint32_t kv_count, uint32_t page,
+		  enum ikv_format to, const uint16_t *k, const uint16_t *v, struct ikv_err *err)
+{
+	uint32_t n = s->g.page_tokens;
+	size_t k_rows = (size_t)n * s->g.d_qk, v_rows = (size_t)n * s->g.d_v;
+	if (check_page(s, seq, layer, kv_first, kv_count, page, to, err))
+		return -1;
+	for (uint32_t i = 0; i < kv_count; i++)
+		if (codec_finite(k + i * k_rows, n, s->g.d_qk, "K", err) ||
+		    (!s->g.v_aliases_k && codec_finite(v + i * v_rows, n, s->g.d_v, "V", err)))
+			return -1;
+	if (!kv_count)
+		return 0;
+	struct store_slot *slots = &store_list(s, seq, layer)->slots[(size_t)page * s->g.kv_heads + kv_first];
+	struct store_block *b = take_block(s, to, kv_count, err);
+	if (!b)
+		return -1;
+	for (uint32_t i = 0; i < kv_count; i++) {
+		drop(s, &slots[i]);
+		place(s, &slots[i], b, i);
+		ikv_format_encode(to, k + i * k_rows, n, s->g.d_qk, slots[i].data, NULL);
+		if (!s->g.v_aliases_k)
+			ikv_format_encode(to, v + i * v_rows, n, s->g.d_v, slots[i].data + s->v_at[to], NULL);
+	}
+	return 0;
+}
+
+enum ikv_format store_format(const struct store *s, uint32_t seq, uint32_t layer, uint32_t kv_head, uint32_t page)
+{
+	if (check_layer(s, seq, layer, NULL) || kv_head >= s->g.kv_heads || page >= store_list(s, seq, layer)->pages)
+		return IKV_FMT_SKIP;
+	return (enum ikv_format)store_slot(s, seq, layer, kv_head, page)->format;
+}
