@@ -162,11 +162,11 @@ static inline uint64_t digest_round(uint64_t h, uint64_t x)
 	return (h << 31 | h >> 33) * DIGEST_A;
 }
 
-/* Page 32 bits, bounds 11 bits each, format 8, masked 1: one word holds all that is digested of a page. */
+/* What is digested of a page: its number and bounds, one load, and its format and whether it is masked. */
 static inline uint64_t digest_word(const struct ikv_page_ref *r)
 {
-	return r->page | (uint64_t)r->lo << 32 | (uint64_t)r->hi << 43 | (uint64_t)r->request << 54 |
-	       (uint64_t)(r->mask != IKV_NO_MASK) << 62;
+	uint64_t place = r->page | (uint64_t)r->lo << 32 | (uint64_t)r->hi << 48;
+	return place + DIGEST_A * (r->request * 2u + (r->mask != IKV_NO_MASK));
 }
 
 uint64_t ikv_plan_digest(const struct ikv_plan *plan)
