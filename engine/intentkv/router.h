@@ -32,7 +32,8 @@ struct ikv_decision {   /* of one block, or of one of its pieces when the recent
 	bool recent;      /* the piece inside the recent window */
 	double score;     /* NaN if none */
 	int32_t rank;     /* among the ATTEND blocks by score, -1 if not ranked */
-	double threshold; /* the bound it was compared with, NaN if none */
+	double threshold; /* what it was compared with: top_k_blocks, score_threshold or, for LADDER_SKIP,
+			     the pressure; NaN if nothing */
 	uint32_t selected_tokens;
 };
 
@@ -43,6 +44,8 @@ struct ikv_route {
 	uint32_t decision_count, decision_cap;
 	uint32_t *prefetch; /* pages hinted, best first: not selected, worth having close */
 	uint32_t prefetch_count, prefetch_cap;
+	uint64_t *scratch; /* working space of the routers, so that they need none of their own */
+	uint32_t page_cap, block_cap, scratch_cap;
 };
 IKV_API int ikv_route_init(struct ikv_route *route, uint32_t page_tokens, uint32_t pages, uint32_t blocks,
 			   struct ikv_err *err);
@@ -79,6 +82,7 @@ struct ikv_router_ops {
 	size_t config_bytes;
 	unsigned (*needs)(const void *config);
 	enum ikv_share (*share)(const void *config);
+	/* The ladder's rules must outlive the state; NULL is the preset `seed`. */
 	int (*create)(void **state, const void *config, const struct ikv_ladder *ladder, struct ikv_err *err);
 	void (*destroy)(void *state);
 	/* Decide for every unit. Does not allocate while the routes have room. */
