@@ -33,5 +33,6 @@ check-valgrind: $(check_PROGRAMS)
 
 # Measures the policies alone; not a test.
 noinst_PROGRAMS += bench_policies
-bench_policies_SOURCES = tests/bench/bench_policies.c
-bench_policies_LDADD = libsim.la libengine.la
+bench_policies_SOURCES = tests/bench/bench_policies.c sim/bench_policies.c sim/bench_policies.h
+bench_policies_CFLAGS = $(AM_CFLAGS)
+bench_policies_LDADD = libengine.la

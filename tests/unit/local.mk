@@ -42,7 +42,8 @@ test_routing_LDADD = $(UNIT_LDADD) $(JANSSON_LIBS)
 TESTS += test_routing
 
 check_PROGRAMS += test_route_case
-test_route_case_SOURCES = tests/unit/test_route_case.c tests/tap.h
-test_route_case_CFLAGS = $(UNIT_CFLAGS) $(JANSSON_CFLAGS)
-test_route_case_LDADD = libsim.la $(UNIT_LDADD) $(JANSSON_LIBS)
+test_route_case_SOURCES = \
+	tests/unit/test_route_case.c tests/tap.h sim/route_case.c sim/route_case.h sim/scenario_yaml.c sim/yaml.h
+test_route_case_CFLAGS = $(UNIT_CFLAGS) $(YAML_CFLAGS) $(JANSSON_CFLAGS)
+test_route_case_LDADD = $(UNIT_LDADD) $(YAML_LIBS) $(JANSSON_LIBS)
 TESTS += test_route_case
