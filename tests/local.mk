@@ -30,3 +30,9 @@ check-valgrind: $(check_PROGRAMS)
 	CK_FORK=no CK_TIMEOUT_MULTIPLIER=30 $(MAKE) $(AM_MAKEFLAGS) check-TESTS TESTS='$(check_PROGRAMS)' \
 		LOG_COMPILER='valgrind -q --error-exitcode=99 --leak-check=full'
 .PHONY: check-valgrind
+
+# Measures the policies alone; not a test.
+noinst_PROGRAMS += bench_policies
+bench_policies_SOURCES = tests/bench/bench_policies.c sim/bench_policies.c sim/bench_policies.h
+bench_policies_CFLAGS = $(AM_CFLAGS)
+bench_policies_LDADD = libengine.la

@@ -10,3 +10,40 @@ test_yaml_SOURCES = tests/unit/test_yaml.c tests/tap.h
 test_yaml_CFLAGS = $(UNIT_CFLAGS)
 test_yaml_LDADD = libsim.la $(UNIT_LDADD)
 TESTS += test_yaml
+
+check_PROGRAMS += test_layout
+test_layout_SOURCES = tests/unit/test_layout.c tests/tap.h
+test_layout_CFLAGS = $(UNIT_CFLAGS)
+test_layout_LDADD = $(UNIT_LDADD)
+TESTS += test_layout
+
+check_PROGRAMS += test_plan
+test_plan_SOURCES = tests/unit/test_plan.c tests/tap.h
+test_plan_CFLAGS = $(UNIT_CFLAGS)
+test_plan_LDADD = $(UNIT_LDADD)
+TESTS += test_plan
+
+check_PROGRAMS += test_router
+test_router_SOURCES = tests/unit/test_router.c tests/tap.h
+test_router_CFLAGS = $(UNIT_CFLAGS)
+test_router_LDADD = $(UNIT_LDADD)
+TESTS += test_router
+
+check_PROGRAMS += test_scorer
+test_scorer_SOURCES = tests/unit/test_scorer.c tests/tap.h
+test_scorer_CFLAGS = $(UNIT_CFLAGS)
+test_scorer_LDADD = $(UNIT_LDADD)
+TESTS += test_scorer
+
+check_PROGRAMS += test_routing
+test_routing_SOURCES = tests/golden/test_routing.c tests/tap.h
+test_routing_CFLAGS = $(UNIT_CFLAGS) $(JANSSON_CFLAGS) -DSRCDIR='"$(abs_srcdir)"'
+test_routing_LDADD = $(UNIT_LDADD) $(JANSSON_LIBS)
+TESTS += test_routing
+
+check_PROGRAMS += test_route_case
+test_route_case_SOURCES = \
+	tests/unit/test_route_case.c tests/tap.h sim/route_case.c sim/route_case.h sim/scenario_yaml.c sim/yaml.h
+test_route_case_CFLAGS = $(UNIT_CFLAGS) $(YAML_CFLAGS) $(JANSSON_CFLAGS)
+test_route_case_LDADD = $(UNIT_LDADD) $(YAML_LIBS) $(JANSSON_LIBS)
+TESTS += test_route_case
