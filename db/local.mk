@@ -1,1 +1,39 @@
-# Result store.
+# Result store. SQL becomes C by embed.awk.
+noinst_LTLIBRARIES += libdb.la
+libdb_la_SOURCES = \
+	db/store.h db/store_internal.h db/store.c db/store_columns.c db/store_format.c db/store_functions.c \
+	db/store_hash.c db/store_lock.c db/store_query.c db/store_read.c db/store_rows.c db/store_run.c
+nodist_libdb_la_SOURCES = db/schema_sql.c db/queries_sql.c
+libdb_la_CFLAGS = $(AM_CFLAGS) $(SQLITE_CFLAGS) $(XXHASH_CFLAGS)
+libdb_la_LIBADD = $(SQLITE_LIBS) $(XXHASH_LIBS)
+
+SCHEMA_SQL = db/schema.sql db/metrics.sql
+QUERIES_SQL = \
+	db/queries/by-layer.sql \
+	db/queries/by-policy.sql \
+	db/queries/by-role.sql \
+	db/queries/decisions.sql \
+	db/queries/env.sql \
+	db/queries/formats.sql \
+	db/queries/hit-rate.sql \
+	db/queries/model-vs-measured.sql \
+	db/queries/params.sql \
+	db/queries/pareto.sql \
+	db/queries/plot-bytes-error.sql \
+	db/queries/plot-mass-bytes.sql \
+	db/queries/plot-model-measured.sql \
+	db/queries/runs.sql \
+	db/queries/sessions.sql \
+	db/queries/slowest.sql \
+	db/queries/summary.sql \
+	db/queries/transfer.sql
+EXTRA_DIST += db/embed.awk $(SCHEMA_SQL) $(QUERIES_SQL)
+BUILT_SOURCES += db/schema_sql.c db/queries_sql.c
+CLEANFILES += db/schema_sql.c db/queries_sql.c
+db/schema_sql.c: $(SCHEMA_SQL) db/embed.awk db/local.mk
+	@$(MKDIR_P) db
+	$(AM_V_GEN)(cd $(srcdir) && $(AWK) -v mode=text -v array=store_schema_sql -f db/embed.awk $(SCHEMA_SQL)) \
+		> $@.tmp && mv $@.tmp $@
+db/queries_sql.c: $(QUERIES_SQL) db/embed.awk db/local.mk
+	@$(MKDIR_P) db
+	$(AM_V_GEN)(cd $(srcdir) && $(AWK) -v mode=queries -f db/embed.awk $(QUERIES_SQL)) > $@.tmp && mv $@.tmp $@

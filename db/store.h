@@ -113,7 +113,8 @@ int store_flush(struct store *s, struct ikv_err *err);
 int store_hash(const char *path, int64_t run_id, char hex[33], struct ikv_err *err);
 
 /* Reading: named queries (db/queries, embedded) and free SQL through an authorizer: SELECT only, no ATTACH. */
-enum store_format { STORE_TABLE, STORE_CSV, STORE_JSON, STORE_MARKDOWN };
+/* STORE_GNUPLOT: tab-separated blocks, one per value of the first column. */
+enum store_format { STORE_TABLE, STORE_CSV, STORE_JSON, STORE_MARKDOWN, STORE_GNUPLOT };
 struct store_query {
 	const char *sql;           /* free SQL, or NULL */
 	const char *name;          /* a named query, or NULL */

@@ -1,0 +1,8 @@
+-- Selection, recalled mass and error of each executed layer. :run picks one run, or all.
+WITH chosen (run_id, label) AS (
+  SELECT run_id, label FROM v_latest WHERE :run IS NULL
+  UNION ALL
+  SELECT run_id, label FROM v_run WHERE :run IS NOT NULL AND (run_id = :run OR name = :run OR :run = 'all'))
+SELECT c.run_id AS run, c.label, layer, steps, round(100 * selected_fraction, 2) AS selected_pages_pct,
+  round(100 * mass_recall, 2) AS mass_recall_pct, rel_l2, max_abs, cosine, kl AS kl_nat
+FROM chosen c JOIN v_layer USING (run_id) ORDER BY c.run_id, layer

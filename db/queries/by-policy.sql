@@ -1,0 +1,11 @@
+-- Bytes, recalled mass, error and hits by router. :run picks one run, or all.
+WITH chosen (run_id, label) AS (
+  SELECT run_id, label FROM v_latest WHERE :run IS NULL
+  UNION ALL
+  SELECT run_id, label FROM v_run WHERE :run IS NOT NULL AND (run_id = :run OR name = :run OR :run = 'all'))
+SELECT r.router, count(DISTINCT run_id) AS runs, count(*) AS steps,
+  avg(read_bytes) / 1048576 AS read_mib_per_step,
+  round(100.0 * sum(read_bytes) / nullif(sum(dense_bytes), 0), 2) AS read_of_dense_pct,
+  round(100 * avg(mass_recall), 2) AS mass_recall_pct, median(rel_l2) AS rel_l2_median,
+  round(100.0 * sum(hit_pages) / nullif(sum(hit_pages + miss_pages), 0), 2) AS hit_pct
+FROM chosen c JOIN run r USING (run_id) JOIN step s USING (run_id) GROUP BY r.router ORDER BY r.router

@@ -1,0 +1,75 @@
+/* What the files of the store share. */
+#ifndef DB_STORE_INTERNAL_H
+#define DB_STORE_INTERNAL_H
+
+#include <sqlite3.h>
+#include "db/store.h"
+
+extern const char store_schema_sql[]; /* generated from schema.sql and metrics.sql */
+
+/* How a field of a row struct becomes a column. */
+enum store_type {
+	STORE_INT,  /* int64_t, -1 is NULL */
+	STORE_REAL, /* double, NaN is NULL */
+	STORE_TEXT, /* const char *, NULL is NULL */
+	STORE_HEX,  /* uint64_t as 16 hex digits */
+	STORE_KIND, /* enum ikv_kind by name */
+};
+struct store_column {
+	const char *name;
+	enum store_type type;
+	size_t offset;
+};
+struct store_table {
+	const char *name;
+	const struct store_column *columns;
+	int count;
+	int hashed; /* so many leading columns are deterministic */
+};
+extern const struct store_table store_tables[];
+enum { STORE_ROW_SESSION, STORE_ROW_STEP, STORE_ROW_ROLE, STORE_ROW_LAYER, STORE_ROW_COUNT };
+
+struct store {
+	sqlite3 *db;
+	char *path, *lock_path;
+	int lock_fd;
+	sqlite3_stmt *insert[STORE_ROW_COUNT];
+	sqlite3_stmt *block_event, *page_event;
+	bool open;          /* a transaction is open */
+	uint64_t steps;     /* steps in it */
+	int64_t batch_step; /* of the newest step */
+	int64_t opened_ns;  /* when it began, monotonic */
+	int64_t env_id;     /* row of this process, 0: not written yet */
+};
+
+/* Write "path: what: SQLite's message" with the status that fits SQLite's result. */
+int store_fail(sqlite3 *db, const char *path, const char *what, struct ikv_err *err);
+int store_exec(sqlite3 *db, const char *path, const char *sql, struct ikv_err *err);
+int store_prepare(struct store *s, const char *sql, sqlite3_stmt **stmt, struct ikv_err *err);
+/* Run a bound statement to its end and make it ready for the next row. */
+int store_step_stmt(struct store *s, sqlite3_stmt *stmt, struct ikv_err *err);
+int store_begin(struct store *s, struct ikv_err *err);
+int store_commit(struct store *s, struct ikv_err *err);
+/* Commit if the batch is full and `batch_step` begins a new iteration. */
+int store_pace(struct store *s, int64_t batch_step, struct ikv_err *err);
+
+/* store_lock.c: one writer per database. */
+int store_lock(struct store *s, struct ikv_err *err);
+void store_unlock(struct store *s);
+/* Does the header say that this is ours and of a version we know? Reads only. *fresh: absent or empty. */
+int store_check_header(const char *path, bool *fresh, struct ikv_err *err);
+
+/* store_read.c: open for reading only, also on read-only media and beside a writer. */
+int store_open_read(const char *path, sqlite3 **db, struct ikv_err *err);
+
+/* store_functions.c: median(x) and percentile(x, p). */
+int store_functions(sqlite3 *db);
+
+/* store_format.c: one result set. */
+struct store_writer;
+int store_writer_open(struct store_writer **out, enum store_format format, bool header, sqlite3_stmt *stmt,
+		      void *file, struct ikv_err *err);
+int store_writer_row(struct store_writer *w, struct ikv_err *err);
+int store_writer_close(struct store_writer *w, bool complete, struct ikv_err *err);
+
+#endif

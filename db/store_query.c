@@ -1,0 +1,150 @@
+/* Queries by readers: named ones and free SQL, both behind the same authorizer and time limit. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include "store_internal.h"
+
+static int authorize(void *ctx, int action, const char *a, const char *b, const char *c, const char *d)
+{
+	(void)ctx, (void)a, (void)c, (void)d;
+	switch (action) {
+	case SQLITE_SELECT:
+	case SQLITE_READ:
+	case SQLITE_RECURSIVE:
+		return SQLITE_OK;
+	case SQLITE_FUNCTION:
+		return b && sqlite3_stricmp(b, "load_extension") == 0 ? SQLITE_DENY : SQLITE_OK;
+	default:
+		return SQLITE_DENY;
+	}
+}
+
+static double seconds(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static int out_of_time(void *deadline)
+{
+	return seconds() > *(double *)deadline;
+}
+
+static const struct store_named *find(const char *name, struct ikv_err *err)
+{
+	const char *names[64];
+	size_t n = 0;
+	for (const struct store_named *q = store_queries; q->name; q++) {
+		if (strcmp(q->name, name) == 0)
+			return q;
+		if (n < sizeof names / sizeof *names)
+			names[n++] = q->name;
+	}
+	const char *near = ikv_nearest(name, names, n);
+	ikv_err_set(err, IKV_USAGE, "there is no query \"%.80s\"%s%s%s; --list shows them", name,
+		    near ? "; did you mean \"" : "", near ? near : "", near ? "\"" : "");
+	return NULL;
+}
+
+/* key=value: numbers are bound as numbers, so that they compare as such. */
+static int bind_param(sqlite3_stmt *stmt, const char *param, struct ikv_err *err)
+{
+	const char *eq = strchr(param, '=');
+	char name[100], *end;
+	if (!eq || eq == param || eq - param > 90)
+		return ikv_err_set(err, IKV_USAGE, "parameter \"%.80s\": expected key=value", param);
+	sqlite3_snprintf(sizeof name, name, ":%.*s", (int)(eq - param), param);
+	int i = sqlite3_bind_parameter_index(stmt, name);
+	if (i == 0)
+		return ikv_err_set(err, IKV_USAGE, "the query has no parameter %s", name);
+	const char *value = eq + 1;
+	errno = 0;
+	long long integer = strtoll(value, &end, 10);
+	if (*value && !*end && errno == 0) {
+		sqlite3_bind_int64(stmt, i, integer);
+		return 0;
+	}
+	double real = strtod(value, &end);
+	if (*value && !*end && strspn(value, "+-.0123456789eE") == strlen(value))
+		sqlite3_bind_double(stmt, i, real);
+	else
+		sqlite3_bind_text(stmt, i, value, -1, SQLITE_TRANSIENT);
+	return 0;
+}
+
+static int prepare(sqlite3 *db, const char *sql, sqlite3_stmt **stmt, struct ikv_err *err)
+{
+	const char *tail = NULL;
+	if (sqlite3_prepare_v2(db, sql, -1, stmt, &tail) != SQLITE_OK) {
+		if (sqlite3_errcode(db) == SQLITE_AUTH)
+			return ikv_err_set(err, IKV_USAGE, "only a SELECT that reads this database is allowed (%s)",
+					   sqlite3_errmsg(db));
+		return ikv_err_set(err, IKV_USAGE, "SQL: %s", sqlite3_errmsg(db));
+	}
+	sqlite3_stmt *more = NULL;
+	while (*stmt && tail && *tail && !more) {
+		const char *rest = tail;
+		if (sqlite3_prepare_v2(db, rest, -1, &more, &tail) != SQLITE_OK || more || tail == rest)
+			break;
+	}
+	bool single = *stmt && !more && (!tail || !*tail);
+	sqlite3_finalize(more);
+	if (!single || !sqlite3_stmt_readonly(*stmt) || sqlite3_column_count(*stmt) == 0)
+		return ikv_err_set(err, IKV_USAGE, "expected one SELECT statement");
+	return 0;
+}
+
+static int print(sqlite3 *db, sqlite3_stmt *stmt, const char *path, const struct store_query *query, void *file,
+		 struct ikv_err *err)
+{
+	struct store_writer *w;
+	int rc;
+	if (store_writer_open(&w, query->format, query->header, stmt, file, err) != 0)
+		return -1;
+	while ((rc = sqlite3_step(stmt)) == SQLITE_ROW) {
+		if (store_writer_row(w, err) != 0) {
+			store_writer_close(w, false, NULL);
+			return -1;
+		}
+	}
+	if (rc != SQLITE_DONE) {
+		store_writer_close(w, false, NULL);
+		if ((rc & 0xff) == SQLITE_INTERRUPT)
+			return ikv_err_set(err, IKV_FAILED, "the query took longer than %g s", query->time_limit_s);
+		return store_fail(db, path, "the query failed", err);
+	}
+	return store_writer_close(w, true, err);
+}
+
+int store_query_run(const char *path, const struct store_query *query, void *file, struct ikv_err *err)
+{
+	const char *sql = query->sql;
+	sqlite3 *db;
+	sqlite3_stmt *stmt = NULL;
+	if (!sql) {
+		const struct store_named *named = find(query->name ? query->name : "", err);
+		if (!named)
+			return -1;
+		sql = named->sql;
+	}
+	if (store_open_read(path, &db, err) != 0)
+		return -1;
+	double deadline = seconds() + query->time_limit_s;
+	if (query->time_limit_s > 0)
+		sqlite3_progress_handler(db, 10000, out_of_time, &deadline);
+	sqlite3_limit(db, SQLITE_LIMIT_LENGTH, 64 << 20);
+	sqlite3_limit(db, SQLITE_LIMIT_ATTACHED, 0);
+	int rc = store_functions(db) == SQLITE_OK ? 0 : store_fail(db, path, "cannot set up", err);
+	sqlite3_set_authorizer(db, authorize, NULL);
+	if (rc == 0)
+		rc = prepare(db, sql, &stmt, err);
+	for (uint32_t i = 0; i < query->param_count && rc == 0; i++)
+		rc = bind_param(stmt, query->params[i], err);
+	if (rc == 0)
+		rc = print(db, stmt, path, query, file, err);
+	sqlite3_finalize(stmt);
+	sqlite3_close(db);
+	return rc;
+}

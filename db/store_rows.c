@@ -1,0 +1,169 @@
+/* Rows: sessions, steps, roles, layers and the event logs, through prepared statements. */
+#include <math.h>
+#include <string.h>
+#include "store_internal.h"
+
+static void bind_hex(sqlite3_stmt *stmt, int i, uint64_t value)
+{
+	char hex[16];
+	for (int k = 15; k >= 0; k--, value >>= 4)
+		hex[k] = "0123456789abcdef"[value & 15];
+	sqlite3_bind_text(stmt, i, hex, 16, SQLITE_TRANSIENT);
+}
+
+static void bind_int(sqlite3_stmt *stmt, int i, int64_t value)
+{
+	if (value == -1)
+		sqlite3_bind_null(stmt, i);
+	else
+		sqlite3_bind_int64(stmt, i, value);
+}
+
+static void bind_text(sqlite3_stmt *stmt, int i, const char *text)
+{
+	/* The caller's text outlives the statement's step; a NULL pointer binds NULL. */
+	sqlite3_bind_text(stmt, i, text, -1, SQLITE_STATIC);
+}
+
+static void bind_row(sqlite3_stmt *stmt, const struct store_table *table, const void *row)
+{
+	for (int i = 0; i < table->count; i++) {
+		const void *field = (const char *)row + table->columns[i].offset;
+		switch (table->columns[i].type) {
+		case STORE_INT:
+			bind_int(stmt, i + 1, *(const int64_t *)field);
+			break;
+		case STORE_REAL:
+			sqlite3_bind_double(stmt, i + 1, *(const double *)field); /* NaN binds NULL */
+			break;
+		case STORE_TEXT:
+			bind_text(stmt, i + 1, *(const char *const *)field);
+			break;
+		case STORE_HEX:
+			bind_hex(stmt, i + 1, *(const uint64_t *)field);
+			break;
+		case STORE_KIND:
+			bind_text(stmt, i + 1, ikv_kind_name(*(const enum ikv_kind *)field));
+			break;
+		}
+	}
+}
+
+static int prepare_insert(struct store *s, int which, struct ikv_err *err)
+{
+	const struct store_table *table = &store_tables[which];
+	sqlite3_str *sql = sqlite3_str_new(s->db);
+	sqlite3_str_appendf(sql, "INSERT INTO %s (", table->name);
+	for (int i = 0; i < table->count; i++)
+		sqlite3_str_appendf(sql, "%s%s", i ? ", " : "", table->columns[i].name);
+	sqlite3_str_appendall(sql, ") VALUES (");
+	for (int i = 0; i < table->count; i++)
+		sqlite3_str_appendall(sql, i ? ", ?" : "?");
+	sqlite3_str_appendall(sql, ")");
+	char *text = sqlite3_str_finish(sql);
+	if (!text)
+		return ikv_err_set(err, IKV_FAILED, "out of memory");
+	int rc = store_prepare(s, text, &s->insert[which], err);
+	sqlite3_free(text);
+	return rc;
+}
+
+static int write_row(struct store *s, int which, const void *row, struct ikv_err *err)
+{
+	if (!s->insert[which] && prepare_insert(s, which, err) != 0)
+		return -1;
+	if (store_begin(s, err) != 0)
+		return -1;
+	bind_row(s->insert[which], &store_tables[which], row);
+	return store_step_stmt(s, s->insert[which], err);
+}
+
+int store_session(struct store *s, const struct store_session *row, struct ikv_err *err)
+{
+	return write_row(s, STORE_ROW_SESSION, row, err);
+}
+
+int store_step(struct store *s, const struct store_step *row, struct ikv_err *err)
+{
+	if (store_pace(s, row->batch_step, err) != 0 || write_row(s, STORE_ROW_STEP, row, err) != 0)
+		return -1;
+	s->steps++;
+	return 0;
+}
+
+int store_role(struct store *s, const struct store_role *row, struct ikv_err *err)
+{
+	return write_row(s, STORE_ROW_ROLE, row, err);
+}
+
+int store_layer(struct store *s, const struct store_layer *row, struct ikv_err *err)
+{
+	return write_row(s, STORE_ROW_LAYER, row, err);
+}
+
+static const char *format_name(unsigned format)
+{
+	return format < IKV_FMT_COUNT ? ikv_format_names()[format] : "?";
+}
+
+int store_block_event(struct store *s, const struct store_block_event *row, struct ikv_err *err)
+{
+	const struct ikv_decision *d = row->decision;
+	sqlite3_stmt **stmt = &s->block_event;
+	if (!*stmt && store_prepare(s,
+				    "INSERT INTO block_event (run_id, session, step, layer, head, start_token,"
+				    " end_token, block, kind, policy, decision, format, reason, recent, score, rank,"
+				    " threshold, selected_tokens) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+				    stmt, err) != 0)
+		return -1;
+	if (store_begin(s, err) != 0)
+		return -1;
+	sqlite3_bind_int64(*stmt, 1, row->run_id);
+	sqlite3_bind_int64(*stmt, 2, row->session);
+	sqlite3_bind_int64(*stmt, 3, row->step);
+	sqlite3_bind_int64(*stmt, 4, row->layer);
+	sqlite3_bind_int64(*stmt, 5, row->head);
+	sqlite3_bind_int64(*stmt, 6, d->start);
+	sqlite3_bind_int64(*stmt, 7, d->end);
+	bind_text(*stmt, 8, row->block);
+	bind_text(*stmt, 9, ikv_kind_name(row->kind));
+	bind_text(*stmt, 10, ikv_policy_name(row->policy));
+	bind_text(*stmt, 11, ikv_decision_name(d->code));
+	bind_text(*stmt, 12, format_name(d->format));
+	bind_text(*stmt, 13, ikv_reason_name(d->reason));
+	sqlite3_bind_int(*stmt, 14, d->recent);
+	sqlite3_bind_double(*stmt, 15, d->score);
+	bind_int(*stmt, 16, d->rank);
+	sqlite3_bind_double(*stmt, 17, d->threshold);
+	sqlite3_bind_int64(*stmt, 18, d->selected_tokens);
+	return store_step_stmt(s, *stmt, err);
+}
+
+int store_page_event(struct store *s, int64_t run_id, int64_t session, int64_t step, const struct ikv_action *action,
+		     struct ikv_err *err)
+{
+	static const char *const moves[IKV_MOVE_COUNT] = {"fetch",  "prefetch", "evict",
+							  "demote", "promote",  "refetch"};
+	sqlite3_stmt **stmt = &s->page_event;
+	if (!*stmt && store_prepare(s,
+				    "INSERT INTO page_event (run_id, session, step, seq, page_group, page, move,"
+				    " from_format, to_format, from_tier, to_tier, bytes)"
+				    " VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+				    stmt, err) != 0)
+		return -1;
+	if (store_begin(s, err) != 0)
+		return -1;
+	sqlite3_bind_int64(*stmt, 1, run_id);
+	sqlite3_bind_int64(*stmt, 2, session);
+	sqlite3_bind_int64(*stmt, 3, step);
+	sqlite3_bind_int64(*stmt, 4, action->seq);
+	sqlite3_bind_int64(*stmt, 5, action->group);
+	sqlite3_bind_int64(*stmt, 6, action->page);
+	bind_text(*stmt, 7, action->move < IKV_MOVE_COUNT ? moves[action->move] : "?");
+	bind_text(*stmt, 8, format_name(action->from_format));
+	bind_text(*stmt, 9, format_name(action->to_format));
+	sqlite3_bind_int(*stmt, 10, action->from_tier);
+	sqlite3_bind_int(*stmt, 11, action->to_tier);
+	sqlite3_bind_int64(*stmt, 12, (int64_t)action->bytes);
+	return store_step_stmt(s, *stmt, err);
+}
