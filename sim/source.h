@@ -12,11 +12,16 @@
 
 struct source; /* opaque; each implementation begins with `const struct source_ops *ops` */
 
+#define SOURCE_LAYERS_MAX 64 /* layers that a source can choose itself */
+
 struct source_setup {
 	struct ikv_geometry geometry; /* what the model preset asks for; a capture may replace it (see `open`) */
 	const uint32_t *model_layers; /* [geometry.layers] layer numbers in the model of the executed layers */
 	uint32_t sequences;           /* most sequences alive at once */
 	uint64_t seed;
+	/* Out: layer numbers in the model of geometry.layers layers, where the source decides them (a capture has
+	 * the layers it recorded); layer_count 0: model_layers holds. */
+	uint32_t layer_numbers[SOURCE_LAYERS_MAX], layer_count;
 };
 
 struct source_ops {
