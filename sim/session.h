@@ -22,7 +22,7 @@ struct session_event {
 	double wait_ms;                  /* WAIT */
 	float confidence;                /* of `kind`, 0..1: 1 when the trace says it, less when inferred */
 	char *name;                      /* block name, or NULL: made from kind and number. Owned. */
-	uint32_t hash_first, hash_count; /* APPEND: slice of session.hashes that covers the appended tokens */
+	uint32_t hash_first, hash_count; /* APPEND: slice of session.hashes; see struct session_chain */
 	uint32_t turn;                   /* request number within the session, from 0 */
 	int line;                        /* in the source file */
 };
@@ -48,6 +48,8 @@ struct session_list {
 	uint64_t records, skipped; /* input records read; bad ones skipped with --skip-bad */
 	/* Facts about the trace itself, before sessions are made from it. */
 	uint64_t requests, input_tokens, output_tokens, block_refs, unique_blocks, prefix_hits;
+	uint64_t shortened;        /* sessions cut at max_context_tokens */
+	struct session_index *ids; /* id -> place in items, kept by session_add; owned */
 };
 
 struct session_options {            /* what importers need to know */
@@ -76,6 +78,7 @@ int session_write(const struct session_list *list, const char *path, struct ikv_
 
 /* Building. The returned event is owned by the session and valid until the next call. */
 struct session *session_add(struct session_list *list, const char *id, struct ikv_err *err);
+const struct session *session_find(const struct session_list *list, const char *id);
 struct session_event *session_push(struct session *s, enum session_op op, struct ikv_err *err);
 int session_push_hashes(struct session *s, struct session_event *e, const uint64_t *ids, uint32_t n,
 			struct ikv_err *err);
@@ -86,6 +89,36 @@ int session_check(const struct session *s, struct ikv_err *err);
 /* Tokens appended, decoded, and the longest context it reaches. */
 void session_totals(const struct session *s, uint64_t *appended, uint64_t *decoded, uint32_t *longest);
 
+/* Replays the content ids of a session, event by event: after an event, ids[0 .. count) name the content of the
+ * context block by block, hash_block_tokens tokens each, up to the end of the last append. A slice of an append
+ * goes in place of the chain from the block in which the append before it ended, so that it also names
+ * what was decoded in between. Starts zeroed; free with session_chain_free. */
+struct session_chain {
+	uint64_t *ids;
+	uint32_t count, cap;
+	uint32_t known;   /* tokens up to the end of the last append */
+	uint32_t context; /* tokens */
+};
+int session_chain_step(struct session_chain *c, const struct session *s, const struct session_event *e,
+		       struct ikv_err *err);
+void session_chain_free(struct session_chain *c);
+
+/* Block-weighted overlap of requests with the one before them in their stream: of `total` blocks, `shared`
+ * were already a prefix of the request before. The first request of a session does not count. */
+int session_overlap(const struct session *s, uint64_t *shared, uint64_t *total, struct ikv_err *err);
+struct overlap_summary {
+	uint32_t sessions;
+	double min, p25, median, p75, mean; /* percent over sessions; quartiles interpolate linearly */
+};
+/* Over a list; sessions named "<id>/..." (subagents) count with session <id>. */
+int overlap_summarise(const struct session_list *list, struct overlap_summary *out, struct ikv_err *err);
+
+/* pass^k (Yao et al. 2024, tau-bench): mean over tasks of C(successes, k) / C(trials, k); a trial with reward 1
+ * is a success. Tasks with fewer than k trials are left out; -1 when none is left. */
+int session_pass_k(const struct session_list *list, uint32_t k, double *out, struct ikv_err *err);
+/* Tokens in the context when each request of the list was sent, ascending. `*out` is the caller's to free. */
+int session_inputs(const struct session_list *list, uint32_t **out, uint64_t *count, struct ikv_err *err);
+
 /* Generator of agent sessions from a profile (docs/generator.md). */
 struct generate_config {
 	int64_t count;
@@ -95,5 +128,11 @@ struct generate_config {
 	int64_t max_decode_tokens;          /* per session, 0: no limit */
 };
 extern const struct ikv_option generate_options[];
+struct generate_profile;
+/* `path`: a profile YAML. Free the result with generate_profile_free. */
+int generate_profile_read(const char *path, struct generate_profile **out, struct ikv_err *err);
+void generate_profile_free(struct generate_profile *p);
+int session_generate(const struct generate_profile *p, const struct generate_config *config, uint64_t seed,
+		     struct session_list *out, struct ikv_err *err);
 
 #endif

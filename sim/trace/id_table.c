@@ -1,0 +1,75 @@
+#include "sim/trace/table.h"
+
+static size_t place_of(const struct id_table *t, uint64_t key)
+{
+	size_t i = (size_t)ikv_mix64(key) & (t->cap - 1);
+	while (t->state[i] && !(t->state[i] == 1 && t->keys[i] == key))
+		i = (i + 1) & (t->cap - 1);
+	return i;
+}
+
+void id_table_free(struct id_table *t)
+{
+	ikv_free(t->keys);
+	ikv_free(t->values);
+	ikv_free(t->state);
+	*t = (struct id_table){0};
+}
+
+static int rebuild(struct id_table *t, size_t cap, struct ikv_err *err)
+{
+	struct id_table n = {.cap = cap};
+	n.keys = ikv_alloc(cap, sizeof *n.keys, err);
+	n.values = n.keys ? ikv_alloc(cap, sizeof *n.values, err) : NULL;
+	n.state = n.values ? ikv_alloc(cap, 1, err) : NULL;
+	if (!n.state) {
+		id_table_free(&n);
+		return -1;
+	}
+	for (size_t i = 0; i < t->cap; i++) {
+		if (t->state[i] != 1)
+			continue;
+		size_t at = place_of(&n, t->keys[i]);
+		n.keys[at] = t->keys[i];
+		n.values[at] = t->values[i];
+		n.state[at] = 1;
+		n.used++;
+	}
+	id_table_free(t);
+	*t = n;
+	return 0;
+}
+
+int id_table_put(struct id_table *t, uint64_t key, uint64_t value, struct ikv_err *err)
+{
+	if (t->used * 2 >= t->cap && rebuild(t, t->cap ? t->cap * 2 : 64, err))
+		return -1;
+	size_t i = place_of(t, key);
+	if (t->state[i] == 0) {
+		t->state[i] = 1;
+		t->keys[i] = key;
+		t->used++;
+	}
+	t->values[i] = value;
+	return 0;
+}
+
+bool id_table_get(const struct id_table *t, uint64_t key, uint64_t *value)
+{
+	if (t->cap == 0)
+		return false;
+	size_t i = place_of(t, key);
+	if (t->state[i] != 1)
+		return false;
+	*value = t->values[i];
+	return true;
+}
+
+void id_table_remove(struct id_table *t, uint64_t key)
+{
+	if (t->cap == 0)
+		return;
+	size_t i = place_of(t, key);
+	if (t->state[i] == 1)
+		t->state[i] = 2;
+}

@@ -1,0 +1,156 @@
+/* Writes the session form that intentkv.c reads. Doubles keep 17 digits, so that reading gives the same bits. */
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "sim/trace/json_input.h"
+
+enum { LINE_LIMIT_BYTES = 16 << 20 };
+
+static int put(json_t *o, const char *key, json_t *value)
+{
+	return json_object_set_new(o, key, value);
+}
+
+static json_t *id_value(uint64_t id)
+{
+	char text[24];
+	if (id <= INT64_MAX)
+		return json_integer((json_int_t)id);
+	snprintf(text, sizeof text, "%llu", (unsigned long long)id);
+	return json_string(text);
+}
+
+static json_t *event_value(const struct session *s, const struct session_event *e, uint32_t *turn)
+{
+	json_t *o = json_object();
+	int rc = o ? 0 : -1;
+	bool append = e->op == SESSION_APPEND;
+	if (append || e->op == SESSION_DECODE) {
+		const char *kind = e->unowned ? "none" : ikv_kind_name(e->kind);
+		rc |= put(o, append ? "append" : "decode", json_string(kind));
+		rc |= put(o, "tokens", json_integer(e->tokens));
+		if (e->name)
+			rc |= put(o, "name", json_string(e->name));
+		if (e->has_policy)
+			rc |= put(o, "policy", json_string(ikv_policy_name(e->policy)));
+		if (e->confidence < 1)
+			rc |= put(o, "confidence", json_real((double)e->confidence));
+	} else if (e->op == SESSION_COMPACT) {
+		rc |= put(o, "compact", json_integer(e->tokens));
+	} else {
+		rc |= put(o, "wait", json_real(e->wait_ms));
+	}
+	if (e->turn != *turn)
+		rc |= put(o, "turn", json_integer(e->turn));
+	*turn = e->turn;
+	if (e->hash_count) {
+		json_t *ids = json_array();
+		rc |= put(o, "hashes", ids);
+		for (uint32_t i = 0; !rc && i < e->hash_count; i++)
+			rc |= json_array_append_new(ids, id_value(s->hashes[e->hash_first + i]));
+	}
+	if (!rc)
+		return o;
+	json_decref(o);
+	return NULL;
+}
+
+static json_t *session_value(const struct session *s, uint32_t block, bool global)
+{
+	json_t *o = json_object(), *events = json_array();
+	uint32_t turn = 0;
+	int rc = o && events ? 0 : -1;
+	rc |= put(o, "id", json_string(s->id));
+	rc |= put(o, "arrival_ms", json_real(s->arrival_ms));
+	if (!isnan(s->reward))
+		rc |= put(o, "reward", json_real(s->reward));
+	if (s->task)
+		rc |= put(o, "task", json_string(s->task));
+	if (s->hash_block_tokens != block)
+		rc |= put(o, "hash_block_tokens", json_integer(s->hash_block_tokens));
+	if (s->hashes_global != global)
+		rc |= put(o, "hashes_global", json_boolean(s->hashes_global));
+	for (uint32_t i = 0; !rc && i < s->event_count; i++)
+		rc |= json_array_append_new(events, event_value(s, &s->events[i], &turn));
+	rc |= put(o, "events", events);
+	if (!rc)
+		return o;
+	json_decref(o);
+	return NULL;
+}
+
+static json_t *header_value(const struct session_list *list, uint32_t block, bool global)
+{
+	const struct {
+		const char *key;
+		uint64_t value;
+	} facts[] = {{"records", list->records},
+		     {"skipped", list->skipped},
+		     {"requests", list->requests},
+		     {"input_tokens", list->input_tokens},
+		     {"output_tokens", list->output_tokens},
+		     {"block_refs", list->block_refs},
+		     {"unique_blocks", list->unique_blocks},
+		     {"prefix_hits", list->prefix_hits},
+		     {"shortened", list->shortened}};
+	json_t *o = json_object();
+	int rc = o ? 0 : -1;
+	rc |= put(o, "intentkv_sessions", json_integer(1));
+	rc |= put(o, "format", json_string(list->format));
+	rc |= put(o, "tokens_by", json_string(list->tokens_by));
+	rc |= put(o, "hash_block_tokens", json_integer(block));
+	rc |= put(o, "hashes_global", json_boolean(global));
+	for (size_t i = 0; i < sizeof facts / sizeof *facts; i++)
+		rc |= put(o, facts[i].key, json_integer((json_int_t)facts[i].value));
+	if (!rc)
+		return o;
+	json_decref(o);
+	return NULL;
+}
+
+/* Takes `value`. */
+static int write_line(FILE *f, json_t *value, const char *path, const char *what, struct ikv_err *err)
+{
+	char *text = value ? json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;
+	json_decref(value);
+	if (!text)
+		return ikv_err_set(err, IKV_FAILED,
+				   "%s: cannot write %.100s: out of memory, or text that is not UTF-8", path, what);
+	int rc = 0;
+	if (strlen(text) > LINE_LIMIT_BYTES)
+		rc = ikv_err_set(err, IKV_FAILED, "%s: %.100s takes %zu bytes, expected at most 16 MB a line", path,
+				 what, strlen(text));
+	else if (fputs(text, f) == EOF || putc('\n', f) == EOF)
+		rc = ikv_err_set(err, IKV_IO, "%s: %s", path, strerror(errno));
+	free(text);
+	return rc;
+}
+
+int session_write(const struct session_list *list, const char *path, struct ikv_err *err)
+{
+	uint32_t block = list->count ? list->items[0].hash_block_tokens : 0;
+	bool global = list->count ? list->items[0].hashes_global : false;
+	char *part = NULL;
+	if (asprintf(&part, "%s.part", path) < 0)
+		return ikv_err_set(err, IKV_FAILED, "out of memory");
+	FILE *f = fopen(part, "wb");
+	if (!f) {
+		int rc = ikv_err_set(err, IKV_CANT_CREATE, "%s: %s", part, strerror(errno));
+		free(part);
+		return rc;
+	}
+	int rc = write_line(f, header_value(list, block, global), path, "the header", err);
+	for (uint32_t i = 0; !rc && i < list->count; i++)
+		rc = write_line(f, session_value(&list->items[i], block, global), path, list->items[i].id, err);
+	if (fclose(f) && !rc)
+		rc = ikv_err_set(err, IKV_IO, "%s: %s", part, strerror(errno));
+	/* A reader never sees half a file. */
+	if (!rc && rename(part, path))
+		rc = ikv_err_set(err, IKV_CANT_CREATE, "%s: %s", path, strerror(errno));
+	if (rc)
+		unlink(part);
+	free(part);
+	return rc;
+}

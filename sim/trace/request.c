@@ -1,0 +1,109 @@
+#include "sim/trace/request.h"
+
+static struct session_event *push(const struct request_stream *r, struct session *s, enum session_op op,
+				  struct ikv_err *err)
+{
+	struct session_event *e = session_push(s, op, err);
+	if (e) {
+		e->turn = r->turn ? r->turn - 1 : 0;
+		e->line = r->line;
+	}
+	return e;
+}
+
+int request_begin(struct request_stream *r, struct session *s, const uint64_t *ids, uint32_t count, uint32_t input,
+		  int line, struct ikv_err *err)
+{
+	uint32_t block = s->hash_block_tokens, least = count < r->count ? count : r->count, common = 0;
+	while (common < least && ids[common] == r->ids[common])
+		common++;
+	bool goes_on = r->turn == 0 || (common >= r->input / block && input > r->context);
+	uint64_t kept = goes_on ? r->context : (uint64_t)common * block;
+	if (kept > input)
+		kept = input;
+	if (kept > r->context)
+		kept = r->context;
+	r->turn++;
+	r->line = line;
+	r->common = common;
+	if (kept < r->context) {
+		struct session_event *e = push(r, s, SESSION_COMPACT, err);
+		if (!e)
+			return -1;
+		e->tokens = (uint32_t)kept;
+	}
+	r->context = (uint32_t)kept;
+	if (r->known > r->context)
+		r->known = r->context;
+	r->ids = ids;
+	r->count = count;
+	r->input = input;
+	return 0;
+}
+
+int request_append(struct request_stream *r, struct session *s, uint32_t upto, enum ikv_kind kind, float confidence,
+		   struct ikv_err *err)
+{
+	if (upto > r->input)
+		upto = r->input;
+	if (upto <= r->context)
+		return 0;
+	struct session_event *e = push(r, s, SESSION_APPEND, err);
+	if (!e)
+		return -1;
+	e->kind = kind;
+	e->confidence = confidence;
+	e->tokens = upto - r->context;
+	uint32_t first = r->known / s->hash_block_tokens, end = ikv_pages(upto, s->hash_block_tokens);
+	if (end > r->count)
+		end = r->count;
+	r->context = r->known = upto;
+	return end > first ? session_push_hashes(s, e, r->ids + first, end - first, err) : 0;
+}
+
+int request_decode(struct request_stream *r, struct session *s, uint32_t tokens, enum ikv_kind kind, float confidence,
+		   struct ikv_err *err)
+{
+	if (tokens == 0)
+		return 0;
+	struct session_event *e = push(r, s, SESSION_DECODE, err);
+	if (!e)
+		return -1;
+	e->kind = kind;
+	e->confidence = confidence;
+	e->tokens = tokens;
+	r->context += tokens;
+	return 0;
+}
+
+int request_wait(const struct request_stream *r, struct session *s, double ms, struct ikv_err *err)
+{
+	if (!(ms > 0))
+		return 0;
+	struct session_event *e = push(r, s, SESSION_WAIT, err);
+	if (!e)
+		return -1;
+	e->wait_ms = ms;
+	e->turn = r->turn;
+	return 0;
+}
+
+int request_count(struct session_list *out, struct id_table *seen, const uint64_t *ids, uint32_t count,
+		  uint64_t input, uint64_t output, struct ikv_err *err)
+{
+	out->requests++;
+	out->input_tokens += input;
+	out->output_tokens += output;
+	out->block_refs += count;
+	for (uint32_t i = 0; i < count; i++) {
+		uint64_t unused;
+		if (id_table_get(seen, ids[i], &unused)) {
+			out->prefix_hits++;
+			continue;
+		}
+		if (id_table_put(seen, ids[i], 1, err))
+			return -1;
+		out->unique_blocks++;
+	}
+	return 0;
+}

@@ -1,0 +1,35 @@
+/* From requests (a whole input each, named by block ids) to what was appended since the request before. */
+#ifndef SIM_TRACE_REQUEST_H
+#define SIM_TRACE_REQUEST_H
+
+#include "sim/trace/table.h"
+
+#define REQUEST_TOKENS_MAX 0x3fffffff /* of one input or output, so that sums stay below 2^31 */
+
+/* One stream of requests that continue each other. Starts zeroed; ids are borrowed until the next request. */
+struct request_stream {
+	const uint64_t *ids; /* of the newest request */
+	uint32_t count, input;
+	uint32_t context; /* tokens held, decoded ones included */
+	uint32_t known;   /* tokens up to the end of the last append */
+	uint32_t turn;    /* number of the next request */
+	uint32_t common;  /* blocks that the newest request shares with the one before */
+	int line;
+};
+
+/* A request whose input of `input` tokens is named by ids [count]. If it goes on from all full blocks of the
+ * request before, the context stays; else it is cut back to the shared blocks. */
+int request_begin(struct request_stream *r, struct session *s, const uint64_t *ids, uint32_t count, uint32_t input,
+		  int line, struct ikv_err *err);
+/* Append what lies between the context and position `upto`; nothing if the context is there already. */
+int request_append(struct request_stream *r, struct session *s, uint32_t upto, enum ikv_kind kind, float confidence,
+		   struct ikv_err *err);
+int request_decode(struct request_stream *r, struct session *s, uint32_t tokens, enum ikv_kind kind, float confidence,
+		   struct ikv_err *err);
+int request_wait(const struct request_stream *r, struct session *s, double ms, struct ikv_err *err);
+
+/* Count one request and its blocks in the facts of the list. `seen` holds the ids met so far. */
+int request_count(struct session_list *out, struct id_table *seen, const uint64_t *ids, uint32_t count,
+		  uint64_t input, uint64_t output, struct ikv_err *err);
+
+#endif

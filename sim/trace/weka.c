@@ -1,0 +1,265 @@
+/* Coding-agent sessions as recorded for Weka's kv-cache-tester: one session a file, full blocks of the input as
+ * ids, think and API times. A subagent's requests make a session of their own, "<id>/<agent>". */
+#include <math.h>
+#include <string.h>
+#include "sim/trace/json_input.h"
+#include "sim/trace/request.h"
+
+struct weka {
+	struct json_input *in;
+	struct session_list *out;
+	struct id_table seen;
+	uint32_t block;
+	bool global;
+};
+
+struct stream {
+	struct request_stream r;
+	uint32_t session;       /* place in the list */
+	uint32_t tools, prompt; /* positions where the tool definitions and the system prompt end */
+	uint64_t *ids[2];       /* of this request and the one before */
+	size_t cap[2];
+	double at_s, api_s;
+};
+
+static int detect(const char *path, const char *head, size_t size)
+{
+	(void)path;
+	return memmem(head, size, "\"block_size\"", 12) && memmem(head, size, "\"hash_id_scope\"", 15) ? 95 : 0;
+}
+
+static bool has_type(const json_t *types, const char *name)
+{
+	size_t i;
+	const json_t *v;
+	json_array_foreach(types, i, v) if (json_is_string(v) && !strcmp(json_string_value(v), name)) return true;
+	return false;
+}
+
+static int check_types(const struct weka *w, const json_t *request, const char *key, struct ikv_err *err)
+{
+	char text[80];
+	const json_t *list = json_object_get(request, key), *v;
+	size_t i;
+	if (!list || json_is_null(list))
+		return 0;
+	if (!json_is_array(list))
+		return json_wrong(w->in, key, err, "found %s, expected a list of strings", json_describe(list, text));
+	json_array_foreach(list, i, v) if (!json_is_string(v)) return json_wrong(
+	    w->in, key, err, "found %s, expected a string", json_describe(v, text));
+	return 0;
+}
+
+/* What entered with this request. The types list what the new messages hold, not how long each is: a mixture
+ * is one block of its likely largest kind. A context that shrank was summarised: what follows the kept part is
+ * the summary. */
+static enum ikv_kind input_kind(const json_t *types, bool first, bool shrank, float *confidence)
+{
+	*confidence = 0.5F;
+	if (first)
+		return IKV_KIND_USER;
+	if (shrank)
+		return IKV_KIND_MEMORY;
+	bool result = has_type(types, "tool_result"), text = has_type(types, "text");
+	if (result != text)
+		*confidence = 0.9F;
+	return result ? IKV_KIND_TOOL_OUTPUT : IKV_KIND_USER;
+}
+
+/* The trace has one output length and the types in it. Thinking takes half if there is something else, text and
+ * tool call share the rest; the first to come gets the odd token. */
+static int decode(struct weka *w, struct stream *t, struct session *s, const json_t *types, uint32_t tokens,
+		  struct ikv_err *err)
+{
+	(void)w;
+	bool thinking = has_type(types, "thinking"), text = has_type(types, "text"),
+	     call = has_type(types, "tool_use");
+	int parts = thinking + text + call;
+	float sure = parts == 1 ? 1.0F : 0.5F;
+	if (parts == 0)
+		text = true;
+	uint32_t reasoning = !thinking ? 0 : parts == 1 ? tokens : tokens - tokens / 2;
+	uint32_t rest = tokens - reasoning;
+	uint32_t said = !text ? 0 : call ? rest - rest / 2 : rest;
+	return request_decode(&t->r, s, reasoning, IKV_KIND_REASONING, sure, err) ||
+	       request_decode(&t->r, s, said, IKV_KIND_ASSISTANT, sure, err) ||
+	       request_decode(&t->r, s, rest - said, IKV_KIND_TOOL_CALL, sure, err);
+}
+
+static int wait_for(struct stream *t, struct session *s, double at_s, double think_s, struct ikv_err *err)
+{
+	if (t->r.turn == 0) {
+		s->arrival_ms += at_s * 1e3;
+		return 0;
+	}
+	double ms = (isnan(think_s) ? at_s - t->at_s - t->api_s : think_s) * 1e3;
+	return request_wait(&t->r, s, ms, err);
+}
+
+static int read_request(struct weka *w, struct stream *t, const json_t *o, struct ikv_err *err)
+{
+	int64_t input, output;
+	double at_s, api_s = 0, think_s = NAN;
+	uint32_t count;
+	bool has;
+	if (json_member_real(w->in, o, "t", 0, 1e12, &at_s, NULL, err) ||
+	    json_member_int(w->in, o, "in", 0, REQUEST_TOKENS_MAX, &input, NULL, err) ||
+	    json_member_int(w->in, o, "out", 0, REQUEST_TOKENS_MAX, &output, NULL, err) ||
+	    json_member_real(w->in, o, "api_time", 0, 1e12, &api_s, &has, err) ||
+	    json_member_real(w->in, o, "think_time", 0, 1e12, &think_s, &has, err) ||
+	    json_member_ids(w->in, o, "hash_ids", &t->ids[0], &t->cap[0], &count, err) ||
+	    check_types(w, o, "input_types", err) || check_types(w, o, "output_types", err))
+		return -1;
+	if (count != (uint32_t)input / w->block)
+		return json_wrong(w->in, "hash_ids", err,
+				  "%u ids for an input of %lld tokens, expected %u: one for each full block of %u",
+				  count, (long long)input, (uint32_t)input / w->block, w->block);
+	if (t->r.turn && at_s < t->at_s)
+		return json_wrong(w->in, "t", err, "time runs backwards: %.17g after %.17g", at_s, t->at_s);
+	struct session *s = &w->out->items[t->session];
+	bool first = t->r.turn == 0, shrank = (uint32_t)input < t->r.input;
+	float sure;
+	enum ikv_kind kind = input_kind(json_object_get(o, "input_types"), first, shrank, &sure);
+	if (wait_for(t, s, at_s, think_s, err) ||
+	    request_begin(&t->r, s, t->ids[0], count, (uint32_t)input, w->in->line, err) ||
+	    request_append(&t->r, s, t->tools, IKV_KIND_TOOLS, 1, err) ||
+	    request_append(&t->r, s, t->prompt, IKV_KIND_SYSTEM, 1, err) ||
+	    request_append(&t->r, s, (uint32_t)input, kind, sure, err) ||
+	    decode(w, t, s, json_object_get(o, "output_types"), (uint32_t)output, err) ||
+	    request_count(w->out, &w->seen, t->ids[0], count, (uint64_t)input, (uint64_t)output, err))
+		return -1;
+	uint64_t *ids = t->ids[0];
+	size_t cap = t->cap[0];
+	t->ids[0] = t->ids[1];
+	t->cap[0] = t->cap[1];
+	t->ids[1] = ids;
+	t->cap[1] = cap;
+	t->at_s = at_s;
+	t->api_s = api_s;
+	return 0;
+}
+
+static int open_stream(struct weka *w, struct stream *t, const json_t *o, const char *id, double start_s,
+		       struct ikv_err *err)
+{
+	int64_t tools = 0, prompt = 0;
+	bool has;
+	if (json_member_int(w->in, o, "tool_tokens", 0, REQUEST_TOKENS_MAX, &tools, &has, err) ||
+	    json_member_int(w->in, o, "system_tokens", 0, REQUEST_TOKENS_MAX, &prompt, &has, err))
+		return -1;
+	if (session_find(w->out, id))
+		return json_wrong(w->in, "id", err, "two sessions with the id \"%.100s\"; ids must differ", id);
+	struct session *s = session_add(w->out, id, err);
+	if (!s)
+		return -1;
+	s->hash_block_tokens = w->block;
+	s->hashes_global = w->global;
+	s->arrival_ms = start_s * 1e3;
+	*t = (struct stream){
+	    .session = w->out->count - 1, .tools = (uint32_t)tools, .prompt = (uint32_t)(tools + prompt)};
+	return 0;
+}
+
+static int read_requests(struct weka *w, const json_t *o, const char *id, double start_s, int depth,
+			 struct ikv_err *err);
+
+static int read_subagent(struct weka *w, const json_t *o, const char *parent, int depth, struct ikv_err *err)
+{
+	const char *agent;
+	double at_s;
+	char id[400];
+	if (depth >= 8)
+		return json_wrong(w->in, "requests", err, "subagents nested more than 8 deep");
+	if (json_member_text(w->in, o, "agent_id", false, &agent, err) ||
+	    json_member_real(w->in, o, "t", 0, 1e12, &at_s, NULL, err))
+		return -1;
+	if ((size_t)snprintf(id, sizeof id, "%s/%s", parent, agent) >= sizeof id)
+		return json_wrong(w->in, "agent_id", err, "an id longer than %zu bytes", sizeof id);
+	return read_requests(w, o, id, at_s, depth + 1, err);
+}
+
+static int read_requests(struct weka *w, const json_t *o, const char *id, double start_s, int depth,
+			 struct ikv_err *err)
+{
+	char text[80];
+	struct stream t = {0};
+	const json_t *list = json_object_get(o, "requests"), *v;
+	size_t i;
+	if (!json_is_array(list) || json_array_size(list) == 0)
+		return json_wrong(w->in, "requests", err, "found %s, expected a list of at least one request",
+				  json_is_array(list) ? "an empty list" : json_describe(list, text));
+	int rc = open_stream(w, &t, o, id, start_s, err);
+	/* Subagents after the stream they belong to, so that a session and its agents stand together. */
+	for (int agents = 0; agents < 2; agents++)
+		json_array_foreach(list, i, v)
+		{
+			const char *type;
+			if (rc)
+				break;
+			if (!json_is_object(v))
+				rc = json_wrong(w->in, "requests", err, "request %zu is %s, expected an object", i,
+						json_describe(v, text));
+			else if (!(rc = json_member_text(w->in, v, "type", false, &type, err)) &&
+				 (!strcmp(type, "subagent")) == agents)
+				rc = agents ? read_subagent(w, v, id, depth, err) : read_request(w, &t, v, err);
+		}
+	ikv_free(t.ids[0]);
+	ikv_free(t.ids[1]);
+	return rc;
+}
+
+static int read_session(struct weka *w, struct ikv_err *err)
+{
+	const char *id, *scope;
+	int64_t block;
+	const json_t *o = w->in->value;
+	if (json_member_text(w->in, o, "id", false, &id, err) ||
+	    json_member_int(w->in, o, "block_size", 1, 65536, &block, NULL, err) ||
+	    json_member_text(w->in, o, "hash_id_scope", false, &scope, err))
+		return -1;
+	if (strlen(id) == 0 || strlen(id) > 200)
+		return json_wrong(w->in, "id", err, "an id of %zu bytes, expected 1 to 200", strlen(id));
+	if (strcmp(scope, "local") != 0 && strcmp(scope, "global") != 0)
+		return json_wrong(w->in, "hash_id_scope", err, "found \"%.40s\", expected local or global", scope);
+	w->block = (uint32_t)block;
+	w->global = !strcmp(scope, "global");
+	return read_requests(w, o, id, 0, 0, err);
+}
+
+static int read_file(const char *path, const struct session_options *opts, struct session_list *out,
+		     struct ikv_err *err)
+{
+	struct json_input in;
+	int rc = json_input_open(&in, path, JSON_VALUES, err), got;
+	while (!rc && (got = json_input_next(&in, err)) != 0) {
+		struct weka w = {.in = &in, .out = out};
+		/* Facts of a broken record must not stay; sessions of it are dropped. */
+		struct session_list before = *out;
+		rc = got == 1 ? read_session(&w, err) : -1;
+		id_table_free(&w.seen);
+		if (!rc) {
+			out->records++;
+			continue;
+		}
+		if (got == -1 || !opts->skip_bad)
+			break;
+		session_list_shrink(out, before.count);
+		out->requests = before.requests;
+		out->input_tokens = before.input_tokens;
+		out->output_tokens = before.output_tokens;
+		out->block_refs = before.block_refs;
+		out->unique_blocks = before.unique_blocks;
+		out->prefix_hits = before.prefix_hits;
+		out->skipped++;
+		rc = 0;
+	}
+	json_input_close(&in);
+	return rc;
+}
+
+const struct importer importer_weka = {
+    .name = "weka",
+    .summary = "Weka kv-cache-tester JSON: one coding-agent session a file, ids of full blocks",
+    .detect = detect,
+    .read = read_file,
+};
