@@ -1,0 +1,265 @@
+/* Exact store: rows, summaries, roll-back, reuse; mass with the same bits on every ISA; dense attention. */
+#include <math.h>
+#include <string.h>
+#include <intentkv.h>
+#include "attn/lanes.h"
+#include "tap.h"
+
+#define TOKENS_MAX 300
+
+struct fixture {
+	struct ikv_geometry g;
+	struct ikv_exact *x;
+	uint16_t *k, *v; /* as appended */
+	float *q;
+	struct ikv_rng r;
+};
+
+static void set_up(struct fixture *f, uint64_t seed, struct ikv_geometry g, uint32_t tokens)
+{
+	struct ikv_err err;
+	f->g = g;
+	ikv_rng_stream(&f->r, seed, IKV_STREAM_TEST, 0, 0);
+	ck_assert_int_eq(ikv_exact_create(&f->x, &g, 2, &err), 0);
+	f->k = calloc((size_t)TOKENS_MAX * g.kv_heads * g.d_qk, 2);
+	f->v = calloc((size_t)TOKENS_MAX * g.kv_heads * g.d_v, 2);
+	f->q = calloc((size_t)g.q_heads * g.d_qk, 4);
+	for (size_t i = 0; i < (size_t)TOKENS_MAX * g.kv_heads * g.d_qk; i++)
+		f->k[i] = ikv_fp16_from_float((float)ikv_rng_normal(&f->r));
+	for (size_t i = 0; i < (size_t)TOKENS_MAX * g.kv_heads * g.d_v; i++)
+		f->v[i] = ikv_fp16_from_float((float)ikv_rng_normal(&f->r));
+	for (size_t i = 0; i < (size_t)g.q_heads * g.d_qk; i++)
+		f->q[i] = (float)ikv_rng_normal(&f->r);
+	for (uint32_t at = 0, n; at < tokens; at += n) { /* in uneven pieces */
+		n = 1 + (uint32_t)ikv_rng_below(&f->r, 20);
+		n = n < tokens - at ? n : tokens - at;
+		for (uint32_t layer = 0; layer < g.layers; layer++)
+			ck_assert_int_eq(ikv_exact_append(f->x, 1, layer, n, f->k + (size_t)at * g.kv_heads * g.d_qk,
+							  f->v + (size_t)at * g.kv_heads * g.d_v, &err),
+					 0);
+	}
+}
+
+static void tear_down(struct fixture *f)
+{
+	ikv_exact_destroy(f->x);
+	free(f->k);
+	free(f->v);
+	free(f->q);
+}
+
+static void check_content(const struct fixture *f, uint32_t layer, uint32_t tokens)
+{
+	const struct ikv_geometry *g = &f->g;
+	ck_assert_uint_eq(ikv_exact_tokens(f->x, 1, layer), tokens);
+	for (uint32_t p = 0; p < ikv_pages(tokens, g->page_tokens); p++) {
+		for (uint32_t h = 0; h < g->kv_heads; h++) {
+			const uint16_t *k = ikv_exact_k(f->x, 1, layer, p, h), *v = ikv_exact_v(f->x, 1, layer, p, h);
+			ck_assert_ptr_eq(k, ikv_exact_page(f->x, 1, layer, p) + (size_t)h * g->page_tokens * g->d_qk);
+			for (uint32_t d = 0; d < g->d_qk; d++) {
+				float low = INFINITY, high = -INFINITY, sum = 0;
+				for (uint32_t t = 0; t < g->page_tokens; t++) {
+					uint32_t at = p * g->page_tokens + t;
+					uint16_t want =
+					    at < tokens ? f->k[((size_t)at * g->kv_heads + h) * g->d_qk + d] : 0;
+					ck_assert_uint_eq(k[t * g->d_qk + d], want);
+					if (at >= tokens)
+						continue;
+					float value = ikv_fp16_to_float(want);
+					low = fminf(low, value);
+					high = fmaxf(high, value);
+					sum += value;
+				}
+				ck_assert(ikv_exact_kmin(f->x, 1, layer, p, h)[d] == low);
+				ck_assert(ikv_exact_kmax(f->x, 1, layer, p, h)[d] == high);
+				ck_assert_float_le(fabsf(ikv_exact_ksum(f->x, 1, layer, p, h)[d] - sum), 1e-4f);
+			}
+			for (uint32_t i = 0; i < g->page_tokens * g->d_v; i++) {
+				uint32_t at = p * g->page_tokens + i / g->d_v;
+				uint16_t want =
+				    at < tokens ? f->v[((size_t)at * g->kv_heads + h) * g->d_v + i % g->d_v] : 0;
+				ck_assert_uint_eq(v[i], want);
+			}
+		}
+	}
+}
+
+START_TEST(rows_and_summaries)
+{
+	struct fixture f;
+	struct ikv_err err;
+	set_up(&f, 1, (struct ikv_geometry){2, 4, 2, 19, 7, false, 8, 0.25f}, 101);
+	check_content(&f, 0, 101);
+	check_content(&f, 1, 101);
+	ck_assert_int_eq(ikv_exact_truncate(f.x, 1, 53, &err), 0);
+	check_content(&f, 0, 53);
+	ck_assert_int_eq(ikv_exact_truncate(f.x, 1, 48, &err), 0);
+	check_content(&f, 1, 48);
+	uint64_t calls = ikv_alloc_count();
+	for (uint32_t layer = 0; layer < 2; layer++)
+		ck_assert_int_eq(ikv_exact_append(f.x, 1, layer, 53, f.k + 48 * 2 * 19, f.v + 48 * 2 * 7, &err), 0);
+	check_content(&f, 0, 101);
+	ikv_exact_release(f.x, 1);
+	ck_assert_uint_eq(ikv_exact_tokens(f.x, 1, 0), 0);
+	for (uint32_t layer = 0; layer < 2; layer++)
+		ck_assert_int_eq(ikv_exact_append(f.x, 1, layer, 101, f.k, f.v, &err), 0);
+	check_content(&f, 1, 101);
+	ck_assert_uint_eq(ikv_alloc_count(), calls); /* freed pages serve again */
+	f.k[5] = 0x7c00;
+	ck_assert_int_eq(ikv_exact_append(f.x, 1, 0, 1, f.k, f.v, &err), -1);
+	ck_assert_uint_eq(ikv_exact_tokens(f.x, 1, 0), 101);
+	tear_down(&f);
+}
+END_TEST
+
+START_TEST(bad_geometry)
+{
+	struct ikv_exact *x;
+	struct ikv_err err;
+	struct ikv_geometry g = {1, 6, 4, 8, 8, false, 16, 1};
+	ck_assert_int_eq(ikv_exact_create(&x, &g, 1, &err), -1);
+	ck_assert_ptr_nonnull(strstr(err.text, "q_heads 6 is not a multiple of kv_heads 4"));
+	g.q_heads = 8;
+	g.page_tokens = 0;
+	ck_assert_int_eq(ikv_exact_create(&x, &g, 1, &err), -1);
+	g.page_tokens = 16;
+	g.v_aliases_k = true;
+	g.d_v = 9;
+	ck_assert_int_eq(ikv_exact_create(&x, &g, 1, &err), -1);
+	ck_assert_int_eq(err.status, IKV_BAD_INPUT);
+}
+END_TEST
+
+/* Independent: softmax in double over all tokens; out may be NULL. */
+static void reference(const struct fixture *f, uint32_t tokens, uint32_t head, double *mass, double *out)
+{
+	const struct ikv_geometry *g = &f->g;
+	static double w[TOKENS_MAX];
+	uint32_t h = head / (g->q_heads / g->kv_heads);
+	double top = -INFINITY, sum = 0;
+	for (uint32_t t = 0; t < tokens; t++) {
+		w[t] = 0;
+		for (uint32_t d = 0; d < g->d_qk; d++)
+			w[t] += (double)f->q[(size_t)head * g->d_qk + d] *
+				ikv_fp16_to_float(f->k[((size_t)t * g->kv_heads + h) * g->d_qk + d]);
+		w[t] *= g->scale;
+		top = fmax(top, w[t]);
+	}
+	for (uint32_t t = 0; t < tokens; t++)
+		sum += w[t] = exp(w[t] - top);
+	for (uint32_t p = 0; p < ikv_pages(tokens, g->page_tokens); p++)
+		mass[p] = 0;
+	for (uint32_t t = 0; t < tokens; t++)
+		mass[t / g->page_tokens] += w[t] / sum;
+	for (uint32_t d = 0; d < g->d_v; d++)
+		out[d] = 0;
+	for (uint32_t t = 0; t < tokens; t++)
+		for (uint32_t d = 0; d < g->d_v; d++)
+			out[d] += w[t] / sum * ikv_fp16_to_float(f->v[((size_t)t * g->kv_heads + h) * g->d_v + d]);
+}
+
+START_TEST(mass_and_dense_agree_with_double)
+{
+	static const char *const isas[] = {"scalar", "avx2", "avx512"};
+	static float mass[3][8 * TOKENS_MAX], out[8 * 200], dense_mass[8 * TOKENS_MAX];
+	static double want_mass[TOKENS_MAX], want[200];
+	struct ikv_rng pick;
+	struct ikv_err err;
+	ikv_rng_stream(&pick, 3, IKV_STREAM_TEST, 0, 0);
+	for (int n = 0; n < 100; n++) {
+		struct fixture f;
+		uint32_t tokens = 1 + (uint32_t)ikv_rng_below(&pick, TOKENS_MAX), dim;
+		uint32_t kv_heads = 1 + (uint32_t)ikv_rng_below(&pick, 2);
+		uint32_t group = 1 + (uint32_t)ikv_rng_below(&pick, 4), page = 1 + (uint32_t)ikv_rng_below(&pick, 40);
+		dim = 1 + (uint32_t)ikv_rng_below(&pick, 140);
+		set_up(&f, (uint64_t)n,
+		       (struct ikv_geometry){1, kv_heads * group, kv_heads, dim, 1 + dim / 2, false, page,
+					     1 / sqrtf((float)dim)},
+		       tokens);
+		uint32_t pages = ikv_pages(tokens, page), first = n % 3 ? 0 : (kv_heads * group) / 2;
+		uint32_t count = kv_heads * group - first, ran = 0;
+		const float *q = f.q + (size_t)first * dim;
+		for (int i = 0; i < 3; i++) {
+			if (ikv_isa_select(isas[i], &err)) {
+				ck_assert_int_eq(err.status, IKV_UNAVAILABLE);
+				continue;
+			}
+			ck_assert_str_eq(ikv_isa_selected(), isas[i]);
+			ck_assert_int_eq(ikv_exact_mass(f.x, 1, 0, first, count, q, mass[ran], &err), 0);
+			ck_assert_mem_eq(mass[ran], mass[0], (size_t)count * pages * 4);
+			ran++;
+			ck_assert_int_eq(
+			    ikv_exact_dense(f.x, 1, 0, first, count, q, 1 + n % 3, out, NULL, dense_mass, &err), 0);
+			for (uint32_t h = 0; h < count; h++) {
+				double sum = 0;
+				reference(&f, tokens, first + h, want_mass, want);
+				for (uint32_t p = 0; p < pages; p++) {
+					sum += mass[0][h * pages + p];
+					ck_assert_double_le(fabs(mass[0][h * pages + p] - want_mass[p]), 1e-5);
+					ck_assert_double_le(fabs(dense_mass[h * pages + p] - want_mass[p]), 1e-5);
+				}
+				ck_assert_double_le(fabs(sum - 1), 1e-6);
+				for (uint32_t d = 0; d < f.g.d_v; d++)
+					ck_assert_double_le(fabs(out[h * f.g.d_v + d] - want[d]), 2e-5);
+			}
+		}
+		tear_down(&f);
+	}
+	ck_assert_int_eq(ikv_isa_select("auto", &err), 0);
+}
+END_TEST
+
+START_TEST(lanes_have_the_same_bits)
+{
+	static const struct lanes_kernels *tables[3];
+	static const char *const isas[] = {"scalar", "avx2", "avx512"};
+	static float a[3 * 600], b[600], c[600], s[3][600];
+	static uint16_t k[5 * 600];
+	struct ikv_rng r;
+	int count = 0;
+	for (int i = 0; i < 3; i++)
+		if (!ikv_isa_select(isas[i], NULL))
+			tables[count++] = lanes_table();
+	ikv_rng_stream(&r, 4, IKV_STREAM_TEST, 0, 0);
+	for (int n = 0; n < 2000; n++) {
+		uint32_t m = 1 + (uint32_t)ikv_rng_below(&r, 600);
+		double sum = 0;
+		for (uint32_t i = 0; i < m; i++) {
+			a[i] = (float)ikv_rng_normal(&r);
+			b[i] = (float)ikv_rng_normal(&r);
+			c[i] = b[i] + (float)ikv_rng_uniform(&r);
+			/* subnormals too */
+			k[i] = (uint16_t)(n % 2 ? ikv_fp16_from_float(b[i]) : ikv_rng_below(&r, 0x400));
+			sum += fmax((double)a[i] * b[i], (double)a[i] * c[i]);
+		}
+		ck_assert_double_le(fabs(tables[0]->bound(a, b, c, m) - sum), 1e-4);
+		for (int i = 1; i < count; i++) {
+			ck_assert(tables[i]->dot(a, b, m) == tables[0]->dot(a, b, m));
+			ck_assert(tables[i]->dot_h(a, k, m) == tables[0]->dot_h(a, k, m));
+			ck_assert(tables[i]->bound(a, b, c, m) == tables[0]->bound(a, b, c, m));
+			ck_assert(tables[i]->peak(a, m) == tables[0]->peak(a, m));
+			ck_assert(tables[i]->exp_sum(a, m, 9) == tables[0]->exp_sum(a, m, 9));
+		}
+		uint32_t dim = 1 + m % 100, tokens = m / dim ? m / dim : 1;
+		for (int i = 0; i < count; i++)
+			tables[i]->scores(a, 1, k, tokens, dim, 0.5f, s[i], 600);
+		for (int i = 1; i < count; i++)
+			ck_assert_mem_eq(s[i], s[0], tokens * 4);
+		ck_assert(s[0][tokens - 1] == 0.5f * tables[0]->dot_h(a, k + (tokens - 1) * dim, dim));
+	}
+	ck_assert_int_eq(ikv_isa_select("auto", NULL), 0);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("exact");
+	TCase *t = tcase_create("exact");
+	tcase_set_timeout(t, 120);
+	tcase_add_test(t, rows_and_summaries);
+	tcase_add_test(t, bad_geometry);
+	tcase_add_test(t, mass_and_dense_agree_with_double);
+	tcase_add_test(t, lanes_have_the_same_bits);
+	suite_add_tcase(s, t);
+	return tap_run(s);
+}
