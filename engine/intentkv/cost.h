@@ -11,22 +11,24 @@ struct ikv_machine {
 	char name[64];
 	char source[256];        /* where the figures come from */
 	double read_bytes_per_s; /* fast-tier read bandwidth seen by attention */
-	double cache_bytes;      /* below this working set reads run at cache_bytes_per_s; 0: no such term */
+	double cache_bytes; /* the first so many bytes of a layer's read run at cache_bytes_per_s; 0: no such term */
 	double cache_bytes_per_s;
-	double flops_per_s;         /* attention arithmetic */
-	double kernel_overhead_ns;  /* a launch or call */
-	double step_overhead_ns;    /* per decode step outside attention and weights */
-	double link_bytes_per_s;    /* slower tier → fast tier */
-	double link_latency_ns;     /* per batch of transfers */
-	double recode_bytes_per_s;  /* re-encoding pages */
-	double weight_bytes_per_s;  /* reading weights for the rest of the layer; 0: not modelled */
-	double prefill_flops_per_s; /* dense arithmetic of a prefill; 0: not modelled */
+	double flops_per_s;          /* attention arithmetic */
+	double kernel_overhead_ns;   /* a launch or call */
+	double sequence_overhead_ns; /* per sequence of the batch and layer */
+	double step_overhead_ns;     /* per decode step outside attention and weights */
+	double link_bytes_per_s;     /* slower tier → fast tier */
+	double link_latency_ns;      /* per batch of transfers */
+	double recode_bytes_per_s;   /* re-encoding pages */
+	double weight_bytes_per_s;   /* reading weights for the rest of the layer; 0: not modelled */
+	double prefill_flops_per_s;  /* dense arithmetic of a prefill; 0: not modelled */
 };
 IKV_API extern const struct ikv_option ikv_machine_options[]; /* the struct above as an option table */
 
-struct ikv_cost_work {     /* one batched decode step */
-	uint32_t layers;   /* of the model, all costed */
-	uint64_t kv_bytes; /* read by attention, all layers */
+struct ikv_cost_work {      /* one batched decode step */
+	uint32_t layers;    /* of the model, all costed */
+	uint32_t sequences; /* in the batch */
+	uint64_t kv_bytes;  /* read by attention, all layers */
 	double flops;
 	uint64_t fetch_bytes;    /* demanded by this step, cannot be hidden behind earlier steps */
 	uint64_t prefetch_bytes; /* may overlap with this step's work */

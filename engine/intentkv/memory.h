@@ -29,6 +29,8 @@ struct ikv_memory_config {
 	bool demote;                        /* whether pages may be re-encoded colder at all */
 	int floor;                          /* enum ikv_format: never demote below it */
 	double access_decay;                /* factor per step on a page's access count */
+	double recode_pressure;             /* 0.8: above it a request below the stored format counts */
+	int64_t recode_after_uses;          /* 3: such uses in a row before the page is re-encoded */
 };
 IKV_API extern const struct ikv_option ikv_memory_options[];
 
@@ -70,6 +72,7 @@ enum ikv_move {
 	IKV_MOVE_DEMOTE,   /* re-encoded colder, in place */
 	IKV_MOVE_PROMOTE,  /* re-encoded hotter from what is stored: bytes grow, information does not */
 	IKV_MOVE_REFETCH,  /* exact copy brought from the slowest tier and encoded */
+	IKV_MOVE_ENCODE,   /* a page that has closed since the last call takes its first format, in place */
 	IKV_MOVE_COUNT
 };
 struct ikv_action {

@@ -1,0 +1,92 @@
+/* Modelled time and the comparison with dense attention. */
+#include <math.h>
+#include "intentkv/cost.h"
+
+#define AT(field) offsetof(struct ikv_machine, field)
+const struct ikv_option ikv_machine_options[] = {
+    {"read_bytes_per_s", IKV_OPT_REAL, AT(read_bytes_per_s), "1e11", 1, 1e18, NULL,
+     "fast-tier read bandwidth seen by attention, bytes/s"},
+    {"cache_bytes", IKV_OPT_REAL, AT(cache_bytes), "0", 0, 1e18, NULL,
+     "the first so many bytes of a layer's read run at cache_bytes_per_s; 0: no such term"},
+    {"cache_bytes_per_s", IKV_OPT_REAL, AT(cache_bytes_per_s), "0", 0, 1e18, NULL, "rate of those bytes, bytes/s"},
+    {"flops_per_s", IKV_OPT_REAL, AT(flops_per_s), "0", 0, 1e21, NULL,
+     "attention arithmetic, FLOP/s; 0: not modelled"},
+    {"kernel_overhead_ns", IKV_OPT_REAL, AT(kernel_overhead_ns), "0", 0, 1e12, NULL,
+     "per attention launch or call, ns"},
+    {"sequence_overhead_ns", IKV_OPT_REAL, AT(sequence_overhead_ns), "0", 0, 1e12, NULL,
+     "per sequence of the batch and layer, ns"},
+    {"step_overhead_ns", IKV_OPT_REAL, AT(step_overhead_ns), "0", 0, 1e12, NULL,
+     "per decode step outside attention and weights, ns"},
+    {"link_bytes_per_s", IKV_OPT_REAL, AT(link_bytes_per_s), "0", 0, 1e18, NULL,
+     "slower tier to fast tier, bytes/s; 0: not modelled"},
+    {"link_latency_ns", IKV_OPT_REAL, AT(link_latency_ns), "0", 0, 1e12, NULL, "per batch of transfers, ns"},
+    {"recode_bytes_per_s", IKV_OPT_REAL, AT(recode_bytes_per_s), "0", 0, 1e18, NULL,
+     "re-encoding pages, bytes/s; 0: not modelled"},
+    {"weight_bytes_per_s", IKV_OPT_REAL, AT(weight_bytes_per_s), "0", 0, 1e18, NULL,
+     "reading weights for the rest of a layer, bytes/s; 0: not modelled"},
+    {"prefill_flops_per_s", IKV_OPT_REAL, AT(prefill_flops_per_s), "0", 0, 1e21, NULL,
+     "dense arithmetic of a prefill, FLOP/s; 0: not modelled"},
+    IKV_OPTION_END};
+
+static double nanoseconds(double amount, double per_s)
+{
+	return per_s > 0 ? amount / per_s * 1e9 : 0;
+}
+
+/* Reading one layer. The first cache_bytes run at a rate of their own: faster where they come from a cache,
+ * slower where a small read cannot fill the machine. */
+static double read_ns(const struct ikv_machine *m, double bytes)
+{
+	double first = 0;
+	if (m->cache_bytes > 0 && m->cache_bytes_per_s > 0)
+		first = bytes < m->cache_bytes ? bytes : m->cache_bytes;
+	return nanoseconds(first, m->cache_bytes_per_s) + nanoseconds(bytes - first, m->read_bytes_per_s);
+}
+
+void ikv_cost_step(const struct ikv_machine *m, const struct ikv_cost_work *w, struct ikv_cost_time *t)
+{
+	double layers = w->layers ? w->layers : 1;
+	double read = layers * read_ns(m, (double)w->kv_bytes / layers);
+	double arithmetic = nanoseconds(w->flops, m->flops_per_s);
+	double fetch = nanoseconds((double)w->fetch_bytes, m->link_bytes_per_s);
+	double ahead = nanoseconds((double)w->prefetch_bytes, m->link_bytes_per_s);
+	if (w->fetch_bytes)
+		fetch += m->link_latency_ns;
+	if (w->prefetch_bytes)
+		ahead += m->link_latency_ns;
+	t->overhead = m->step_overhead_ns + w->extra_ns +
+		      w->layers * (m->kernel_overhead_ns + w->sequences * m->sequence_overhead_ns);
+	t->attention = read > arithmetic ? read : arithmetic;
+	t->weights = nanoseconds((double)w->weight_bytes, m->weight_bytes_per_s);
+	t->recode = nanoseconds((double)w->recode_bytes, m->recode_bytes_per_s);
+	double busy = t->overhead + t->attention + t->weights + t->recode;
+	t->transfer = fetch + ahead;
+	t->hidden = ahead < busy ? ahead : busy;
+	t->exposed = t->transfer - t->hidden;
+	t->total = busy + t->exposed;
+}
+
+int ikv_cost_compare(const struct ikv_cost_args *a, struct ikv_cost_report *r, struct ikv_err *err)
+{
+	if (!a->batch || !a->q_heads || !a->kv_heads || !a->query_tokens || !a->head_dim || !a->total_kv_tokens)
+		return ikv_err_set(err, IKV_BAD_INPUT, "cost: batch, heads, tokens and head_dim must not be 0");
+	if (a->selected_kv_tokens > a->total_kv_tokens)
+		return ikv_err_set(err, IKV_BAD_INPUT, "cost: selected_kv_tokens: got %llu, expected at most %llu",
+				   (unsigned long long)a->selected_kv_tokens, (unsigned long long)a->total_kv_tokens);
+	if (!(a->bytes_per_value > 0) || !isfinite(a->bytes_per_value))
+		return ikv_err_set(err, IKV_BAD_INPUT, "cost: bytes_per_value: got %g, expected more than 0",
+				   a->bytes_per_value);
+	double flops = 4.0 * (double)a->batch * (double)a->q_heads * (double)a->query_tokens * (double)a->head_dim;
+	double bytes = 2.0 * (double)a->batch * (double)a->kv_heads * (double)a->head_dim * a->bytes_per_value;
+	double total = (double)a->total_kv_tokens, selected = (double)a->selected_kv_tokens;
+	*r = (struct ikv_cost_report){
+	    .dense_flops = flops * total,
+	    .semantic_flops = flops * selected,
+	    .dense_kv_bytes = bytes * total,
+	    .semantic_kv_bytes = bytes * selected,
+	    .flops_saved_pct = 100 * (1 - selected / total),
+	    .kv_bytes_saved_pct = 100 * (1 - selected / total),
+	    .selected_fraction = selected / total,
+	};
+	return 0;
+}

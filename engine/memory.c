@@ -1,0 +1,448 @@
+/* KV memory manager: slots, lists, growth of sequences and the answers about pages. */
+#include <string.h>
+#include "intentkv/alloc.h"
+#include "memory_state.h"
+
+static const char *const promotion_names[] = {"refetch", "lossy", NULL};
+static const char *const format_names[] = {"SKIP", "FP16", "FP8", "INT8", "INT4", "INT4_RESIDUAL", NULL};
+#define AT(field) offsetof(struct ikv_memory_config, field)
+const struct ikv_option ikv_memory_options[] = {
+    {"demote_cold_after_steps", IKV_OPT_INT, AT(demote_cold_after_steps), "10", 1, 1e6, NULL,
+     "steps without access after which a page is re-encoded to the next colder format"},
+    {"promote_hot_after_accesses", IKV_OPT_INT, AT(promote_hot_after_accesses), "3", 1, 1e6, NULL,
+     "accesses in its format after which a page takes a higher requested one"},
+    {"adapt_every", IKV_OPT_INT, AT(adapt_every), "5", 0, 1e6, NULL,
+     "steps between self-tunings of the two thresholds (2..50 steps, 1..20 accesses); 0: never"},
+    {"promotion", IKV_OPT_ENUM, AT(promotion), "refetch", 0, 0, promotion_names,
+     "refetch: an exact copy crosses the link; lossy: re-encode what is stored"},
+    {"demote", IKV_OPT_BOOL, AT(demote), "true", 0, 0, NULL, "whether pages may be re-encoded colder at all"},
+    {"floor", IKV_OPT_ENUM, AT(floor), "INT4", 0, 0, format_names,
+     "demotion never goes below this precision; SKIP means the lowest real format"},
+    {"access_decay", IKV_OPT_REAL, AT(access_decay), "0.9", 0, 1, NULL, "factor per step on a page's access count"},
+    {"recode_pressure", IKV_OPT_REAL, AT(recode_pressure), "0.8", 0, 1, NULL,
+     "memory pressure above which a request below the stored format counts"},
+    {"recode_after_uses", IKV_OPT_INT, AT(recode_after_uses), "3", 1, 1e6, NULL,
+     "uses in a row asking for less under pressure before a page is re-encoded"},
+    IKV_OPTION_END};
+
+/* Order of precision; a page's bytes need not fall along it. */
+static const uint8_t precision[IKV_FMT_COUNT] = {
+    [IKV_FMT_FP16] = 5, [IKV_FMT_INT8] = 4, [IKV_FMT_FP8] = 3, [IKV_FMT_INT4_RESIDUAL] = 2, [IKV_FMT_INT4] = 1};
+
+int memory_precision(unsigned format)
+{
+	return precision[format];
+}
+
+/* The next format below that does not take more bytes and is not below the floor. */
+static void fill_colder(struct ikv_memory *m)
+{
+	int floor = m->config.floor == IKV_FMT_SKIP ? 1 : precision[m->config.floor];
+	for (unsigned f = 0; f < IKV_FMT_COUNT; f++) {
+		m->colder[f] = (uint8_t)f;
+		for (int level = precision[f] - 1; level >= floor && m->colder[f] == f; level--)
+			for (unsigned g = 1; g < IKV_FMT_COUNT; g++)
+				if (precision[g] == level && m->page_bytes[g] <= m->page_bytes[f])
+					m->colder[f] = (uint8_t)g;
+	}
+}
+
+double memory_decayed(const struct ikv_memory *m, const struct memory_page *p, uint64_t step)
+{
+	uint64_t n = step - p->last_step;
+	double factor = 1, base = m->config.access_decay;
+	if (n < MEMORY_POWERS)
+		return p->accesses * m->power[n];
+	for (; n; n >>= 1, base *= base)
+		if (n & 1)
+			factor *= base;
+	return p->accesses * factor;
+}
+
+void memory_list_remove(struct ikv_memory *m, uint32_t slot)
+{
+	struct memory_page *p = &m->pages[slot];
+	struct memory_list_ends *l = &m->lists[p->list];
+	if (p->list == MEMORY_LIST_NONE)
+		return;
+	*(p->prev == MEMORY_END ? &l->head : &m->pages[p->prev].next) = p->next;
+	*(p->next == MEMORY_END ? &l->tail : &m->pages[p->next].prev) = p->prev;
+	p->list = MEMORY_LIST_NONE;
+	l->count--;
+}
+
+void memory_list_push(struct ikv_memory *m, uint32_t slot, enum memory_list list)
+{
+	struct memory_page *p = &m->pages[slot];
+	struct memory_list_ends *l = &m->lists[list];
+	p->list = (uint8_t)list;
+	p->prev = l->tail;
+	p->next = MEMORY_END;
+	*(l->tail == MEMORY_END ? &l->head : &m->pages[l->tail].next) = slot;
+	l->tail = slot;
+	l->count++;
+}
+
+/* Which list the page's state calls for. */
+enum memory_list memory_list_of(const struct ikv_memory *m, const struct memory_page *p)
+{
+	if (p->open)
+		return MEMORY_LIST_NONE;
+	if (p->pinned)
+		return p->tier == 0 ? MEMORY_LIST_PINNED : MEMORY_LIST_NONE;
+	return m->config.demote && m->colder[p->format] != p->format ? MEMORY_LIST_COLD : MEMORY_LIST_NONE;
+}
+
+void memory_relist(struct ikv_memory *m, uint32_t slot)
+{
+	enum memory_list list = memory_list_of(m, &m->pages[slot]);
+	if (list != MEMORY_LIST_NONE && m->lists[list].tail == slot)
+		return;
+	memory_list_remove(m, slot);
+	if (list != MEMORY_LIST_NONE)
+		memory_list_push(m, slot, list);
+}
+
+void memory_count(struct ikv_memory *m, const struct memory_page *p, int sign)
+{
+	uint64_t one = sign < 0 ? UINT64_MAX : 1, bytes = memory_bytes(m, p);
+	m->tier_bytes[p->tier] += sign < 0 ? 0 - bytes : bytes;
+	m->tier_pages[p->tier] += one;
+	m->format_pages[p->format] += one;
+}
+
+int memory_slots_reserve(struct ikv_memory *m, uint32_t slots, struct ikv_err *err)
+{
+	uint32_t cap = m->slot_cap ? m->slot_cap : 64;
+	while (cap < slots)
+		cap = cap > UINT32_MAX / 4 ? slots : cap * 2;
+	if (cap == m->slot_cap)
+		return 0;
+	if (m->residency->reserve(m->residency_state, cap, err) ||
+	    ikv_grow(&m->pages, m->slot_count, cap, sizeof *m->pages, err) ||
+	    ikv_grow(&m->free_slots, m->free_count, cap, sizeof *m->free_slots, err))
+		return -1;
+	/* Room for one action a page, so that a step does not allocate. */
+	if (m->action_cap < cap) {
+		if (ikv_grow(&m->actions, 0, cap, sizeof *m->actions, err))
+			return -1;
+		m->action_cap = cap;
+	}
+	m->slot_cap = cap;
+	return 0;
+}
+
+static int new_page(struct ikv_memory *m, uint32_t unit, struct ikv_err *err)
+{
+	struct memory_unit *u = &m->units[unit];
+	uint32_t slot;
+	if (u->count == u->cap) {
+		uint32_t cap = u->cap ? u->cap * 2 : 16;
+		if (ikv_grow(&u->slots, u->count, cap, sizeof *u->slots, err))
+			return -1;
+		u->cap = cap;
+	}
+	if (m->free_count) {
+		slot = m->free_slots[--m->free_count];
+	} else {
+		if (m->slot_count >= UINT32_MAX - 2)
+			return ikv_err_set(err, IKV_FAILED, "more than %u pages", m->slot_count);
+		if (memory_slots_reserve(m, m->slot_count + 1, err))
+			return -1;
+		slot = m->slot_count++;
+	}
+	m->pages[slot] = (struct memory_page){
+	    .unit = unit,
+	    .page = u->count,
+	    .format = IKV_FMT_FP16,
+	    .policy = IKV_ATTEND,
+	    .open = true,
+	    .last_step = m->step,
+	    .cold_since = m->step,
+	    .prev = MEMORY_END,
+	    .next = MEMORY_END,
+	};
+	memory_count(m, &m->pages[slot], 1);
+	u->slots[u->count++] = slot;
+	return 0;
+}
+
+static void free_page(struct ikv_memory *m, uint32_t slot)
+{
+	struct memory_page *p = &m->pages[slot];
+	memory_list_remove(m, slot);
+	m->residency->remove(m->residency_state, slot);
+	memory_count(m, p, -1);
+	*p = (struct memory_page){.unit = MEMORY_END, .prev = MEMORY_END, .next = MEMORY_END};
+	m->free_slots[m->free_count++] = slot;
+}
+
+/* What a page inherits from the blocks it overlaps: the most exact of their formats, the strongest policy. */
+struct first {
+	enum ikv_format format;
+	enum ikv_policy policy;
+	bool pinned;
+};
+
+static struct first first_of(const struct ikv_memory *m, const struct ikv_layout *layout, uint32_t block,
+			     uint32_t start, uint32_t end, const struct ikv_ladder *ladder, double pressure)
+{
+	/* Of two policies on a page the one that guards it more. */
+	static const uint8_t strength[IKV_POLICY_COUNT] = {
+	    [IKV_ALWAYS] = 4, [IKV_GLOBAL] = 3, [IKV_RECENT] = 2, [IKV_ATTEND] = 1, [IKV_SKIP_BLOCK] = 0};
+	/* A page that nobody wants must still exist: it takes the lowest format allowed. */
+	struct first f = {m->config.floor == IKV_FMT_SKIP ? IKV_FMT_INT4 : (enum ikv_format)m->config.floor,
+			  IKV_SKIP_BLOCK, false};
+	int best = 0;
+	for (; block < layout->count && layout->blocks[block].start < end; block++) {
+		const struct ikv_block *b = &layout->blocks[block];
+		if (b->end <= start)
+			continue;
+		enum ikv_format want = ikv_ladder_format(ladder, b, pressure);
+		if (precision[want] > best) {
+			best = precision[want];
+			f.format = want;
+		}
+		if (strength[b->policy] > strength[f.policy])
+			f.policy = b->policy;
+		f.pinned |= b->policy == IKV_ALWAYS || b->policy == IKV_GLOBAL;
+	}
+	return f;
+}
+
+static int close_page(struct ikv_memory *m, uint32_t slot, const struct first *f, struct ikv_err *err)
+{
+	struct memory_page *p = &m->pages[slot];
+	p->open = false;
+	p->policy = (uint8_t)f->policy;
+	p->pinned = f->pinned;
+	p->cold_since = m->step;
+	if (f->format != IKV_FMT_FP16) {
+		if (m->encode_count == m->encode_cap) {
+			uint32_t cap = m->encode_cap ? m->encode_cap * 2 : 64;
+			if (ikv_grow(&m->encodes, m->encode_count, cap, sizeof *m->encodes, err))
+				return -1;
+			m->encode_cap = cap;
+		}
+		m->encodes[m->encode_count++] = slot;
+		memory_count(m, p, -1);
+		p->format = (uint8_t)f->format;
+		memory_count(m, p, 1);
+		p->encode = true;
+	}
+	memory_relist(m, slot);
+	if (!p->pinned)
+		m->residency->insert(m->residency_state, slot, memory_bytes(m, p), m->step);
+	return 0;
+}
+
+static int check_seq(const struct ikv_memory *m, uint32_t seq, uint32_t group, struct ikv_err *err)
+{
+	if (seq < m->sequences && group < m->groups)
+		return 0;
+	return ikv_err_set(err, IKV_FAILED, "memory: no sequence %u, group %u (have %u, %u)", seq, group,
+			   m->sequences, m->groups);
+}
+
+int ikv_memory_grow(struct ikv_memory *m, uint32_t seq, const struct ikv_layout *layout,
+		    const struct ikv_ladder *ladder, double pressure, struct ikv_err *err)
+{
+	if (check_seq(m, seq, 0, err))
+		return -1;
+	uint32_t tokens = layout->total_tokens, old = m->tokens[seq], pt = m->page_tokens;
+	if (tokens < old)
+		return ikv_err_set(err, IKV_FAILED, "memory: sequence %u cannot grow from %u to %u tokens", seq, old,
+				   tokens);
+	uint32_t pages = ikv_pages(tokens, pt), closed = tokens / pt, block = 0;
+	for (uint32_t g = 0; g < m->groups; g++)
+		while (m->units[seq * m->groups + g].count < pages)
+			if (new_page(m, seq * m->groups + g, err))
+				return -1;
+	m->tokens[seq] = tokens;
+	for (uint32_t page = old / pt; page < closed; page++) {
+		uint32_t start = page * pt;
+		while (block < layout->count && layout->blocks[block].end <= start)
+			block++;
+		struct first f = first_of(m, layout, block, start, start + pt, ladder, pressure);
+		for (uint32_t g = 0; g < m->groups; g++)
+			if (close_page(m, m->units[seq * m->groups + g].slots[page], &f, err))
+				return -1;
+	}
+	return 0;
+}
+
+/* A closed page becomes the sequence's last, open one: FP16, in the fast tier. */
+static void reopen(struct ikv_memory *m, uint32_t slot)
+{
+	struct memory_page *p = &m->pages[slot];
+	memory_list_remove(m, slot);
+	m->residency->remove(m->residency_state, slot);
+	if (p->format != IKV_FMT_FP16 || p->tier != 0 || p->demoted) {
+		/* Told with the next step: the exact rows came over the link. A page whose encoding was never
+		 * told still lies in the backend as it was written. */
+		if (!p->encode) {
+			m->reopened++;
+			m->reopened_bytes += m->page_bytes[IKV_FMT_FP16];
+		}
+	}
+	memory_count(m, p, -1);
+	p->format = IKV_FMT_FP16;
+	p->tier = 0;
+	p->open = true;
+	p->pinned = p->demoted = p->watched = p->encode = false;
+	p->hint = MEMORY_HINT_NONE;
+	p->uses = p->lower = 0;
+	memory_count(m, p, 1);
+}
+
+int ikv_memory_truncate(struct ikv_memory *m, uint32_t seq, uint32_t tokens, struct ikv_err *err)
+{
+	if (check_seq(m, seq, 0, err))
+		return -1;
+	if (tokens > m->tokens[seq])
+		return ikv_err_set(err, IKV_FAILED, "memory: sequence %u has %u tokens, cannot keep %u", seq,
+				   m->tokens[seq], tokens);
+	uint32_t pages = ikv_pages(tokens, m->page_tokens);
+	for (uint32_t g = 0; g < m->groups; g++) {
+		struct memory_unit *u = &m->units[seq * m->groups + g];
+		while (u->count > pages)
+			free_page(m, u->slots[--u->count]);
+		if (tokens % m->page_tokens && !m->pages[u->slots[pages - 1]].open)
+			reopen(m, u->slots[pages - 1]);
+	}
+	m->tokens[seq] = tokens;
+	return 0;
+}
+
+void ikv_memory_release(struct ikv_memory *m, uint32_t seq)
+{
+	if (seq < m->sequences)
+		ikv_memory_truncate(m, seq, 0, NULL);
+}
+
+double ikv_memory_occupancy(const struct ikv_memory *m)
+{
+	double capacity = (double)m->tiers[0].capacity_bytes, used = (double)m->tier_bytes[0];
+	return capacity <= 0 ? 0 : used >= capacity ? 1 : used / capacity;
+}
+
+int ikv_memory_page(const struct ikv_memory *m, uint32_t seq, uint32_t group, uint32_t page,
+		    struct ikv_page_state *state, struct ikv_err *err)
+{
+	if (check_seq(m, seq, group, err))
+		return -1;
+	const struct memory_unit *u = &m->units[seq * m->groups + group];
+	if (page >= u->count)
+		return ikv_err_set(err, IKV_FAILED, "memory: sequence %u has %u pages, no page %u", seq, u->count,
+				   page);
+	const struct memory_page *p = &m->pages[u->slots[page]];
+	*state = (struct ikv_page_state){
+	    .format = (enum ikv_format)p->format,
+	    .tier = p->tier,
+	    .accesses = memory_decayed(m, p, m->step),
+	    .last_step = p->last_step,
+	    .policy = (enum ikv_policy)p->policy,
+	    .open = p->open,
+	    .pinned = p->pinned,
+	    .demoted = p->demoted,
+	};
+	return 0;
+}
+
+static int check_setup(const struct ikv_memory_setup *s, struct ikv_err *err)
+{
+	if (s->tier_count < 1 || s->tier_count > IKV_TIERS_MAX)
+		return ikv_err_set(err, IKV_BAD_INPUT, "memory.tiers: got %u, expected 1 to %d", s->tier_count,
+				   IKV_TIERS_MAX);
+	for (uint32_t t = 0; t < s->tier_count; t++)
+		if (s->tiers[t].capacity_bytes < 0 || (s->tiers[t].capacity_bytes == 0 && t + 1 < s->tier_count))
+			return ikv_err_set(err, IKV_BAD_INPUT,
+					   "memory.tiers: %.15s: only the last tier may be unbounded",
+					   s->tiers[t].name);
+	if (s->page_tokens < 1 || s->page_tokens > IKV_PAGE_TOKENS_MAX)
+		return ikv_err_set(err, IKV_BAD_INPUT, "memory.page_tokens: got %u, expected 1 to %d", s->page_tokens,
+				   IKV_PAGE_TOKENS_MAX);
+	if (!s->sequences || !s->groups || s->sequences > UINT32_MAX / s->groups)
+		return ikv_err_set(err, IKV_BAD_INPUT, "memory: %u sequences of %u groups cannot be managed",
+				   s->sequences, s->groups);
+	for (int f = IKV_FMT_FP16; f < IKV_FMT_COUNT; f++)
+		if (!s->page_bytes[f] || s->page_bytes[f] > UINT64_MAX >> 32)
+			return ikv_err_set(err, IKV_BAD_INPUT, "memory: %llu bytes for a page in %s",
+					   (unsigned long long)s->page_bytes[f], format_names[f]);
+	return 0;
+}
+
+/* A manager with the settings of `like` and nothing in it. */
+int memory_shell(struct ikv_memory **out, const struct ikv_memory *like, struct ikv_err *err)
+{
+	struct ikv_memory *m = ikv_alloc(1, sizeof *m, err);
+	if (!m)
+		return -1;
+	m->config = like->config;
+	m->residency = like->residency;
+	memcpy(m->tiers, like->tiers, sizeof m->tiers);
+	m->tier_count = like->tier_count;
+	m->page_tokens = like->page_tokens;
+	m->sequences = like->sequences;
+	m->groups = like->groups;
+	memcpy(m->page_bytes, like->page_bytes, sizeof m->page_bytes);
+	m->demote_after = m->config.demote_cold_after_steps;
+	m->promote_after = m->config.promote_hot_after_accesses;
+	m->power[0] = 1;
+	for (int i = 1; i < MEMORY_POWERS; i++)
+		m->power[i] = m->power[i - 1] * m->config.access_decay;
+	for (int i = 0; i < 3; i++)
+		m->lists[i] = (struct memory_list_ends){MEMORY_END, MEMORY_END, 0};
+	fill_colder(m);
+	m->units = ikv_alloc((size_t)m->sequences * m->groups, sizeof *m->units, err);
+	m->tokens = ikv_alloc(m->sequences, sizeof *m->tokens, err);
+	m->residency_config = ikv_alloc(1, m->residency->config_bytes, err);
+	if (!m->units || !m->tokens || !m->residency_config)
+		goto fail;
+	if (m->residency->config_bytes && like->residency_config)
+		memcpy(m->residency_config, like->residency_config, m->residency->config_bytes);
+	if (m->residency->create(&m->residency_state, m->residency_config, err))
+		goto fail;
+	*out = m;
+	return 0;
+fail:
+	ikv_memory_destroy(m);
+	return -1;
+}
+
+int ikv_memory_create(struct ikv_memory **out, const struct ikv_memory_setup *setup, struct ikv_err *err)
+{
+	struct ikv_memory like = {0};
+	if (check_setup(setup, err))
+		return -1;
+	like.config = *setup->config;
+	like.residency = setup->residency;
+	/* Borrowed for the call, and only read. */
+	memcpy(&like.residency_config, &setup->residency_config, sizeof like.residency_config);
+	memcpy(like.tiers, setup->tiers, setup->tier_count * sizeof *setup->tiers);
+	like.tier_count = setup->tier_count;
+	like.page_tokens = setup->page_tokens;
+	like.sequences = setup->sequences;
+	like.groups = setup->groups;
+	memcpy(like.page_bytes, setup->page_bytes, sizeof like.page_bytes);
+	return memory_shell(out, &like, err);
+}
+
+void ikv_memory_destroy(struct ikv_memory *m)
+{
+	if (!m)
+		return;
+	for (uint64_t u = 0; m->units && u < (uint64_t)m->sequences * m->groups; u++)
+		ikv_free(m->units[u].slots);
+	if (m->residency_state)
+		m->residency->destroy(m->residency_state);
+	ikv_free(m->residency_config);
+	ikv_free(m->units);
+	ikv_free(m->tokens);
+	ikv_free(m->pages);
+	ikv_free(m->free_slots);
+	ikv_free(m->encodes);
+	ikv_free(m->arrivals);
+	ikv_free(m->actions);
+	ikv_free(m);
+}

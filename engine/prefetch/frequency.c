@@ -1,0 +1,249 @@
+/* Predicts the ids selected in at least min_frequency of the last history_size steps and the current one.
+ *
+ * A count per id is kept up to date as sets enter and leave the window, and a bitset of the ids at or above
+ * min_frequency, so that a step costs the selected ids plus one bit per known id. */
+#include <string.h>
+#include "intentkv/alloc.h"
+#include "prefetch/prefetch_table.h"
+#include "serial.h"
+
+#define ID_MAX (1u << 28)
+
+struct config {
+	int64_t history_size, min_frequency;
+	bool use_hints;
+};
+static const struct ikv_option frequency_options[] = {
+    {"history_size", IKV_OPT_INT, offsetof(struct config, history_size), "4", 1, 64, NULL,
+     "steps remembered before the current one"},
+    {"min_frequency", IKV_OPT_INT, offsetof(struct config, min_frequency), "3", 1, 65, NULL,
+     "steps of history and the current one in which a page must have been selected"},
+    {"use_hints", IKV_OPT_BOOL, offsetof(struct config, use_hints), "true", 0, 0, NULL,
+     "whether the router's hints are predicted too"},
+    IKV_OPTION_END};
+
+struct set {
+	uint32_t *ids, count, cap;
+};
+struct stream {
+	struct set *sets; /* ring [history_size + 1], newest at (head + used - 1) */
+	uint32_t head, used;
+	uint8_t *counts; /* [ids]: sets of the window that hold the id */
+	uint64_t *hot;   /* bit per id: counts >= min_frequency */
+	uint32_t ids;    /* a multiple of 64 */
+};
+struct frequency {
+	struct config config;
+	struct stream *streams;
+	uint32_t count;
+};
+
+static void frequency_destroy(void *state)
+{
+	struct frequency *f = state;
+	for (uint32_t i = 0; f && f->streams && i < f->count; i++) {
+		struct stream *s = &f->streams[i];
+		for (int64_t k = 0; s->sets && k <= f->config.history_size; k++)
+			ikv_free(s->sets[k].ids);
+		ikv_free(s->sets);
+		ikv_free(s->counts);
+		ikv_free(s->hot);
+	}
+	if (f)
+		ikv_free(f->streams);
+	ikv_free(f);
+}
+
+static int frequency_create(void **state, const void *config, uint32_t streams, struct ikv_err *err)
+{
+	struct frequency *f = ikv_alloc(1, sizeof *f, err);
+	if (!f)
+		return -1;
+	f->config = *(const struct config *)config;
+	f->count = streams;
+	f->streams = ikv_alloc(streams, sizeof *f->streams, err);
+	for (uint32_t i = 0; f->streams && i < streams; i++) {
+		f->streams[i].sets = ikv_alloc((size_t)f->config.history_size + 1, sizeof(struct set), err);
+		if (!f->streams[i].sets)
+			goto fail;
+	}
+	if (!f->streams)
+		goto fail;
+	*state = f;
+	return 0;
+fail:
+	frequency_destroy(f);
+	return -1;
+}
+
+static int know(struct stream *s, uint32_t id, struct ikv_err *err)
+{
+	uint32_t ids = s->ids ? s->ids : 64;
+	if (id < s->ids)
+		return 0;
+	if (id >= ID_MAX)
+		return ikv_err_set(err, IKV_FAILED, "prefetch: page %u is beyond %u", id, ID_MAX);
+	while (ids <= id)
+		ids *= 2;
+	if (ikv_grow(&s->counts, s->ids, ids, 1, err) || ikv_grow(&s->hot, s->ids / 64, ids / 64, 8, err))
+		return -1;
+	s->ids = ids;
+	return 0;
+}
+
+static void drop_oldest(struct frequency *f, struct stream *s)
+{
+	const struct set *old = &s->sets[s->head];
+	for (uint32_t i = 0; i < old->count; i++) {
+		uint32_t id = old->ids[i];
+		if (--s->counts[id] < f->config.min_frequency)
+			s->hot[id / 64] &= ~(UINT64_C(1) << id % 64);
+	}
+	s->head = (s->head + 1) % (uint32_t)(f->config.history_size + 1);
+	s->used--;
+}
+
+/* The current step's set enters the window. */
+static int enter(struct frequency *f, struct stream *s, const uint32_t *ids, uint32_t count, struct ikv_err *err)
+{
+	uint32_t room = (uint32_t)f->config.history_size + 1;
+	for (uint32_t i = 1; i < count; i++)
+		if (ids[i] <= ids[i - 1])
+			return ikv_err_set(err, IKV_FAILED, "prefetch: selected pages are not ascending at %u",
+					   ids[i]);
+	if (count && know(s, ids[count - 1], err))
+		return -1;
+	if (s->used == room)
+		drop_oldest(f, s);
+	struct set *set = &s->sets[(s->head + s->used) % room];
+	if (set->cap < count) {
+		if (ikv_grow(&set->ids, 0, (size_t)count + count / 2, sizeof *set->ids, err))
+			return -1;
+		set->cap = count + count / 2;
+	}
+	if (count)
+		memcpy(set->ids, ids, count * sizeof *ids);
+	set->count = count;
+	s->used++;
+	for (uint32_t i = 0; i < count; i++)
+		if (++s->counts[ids[i]] >= f->config.min_frequency)
+			s->hot[ids[i] / 64] |= UINT64_C(1) << ids[i] % 64;
+	return 0;
+}
+
+/* Bits in ascending order; where there are more than `cap`, the most frequent ones, lower ids first. */
+static uint32_t emit(const struct stream *s, uint32_t *predicted, uint32_t cap)
+{
+	uint32_t histogram[256] = {0}, total = 0, n = 0, spare;
+	int least = 0;
+	for (uint32_t w = 0; w < s->ids / 64; w++)
+		total += (uint32_t)__builtin_popcountll(s->hot[w]);
+	spare = cap;
+	if (total > cap) {
+		for (uint32_t w = 0; w < s->ids / 64; w++)
+			for (uint64_t b = s->hot[w]; b; b &= b - 1)
+				histogram[s->counts[w * 64 + (uint32_t)__builtin_ctzll(b)]]++;
+		for (least = 255; least > 0 && histogram[least] <= spare; least--)
+			spare -= histogram[least];
+	}
+	for (uint32_t w = 0; w < s->ids / 64; w++) {
+		for (uint64_t b = s->hot[w]; b && n < cap; b &= b - 1) {
+			uint32_t id = w * 64 + (uint32_t)__builtin_ctzll(b);
+			bool tie = total > cap && s->counts[id] == least;
+			if (s->counts[id] < least || (tie && !spare))
+				continue;
+			spare -= tie;
+			predicted[n++] = id;
+		}
+	}
+	return n;
+}
+
+static int frequency_step(void *state, uint32_t stream, const uint32_t *selected, uint32_t count,
+			  const uint32_t *hints, uint32_t hint_count, uint32_t *predicted, uint32_t cap,
+			  uint32_t *predicted_count, struct ikv_err *err)
+{
+	struct frequency *f = state;
+	struct stream *s = &f->streams[stream];
+	if (!f->config.use_hints)
+		hint_count = 0;
+	for (uint32_t i = 0; i < hint_count; i++)
+		if (know(s, hints[i], err))
+			return -1;
+	if (enter(f, s, selected, count, err))
+		return -1;
+	for (uint32_t i = 0; i < hint_count; i++)
+		s->hot[hints[i] / 64] |= UINT64_C(1) << hints[i] % 64;
+	*predicted_count = emit(s, predicted, cap);
+	for (uint32_t i = 0; i < hint_count; i++)
+		if (s->counts[hints[i]] < f->config.min_frequency)
+			s->hot[hints[i] / 64] &= ~(UINT64_C(1) << hints[i] % 64);
+	return 0;
+}
+
+static void frequency_reset(void *state, uint32_t stream)
+{
+	struct frequency *f = state;
+	while (f->streams[stream].used)
+		drop_oldest(f, &f->streams[stream]);
+}
+
+static size_t frequency_save(const void *state, void *buffer, size_t size)
+{
+	const struct frequency *f = state;
+	struct serial_out o = {buffer, size, 0};
+	uint32_t room = (uint32_t)f->config.history_size + 1;
+	serial_put(&o, f->count, 4);
+	serial_put(&o, room, 4);
+	for (uint32_t i = 0; i < f->count; i++) {
+		const struct stream *s = &f->streams[i];
+		serial_put(&o, s->used, 4);
+		for (uint32_t k = 0; k < s->used; k++) {
+			const struct set *set = &s->sets[(s->head + k) % room];
+			serial_put(&o, set->count, 4);
+			for (uint32_t j = 0; j < set->count; j++)
+				serial_put(&o, set->ids[j], 4);
+		}
+	}
+	return o.used;
+}
+
+static int frequency_load(void *state, const void *buffer, size_t size, struct ikv_err *err)
+{
+	struct frequency *f = state;
+	struct serial_in in = {buffer, size, 0, false};
+	uint32_t room = (uint32_t)f->config.history_size + 1;
+	if (serial_get(&in, 4) != f->count || serial_get(&in, 4) != room || in.bad)
+		return ikv_err_set(err, IKV_BAD_INPUT, "saved prefetcher state: of other settings");
+	uint32_t *ids = ikv_alloc(size / 4 + 1, sizeof *ids, err);
+	int rc = ids ? 0 : -1;
+	for (uint32_t i = 0; !rc && i < f->count; i++) {
+		frequency_reset(f, i);
+		uint32_t used = serial_get_count(&in, 4);
+		if (used > room)
+			in.bad = true;
+		for (uint32_t k = 0; !rc && !in.bad && k < used; k++) {
+			uint32_t n = serial_get_count(&in, 4);
+			for (uint32_t j = 0; j < n; j++)
+				ids[j] = (uint32_t)serial_get(&in, 4);
+			rc = enter(f, &f->streams[i], ids, n, err);
+		}
+	}
+	ikv_free(ids);
+	if (!rc && (in.bad || in.used != size))
+		rc = ikv_err_set(err, IKV_BAD_INPUT, "saved prefetcher state: damaged");
+	return rc;
+}
+
+const struct ikv_prefetcher_ops prefetch_frequency = {
+    .name = "frequency",
+    .summary = "predicts pages selected in several of the last steps",
+    .options = frequency_options,
+    .config_bytes = sizeof(struct config),
+    .create = frequency_create,
+    .destroy = frequency_destroy,
+    .step = frequency_step,
+    .reset = frequency_reset,
+    .save = frequency_save,
+    .load = frequency_load,
+};
