@@ -10,3 +10,9 @@ test_yaml_SOURCES = tests/unit/test_yaml.c tests/tap.h
 test_yaml_CFLAGS = $(UNIT_CFLAGS)
 test_yaml_LDADD = libsim.la $(UNIT_LDADD)
 TESTS += test_yaml
+
+check_PROGRAMS += test_store
+test_store_SOURCES = tests/unit/test_store.c tests/unit/store_sample.h tests/tap.h
+test_store_CFLAGS = $(UNIT_CFLAGS) $(SQLITE_CFLAGS)
+test_store_LDADD = libdb.la $(UNIT_LDADD)
+TESTS += test_store
