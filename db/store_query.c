@@ -83,14 +83,14 @@ static int prepare(sqlite3 *db, const char *sql, sqlite3_stmt **stmt, struct ikv
 					   sqlite3_errmsg(db));
 		return ikv_err_set(err, IKV_USAGE, "SQL: %s", sqlite3_errmsg(db));
 	}
-	sqlite3_stmt *more = NULL;
-	while (*stmt && tail && *tail && !more) {
+	/* Only space and comments may follow: they prepare to nothing. */
+	bool single = *stmt != NULL;
+	while (single && tail && *tail) {
+		sqlite3_stmt *more = NULL;
 		const char *rest = tail;
-		if (sqlite3_prepare_v2(db, rest, -1, &more, &tail) != SQLITE_OK || more || tail == rest)
-			break;
+		single = sqlite3_prepare_v2(db, rest, -1, &more, &tail) == SQLITE_OK && !more && tail != rest;
+		sqlite3_finalize(more);
 	}
-	bool single = *stmt && !more && (!tail || !*tail);
-	sqlite3_finalize(more);
 	if (!single || !sqlite3_stmt_readonly(*stmt) || sqlite3_column_count(*stmt) == 0)
 		return ikv_err_set(err, IKV_USAGE, "expected one SELECT statement");
 	return 0;

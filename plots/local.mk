@@ -1,1 +1,3 @@
-# plots
+# Gnuplot scripts of the figures and their style.
+nobase_dist_pkgdata_DATA += \
+	plots/bytes-error.gp plots/formats.gp plots/hit-rate.gp plots/mass-bytes.gp plots/model-measured.gp plots/style.gp

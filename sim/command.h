@@ -2,6 +2,8 @@
 #ifndef SIM_COMMAND_H
 #define SIM_COMMAND_H
 
+#include "db/store.h"
+
 #include <intentkv.h>
 
 struct command {
@@ -28,5 +30,8 @@ extern const char cmd_run_help[], cmd_runs_help[], cmd_query_help[], cmd_plot_he
 int command_fail(const struct ikv_err *err);
 /* A wrong command line: says what is wrong and where help is. Returns IKV_USAGE. */
 int command_usage(const char *command, const char *fmt, ...) IKV_PRINTF(2, 3);
+
+/* --format: table, csv, json, markdown; says what it expected otherwise. */
+int command_format(const char *text, enum store_format *format);
 
 #endif

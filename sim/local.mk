@@ -10,7 +10,12 @@ libsim_la_SOURCES += sim/route_case.c sim/route_case.h sim/bench_policies.c sim/
 libsim_la_CFLAGS = $(AM_CFLAGS) $(YAML_CFLAGS) $(JANSSON_CFLAGS)
 libsim_la_LIBADD = $(YAML_LIBS) $(JANSSON_LIBS) -lm
 intentkv_SOURCES = \
-	sim/main.c sim/command.h sim/cmd_check.c sim/cmd_doctor.c sim/cmd_import.c sim/cmd_list.c sim/cmd_run.c
-intentkv_LDADD = libsim.la libintentkv.la
+	sim/main.c sim/command.h sim/cmd_check.c sim/cmd_doctor.c sim/cmd_import.c sim/cmd_list.c sim/cmd_run.c \
+	sim/cmd_plot.c sim/cmd_query.c sim/cmd_runs.c sim/datadir.c sim/datadir.h
+intentkv_CPPFLAGS = $(AM_CPPFLAGS) $(DATADIR_CPPFLAGS)
+intentkv_LDADD = libsim.la libdb.la libintentkv.la
+
+# Data files are found in the source tree first, then where they are installed.
+DATADIR_CPPFLAGS = -DSRCDIR='"$(abs_srcdir)"' -DPKGDATADIR='"$(pkgdatadir)"'
 
 include sim/trace/local.mk

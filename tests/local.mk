@@ -19,6 +19,15 @@ AM_TESTS_ENVIRONMENT = \
 	HEADER_CPPFLAGS='-I$(abs_srcdir)/engine -I$(abs_srcdir) -I$(abs_builddir) $(CHECK_CFLAGS) $(YAML_CFLAGS) $(SQLITE_CFLAGS) $(JANSSON_CFLAGS)'; \
 	export CC NM MAKE IKV_CFLAGS HEADER_CPPFLAGS;
 
+# The commands that read results, and sample results for them.
+check_PROGRAMS += store_driver
+store_driver_SOURCES = \
+	tests/cli/store_driver.c tests/unit/store_sample.h sim/cmd_plot.c sim/cmd_query.c sim/cmd_runs.c sim/datadir.c
+store_driver_CPPFLAGS = $(AM_CPPFLAGS) $(DATADIR_CPPFLAGS) -I$(srcdir)/tests
+store_driver_LDADD = libdb.la libengine.la -lm
+TESTS += tests/cli/query.sh
+dist_check_SCRIPTS += tests/cli/query.sh
+
 house_tests = tests/cli/house.sh tests/cli/install.sh
 TESTS += $(house_tests)
 dist_check_SCRIPTS += $(house_tests)

@@ -1,0 +1,93 @@
+/* intentkv runs: what a result database holds, and the canonical hashes of its runs. */
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "db/store.h"
+#include "sim/command.h"
+
+const char cmd_runs_help[] =
+    "Usage: intentkv runs DB [--format FORMAT]\n"
+    "       intentkv runs DB --hash [RUN]\n"
+    "List the runs of a database, or print canonical hashes.\n"
+    "  -H, --hash           XXH3-128 of the deterministic columns, of all done runs or of RUN\n"
+    "  -f, --format FORMAT  table (default), csv, json or markdown\n";
+
+static int hash_one(const char *db, const char *text)
+{
+	struct ikv_err err;
+	char hex[33], *end;
+	long long run = strtoll(text, &end, 10);
+	if (*end || end == text) {
+		fprintf(stderr, "intentkv: runs: got \"%s\", expected the number of a run\n", text);
+		return IKV_USAGE;
+	}
+	if (store_hash(db, run, hex, &err) != 0)
+		return command_fail(&err);
+	printf("%s\n", hex);
+	return fflush(stdout) == 0 ? 0 : IKV_IO;
+}
+
+static int hash_all(const char *db)
+{
+	struct ikv_err err;
+	char *text = NULL, *save = NULL, hex[33];
+	size_t size;
+	int rc = 0;
+	struct store_query query = {.sql = "SELECT run_id FROM run WHERE status = 'done' ORDER BY run_id",
+				    .format = STORE_CSV};
+	FILE *f = open_memstream(&text, &size);
+	if (!f) {
+		fprintf(stderr, "intentkv: out of memory\n");
+		return IKV_FAILED;
+	}
+	if (store_query_run(db, &query, f, &err) != 0)
+		rc = command_fail(&err);
+	fclose(f);
+	for (char *id = strtok_r(text, "\r\n", &save); id && rc == 0; id = strtok_r(NULL, "\r\n", &save)) {
+		if (store_hash(db, strtoll(id, NULL, 10), hex, &err) != 0)
+			rc = command_fail(&err);
+		else
+			printf("%s\t%s\n", id, hex);
+	}
+	free(text);
+	return rc ? rc : fflush(stdout) == 0 ? 0 : IKV_IO;
+}
+
+int cmd_runs(int argc, char **argv)
+{
+	static const struct option options[] = {{"hash", no_argument, NULL, 'H'},
+						{"format", required_argument, NULL, 'f'},
+						{"help", no_argument, NULL, 'h'},
+						{0}};
+	struct store_query query = {.name = "runs", .header = true};
+	bool hash = false;
+	int c;
+	optind = 0;
+	while ((c = getopt_long(argc, argv, "Hf:h", options, NULL)) != -1) {
+		switch (c) {
+		case 'H':
+			hash = true;
+			break;
+		case 'f':
+			if (command_format(optarg, &query.format) != 0)
+				return IKV_USAGE;
+			break;
+		case 'h':
+			fputs(cmd_runs_help, stdout);
+			return 0;
+		default:
+			return IKV_USAGE;
+		}
+	}
+	int left = argc - optind;
+	if (left < 1 || left > (hash ? 2 : 1)) {
+		fprintf(stderr, "intentkv: runs: expected a database%s; see intentkv runs --help\n",
+			hash ? " and at most one run" : "");
+		return IKV_USAGE;
+	}
+	if (hash)
+		return left == 2 ? hash_one(argv[optind], argv[optind + 1]) : hash_all(argv[optind]);
+	struct ikv_err err;
+	return store_query_run(argv[optind], &query, stdout, &err) == 0 ? 0 : command_fail(&err);
+}
