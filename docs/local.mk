@@ -2,6 +2,5 @@
 dist_doc_DATA = README.md NEWS docs/adding.md docs/architecture.md docs/database.md
 dist_man_MANS += docs/man/intentkv.1
 EXTRA_DIST += docs/testing.md
-# docs
 EXTRA_DIST += docs/formats.md
 EXTRA_DIST += docs/gen_database.sh docs/testing.md

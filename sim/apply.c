@@ -28,29 +28,12 @@ int apply_actions(struct run *run, struct slot *s, struct ikv_err *err)
 		const struct ikv_action *a = &s->memory.actions[i];
 		const struct group *g = &run->slots[a->seq].groups[a->group];
 		int rc = 0;
-		if (a->move == IKV_MOVE_DEMOTE || a->move == IKV_MOVE_PROMOTE)
+		if (a->move == IKV_MOVE_DEMOTE || a->move == IKV_MOVE_PROMOTE || a->move == IKV_MOVE_ENCODE)
 			rc = recode(run, a->seq, g, a->page, (enum ikv_format)a->to_format, err);
 		else if (a->move == IKV_MOVE_REFETCH)
 			rc = restore(run, a->seq, g, a->page, (enum ikv_format)a->to_format, err);
 		if (rc)
 			return -1;
-	}
-	return 0;
-}
-
-int apply_formats(struct run *run, struct slot *s, uint32_t first, uint32_t last, struct ikv_err *err)
-{
-	uint32_t seq = (uint32_t)(s - run->slots);
-	for (uint32_t gi = 0; gi < run->groups; gi++) {
-		const struct group *g = &s->groups[gi];
-		for (uint32_t page = first; page < last; page++) {
-			struct ikv_page_state state;
-			if (ikv_memory_page(run->memory, seq, gi, page, &state, err))
-				return -1;
-			if (run->backend_ops->format(run->backend, seq, g->layer_first, g->kv_first, page) != state.format &&
-			    recode(run, seq, g, page, state.format, err))
-				return -1;
-		}
 	}
 	return 0;
 }

@@ -3,16 +3,22 @@ bin_PROGRAMS += intentkv
 noinst_LTLIBRARIES += libsim.la
 libsim_la_SOURCES = \
 	sim/scenario.c sim/scenario.h sim/scenario_parts.c sim/scenario_parts.h sim/scenario_paths.c \
-	sim/scenario_sweep.c sim/scenario_tables.c sim/scenario_yaml.c sim/yaml.h sim/machine.c sim/session.h \
-	sim/source.h sim/run.h sim/run_open.c sim/run_play.c sim/run_sessions.c sim/sequence.c sim/apply.c \
-	sim/step.c sim/step_attend.c sim/step_decide.c sim/step_measure.c sim/step_record.c
-libsim_la_SOURCES += sim/route_case.c sim/route_case.h sim/bench_policies.c sim/bench_policies.h
+	sim/scenario_sweep.c sim/scenario_tables.c sim/scenario_yaml.c sim/yaml.h sim/machine.c \
+	sim/datadir.c sim/datadir.h \
+	sim/keys.c sim/keys.h sim/safetensors.c sim/safetensors.h sim/safetensors_header.c sim/safetensors_header.h \
+	sim/source.h sim/source_capture.c sim/source_capture.h sim/source_capture_read.c sim/source_stats.c \
+	sim/source_stats.h sim/source_synthetic.c sim/source_synthetic.h sim/source_synthetic_intent.c \
+	sim/source_synthetic_kv.c sim/source_synthetic_presets.c sim/source_table.c \
+	sim/run.h sim/run_open.c sim/run_play.c sim/run_sessions.c sim/sequence.c sim/apply.c \
+	sim/step.c sim/step_attend.c sim/step_decide.c sim/step_measure.c sim/step_record.c \
+	sim/route_case.c sim/route_case.h sim/bench_memory.c sim/bench_policies.c sim/bench_policies.h
+libsim_la_CPPFLAGS = $(AM_CPPFLAGS) $(DATADIR_CPPFLAGS)
 libsim_la_CFLAGS = $(AM_CFLAGS) $(YAML_CFLAGS) $(JANSSON_CFLAGS)
 libsim_la_LIBADD = $(YAML_LIBS) $(JANSSON_LIBS) -lm
 intentkv_SOURCES = \
-	sim/main.c sim/command.h sim/cmd_check.c sim/cmd_doctor.c sim/cmd_import.c sim/cmd_list.c sim/cmd_run.c \
-	sim/cmd_plot.c sim/cmd_query.c sim/cmd_runs.c sim/datadir.c sim/datadir.h
-intentkv_CPPFLAGS = $(AM_CPPFLAGS) $(DATADIR_CPPFLAGS)
+	sim/main.c sim/command.h sim/cmd_bench.c sim/cmd_check.c sim/cmd_doctor.c sim/cmd_import.c sim/cmd_list.c \
+	sim/cmd_plot.c sim/cmd_query.c sim/cmd_route.c sim/cmd_run.c sim/cmd_runs.c
+intentkv_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
 intentkv_LDADD = libsim.la libdb.la libintentkv.la
 
 # Data files are found in the source tree first, then where they are installed.

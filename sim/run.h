@@ -148,8 +148,6 @@ int step_record(struct run *run, struct ikv_err *err);
 
 /* apply.c: make the backend's pages what the manager says. */
 int apply_actions(struct run *run, struct slot *s, struct ikv_err *err);
-/* Bring closed pages [first, last) of all groups to the manager's format. */
-int apply_formats(struct run *run, struct slot *s, uint32_t first, uint32_t last, struct ikv_err *err);
 /* The page that holds token `tokens` is about to be cut open: exact FP16 again. */
 int apply_reopen(struct run *run, struct slot *s, uint32_t tokens, struct ikv_err *err);
 

@@ -39,7 +39,7 @@ static int open_source(struct run *run, struct ikv_err *err)
 	if (run->sc->source->open(&run->source, run->sc->kv.config, &setup, err))
 		return -1;
 	run->geometry = setup.geometry;
-	if (setup.layer_numbers[0] != UINT32_MAX)
+	if (setup.layer_count)
 		memcpy(run->model_layers, setup.layer_numbers, run->geometry.layers * sizeof *run->model_layers);
 	return 0;
 }

@@ -178,10 +178,7 @@ static int grow(struct run *run, struct slot *s, uint32_t count, bool unowned, s
 	if (run->kv && append_kv(run, s, first, err))
 		return -1;
 	s->wall_source += wall_now_ns() - start;
-	if (ikv_memory_grow(run->memory, slot, &s->layout, run->ladder, s->pressure, err))
-		return -1;
-	uint32_t P = run->geometry.page_tokens;
-	return run->kv ? apply_formats(run, s, first / P, s->tokens / P, err) : 0;
+	return ikv_memory_grow(run->memory, slot, &s->layout, run->ladder, s->pressure, err);
 }
 
 static int compact(struct run *run, struct slot *s, uint32_t keep, struct ikv_err *err)

@@ -66,7 +66,8 @@ static void account(const struct run *run, const struct slot *s, struct account 
 	const struct ikv_memory_step *m = &s->memory;
 	a->fetch_bytes = m->moved_bytes[IKV_MOVE_FETCH] + m->moved_bytes[IKV_MOVE_REFETCH] + m->streamed_bytes;
 	a->prefetch_bytes = m->moved_bytes[IKV_MOVE_PREFETCH];
-	a->recode_bytes = m->moved_bytes[IKV_MOVE_DEMOTE] + m->moved_bytes[IKV_MOVE_PROMOTE];
+	a->recode_bytes = m->moved_bytes[IKV_MOVE_DEMOTE] + m->moved_bytes[IKV_MOVE_PROMOTE] +
+	                  m->moved_bytes[IKV_MOVE_ENCODE];
 	if (s->verified) { /* a verification reads everything once more */
 		a->read_bytes += a->dense_bytes;
 		a->flops += a->dense_flops;
@@ -76,7 +77,7 @@ static void account(const struct run *run, const struct slot *s, struct account 
 static struct ikv_cost_work work_of(const struct run *run, const struct account *a)
 {
 	return (struct ikv_cost_work){
-		.layers = run->sc->preset.layers, .kv_bytes = a->read_bytes, .flops = a->flops,
+		.layers = run->sc->preset.layers, .sequences = run->active_count, .kv_bytes = a->read_bytes, .flops = a->flops,
 		.fetch_bytes = a->fetch_bytes, .prefetch_bytes = a->prefetch_bytes, .recode_bytes = a->recode_bytes,
 		.weight_bytes = (uint64_t)run->sc->model.weight_bytes,
 	};
@@ -112,7 +113,7 @@ static void fill_moves(const struct run *run, const struct slot *s, struct store
 	row->prefetch_bytes = (int64_t)m->moved_bytes[IKV_MOVE_PREFETCH];
 	row->evict_bytes = (int64_t)m->moved_bytes[IKV_MOVE_EVICT];
 	row->refetch_bytes = (int64_t)m->moved_bytes[IKV_MOVE_REFETCH];
-	row->recode_bytes = (int64_t)(m->moved_bytes[IKV_MOVE_DEMOTE] + m->moved_bytes[IKV_MOVE_PROMOTE]);
+	row->recode_bytes = (int64_t)s->account.recode_bytes;
 	row->streamed_bytes = (int64_t)m->streamed_bytes;
 	row->demotions = m->moves[IKV_MOVE_DEMOTE];
 	row->promotions = m->moves[IKV_MOVE_PROMOTE] + m->moves[IKV_MOVE_REFETCH];
@@ -284,7 +285,7 @@ int step_record(struct run *run, struct ikv_err *err)
 		all.dense_flops += a->dense_flops;
 	}
 	struct ikv_cost_work work = work_of(run, &all);
-	struct ikv_cost_work dense_work = { .layers = work.layers, .kv_bytes = all.dense_bytes, .flops = all.dense_flops,
+	struct ikv_cost_work dense_work = { .layers = work.layers, .sequences = work.sequences, .kv_bytes = all.dense_bytes, .flops = all.dense_flops,
 		                            .weight_bytes = work.weight_bytes };
 	struct ikv_cost_time time, dense;
 	ikv_cost_step(&run->sc->machine, &work, &time);
