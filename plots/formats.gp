@@ -12,8 +12,10 @@ unset title
 set yrange [0:100]
 set ytics 50
 set grid front
-set xtics autofreq
-if (columns > 1) { set xtics rotate by -30 }
+stats data using 2 name 'step' nooutput
+set xrange [0:step_max > 0 ? step_max : 1]
+tick = step_max < 4 ? 1 : ceil(step_max / 4.0)
+set xtics tick
 set key at graph 0, 1.02 left bottom Left reverse noenhanced samplen -2
 # One legend for all panels, below them.
 do for [k=1:5] {
