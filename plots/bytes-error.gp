@@ -5,8 +5,7 @@ set y2tics
 set border 11
 set yrange [0:*]
 set y2range [0:*]
-set xrange [-0.7:*]
-set offsets 0, 0.7, 0, 0
+set xrange [-0.7:STATS_records - 1.3]
 set boxwidth 0.55
 set key outside top center horizontal
 set grid noxtics

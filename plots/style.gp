@@ -13,5 +13,5 @@ array shape[8] = [7, 5, 9, 13, 11, 6, 4, 8]
 c(i) = colour[(i % 8) + 1]
 s(i) = shape[(i % 8) + 1]
 d(i) = 1 + (i / 8 + i) % 5
-stats data using 2 nooutput
+stats data using 0 nooutput
 blocks = int(STATS_blocks)
