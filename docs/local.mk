@@ -5,3 +5,4 @@ EXTRA_DIST += docs/testing.md
 # docs
 EXTRA_DIST += docs/formats.md
 EXTRA_DIST += docs/gen_database.sh docs/testing.md
+dist_doc_DATA += docs/traces.md docs/generator.md
