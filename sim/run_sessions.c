@@ -52,11 +52,11 @@ static int captured(const struct scenario *sc, struct session_list *out, struct 
 
 static int generated(const struct scenario *sc, struct session_list *out, struct ikv_err *err)
 {
-	struct generate_profile profile;
+	struct generate_profile *profile;
 	if (generate_profile_find(sc->sessions.generate.profile, &profile, err))
 		return -1;
-	int rc = session_generate(&profile, &sc->sessions.generate, (uint64_t)sc->seed, out, err);
-	generate_profile_free(&profile);
+	int rc = session_generate(profile, &sc->sessions.generate, (uint64_t)sc->seed, out, err);
+	generate_profile_free(profile);
 	return rc;
 }
 
