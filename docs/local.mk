@@ -4,3 +4,4 @@ dist_man_MANS += docs/man/intentkv.1
 EXTRA_DIST += docs/testing.md
 EXTRA_DIST += docs/formats.md
 EXTRA_DIST += docs/gen_database.sh docs/testing.md
+dist_doc_DATA += docs/traces.md docs/generator.md

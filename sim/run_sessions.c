@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include "sim/run.h"
-#include "sim/datadir.h"
 
 /* Cut a session before its context exceeds `context` tokens or its decode steps `decode` (0: no limit). */
 static bool cut(struct session *s, int64_t context, int64_t decode)
@@ -53,14 +52,7 @@ static int captured(const struct scenario *sc, struct session_list *out, struct 
 static int generated(const struct scenario *sc, struct session_list *out, struct ikv_err *err)
 {
 	struct generate_profile *profile;
-	char relative[600], path[4096];
-	const char *name = sc->sessions.generate.profile;
-	snprintf(relative, sizeof relative, "scenarios/profiles/%.500s.yaml", name);
-	if (!strchr(name, '/') && !datadir_find(relative, path, sizeof path))
-		return ikv_err_set(err, IKV_BAD_INPUT,
-		                   "sessions.profile: got \"%.100s\", expected the name of a profile in scenarios/profiles or a path",
-		                   name);
-	if (generate_profile_read(strchr(name, '/') ? name : path, &profile, err))
+	if (generate_profile_find(sc->sessions.generate.profile, &profile, err))
 		return -1;
 	int rc = session_generate(profile, &sc->sessions.generate, (uint64_t)sc->seed, out, err);
 	generate_profile_free(profile);

@@ -1,5 +1,7 @@
+#include <stdio.h>
 #include <string.h>
 #include "sim/trace/generate.h"
+#include "sim/datadir.h"
 #include "sim/yaml.h"
 
 #define DRAW_MAX 1e9
@@ -112,6 +114,21 @@ int generate_profile_read(const char *path, struct generate_profile **out, struc
 	}
 	*out = p;
 	return 0;
+}
+
+int generate_profile_find(const char *name, struct generate_profile **out, struct ikv_err *err)
+{
+	char relative[600], path[4096];
+	size_t n = strlen(name);
+	if (strchr(name, '/') || (n > 5 && !strcmp(name + n - 5, ".yaml")))
+		return generate_profile_read(name, out, err);
+	snprintf(relative, sizeof relative, "scenarios/profiles/%s.yaml", name);
+	if (!datadir_find(relative, path, sizeof path))
+		return ikv_err_set(err, IKV_BAD_INPUT,
+				   "no profile \"%.60s\"; presets are coding-agent, customer-service, deep-research; a "
+				   "path ends in .yaml",
+				   name);
+	return generate_profile_read(path, out, err);
 }
 
 void generate_profile_free(struct generate_profile *p)
