@@ -97,6 +97,7 @@ static void locate(const void *source, const struct ikv_attn_unit *u, uint32_t k
 	    .hi = r->hi,
 	    .mask = r->mask == IKV_NO_MASK ? NULL : u->plan->masks + r->mask,
 	};
+	page->k.ahead = s->g.v_aliases_k ? NULL : page->v.data;
 }
 
 static int cpu_decode(struct ikv_backend *b, const struct ikv_attn_unit *units, uint32_t count, struct ikv_err *err)

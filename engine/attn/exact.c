@@ -1,5 +1,7 @@
+#include <math.h>
 #include "attn/exact_store.h"
 #include "attn/geometry.h"
+#include "attn/lanes.h"
 #include "intentkv/alloc.h"
 
 int ikv_exact_create(struct ikv_exact **out, const struct ikv_geometry *g, uint32_t sequences, struct ikv_err *err)
@@ -87,14 +89,13 @@ static float *summary(const struct ikv_exact *x, uint8_t *page, uint32_t h)
 static void summarise(const struct ikv_exact *x, uint8_t *page, uint32_t h, uint32_t t)
 {
 	uint32_t n = x->g.d_qk;
-	const uint16_t *row = k_rows(x, page, h) + (size_t)t * n;
 	float *least = summary(x, page, h), *most = least + n, *sum = most + n;
-	for (uint32_t d = 0; d < n; d++) {
-		float v = half_to_float(row[d]);
-		least[d] = t == 0 || v < least[d] ? v : least[d];
-		most[d] = t == 0 || v > most[d] ? v : most[d];
-		sum[d] = t == 0 ? v : sum[d] + v;
+	for (uint32_t d = 0; t == 0 && d < n; d++) {
+		least[d] = INFINITY;
+		most[d] = -INFINITY;
+		sum[d] = 0;
 	}
+	lanes_table()->summarise(k_rows(x, page, h) + (size_t)t * n, n, least, most, sum);
 }
 
 static int add_page(struct ikv_exact *x, struct exact_list *l, struct ikv_err *err)

@@ -77,10 +77,13 @@ static void locate(const void *source, const struct ikv_attn_unit *u, uint32_t k
 	uint32_t left = l->tokens - i * g->page_tokens;
 	*page = (struct flash_page){
 	    .format = IKV_FMT_FP16,
-	    .k = {(const uint8_t *)ikv_exact_k(x, u->seq, u->layer, i, kv_head), g->page_tokens, g->d_qk, g->d_qk},
-	    .v = {(const uint8_t *)ikv_exact_v(x, u->seq, u->layer, i, kv_head), g->page_tokens, g->d_v, g->d_v},
+	    .k = {(const uint8_t *)ikv_exact_k(x, u->seq, u->layer, i, kv_head), g->page_tokens, g->d_qk, g->d_qk,
+		  NULL},
+	    .v = {(const uint8_t *)ikv_exact_v(x, u->seq, u->layer, i, kv_head), g->page_tokens, g->d_v, g->d_v,
+		  NULL},
 	    .hi = left < g->page_tokens ? left : g->page_tokens,
 	};
+	page->k.ahead = page->v.data;
 }
 
 int ikv_exact_dense(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t q_first, uint32_t q_count,

@@ -21,6 +21,8 @@ struct lanes_kernels {
 	float (*peak)(const float *s, uint32_t n); /* largest; n > 0 */
 	/* sum of exp(s_i - shift); shift at least every s_i */
 	float (*exp_sum)(const float *s, uint32_t n, float shift);
+	/* Take an FP16 row into per-channel minimum, maximum and sum. */
+	void (*summarise)(const uint16_t *row, uint32_t n, float *least, float *most, float *sum);
 };
 
 /* The table of the ISA chosen by ikv_isa_select (the best one this machine runs, if never called). */

@@ -206,6 +206,37 @@ static float exp_sum(const float *s, uint32_t n, float shift)
 	return fold(sum);
 }
 
+INLINE void store(float *p, vec v)
+{
+	memcpy(p, &v, sizeof v);
+}
+
+INLINE void store_tail(float *p, vec v, uint32_t n)
+{
+	float a[LANES];
+	store(a, v);
+	for (uint32_t i = 0; i < n; i++)
+		p[i] = a[i];
+}
+
+static void summarise(const uint16_t *row, uint32_t n, float *least, float *most, float *sum)
+{
+	uint32_t i = 0;
+	for (; i + LANES <= n; i += LANES) {
+		vec v = load_half(row + i), low = load(least + i);
+		store(least + i, choose(v < low, v, low));
+		store(most + i, larger(v, load(most + i)));
+		store(sum + i, load(sum + i) + v);
+	}
+	if (i < n) {
+		uint32_t m = n - i;
+		vec v = load_half_tail(row + i, m), low = load_tail(least + i, m, 0);
+		store_tail(least + i, choose(v < low, v, low), m);
+		store_tail(most + i, larger(v, load_tail(most + i, m, 0)), m);
+		store_tail(sum + i, load_tail(sum + i, m, 0) + v, m);
+	}
+}
+
 #define NAME_OF(x)  #x
 #define ISA_NAME(x) NAME_OF(x)
-const struct lanes_kernels LANES_TABLE = {ISA_NAME(LANES_ISA), dot, dot_h, bound, scores, peak, exp_sum};
+const struct lanes_kernels LANES_TABLE = {ISA_NAME(LANES_ISA), dot, dot_h, bound, scores, peak, exp_sum, summarise};

@@ -64,14 +64,14 @@ static inline const struct store_slot *store_slot(const struct store *s, uint32_
 
 static inline struct codec_rows store_k(const struct store *s, const struct store_slot *slot)
 {
-	return (struct codec_rows){slot->data, s->g.page_tokens, s->g.d_qk, s->g.d_qk};
+	return (struct codec_rows){slot->data, s->g.page_tokens, s->g.d_qk, s->g.d_qk, NULL};
 }
 
 static inline struct codec_rows store_v(const struct store *s, const struct store_slot *slot)
 {
 	if (s->g.v_aliases_k)
-		return (struct codec_rows){slot->data, s->g.page_tokens, s->g.d_qk, s->g.d_v};
-	return (struct codec_rows){slot->data + s->v_at[slot->format], s->g.page_tokens, s->g.d_v, s->g.d_v};
+		return (struct codec_rows){slot->data, s->g.page_tokens, s->g.d_qk, s->g.d_v, NULL};
+	return (struct codec_rows){slot->data + s->v_at[slot->format], s->g.page_tokens, s->g.d_v, s->g.d_v, NULL};
 }
 
 #endif

@@ -16,9 +16,10 @@
 
 struct codec_rows {
 	const uint8_t *data;
-	uint32_t tokens; /* rows stored: fixes where the codes begin */
-	uint32_t dim;    /* values stored a row */
-	uint32_t used;   /* the first so many take part (V aliasing K uses fewer than are stored) */
+	uint32_t tokens;      /* rows stored: fixes where the codes begin */
+	uint32_t dim;         /* values stored a row */
+	uint32_t used;        /* the first so many take part (V aliasing K uses fewer than are stored) */
+	const uint8_t *ahead; /* bytes of another plane that will be read next, as many as these; or NULL */
 };
 
 static inline uint32_t codec_groups(uint32_t dim)

@@ -52,8 +52,11 @@ INLINE struct source source_of(enum ikv_format f, const struct codec_rows *r, ui
 		s.codes = codec_pairs(r) + t0 * s.row_bytes;
 		s.remainders = codec_remainders(r) + t0 * s.row_bytes;
 		widen(r->data + 4 * t0 * s.groups, 2 * n * s.groups, scratch);
-		for (size_t i = 0; f == IKV_FMT_INT4_RESIDUAL && i < n * s.groups; i++)
-			scratch[2 * i + 1] -= 0.5f * scratch[2 * i]; /* 7.5 · scale/15 */
+		/* Both codes make one, 15·code + code2, of step scale/15, from zero - 7.5 · scale/15. */
+		for (size_t i = 0; f == IKV_FMT_INT4_RESIDUAL && i < n * s.groups; i++) {
+			scratch[2 * i + 1] -= 0.5f * scratch[2 * i];
+			scratch[2 * i] *= 1 / 15.0f;
+		}
 	}
 	return s;
 }
@@ -62,6 +65,16 @@ INLINE __m256 nibbles(const uint8_t *bytes, bool high)
 {
 	__m256i d = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)bytes));
 	return _mm256_cvtepi32_ps(high ? _mm256_srli_epi32(d, 4) : _mm256_and_si256(d, _mm256_set1_epi32(15)));
+}
+
+/* 15·code + code2 of eight channels. */
+INLINE __m256 joined(const uint8_t *bytes, const uint8_t *remainders, bool high)
+{
+	__m128i x =
+	    _mm_unpacklo_epi8(_mm_loadl_epi64((const __m128i *)bytes), _mm_loadl_epi64((const __m128i *)remainders));
+	x = _mm_and_si128(high ? _mm_srli_epi16(x, 4) : x, _mm_set1_epi8(15));
+	x = _mm_maddubs_epi16(x, _mm_set1_epi16(0x010f));
+	return _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(x));
 }
 
 /* Channels [c + 8u, c + 8u + 8) of row i; c is a multiple of 32, u < 4. */
@@ -80,12 +93,9 @@ INLINE __m256 load8(enum ikv_format f, const struct source *s, size_t i, size_t 
 	size_t at = c / 2 + 8 * (u & 1);
 	const float *param = s->params + 2 * (i * s->groups + c / CODEC_GROUP);
 	__m256 scale = _mm256_broadcast_ss(param), zero = _mm256_broadcast_ss(param + 1);
-	__m256 x = _mm256_fmadd_ps(nibbles(row + at, u >= 2), scale, zero);
-	if (f == IKV_FMT_INT4_RESIDUAL) {
-		__m256 fine = _mm256_mul_ps(scale, _mm256_set1_ps(1 / 15.0f));
-		x = _mm256_fmadd_ps(nibbles(s->remainders + i * s->row_bytes + at, u >= 2), fine, x);
-	}
-	return x;
+	__m256 x = f == IKV_FMT_INT4 ? nibbles(row + at, u >= 2)
+				     : joined(row + at, s->remainders + i * s->row_bytes + at, u >= 2);
+	return _mm256_fmadd_ps(x, scale, zero);
 }
 
 /* Sums of four registers. */
@@ -126,12 +136,16 @@ INLINE void qk_tile(enum ikv_format f, const struct source *src, size_t i, int t
 	}
 }
 
+/* Meanwhile fetch rows that the weighted sum will want: its column-wise walk is hard on hardware prefetchers. */
 INLINE void qk_heads(enum ikv_format f, const struct source *src, uint32_t n, int heads, size_t channels,
-		     const float *q, size_t q_stride, float *s)
+		     const float *q, size_t q_stride, float *s, const uint8_t *ahead, size_t ahead_bytes)
 {
 	uint32_t i = 0;
-	for (; i + 2 <= n; i += 2)
+	for (; i + 2 <= n; i += 2) {
+		for (size_t at = i * ahead_bytes; at < (i + 2) * ahead_bytes; at += 64)
+			_mm_prefetch((const char *)ahead + at, _MM_HINT_T0);
 		qk_tile(f, src, i, 2, heads, channels, q, q_stride, s + i);
+	}
 	if (i < n)
 		qk_tile(f, src, i, 1, heads, channels, q, q_stride, s + i);
 }
@@ -156,15 +170,21 @@ INLINE void qk(enum ikv_format f, const struct codec_rows *r, uint32_t t0, uint3
 	       size_t q_stride, uint32_t heads, float *s, float *scratch)
 {
 	struct source src = source_of(f, r, t0, n, scratch);
+	const uint8_t *ahead = r->ahead ? r->ahead + t0 * src.row_bytes : NULL;
+	size_t ahead_bytes = ahead ? src.row_bytes : 0;
 	uint32_t channels = r->used & ~31u, h = 0;
-	for (; h + 4 <= heads; h += 4)
-		qk_heads(f, &src, n, 4, channels, q + h * q_stride, q_stride, s + h * MICRO_BLOCK);
+	for (; h + 4 <= heads; h += 4) {
+		qk_heads(f, &src, n, 4, channels, q + h * q_stride, q_stride, s + h * MICRO_BLOCK, ahead,
+			 h ? 0 : ahead_bytes);
+	}
 	if (heads - h >= 2) {
-		qk_heads(f, &src, n, 2, channels, q + h * q_stride, q_stride, s + h * MICRO_BLOCK);
+		qk_heads(f, &src, n, 2, channels, q + h * q_stride, q_stride, s + h * MICRO_BLOCK, ahead,
+			 h ? 0 : ahead_bytes);
 		h += 2;
 	}
 	if (h < heads)
-		qk_heads(f, &src, n, 1, channels, q + h * q_stride, q_stride, s + h * MICRO_BLOCK);
+		qk_heads(f, &src, n, 1, channels, q + h * q_stride, q_stride, s + h * MICRO_BLOCK, ahead,
+			 h ? 0 : ahead_bytes);
 	if (channels < r->used)
 		qk_tail(f, r, t0, n, channels, q, q_stride, heads, s);
 }

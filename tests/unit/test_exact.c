@@ -240,6 +240,13 @@ START_TEST(lanes_have_the_same_bits)
 			ck_assert(tables[i]->peak(a, m) == tables[0]->peak(a, m));
 			ck_assert(tables[i]->exp_sum(a, m, 9) == tables[0]->exp_sum(a, m, 9));
 		}
+		static float kept[3][3][600];
+		for (int i = 0; i < count; i++) {
+			for (uint32_t d = 0; d < m; d++)
+				kept[i][0][d] = kept[i][1][d] = kept[i][2][d] = a[d];
+			tables[i]->summarise(k, m, kept[i][0], kept[i][1], kept[i][2]);
+			ck_assert_mem_eq(kept[i], kept[0], sizeof kept[0]);
+		}
 		uint32_t dim = 1 + m % 100, tokens = m / dim ? m / dim : 1;
 		for (int i = 0; i < count; i++)
 			tables[i]->scores(a, 1, k, tokens, dim, 0.5f, s[i], 600);
