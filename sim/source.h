@@ -19,8 +19,8 @@ struct source_setup {
 	const uint32_t *model_layers; /* [geometry.layers] layer numbers in the model of the executed layers */
 	uint32_t sequences;           /* most sequences alive at once */
 	uint64_t seed;
-	/* Out: layer numbers in the model of geometry.layers layers, where the source decides them (a capture has
-	 * the layers it recorded); layer_count 0: model_layers holds. */
+	/* Out: layer numbers in the model of the first layer_count of geometry.layers layers: those of model_layers,
+	 * or those that a capture has recorded. */
 	uint32_t layer_numbers[SOURCE_LAYERS_MAX], layer_count;
 };
 

@@ -146,6 +146,9 @@ static int synthetic_open(struct source **out, const void *config, struct source
 	}
 	choose_params(s, config);
 	make_tables(s);
+	setup->layer_count = 0;
+	for (uint32_t i = 0; setup->model_layers && i < g->layers && i < SOURCE_LAYERS_MAX; i++)
+		setup->layer_numbers[setup->layer_count++] = setup->model_layers[i];
 	*out = (struct source *)s;
 	return 0;
 }

@@ -170,7 +170,9 @@ void synthetic_topic(uint64_t content, uint32_t topics, float *out);
 int synthetic_recency_grow(struct synthetic *s, uint32_t tokens, struct ikv_err *err);
 double synthetic_recency(const struct synthetic *s, int preset, double distance);
 
-/* The intent of a query head: its match with a segment is their inner product, in logits. */
+/* The intent of a query head, or the part that all heads of a layer share: its match with a segment is their inner
+ * product, in logits. */
+#define SYNTHETIC_ALL_HEADS UINT32_MAX
 void synthetic_intent(const struct synthetic *s, const struct synthetic_sequence *q, uint32_t layer, uint32_t head,
 		      float *out);
 void synthetic_focus(struct synthetic *s, struct synthetic_sequence *q);

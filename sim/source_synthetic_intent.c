@@ -57,7 +57,7 @@ void synthetic_intent(const struct synthetic *s, const struct synthetic_sequence
 				 __builtin_sqrt(p->head_spread * norm)};
 	const uint64_t who[3] = {1, 1000 + group, 1000000 + head};
 	memcpy(out, q->focus[preset], n * sizeof *out);
-	for (int i = 0; i < 3; i++) {
+	for (int i = 0; i < (head == SYNTHETIC_ALL_HEADS ? 1 : 3); i++) {
 		uint64_t key = synthetic_mix2(synthetic_mix2(q->key, layer + 1), who[i]);
 		add_drift(key + 1, q->step, p->slow_steps, p->topic_slow * share[i], n, out);
 		add_drift(key + 2, q->step, p->mid_steps, p->topic_mid * share[i], n, out);
@@ -125,11 +125,16 @@ static uint32_t segment_end(const struct synthetic_sequence *q, uint32_t i)
 	return i + 1 < q->segment_count ? q->segments[i + 1].start : q->tokens;
 }
 
+/* Tokens of no block weigh less than those of any. */
+static double kind_weight(int kind)
+{
+	return kind < 0 ? -1 : synthetic_kind_log_weight[kind];
+}
+
 static double segment_bias(const struct synthetic_params *p, const struct synthetic_sequence *q, uint32_t i)
 {
 	int kind = q->blocks[q->segments[i].block].kind;
-	return q->segments[i].salience * p->salience +
-	       (kind < 0 ? -1 : synthetic_kind_log_weight[kind]) * p->kind_weight;
+	return (double)q->segments[i].salience * p->salience + kind_weight(kind) * p->kind_weight;
 }
 
 void synthetic_base(const struct synthetic *s, struct synthetic_sequence *q, int preset)
@@ -254,19 +259,25 @@ int synthetic_mass(struct source *src, uint32_t seq, uint32_t layer, uint32_t q_
 	return 0;
 }
 
-/* Expected mass per token of each block, from block topics alone: the mean over up to four layers of the intent
- * that a layer's heads share. The largest is 1. */
+/* Expected mass per token of each block from its topic alone, the largest being 1: for each preset the intent that
+ * the heads share, mean over up to two of its layers. */
 int synthetic_scores(struct source *src, uint32_t seq, const struct ikv_layout *layout, double *scores,
 		     struct ikv_err *err)
 {
 	struct synthetic *s = (struct synthetic *)src;
 	struct synthetic_sequence *q = &s->sequences[seq];
 	uint32_t n = s->channels.topics, layers = s->geometry.layers < 4 ? s->geometry.layers : 4, own = 0;
-	float intent[4][TOPICS_MAX], topic[TOPICS_MAX];
+	uint32_t presets = layers < SYNTHETIC_PRESETS ? layers : SYNTHETIC_PRESETS;
+	float intent[SYNTHETIC_PRESETS][TOPICS_MAX] = {0}, one[TOPICS_MAX], topic[TOPICS_MAX];
 	double top = 0, share = __builtin_sqrt(s->params[0].block_share);
 	(void)err;
-	for (uint32_t l = 0; l < layers; l++)
-		synthetic_intent(s, q, l, 0, intent[l]);
+	for (uint32_t l = 0; l < layers; l++) {
+		int p = synthetic_preset_of(l);
+		float part = (float)(share / ((layers + SYNTHETIC_PRESETS - 1 - (uint32_t)p) / SYNTHETIC_PRESETS));
+		synthetic_intent(s, q, l, SYNTHETIC_ALL_HEADS, one);
+		for (uint32_t c = 0; c < n; c++)
+			intent[p][c] += one[c] * part;
+	}
 	for (uint32_t b = 0; b < layout->count; b++) {
 		uint32_t start = layout->blocks[b].start;
 		uint32_t end = layout->blocks[b].end < q->tokens ? layout->blocks[b].end : q->tokens;
@@ -275,17 +286,15 @@ int synthetic_scores(struct source *src, uint32_t seq, const struct ikv_layout *
 		scores[b] = 0;
 		if (end <= start)
 			continue;
+		double kind = kind_weight(q->blocks[own].kind);
 		synthetic_topic(q->blocks[own].content ^ 0x70b1c, n, topic);
-		for (uint32_t l = 0; l < layers; l++) {
-			int p = synthetic_preset_of(l);
+		for (uint32_t p = 0; p < presets; p++) {
 			const double *sum = s->recency_sum[p];
-			double match = 0, kind = q->blocks[own].kind < 0
-						     ? -1
-						     : synthetic_kind_log_weight[layout->blocks[b].kind];
+			float match = (float)(kind * s->params[p].kind_weight);
 			for (uint32_t c = 0; c < n; c++)
-				match += intent[l][c] * topic[c];
+				match += intent[p][c] * topic[c];
 			scores[b] += (sum[q->tokens - start] - sum[q->tokens - end]) / (end - start) /
-				     sum[q->tokens] * ikv_det_exp(match * share + kind * s->params[p].kind_weight);
+				     sum[q->tokens] * (double)synthetic_exp(match);
 		}
 		top = scores[b] > top ? scores[b] : top;
 	}

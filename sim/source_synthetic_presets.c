@@ -29,9 +29,9 @@ static const struct synthetic_params *const presets[][SYNTHETIC_PRESETS] = {
 
 /* Natural logarithms: attention per token of a kind against the mean, recency aside. */
 const double synthetic_kind_log_weight[IKV_KIND_COUNT] = {
-    [IKV_KIND_SYSTEM] = -1.2,  [IKV_KIND_TOOLS] = -1,     [IKV_KIND_USER] = -.2,       [IKV_KIND_ASSISTANT] = .5,
-    [IKV_KIND_REASONING] = .5, [IKV_KIND_TOOL_CALL] = .4, [IKV_KIND_TOOL_OUTPUT] = .2, [IKV_KIND_RETRIEVED] = .2,
-    [IKV_KIND_MEMORY] = 0,     [IKV_KIND_OTHER] = 0,
+    [IKV_KIND_SYSTEM] = .05,	 [IKV_KIND_TOOLS] = 0,	    [IKV_KIND_USER] = -.15,	[IKV_KIND_ASSISTANT] = .05,
+    [IKV_KIND_REASONING] = .05,	 [IKV_KIND_TOOL_CALL] = .4, [IKV_KIND_TOOL_OUTPUT] = .1, [IKV_KIND_RETRIEVED] = .1,
+    [IKV_KIND_MEMORY] = 0,	 [IKV_KIND_OTHER] = 0,
 };
 
 void synthetic_preset_get(int choice, struct synthetic_params out[SYNTHETIC_PRESETS])

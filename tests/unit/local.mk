@@ -75,3 +75,26 @@ test_generate_SOURCES = tests/unit/test_generate.c tests/tap.h
 test_generate_CFLAGS = $(UNIT_CFLAGS)
 test_generate_LDADD = $(SIM_TEST_LDADD)
 TESTS += test_session test_import test_generate
+check_PROGRAMS += test_safetensors
+test_safetensors_SOURCES = tests/unit/test_safetensors.c tests/tap.h
+test_safetensors_CFLAGS = $(UNIT_CFLAGS)
+test_safetensors_LDADD = libsim.la $(UNIT_LDADD)
+TESTS += test_safetensors
+
+check_PROGRAMS += test_capture
+test_capture_SOURCES = tests/unit/test_capture.c tests/tap.h
+test_capture_CFLAGS = $(UNIT_CFLAGS) -DSRCDIR='"$(abs_srcdir)"'
+test_capture_LDADD = libsim.la $(UNIT_LDADD)
+TESTS += test_capture
+
+check_PROGRAMS += test_synthetic
+test_synthetic_SOURCES = tests/unit/test_synthetic.c tests/tap.h
+test_synthetic_CFLAGS = $(UNIT_CFLAGS)
+test_synthetic_LDADD = libsim.la $(UNIT_LDADD)
+TESTS += test_synthetic
+
+# Statistics of a source, for docs/source-statistics.sh.
+check_PROGRAMS += bench_source_statistics
+bench_source_statistics_SOURCES = tests/bench/source_statistics.c
+bench_source_statistics_CFLAGS = $(AM_CFLAGS)
+bench_source_statistics_LDADD = libsim.la libengine.la -lm
