@@ -1,0 +1,62 @@
+/* Cost model: each term by hand. */
+#include <intentkv.h>
+#include "tap.h"
+
+START_TEST(terms_of_a_step)
+{
+	struct ikv_machine m = {.read_bytes_per_s = 1e9,
+				.cache_bytes = 100,
+				.cache_bytes_per_s = 2e9,
+				.flops_per_s = 1e9,
+				.kernel_overhead_ns = 10,
+				.sequence_overhead_ns = 1,
+				.step_overhead_ns = 5,
+				.link_bytes_per_s = 1e8,
+				.link_latency_ns = 7,
+				.recode_bytes_per_s = 1e9,
+				.weight_bytes_per_s = 1e9};
+	struct ikv_cost_work w = {.layers = 2,
+				  .sequences = 3,
+				  .kv_bytes = 600,
+				  .flops = 100,
+				  .fetch_bytes = 1,
+				  .prefetch_bytes = 100,
+				  .recode_bytes = 20,
+				  .weight_bytes = 30,
+				  .extra_ns = 4};
+	struct ikv_cost_time t;
+	ikv_cost_step(&m, &w, &t);
+	ck_assert_double_eq_tol(t.overhead, 5 + 4 + 2 * (10 + 3), 1e-9);
+	ck_assert_double_eq_tol(t.attention, 2 * (50 + 200), 1e-9);
+	ck_assert_double_eq_tol(t.transfer, 17 + 1007, 1e-9);
+	double busy = 35 + 500 + 30 + 20;
+	ck_assert_double_eq_tol(t.hidden, busy, 1e-9);
+	ck_assert_double_eq_tol(t.total, busy + t.transfer - busy, 1e-9);
+	w.flops = 5000;
+	ikv_cost_step(&m, &w, &t);
+	ck_assert_double_eq_tol(t.attention, 5000, 1e-9);
+}
+END_TEST
+
+START_TEST(report_needs_sane_arguments)
+{
+	struct ikv_cost_args a = {1, 32, 8, 1, 1000, 250, 128, 2};
+	struct ikv_cost_report r;
+	ck_assert_int_eq(ikv_cost_compare(&a, &r, NULL), 0);
+	ck_assert_double_eq_tol(r.dense_flops, 4.0 * 32 * 1000 * 128, 1e-6);
+	ck_assert_double_eq_tol(r.semantic_kv_bytes, 2.0 * 8 * 250 * 128 * 2, 1e-6);
+	ck_assert_double_eq_tol(r.kv_bytes_saved_pct, 75, 1e-12);
+	a.selected_kv_tokens = 1001;
+	ck_assert_int_eq(ikv_cost_compare(&a, &r, NULL), -1);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("cost");
+	TCase *t = tcase_create("cost");
+	tcase_add_test(t, terms_of_a_step);
+	tcase_add_test(t, report_needs_sane_arguments);
+	suite_add_tcase(s, t);
+	return tap_run(s);
+}

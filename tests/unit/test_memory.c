@@ -1,0 +1,372 @@
+/* The KV memory manager against what must hold after every step of random sessions. */
+#include <string.h>
+#include <time.h>
+#include <intentkv.h>
+#include "tap.h"
+
+#define PT 16
+static const struct ikv_ladder_rule rules[] = {
+    {IKV_ALWAYS, IKV_ANY, IKV_ANY, IKV_ANY, -1, IKV_FMT_FP16},
+    {IKV_SKIP_BLOCK, IKV_ANY, IKV_ANY, IKV_ANY, -1, IKV_FMT_SKIP},
+    {IKV_RECENT, IKV_ANY, IKV_ANY, IKV_ANY, -1, IKV_FMT_FP8},
+    {IKV_ANY, IKV_ANY, IKV_ANY, IKV_ANY, -1, IKV_FMT_INT8},
+};
+static const struct ikv_ladder ladder = {
+    .name = "test", .summary = "", .high = 0.75, .medium = 0.4, .rules = rules, .count = 4};
+static const uint64_t bytes_of[IKV_FMT_COUNT] = {0, 65536, 33280, 33280, 20480, 36864};
+static const int precision[IKV_FMT_COUNT] = {0, 5, 3, 4, 1, 2};
+
+struct rig {
+	struct ikv_memory *m;
+	struct ikv_memory_config config;
+	struct ikv_block blocks[64];
+	struct ikv_layout layout;
+	struct ikv_plan plan;
+	struct ikv_page_ref refs[16384];
+};
+static struct rig rig;
+
+/* A layout of blocks of `each` tokens, policies in turn. */
+static void set_tokens(struct rig *r, uint32_t tokens, uint32_t each)
+{
+	static const enum ikv_policy turn[] = {IKV_ALWAYS, IKV_ATTEND, IKV_SKIP_BLOCK, IKV_RECENT, IKV_ATTEND};
+	static char names[64][8];
+	r->layout = (struct ikv_layout){r->blocks, 0, tokens, PT};
+	for (uint32_t at = 0; at < tokens && r->layout.count < 64; at += each) {
+		uint32_t i = r->layout.count++;
+		snprintf(names[i], sizeof names[i], "b%u", i);
+		uint32_t end = i == 63 || tokens - at < each ? tokens : at + each;
+		r->blocks[i] =
+		    (struct ikv_block){names[i], at, end, IKV_KIND_USER, turn[i % 5], true, 0.5, i + 1, 0, 0};
+	}
+}
+
+static struct ikv_memory *make(struct rig *r, int64_t fast, int64_t slow, uint32_t tiers)
+{
+	struct ikv_tier t[2] = {{"hbm", fast}, {"host", slow}};
+	struct ikv_memory_setup s = {.config = &r->config,
+				     .residency = ikv_residency_find("lru"),
+				     .tiers = t,
+				     .tier_count = tiers,
+				     .page_tokens = PT,
+				     .sequences = 2,
+				     .groups = 2};
+	struct ikv_memory *m = NULL;
+	memcpy(s.page_bytes, bytes_of, sizeof bytes_of);
+	struct ikv_err err;
+	if (ikv_memory_create(&m, &s, &err))
+		ck_abort_msg("%s", err.text);
+	return m;
+}
+
+static void setup(void)
+{
+	memset(&rig, 0, sizeof rig);
+	ikv_option_defaults(ikv_memory_options, &rig.config);
+	rig.plan = (struct ikv_plan){.pages = rig.refs, .cap = 16384, .page_tokens = PT};
+}
+
+static void select_page(struct rig *r, uint32_t page, enum ikv_format request)
+{
+	r->refs[r->plan.count++] = (struct ikv_page_ref){page, 0, PT, IKV_NO_MASK, (uint8_t)request, 0, UINT16_MAX};
+}
+
+static struct ikv_memory_step act(struct rig *r, struct ikv_memory *m, uint64_t step, const uint32_t *ahead,
+				  uint32_t n, double pressure)
+{
+	struct ikv_memory_use use = {0, 0, &r->plan, &r->layout, ahead, n, pressure};
+	struct ikv_memory_step out;
+	struct ikv_err err;
+	if (ikv_memory_act(m, step, &use, 1, &out, &err))
+		ck_abort_msg("%s", err.text);
+	r->plan.count = 0;
+	return out;
+}
+
+static struct ikv_page_state page(struct ikv_memory *m, uint32_t p)
+{
+	struct ikv_page_state s;
+	ck_assert_int_eq(ikv_memory_page(m, 0, 0, p, &s, NULL), 0);
+	return s;
+}
+
+static void grow(struct rig *r, struct ikv_memory *m, uint32_t tokens, uint32_t each)
+{
+	struct ikv_err err;
+	set_tokens(r, tokens, each);
+	if (ikv_memory_grow(m, 0, &r->layout, &ladder, 0.5, &err))
+		ck_abort_msg("%s", err.text);
+}
+
+START_TEST(first_formats)
+{
+	struct ikv_memory *m = make(&rig, 0, 0, 1);
+	grow(&rig, m, 5 * 24 + 5, 24);                     /* blocks of one and a half pages */
+	ck_assert_int_eq(page(m, 0).format, IKV_FMT_FP16); /* ALWAYS */
+	ck_assert(page(m, 0).pinned);
+	ck_assert_int_eq(page(m, 1).format, IKV_FMT_FP16); /* half ALWAYS, half ATTEND: the stronger */
+	ck_assert_int_eq(page(m, 2).format, IKV_FMT_INT8);
+	ck_assert_int_eq(page(m, 3).format, IKV_FMT_INT4); /* SKIP still exists, in the lowest format */
+	ck_assert(page(m, 7).open);
+	ck_assert_int_eq(page(m, 7).format, IKV_FMT_FP16);
+	struct ikv_memory_step s = act(&rig, m, 1, NULL, 0, 0);
+	ck_assert_uint_eq(s.moves[IKV_MOVE_ENCODE], 2 * 5); /* both groups: all but two FP16 pages and the open one */
+	ikv_memory_destroy(m);
+}
+END_TEST
+
+START_TEST(cold_pages_step_down)
+{
+	rig.config.adapt_every = 0;
+	struct ikv_memory *m = make(&rig, 0, 0, 1);
+	grow(&rig, m, 64 * PT, 4 * PT);
+	for (uint64_t step = 1; step <= 40; step++) {
+		select_page(&rig, 4, IKV_FMT_INT8);
+		act(&rig, m, step, NULL, 0, 0);
+		static const enum ikv_format at[] = {IKV_FMT_INT8, IKV_FMT_FP8, IKV_FMT_INT4, IKV_FMT_INT4,
+						     IKV_FMT_INT4};
+		/* FP8 to INT4_RESIDUAL would take more bytes, so it is passed over. */
+		ck_assert_int_eq(page(m, 5).format, at[step / 10]);
+		ck_assert_int_eq(page(m, 4).format, IKV_FMT_INT8);
+		ck_assert_int_eq(page(m, 0).format, IKV_FMT_FP16); /* pinned */
+	}
+	ck_assert(page(m, 5).demoted);
+	ikv_memory_destroy(m);
+}
+END_TEST
+
+START_TEST(requests)
+{
+	rig.config.adapt_every = 0;
+	struct ikv_memory *m = make(&rig, 0, 0, 1);
+	grow(&rig, m, 64 * PT, 4 * PT);
+	uint64_t step = 1;
+	for (int i = 0; i < 5; i++, step++) {
+		select_page(&rig, 4, IKV_FMT_FP16);
+		struct ikv_memory_step s = act(&rig, m, step, NULL, 0, 0);
+		ck_assert_int_eq(page(m, 4).format, i < 3 ? IKV_FMT_INT8 : IKV_FMT_FP16);
+		ck_assert_int_eq(rig.refs[0].stored, page(m, 4).format);
+		ck_assert_uint_eq(s.moves[IKV_MOVE_REFETCH], i == 3);
+	}
+	for (int i = 0; i < 6; i++, step++) { /* no pressure: nothing; then three uses in a row */
+		select_page(&rig, 4, IKV_FMT_INT4);
+		act(&rig, m, step, NULL, 0, i < 3 ? 0.8 : 0.9);
+		ck_assert_int_eq(page(m, 4).format, i < 5 ? IKV_FMT_FP16 : IKV_FMT_INT4);
+	}
+	ikv_memory_destroy(m);
+}
+END_TEST
+
+START_TEST(prefetch_is_scored)
+{
+	rig.config.demote = false;
+	struct ikv_memory *m = make(&rig, 40 * 33280, 0, 2);
+	set_tokens(&rig, 64 * PT, 64 * PT);
+	rig.blocks[0].policy = IKV_ATTEND;
+	ck_assert_int_eq(ikv_memory_grow(m, 0, &rig.layout, &ladder, 0, NULL), 0);
+	act(&rig, m, 1, NULL, 0, 0); /* 24 of 64 pages of both groups stay */
+	uint32_t resident = UINT32_MAX, out[4], n = 0;
+	for (uint32_t p = 0; p < 64 && n < 4; p++) {
+		if (page(m, p).tier)
+			out[n++] = p;
+		else
+			resident = p;
+	}
+	ck_assert_uint_eq(n, 4);
+	struct ikv_memory_step s = act(&rig, m, 2, out, 2, 0);
+	ck_assert_uint_eq(s.moves[IKV_MOVE_PREFETCH], 2);
+	if (resident != UINT32_MAX)
+		ck_assert_uint_eq(act(&rig, m, 2, &resident, 1, 0).moves[IKV_MOVE_PREFETCH], 0);
+	select_page(&rig, out[0], IKV_FMT_INT8);
+	select_page(&rig, out[2], IKV_FMT_INT8);
+	select_page(&rig, out[3], IKV_FMT_INT8);
+	s = act(&rig, m, 3, &out[3], 1, 0);
+	ck_assert_uint_eq(s.prefetch_useful, 1);
+	ck_assert_uint_eq(s.prefetch_missed, 1);
+	ck_assert_uint_eq(s.prefetch_late, 1);
+	ck_assert_uint_eq(act(&rig, m, 5, NULL, 0, 0).prefetch_wasted, 0);
+	ck_assert_uint_eq(act(&rig, m, 6, NULL, 0, 0).prefetch_wasted, 1);
+	ikv_memory_destroy(m);
+}
+END_TEST
+
+START_TEST(full_last_tier_is_an_error)
+{
+	struct ikv_memory *m = make(&rig, 4 * 65536, 65536, 2);
+	struct ikv_memory_step out;
+	struct ikv_err err;
+	grow(&rig, m, 64 * PT, 4 * PT);
+	ck_assert_int_eq(ikv_memory_act(m, 1, NULL, 0, &out, &err), -1);
+	ck_assert_int_eq(err.status, IKV_FAILED);
+	ck_assert_ptr_nonnull(strstr(err.text, "host is full"));
+	ikv_memory_destroy(m);
+}
+END_TEST
+
+/* Everything that must hold after a step, by walking all pages. */
+static void check_all(struct ikv_memory *m, const struct ikv_memory_step *s, const uint32_t pages[2],
+		      int64_t capacity, uint64_t selected)
+{
+	uint64_t tier[2] = {0}, count[2] = {0}, formats[IKV_FMT_COUNT] = {0}, open = 0, moved[IKV_MOVE_COUNT] = {0};
+	for (uint32_t seq = 0; seq < 2; seq++) {
+		for (uint32_t g = 0; g < 2; g++) {
+			for (uint32_t p = 0; p < pages[seq]; p++) {
+				struct ikv_page_state st;
+				ck_assert_int_eq(ikv_memory_page(m, seq, g, p, &st, NULL), 0);
+				tier[st.tier] += bytes_of[st.format];
+				count[st.tier]++;
+				formats[st.format]++;
+				open += st.open ? bytes_of[st.format] : 0;
+				ck_assert(!st.open || (st.tier == 0 && st.format == IKV_FMT_FP16));
+			}
+		}
+	}
+	for (int t = 0; t < 2; t++) {
+		ck_assert_uint_eq(tier[t], s->tier_bytes[t]);
+		ck_assert_uint_eq(count[t], s->tier_pages[t]);
+	}
+	for (int f = 0; f < IKV_FMT_COUNT; f++)
+		ck_assert_uint_eq(formats[f], s->format_pages[f]);
+	ck_assert(tier[0] <= (uint64_t)capacity || tier[0] == open);
+	ck_assert_uint_eq(s->hits + s->misses, selected);
+	for (uint32_t i = 0; i < s->action_count; i++) {
+		const struct ikv_action *a = &s->actions[i];
+		ck_assert(a->page < pages[a->seq] && a->group < 2);
+		moved[a->move] += a->bytes;
+		if (a->move == IKV_MOVE_DEMOTE) {
+			ck_assert_int_lt(precision[a->to_format], precision[a->from_format]);
+			ck_assert_uint_le(bytes_of[a->to_format], bytes_of[a->from_format]);
+		}
+		if (a->move == IKV_MOVE_EVICT)
+			ck_assert(a->from_tier == 0 && a->to_tier == 1);
+		if (a->move == IKV_MOVE_FETCH || a->move == IKV_MOVE_PREFETCH)
+			ck_assert(a->from_tier == 1 && a->to_tier == 0);
+	}
+	for (int k = 0; k < IKV_MOVE_COUNT; k++)
+		ck_assert(moved[k] == s->moved_bytes[k] || k == IKV_MOVE_REFETCH);
+}
+
+START_TEST(random_sessions)
+{
+	struct ikv_rng r;
+	struct ikv_err err;
+	int64_t capacity = 60 * 33280;
+	uint32_t tokens[2] = {0, 0}, ahead[8], saved_at = 0;
+	ikv_rng_stream(&r, 5, IKV_STREAM_TEST, (uint64_t)_i, 0);
+	rig.config.promotion = _i & 1;
+	struct ikv_memory *m = make(&rig, capacity, 0, 2), *copy = NULL;
+	for (uint64_t step = 1; step <= 1500; step++) {
+		uint32_t seq = (uint32_t)ikv_rng_below(&r, 2), x = (uint32_t)ikv_rng_below(&r, 100);
+		uint32_t to = x < 3 ? (uint32_t)ikv_rng_below(&r, tokens[seq] + 1)
+				    : tokens[seq] + (tokens[seq] < 1500 ? (uint32_t)ikv_rng_below(&r, 60) : 0);
+		set_tokens(&rig, to ? to : 1, 40);
+		for (struct ikv_memory *k = m; k; k = k == copy ? NULL : copy) {
+			if (x < 3)
+				ck_assert_int_eq(ikv_memory_truncate(k, seq, to, NULL), 0);
+			else if (to)
+				ck_assert_int_eq(ikv_memory_grow(k, seq, &rig.layout, &ladder, 0.5, NULL), 0);
+		}
+		tokens[seq] = to;
+		uint32_t pages[2] = {ikv_pages(tokens[0], PT), ikv_pages(tokens[1], PT)}, n = 0, dense = x > 95;
+		uint32_t hot = (uint32_t)ikv_rng_below(&r, 20), group = (uint32_t)ikv_rng_below(&r, 2);
+		for (uint32_t p = 0; p < pages[seq]; p++)
+			if (dense || p % 20 == hot || ikv_rng_below(&r, 8) == 0)
+				select_page(&rig, p, (enum ikv_format)(1 + ikv_rng_below(&r, 5)));
+		for (uint32_t p = 0; p < pages[seq] + 5 && n < 8; p += 1 + (uint32_t)ikv_rng_below(&r, 20))
+			ahead[n++] = p;
+		struct ikv_memory_use use = {seq, group, &rig.plan, &rig.layout, ahead, n, ikv_rng_uniform(&r)};
+		struct ikv_memory_step s, t;
+		uint64_t selected = rig.plan.count;
+		if (ikv_memory_act(m, step, &use, 1, &s, &err))
+			ck_abort_msg("%s", err.text);
+		check_all(m, &s, pages, capacity, selected);
+		for (uint32_t i = 0; i < rig.plan.count; i++) {
+			struct ikv_page_state st;
+			ikv_memory_page(m, seq, group, rig.refs[i].page, &st, NULL);
+			ck_assert_int_eq(st.format, rig.refs[i].stored);
+		}
+		if (copy) {
+			ck_assert_int_eq(ikv_memory_act(copy, step, &use, 1, &t, &err), 0);
+			ck_assert_uint_eq(s.action_count, t.action_count);
+			for (uint32_t i = 0; i < s.action_count; i++)
+				ck_assert(s.actions[i].page == t.actions[i].page &&
+					  s.actions[i].move == t.actions[i].move);
+			t.actions = s.actions;
+			ck_assert_mem_eq(&s, &t, sizeof s);
+		}
+		rig.plan.count = 0;
+		if (step == 700) {
+			size_t size = ikv_memory_save(m, NULL, 0);
+			unsigned char *state = malloc(size);
+			ck_assert_uint_eq(ikv_memory_save(m, state, size), size);
+			copy = make(&rig, capacity, 0, 2);
+			if (ikv_memory_load(copy, state, size, &err))
+				ck_abort_msg("%s", err.text);
+			/* Damaged states are refused or load, but never do harm. */
+			struct ikv_memory *other = make(&rig, capacity, 0, 2);
+			ck_assert_int_eq(ikv_memory_load(other, state, size / 2, &err), -1);
+			ck_assert_int_eq(err.status, IKV_BAD_INPUT);
+			for (int i = 0; i < 300; i++) {
+				size_t at = ikv_rng_below(&r, size);
+				unsigned char was = state[at];
+				state[at] = (unsigned char)ikv_rng_u64(&r);
+				ikv_memory_load(other, state, size, NULL);
+				state[at] = was;
+			}
+			ikv_memory_destroy(other);
+			free(state);
+			saved_at = 700;
+		}
+	}
+	ck_assert_uint_eq(saved_at, 700);
+	ikv_memory_destroy(copy);
+	ikv_memory_destroy(m);
+}
+END_TEST
+
+/* 8K pages under byte pressure; the time is printed, the absence of allocation is asserted. */
+START_TEST(steady_step)
+{
+	struct ikv_rng r;
+	ikv_rng_stream(&r, 9, IKV_STREAM_TEST, 0, 0);
+	struct ikv_memory *m = make(&rig, 3000 * 33280LL, 0, 2);
+	grow(&rig, m, 8192 * PT, 2048);
+	uint64_t allocations = 0;
+	double total = 0;
+	for (uint64_t step = 1; step <= 400; step++) {
+		if (step == 100)
+			allocations = ikv_alloc_count();
+		uint32_t shift = (uint32_t)(step / 20 * 128);
+		for (uint32_t p = 0; p < 8192; p++)
+			if (_i ? true : p < 128 || (p - shift) % 8192 < 1200 || p >= 8064)
+				select_page(&rig, p, IKV_FMT_INT8);
+		struct timespec a, b;
+		clock_gettime(CLOCK_MONOTONIC, &a);
+		act(&rig, m, step, NULL, 0, 0.9);
+		clock_gettime(CLOCK_MONOTONIC, &b);
+		if (step >= 100)
+			total += (double)(b.tv_sec - a.tv_sec) * 1e6 + (double)(b.tv_nsec - a.tv_nsec) / 1e3;
+	}
+	ck_assert_uint_eq(ikv_alloc_count(), allocations);
+	printf("# memory step at 8192 pages, %s plan: %.1f us\n", _i ? "dense" : "18 %", total / 301);
+	fflush(stdout);
+	ikv_memory_destroy(m);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("memory");
+	TCase *t = tcase_create("memory");
+	tcase_add_checked_fixture(t, setup, NULL);
+	tcase_set_timeout(t, 120);
+	tcase_add_test(t, first_formats);
+	tcase_add_test(t, cold_pages_step_down);
+	tcase_add_test(t, requests);
+	tcase_add_test(t, prefetch_is_scored);
+	tcase_add_test(t, full_last_tier_is_an_error);
+	tcase_add_loop_test(t, random_sessions, 0, 4);
+	tcase_add_loop_test(t, steady_step, 0, 2);
+	suite_add_tcase(s, t);
+	return tap_run(s);
+}
