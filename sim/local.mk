@@ -13,14 +13,6 @@ libsim_la_SOURCES = \
 	sim/step.c sim/step_attend.c sim/step_decide.c sim/step_measure.c sim/step_record.c \
 	sim/route_case.c sim/route_case.h sim/bench_memory.c sim/bench_policies.c sim/bench_policies.h
 libsim_la_CPPFLAGS = $(AM_CPPFLAGS) $(DATADIR_CPPFLAGS)
-	sim/scenario_sweep.c sim/scenario_tables.c sim/scenario_yaml.c sim/yaml.h sim/machine.c sim/session.h \
-	sim/source.h sim/run.h sim/run_open.c sim/run_play.c sim/run_sessions.c sim/sequence.c sim/apply.c \
-	sim/step.c sim/step_attend.c sim/step_decide.c sim/step_measure.c sim/step_record.c
-libsim_la_SOURCES += sim/route_case.c sim/route_case.h sim/bench_policies.c sim/bench_policies.h
-	sim/keys.c sim/keys.h sim/safetensors.c sim/safetensors.h sim/safetensors_header.c sim/safetensors_header.h \
-	sim/source_capture.c sim/source_capture.h sim/source_capture_read.c sim/source_stats.c sim/source_stats.h \
-	sim/source_synthetic.c sim/source_synthetic.h sim/source_synthetic_intent.c sim/source_synthetic_kv.c \
-	sim/source_synthetic_presets.c sim/source_table.c sim/step.c sim/step_attend.c sim/step_decide.c sim/step_measure.c sim/step_record.c
 libsim_la_CFLAGS = $(AM_CFLAGS) $(YAML_CFLAGS) $(JANSSON_CFLAGS)
 libsim_la_LIBADD = $(YAML_LIBS) $(JANSSON_LIBS) -lm
 intentkv_SOURCES = \
