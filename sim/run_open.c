@@ -53,10 +53,13 @@ static void choose_ladder(struct run *run)
 	run->ladder = &sc->ladder;
 	if (!format)
 		return;
-	int f;
-	memcpy(&f, (const char *)sc->router.config + format->offset, sizeof f);
+	char name[64];
+	enum ikv_format f;
+	ikv_option_get(format, sc->router.config, name, sizeof name);
+	if (ikv_format_by_name(name, &f))
+		return;
 	run->uniform = sc->ladder;
-	run->uniform_rule = (struct ikv_ladder_rule){ IKV_ANY, IKV_ANY, IKV_ANY, IKV_ANY, -1, (enum ikv_format)f };
+	run->uniform_rule = (struct ikv_ladder_rule){ IKV_ANY, IKV_ANY, IKV_ANY, IKV_ANY, -1, f };
 	run->uniform.rules = &run->uniform_rule;
 	run->uniform.count = 1;
 	run->ladder = &run->uniform;
