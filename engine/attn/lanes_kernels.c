@@ -117,6 +117,55 @@ static float clamped(float s)
 }
 
 /* Four heads share one conversion of k; each sum has the order of dot_h. */
+#ifdef __AVX2__
+/* Registers of the width at hand: the compiler keeps wider vectors in memory. */
+#ifdef __AVX512F__
+#define PART 16
+#else
+#define PART 8
+#endif
+typedef float part __attribute__((vector_size(4 * PART)));
+
+INLINE part load_part(const float *p)
+{
+	part v;
+	memcpy(&v, p, sizeof v);
+	return v;
+}
+
+INLINE part load_half_part(const uint16_t *p)
+{
+#ifdef __AVX512F__
+	return (part)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+#else
+	return (part)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+#endif
+}
+
+INLINE void scores4(const float *q, const uint16_t *k, uint32_t n, float *dots)
+{
+	part acc[4][LANES / PART] = {0};
+	float lanes[4][LANES];
+	uint32_t i = 0;
+	for (; i + LANES <= n; i += LANES) {
+		_Pragma("GCC unroll 4") for (int p = 0; p < LANES / PART; p++)
+		{
+			part x = load_half_part(k + i + p * PART);
+			_Pragma("GCC unroll 4") for (int h = 0; h < 4; h++)
+			{
+				acc[h][p] += load_part(q + (size_t)h * n + i + p * PART) * x;
+			}
+		}
+	}
+	memcpy(lanes, acc, sizeof lanes);
+	for (int h = 0; h < 4; h++) {
+		vec sum = load(lanes[h]);
+		if (i < n)
+			sum += load_tail(q + (size_t)h * n + i, n - i, 0) * load_half_tail(k + i, n - i);
+		dots[h] = fold(sum);
+	}
+}
+#else
 INLINE void scores4(const float *q, const uint16_t *k, uint32_t n, float *dots)
 {
 	vec a = {0}, b = {0}, c = {0}, d = {0};
@@ -142,6 +191,7 @@ INLINE void scores4(const float *q, const uint16_t *k, uint32_t n, float *dots)
 	dots[2] = fold(c);
 	dots[3] = fold(d);
 }
+#endif
 
 static void scores(const float *q, uint32_t heads, const uint16_t *k, uint32_t tokens, uint32_t n, float scale,
 		   float *s, size_t s_stride)
