@@ -4,3 +4,5 @@ dist_doc_DATA = \
 	docs/generator.md docs/traces.md
 dist_man_MANS += docs/man/intentkv.1
 EXTRA_DIST += docs/testing.md docs/gen_database.sh
+dist_doc_DATA += docs/synthetic-source.md docs/synthetic-source.svg
+EXTRA_DIST += docs/source-statistics.sh

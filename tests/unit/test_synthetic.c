@@ -24,10 +24,10 @@ static struct source *open_source(struct source_setup *setup, const char *preset
 	return source;
 }
 
-static void measure(const char *preset, const char *key, const char *value, struct ikv_geometry g, uint32_t tokens,
-		    uint32_t steps, uint32_t layer, struct source_stats *out)
+static void measure(const char *preset, const char *key, const char *value, struct ikv_geometry g, uint64_t seed,
+		    uint32_t tokens, uint32_t steps, uint32_t layer, struct source_stats *out)
 {
-	struct source_setup setup = {.geometry = g, .sequences = 1, .seed = 1};
+	struct source_setup setup = {.geometry = g, .sequences = 1, .seed = seed};
 	struct session_list list = {0};
 	struct ikv_err err = {0};
 	struct source *source = open_source(&setup, preset, key, value);
@@ -52,12 +52,41 @@ static void near(double got, double want, const char *what, int index)
 	ck_assert_msg(fabs(got / want - 1) <= .15, "%s[%d]: got %.4f, recorded %.4f", what, index, got, want);
 }
 
+#define SEEDS 3
+
+/* Mean over seeds: sessions, recorded or generated, differ from each other by more than the preset from them. */
+static void measure_mean(const char *preset, struct source_stats *mean)
+{
+	struct source_stats s;
+	memset(mean, 0, sizeof *mean);
+	for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+		measure(preset, NULL, NULL, small_model, seed, 6176, 512, 0, &s);
+		ck_assert_double_eq(s.pages, 386);
+		for (int i = 0; i < SOURCE_STATS_SHARES; i++)
+			for (int f = 0; f < SOURCE_STATS_FRACTIONS; f++)
+				mean->recall[i][f] += s.recall[i][f] / SEEDS;
+		for (int i = 0; i < SOURCE_STATS_WINDOWS; i++) {
+			mean->recency[i] += s.recency[i] / SEEDS;
+			mean->overlap[i] += s.overlap[i] / SEEDS;
+		}
+		for (int k = 0; k < IKV_KIND_COUNT; k++) {
+			mean->kind_mass[k] += s.kind_mass[k] / SEEDS;
+			mean->kind_tokens[k] += s.kind_tokens[k] / SEEDS;
+		}
+		mean->effective_pages += s.effective_pages / SEEDS;
+		mean->sink += s.sink / SEEDS;
+		/* The model of mass knows the structure, not the noise. */
+		ck_assert_double_ge(s.model_recall, .95);
+		ck_assert_double_ge(s.model_correlation, .9);
+		ck_assert_double_ge(s.score_correlation, .6);
+	}
+}
+
 START_TEST(presets_match_recorded_attention)
 {
 	const struct recorded *r = &recorded[_i];
 	struct source_stats s;
-	measure(r->preset, NULL, NULL, small_model, 6176, 512, 0, &s);
-	ck_assert_double_eq(s.pages, 386);
+	measure_mean(r->preset, &s);
 	for (int i = 0; i < SOURCE_STATS_SHARES; i++)
 		near(s.recall[i][1], r->best5[i], "best 5 %", i);
 	near(s.recall[SOURCE_STATS_KV_HEAD][2], r->kv10, "best 10 %", 0);
@@ -70,23 +99,20 @@ START_TEST(presets_match_recorded_attention)
 	ck_assert_double_le(s.sink, .01);
 	ck_assert_double_ge(s.recall[SOURCE_STATS_HEAD][1], s.recall[SOURCE_STATS_KV_HEAD][1]);
 	ck_assert_double_ge(s.recall[SOURCE_STATS_KV_HEAD][1], s.recall[SOURCE_STATS_SHARED][1]);
-	/* The model of mass knows the structure, not the tokens. */
-	ck_assert_double_ge(s.model_recall, .85);
-	ck_assert_double_ge(s.model_correlation, .6);
-	ck_assert_double_ge(s.score_correlation, .3);
-	/* Roles: system is read little for its size, what the agent and its tools say much. */
+	/* Roles: the system prompt is read little for its size, the agent's words and tool output much. */
 	ck_assert_double_le(s.kind_mass[IKV_KIND_SYSTEM], s.kind_tokens[IKV_KIND_SYSTEM] / 2);
 	ck_assert_double_ge(s.kind_mass[IKV_KIND_ASSISTANT], s.kind_tokens[IKV_KIND_ASSISTANT]);
+	ck_assert_double_ge(s.kind_mass[IKV_KIND_TOOL_OUTPUT], s.kind_tokens[IKV_KIND_TOOL_OUTPUT]);
 }
 END_TEST
 
 START_TEST(sinks_take_their_share)
 {
 	struct source_stats s;
-	measure("large-sink", NULL, NULL, small_model, 3000, 64, 1, &s);
+	measure("large-sink", NULL, NULL, small_model, 1, 3000, 64, 1, &s);
 	ck_assert_double_le(fabs(s.sink - .4), .08);
 	ck_assert_double_ge(s.model_recall, .85);
-	measure("agent-layer7", "sink", "0.6", small_model, 3000, 64, 0, &s);
+	measure("agent-layer7", "sink", "0.6", small_model, 1, 3000, 64, 0, &s);
 	ck_assert_double_le(fabs(s.sink - .6), .08);
 }
 END_TEST
@@ -109,16 +135,16 @@ static const struct ikv_geometry shapes[] = {
 START_TEST(other_shapes_behave_alike)
 {
 	struct source_stats s;
-	measure("agent-layer3", NULL, NULL, shapes[_i], 3000, 48, 0, &s);
-	ck_assert_double_ge(s.recall[SOURCE_STATS_KV_HEAD][2], .65);
+	measure("agent-layer3", NULL, NULL, shapes[_i], 1, 3000, 48, 0, &s);
+	ck_assert_double_ge(s.recall[SOURCE_STATS_KV_HEAD][2], .7);
 	ck_assert_double_ge(s.recency[3], .5);
 	ck_assert_double_ge(s.model_recall, .85);
 }
 END_TEST
 
 #define N            300
-#define GOLDEN_ROWS  0x0u
-#define GOLDEN_QUERY 0x0u
+#define GOLDEN_ROWS  0x55c53f70dfa3cfecu
+#define GOLDEN_QUERY 0xac1bf10fe26b9df6u
 struct answers {
 	uint16_t k[N][2][64], v[N][2][64];
 	float q[8][64], mass[19];
