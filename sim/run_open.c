@@ -40,7 +40,7 @@ static int open_source(struct run *run, struct ikv_err *err)
 		return -1;
 	run->geometry = setup.geometry;
 	if (setup.layer_count)
-		memcpy(run->model_layers, setup.layer_numbers, run->geometry.layers * sizeof *run->model_layers);
+		memcpy(run->model_layers, setup.layer_numbers, setup.layer_count * sizeof *run->model_layers);
 	return 0;
 }
 

@@ -126,7 +126,7 @@ int scenario_override(struct scenario_doc *doc, const char *assignment, struct i
 
 /* Sweep points: the cross product of the lists under `sweep`, in the order written, last key fastest. */
 struct sweep_point {
-	char *label;          /* "router.policy=quest router.budget=5%"; empty without a sweep */
+	char *label;          /* "quest budget=5%"; empty without a sweep */
 	struct yaml_node *root; /* the document with the point's values put in */
 };
 struct sweep {

@@ -27,15 +27,15 @@ static int place(const char *file, const struct yaml_node *n, const char *key, c
 		return 0;
 	if (slash)
 		snprintf(folder, sizeof folder, "%.*s", (int)(slash - file), file);
-	if (*path == '/')
-		snprintf(full, sizeof full, "%s", path);
-	else if (snprintf(full, sizeof full, "%s/%s", folder, path) >= (int)size)
+	int n_full = *path == '/' ? snprintf(full, sizeof full, "%s", path) :
+	                            snprintf(full, sizeof full, "%s/%s", folder, path);
+	if (n_full < 0 || (size_t)n_full >= size || (size_t)n_full >= sizeof full)
 		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n), key, "the path is too long");
 	if (!allow_path && (*path == '/' || !below(folder, full)))
 		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n), key,
 		                  "\"%.200s\" lies outside the scenario's folder; give it with -s %s=… or use --allow-path",
 		                  path, key);
-	snprintf(path, size, "%s", full);
+	memcpy(path, full, (size_t)n_full + 1);
 	return 0;
 }
 

@@ -173,6 +173,25 @@ static int check_axes(const struct scenario_doc *doc, const struct yaml_node *ax
 	return 0;
 }
 
+/* One axis in a point's label, short enough for plots: the router by its name alone, another policy as
+ * section=name, anything else as the last word of its key and the value; a map or list by its number. */
+static size_t label_part(char *out, size_t size, uint32_t axis, const char *key, const struct yaml_node *value,
+                         uint64_t number)
+{
+	const char *dot = strrchr(key, '.');
+	char text[64], word[64];
+	if (value->type == YAML_SCALAR)
+		snprintf(text, sizeof text, "%.60s", value->text);
+	else
+		snprintf(text, sizeof text, "%llu", (unsigned long long)number + 1);
+	if (dot && !strcmp(dot, ".policy"))
+		snprintf(word, sizeof word, "%.*s=", (int)(dot - key > 40 ? 40 : dot - key), key);
+	else
+		snprintf(word, sizeof word, "%.60s=", dot ? dot + 1 : key);
+	int n = snprintf(out, size, "%s%s%s", axis ? " " : "", strcmp(key, "router.policy") ? word : "", text);
+	return n < 0 ? 0 : (size_t)n < size ? (size_t)n : size - 1;
+}
+
 static int make_point(const struct scenario_doc *doc, const struct yaml_node *axes, uint64_t index,
                       struct sweep_point *p, struct ikv_err *err)
 {
@@ -190,10 +209,7 @@ static int make_point(const struct scenario_doc *doc, const struct yaml_node *ax
 		struct yaml_node *value = yaml_copy(axis->items[index / stride % axis->count], YAML_SWEEP);
 		if (!value)
 			return out_of_memory(err);
-		n += (size_t)snprintf(label + n, sizeof label - n, "%s%s=%.60s", i ? " " : "", axes->keys[i],
-		                      value->type == YAML_SCALAR ? value->text : "(…)");
-		if (n >= sizeof label)
-			n = sizeof label - 1;
+		n += label_part(label + n, sizeof label - n, i, axes->keys[i], value, index / stride % axis->count);
 		if (yaml_put(p->root, axes->keys[i], value, err))
 			return -1;
 	}

@@ -26,7 +26,7 @@ static const struct ikv_option options[] = {
      "first, then ranked blocks"},
     {"refine", IKV_OPT_ENUM, AT(refine), "quest", 0, 0, refinements,
      "under a budget: quest takes pages in order of their Quest bound, none whole blocks in order of rank"},
-    {"pinned_share", IKV_OPT_REAL, AT(pinned_share), "0.25", 0, 1, NULL,
+    {"pinned_share", IKV_OPT_REAL, AT(pinned_share), "0.1", 0, 1, NULL,
      "refine quest: share of the budget pinned pages are sure of; further ones compete by page score"},
     {"recent_share", IKV_OPT_REAL, AT(recent_share), "0.25", 0, 1, NULL,
      "refine quest: share of the budget the newest pages are sure of; further ones compete by page score"},
