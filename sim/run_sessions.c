@@ -1,6 +1,5 @@
 /* Where a run's sessions come from, and how long they may be. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include "sim/run.h"
 
@@ -25,11 +24,40 @@ static bool cut(struct session *s, int64_t context, int64_t decode)
 			continue;
 		e->tokens = (uint32_t)room;
 		for (uint32_t k = i + (room > 0); k < s->event_count; k++)
-			free(s->events[k].name);
+			ikv_free(s->events[k].name);
 		s->event_count = i + (room > 0);
 		return true;
 	}
 	return false;
+}
+
+/* Of each DECODE keep the last `steps` tokens; those before them become an APPEND of the same kind. */
+static int thin(struct session *s, uint32_t steps, struct ikv_err *err)
+{
+	uint32_t extra = 0, n = 0;
+	for (uint32_t i = 0; i < s->event_count; i++)
+		extra += s->events[i].op == SESSION_DECODE && s->events[i].tokens > steps;
+	if (!extra)
+		return 0;
+	struct session_event *events = ikv_alloc(s->event_count + extra, sizeof *events, err);
+	if (!events)
+		return -1;
+	for (uint32_t i = 0; i < s->event_count; i++) {
+		struct session_event e = s->events[i];
+		if (e.op == SESSION_DECODE && e.tokens > steps) {
+			struct session_event head = e;
+			head.op = SESSION_APPEND;
+			head.tokens = e.tokens - steps;
+			head.name = NULL; /* the block that is played keeps the name */
+			events[n++] = head;
+			e.tokens = steps;
+		}
+		events[n++] = e;
+	}
+	ikv_free(s->events);
+	s->events = events;
+	s->event_count = s->event_cap = n;
+	return 0;
 }
 
 static int captured(const struct scenario *sc, struct session_list *out, struct ikv_err *err)
@@ -69,6 +97,12 @@ int run_sessions(const struct scenario *sc, struct session_list *out, struct ikv
 	                                         generated(sc, out, err);
 	if (rc)
 		return -1;
+	for (uint32_t i = 0; c->steps_per_turn && i < out->count; i++) {
+		if (thin(&out->items[i], (uint32_t)c->steps_per_turn, err)) {
+			session_list_free(out);
+			return -1;
+		}
+	}
 	uint32_t shortened = 0;
 	for (uint32_t i = 0; i < out->count; i++)
 		shortened += cut(&out->items[i], c->max_context_tokens, c->max_decode_tokens);

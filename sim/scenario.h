@@ -32,7 +32,7 @@ struct sessions_config {
 	int source; /* enum sessions_source */
 	char path[IKV_OPT_STRING_BYTES], format[IKV_OPT_STRING_BYTES];
 	struct generate_config generate;
-	int64_t limit, batch, max_context_tokens, max_decode_tokens;
+	int64_t limit, batch, max_context_tokens, max_decode_tokens, steps_per_turn;
 	bool waits, skip_bad;
 };
 

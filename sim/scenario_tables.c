@@ -56,6 +56,9 @@ const struct ikv_option scenario_sessions_options[] = {
 	  "generate: turns a session; 0: as the profile says" },
 	{ "max_decode_tokens", IKV_OPT_INT, AT(sessions_config, max_decode_tokens), "0", 0, 1e9, NULL,
 	  "decode steps a session at most, 0: all; a session that is cut says so" },
+	{ "steps_per_turn", IKV_OPT_INT, AT(sessions_config, steps_per_turn), "0", 0, 1e9, NULL,
+	  "decode steps played at most for each generated block, its last ones; the tokens before them enter the context "
+	  "at once. 0: all" },
 	{ "limit", IKV_OPT_INT, AT(sessions_config, limit), "0", 0, 1e9, NULL, "sessions taken at most, 0: all" },
 	{ "max_context_tokens", IKV_OPT_INT, AT(sessions_config, max_context_tokens), "0", 0, 4e9, NULL,
 	  "sessions are cut before their context exceeds this, 0: never" },
