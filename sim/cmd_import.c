@@ -16,6 +16,32 @@ const char cmd_import_help[] =
     "      --limit N       at most N sessions\n"
     "      --skip-bad      count broken records and go on\n";
 
+/* Percentile of ascending values by nearest rank. */
+static uint32_t at(const uint32_t *sorted, uint64_t n, uint32_t percent)
+{
+	uint64_t rank = (n * percent + 99) / 100;
+	return sorted[rank ? rank - 1 : 0];
+}
+
+static int lengths(const struct session_list *l, struct ikv_err *err)
+{
+	uint32_t *inputs;
+	uint64_t n;
+	if (session_inputs(l, &inputs, &n, err))
+		return -1;
+	if (n)
+		printf("input p50 / p99   %u / %u\n", at(inputs, n, 50), at(inputs, n, 99));
+	ikv_free(inputs);
+	struct overlap_summary o;
+	if (overlap_summarise(l, &o, err))
+		return -1;
+	if (o.sessions)
+		printf("overlap with the request before, %% of blocks over %u sessions: min %.2f, P25 %.2f, median %.2f, "
+		       "P75 %.2f, mean %.2f\n",
+		       o.sessions, o.min, o.p25, o.median, o.p75, o.mean);
+	return 0;
+}
+
 static void summary(const struct session_list *l)
 {
 	uint64_t appended = 0, decoded = 0, a, d, role[IKV_KIND_COUNT] = { 0 };
@@ -86,8 +112,10 @@ int cmd_import(int argc, char **argv)
 	if (session_import(argv[optind], format, &options, &list, &err))
 		return command_fail(&err);
 	int rc = output ? session_write(&list, output, &err) : 0;
-	if (!rc)
+	if (!rc) {
 		summary(&list);
+		rc = lengths(&list, &err);
+	}
 	session_list_free(&list);
 	return rc ? command_fail(&err) : IKV_OK;
 }

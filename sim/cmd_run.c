@@ -218,6 +218,15 @@ static void say_sessions(const struct job *j, const struct session_list *l)
 		        "%u sessions (format %s, tokens by %s): %llu tokens appended, %llu decoded, contexts up to %u%s\n",
 		        l->count, l->format, l->tokens_by, (unsigned long long)appended, (unsigned long long)decoded, longest,
 		        l->skipped ? "; broken records were skipped" : "");
+	if (!j->quiet && l->requests)
+		fprintf(stderr, "the trace: %llu requests, mean input %.0f, output %.0f", (unsigned long long)l->requests,
+		        (double)l->input_tokens / (double)l->requests, (double)l->output_tokens / (double)l->requests);
+	if (!j->quiet && l->block_refs)
+		fprintf(stderr, "; %llu block references, %llu unique, prefix hit %.2f %% of blocks",
+		        (unsigned long long)l->block_refs, (unsigned long long)l->unique_blocks,
+		        100.0 * (double)l->prefix_hits / (double)l->block_refs);
+	if (!j->quiet && l->requests)
+		fputc('\n', stderr);
 	if (l->skipped)
 		fprintf(stderr, "%llu broken records skipped\n", (unsigned long long)l->skipped);
 }
