@@ -176,8 +176,13 @@ int scenario_cross_check(const struct yaml_node *root, const char *file, struct 
 	if (capture && s->sessions.source != SESSIONS_CAPTURE)
 		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, place), "sessions.source",
 		                  "kv.source \"capture\" brings its own sessions; expected sessions.source: capture");
-	if (s->memory.page_tokens > UINT16_MAX)
-		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, root), "memory.page_tokens", "too large");
+	if (s->attention.execute != EXECUTE_OFF && !s->scorer_ops->page_scores &&
+	    (s->router_ops->needs(s->router.config) & IKV_NEEDS_PAGE_SCORES)) {
+		const struct yaml_node *scorer = yaml_get(root, "scorer");
+		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, scorer ? scorer : root), "scorer.policy",
+		                  "\"%s\" scores blocks only; router \"%s\" needs page scores: expected quest", s->scorer.name,
+		                  s->router.name);
+	}
 	return 0;
 }
 

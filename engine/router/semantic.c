@@ -41,7 +41,7 @@ static unsigned needs(const void *config)
 {
 	const struct semantic_config *c = config;
 	bool pages = c->budget.kind != IKV_BUDGET_NONE && c->refine == SEMANTIC_REFINE_QUEST;
-	return IKV_NEEDS_BLOCK_SCORES | (pages ? IKV_NEEDS_PAGE_SCORES : 0u);
+	return IKV_NEEDS_BLOCK_SCORES | (pages ? IKV_WANTS_PAGE_SCORES : 0u);
 }
 
 static enum ikv_share share(const void *config)

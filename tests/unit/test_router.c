@@ -75,7 +75,7 @@ static void open_router(struct bench *b, const struct ikv_router_ops *ops, const
 					  .layout = &layout,
 					  .pressure = 0.5,
 					  .route = &b->route,
-					  .page_scores = needs & IKV_NEEDS_PAGE_SCORES ? scores : NULL,
+					  .page_scores = needs & (IKV_NEEDS_PAGE_SCORES | IKV_WANTS_PAGE_SCORES) ? scores : NULL,
 					  .page_mass = needs & IKV_NEEDS_COMING_MASS ? mass : NULL};
 }
 
@@ -363,7 +363,7 @@ START_TEST(semantic_budget_prefers_pins_and_scores)
 	make(3, 16000);
 	set_blocks(4, four, 16000);
 	open_router(&b, ikv_router_find("semantic"), quest);
-	ck_assert_uint_eq(b.ops->needs(b.config), IKV_NEEDS_BLOCK_SCORES | IKV_NEEDS_PAGE_SCORES);
+	ck_assert_uint_eq(b.ops->needs(b.config), IKV_NEEDS_BLOCK_SCORES | IKV_WANTS_PAGE_SCORES);
 	for (uint32_t p = 0; p < 10; p++)
 		scores[p] = scores[990 + p] = -100; /* pins and recent pages do not win by score here */
 	act(&b);
