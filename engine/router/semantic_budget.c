@@ -1,9 +1,9 @@
 /* Router `semantic` under a budget of pages.
  *
- * With page scores: pinned pages are sure of a share of the budget (in layout order, so that the attention sinks
- * come first), the newest recent pages of another; all other pages that the decisions select compete by page
- * score; what is then left goes to the best pages of ATTEND blocks that were not selected. Without page scores:
- * pinned pages, recent pages newest first, then whole blocks by rank, the last one cut.
+ * Pinned pages are sure of a share of the budget (in layout order, so that the attention sinks come first), the
+ * newest recent pages of another. With page scores all other pages that the decisions select then compete by page
+ * score, and what is left goes to the best pages of ATTEND blocks that were not selected. Without page scores
+ * whole blocks follow by rank, the last one cut, then what is left of the pinned and the recent pages.
  *
  * A page is one unit of the budget whatever blocks share it; once in, all selectable tokens in it are read. */
 #include <math.h>
@@ -146,15 +146,13 @@ void semantic_budget_select(const struct semantic *s, const struct ikv_route_uni
 	const uint32_t pages = emit_page_count(u);
 	const uint32_t budget = at_most(ikv_budget_pages(&s->config.budget, l->total_tokens, l->page_tokens), pages);
 	c.room = budget;
+	take_pinned(&c, share_of(s->config.pinned_share, budget));
+	take_recent(&c, at_most(share_of(s->config.recent_share, budget), c.room));
 	if (scored) {
-		take_pinned(&c, share_of(s->config.pinned_share, budget));
-		take_recent(&c, at_most(share_of(s->config.recent_share, budget), c.room));
 		take_best(&c, ROLE_PINNED, ROLE_CHOSEN);
 		if (c.fill)
 			take_best(&c, ROLE_SPARE, ROLE_SPARE);
 	} else {
-		take_pinned(&c, c.room);
-		take_recent(&c, c.room);
 		for (uint32_t k = 0; k < ranked && c.room; k++) {
 			uint32_t quota = c.room;
 			const struct ikv_decision *d = &u->route->decisions[order[k]];
@@ -167,6 +165,8 @@ void semantic_budget_select(const struct semantic *s, const struct ikv_route_uni
 			if (u->route->decisions[i].reason == IKV_WHY_RESCUED)
 				take_front(&c, &u->route->decisions[i], &quota);
 		}
+		take_pinned(&c, c.room);
+		take_recent(&c, c.room);
 	}
 	emit_choice(s, &c);
 }

@@ -353,6 +353,8 @@ START_TEST(semantic_budget_prefers_pins_and_scores)
 {
 	static const char *const quest[] = {"recent_window_tokens", "160", "budget", "20%", NULL};
 	static const char *const none[] = {"recent_window_tokens", "0", "budget", "10%", "refine", "none", NULL};
+	static const char *const pins[] = {"recent_window_tokens", "0",    "budget",       "10%",
+					   "refine",               "none", "pinned_share", "1", NULL};
 	const struct ikv_block four[] = {
 	    {.name = "s", .start = 0, .end = 160, .policy = IKV_GLOBAL},
 	    {.name = "a", .start = 160, .end = 8000, .policy = IKV_ATTEND, .has_score = true, .score = 0.9},
@@ -389,7 +391,19 @@ START_TEST(semantic_budget_prefers_pins_and_scores)
 	blocks[1].start = 2000;
 	act(&b);
 	d = b.route.decisions;
-	ck_assert_uint_eq(d[0].selected_tokens, 1600); /* pins alone exceed the budget: cut in layout order */
+	ck_assert_uint_eq(d[0].selected_tokens, 160); /* a tenth of the budget is sure, the best block has the rest */
+	ck_assert_uint_eq(d[1].selected_tokens, 1440);
+	blocks[1].policy = IKV_SKIP_BLOCK; /* nothing else is selected: pins have it all, cut in layout order */
+	blocks[1].score = 0;
+	act(&b);
+	ck_assert_uint_eq(d[0].selected_tokens + d[2].selected_tokens, 1600);
+	close_router(&b);
+	open_router(&b, ikv_router_find("semantic"), pins);
+	blocks[1].policy = IKV_ATTEND;
+	blocks[1].score = 0.9;
+	act(&b);
+	d = b.route.decisions;
+	ck_assert_uint_eq(d[0].selected_tokens, 1600); /* pins first, and they alone exceed the budget */
 	ck_assert_int_eq(d[1].reason, IKV_WHY_BUDGET);
 	ck_assert_int_eq(d[1].code, IKV_SKIP);
 	close_router(&b);
