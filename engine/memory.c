@@ -27,33 +27,26 @@ const struct ikv_option ikv_memory_options[] = {
     IKV_OPTION_END};
 
 /* Order of precision; a page's bytes need not fall along it. */
-static const uint8_t precision[IKV_FMT_COUNT] = {
+const uint8_t memory_precision[IKV_FMT_COUNT] = {
     [IKV_FMT_FP16] = 5, [IKV_FMT_INT8] = 4, [IKV_FMT_FP8] = 3, [IKV_FMT_INT4_RESIDUAL] = 2, [IKV_FMT_INT4] = 1};
-
-int memory_precision(unsigned format)
-{
-	return precision[format];
-}
 
 /* The next format below that does not take more bytes and is not below the floor. */
 static void fill_colder(struct ikv_memory *m)
 {
-	int floor = m->config.floor == IKV_FMT_SKIP ? 1 : precision[m->config.floor];
+	int floor = m->config.floor == IKV_FMT_SKIP ? 1 : memory_precision[m->config.floor];
 	for (unsigned f = 0; f < IKV_FMT_COUNT; f++) {
 		m->colder[f] = (uint8_t)f;
-		for (int level = precision[f] - 1; level >= floor && m->colder[f] == f; level--)
+		for (int level = memory_precision[f] - 1; level >= floor && m->colder[f] == f; level--)
 			for (unsigned g = 1; g < IKV_FMT_COUNT; g++)
-				if (precision[g] == level && m->page_bytes[g] <= m->page_bytes[f])
+				if (memory_precision[g] == level && m->page_bytes[g] <= m->page_bytes[f])
 					m->colder[f] = (uint8_t)g;
 	}
 }
 
-double memory_decayed(const struct ikv_memory *m, const struct memory_page *p, uint32_t step)
+double memory_decayed_long(const struct ikv_memory *m, const struct memory_page *p, uint32_t step)
 {
 	uint32_t n = step - p->last_step;
 	double factor = 1, base = m->config.access_decay;
-	if (n < MEMORY_POWERS)
-		return p->accesses * m->power[n];
 	for (; n; n >>= 1, base *= base)
 		if (n & 1)
 			factor *= base;
@@ -139,6 +132,7 @@ static int new_page(struct ikv_memory *m, uint32_t unit, struct ikv_err *err)
 	};
 	memory_count(m, &m->pages[slot], 1);
 	u->cold_since[u->count] = MEMORY_NEVER;
+	u->grown += m->page_bytes[IKV_FMT_FP16];
 	u->slots[u->count++] = slot;
 	return 0;
 }
@@ -174,8 +168,8 @@ static struct first first_of(const struct ikv_memory *m, const struct ikv_layout
 		if (b->end <= start)
 			continue;
 		enum ikv_format want = ikv_ladder_format(ladder, b, pressure);
-		if (precision[want] > best) {
-			best = precision[want];
+		if (memory_precision[want] > best) {
+			best = memory_precision[want];
 			f.format = want;
 		}
 		if (strength[b->policy] > strength[f.policy])
@@ -295,6 +289,7 @@ void ikv_memory_release(struct ikv_memory *m, uint32_t seq)
 	memset(s->touched_again, 0, sizeof s->touched_again);
 	for (uint32_t g = 0; g < m->groups; g++) {
 		m->units[seq * m->groups + g].reopened = 0;
+		m->units[seq * m->groups + g].grown = 0;
 		m->units[seq * m->groups + g].coldest = MEMORY_NEVER;
 	}
 }

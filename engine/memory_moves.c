@@ -106,8 +106,14 @@ static int make_room(struct ikv_memory *m, uint64_t bytes, bool pinned, struct i
 	return 1;
 }
 
-int memory_shrink(struct ikv_memory *m, struct ikv_err *err)
+static struct memory_unit *unit_of(const struct ikv_memory *m, const struct ikv_memory_use *use)
 {
+	return &m->units[use->seq * m->groups + use->group];
+}
+
+int memory_shrink(struct ikv_memory *m, struct ikv_memory_use *uses, uint32_t count, struct ikv_err *err)
+{
+	uint32_t payer = 0;
 	uint64_t capacity = (uint64_t)m->tiers[0].capacity_bytes;
 	while (capacity && m->tier_bytes[0] > capacity) {
 		uint32_t slot = victim(m, true);
@@ -116,10 +122,21 @@ int memory_shrink(struct ikv_memory *m, struct ikv_err *err)
 			slot = m->residency->victim(m->resident[k], may_any, m);
 		if (slot == MEMORY_END)
 			break; /* open pages alone: they stay */
-		memory_charge(m, m->pages[slot].unit);
+		while (payer < count && !unit_of(m, &uses[payer])->grown)
+			payer++;
+		if (payer < count) {
+			uint64_t bytes = memory_bytes(m, &m->pages[slot]);
+			struct memory_unit *u = unit_of(m, &uses[payer]);
+			m->tally = &uses[payer].tally;
+			u->grown -= u->grown < bytes ? u->grown : bytes;
+		} else {
+			memory_charge(m, m->pages[slot].unit);
+		}
 		if (evict(m, slot, err))
 			return -1;
 	}
+	for (uint32_t i = 0; i < count; i++)
+		unit_of(m, &uses[i])->grown = 0;
 	return 0;
 }
 
@@ -132,9 +149,9 @@ static int lower_request(struct ikv_memory *m, uint32_t slot, unsigned request, 
 		p->lower = 0;
 		return 0;
 	}
-	if (memory_precision(request) < memory_precision(floor))
+	if (memory_precision[request] < memory_precision[floor])
 		request = floor;
-	if (memory_precision(request) >= memory_precision(p->format) || m->page_bytes[request] > memory_bytes(m, p))
+	if (memory_precision[request] >= memory_precision[p->format] || m->page_bytes[request] > memory_bytes(m, p))
 		return 0;
 	if (++p->lower < m->config.recode_after_uses)
 		return 0;
@@ -196,7 +213,7 @@ int memory_read_page(struct ikv_memory *m, uint32_t slot, struct ikv_page_ref *r
 {
 	struct memory_page *p = &m->pages[slot];
 	unsigned request = ref->request;
-	int want = request < IKV_FMT_COUNT ? memory_precision(request) : 0, have = memory_precision(p->format);
+	int want = request < IKV_FMT_COUNT ? memory_precision[request] : 0, have = memory_precision[p->format];
 	if (want == 0)
 		want = have; /* no request */
 	bool hot = !p->open && want > have && (int64_t)p->uses > m->promote_after;
@@ -208,7 +225,7 @@ int memory_read_page(struct ikv_memory *m, uint32_t slot, struct ikv_page_ref *r
 	} else if (fetch(m, slot, hot && m->config.promotion == IKV_PROMOTE_REFETCH, request, err)) {
 		return -1;
 	}
-	if (hot && p->tier == 0 && memory_precision(p->format) < want && promote(m, slot, request, err))
+	if (hot && p->tier == 0 && memory_precision[p->format] < want && promote(m, slot, request, err))
 		return -1;
 	if (want >= have)
 		p->lower = 0;

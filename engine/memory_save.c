@@ -64,8 +64,10 @@ static void put_sequence(struct serial_out *o, const struct ikv_memory *m, uint3
 		serial_put(o, s->demoted_at[i], 4);
 		serial_put(o, s->touched_again[i], 4);
 	}
-	for (uint32_t g = 0; g < m->groups; g++)
+	for (uint32_t g = 0; g < m->groups; g++) {
 		serial_put(o, m->units[seq * m->groups + g].reopened, 4);
+		serial_put(o, m->units[seq * m->groups + g].grown, 8);
+	}
 }
 
 static void put_arrivals(struct serial_out *o, const struct memory_sequence *s)
@@ -179,8 +181,10 @@ static int load_sequence(struct ikv_memory *m, uint32_t seq, struct serial_in *i
 		s->demoted_at[i] = (uint32_t)serial_get(in, 4);
 		s->touched_again[i] = (uint32_t)serial_get(in, 4);
 	}
-	for (uint32_t g = 0; g < m->groups; g++)
+	for (uint32_t g = 0; g < m->groups; g++) {
 		m->units[seq * m->groups + g].reopened = (uint32_t)serial_get(in, 4);
+		m->units[seq * m->groups + g].grown = serial_get(in, 8);
+	}
 	return in->bad || stepped > 1 || s->step == MEMORY_NEVER ? bad(err, "impossible steps of a sequence") : 0;
 }
 

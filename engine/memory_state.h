@@ -45,6 +45,7 @@ struct memory_unit {          /* one group of one sequence */
 	uint32_t *cold_since; /* [count] last access or demotion, or MEMORY_NEVER */
 	uint32_t count, cap;
 	uint32_t coldest;               /* no page's cold_since is lower */
+	uint64_t grown;                 /* bytes of new pages since its last use */
 	uint32_t reopened;              /* closed pages cut open since its last use */
 	uint32_t epoch;                 /* = memory.epoch: has a use in the running call … */
 	struct ikv_memory_tally *tally; /* … with this tally */
@@ -112,18 +113,24 @@ int memory_slots_reserve(struct ikv_memory *m, uint32_t slots, struct ikv_err *e
 bool memory_can_cool(const struct ikv_memory *m, const struct memory_page *p);
 /* After a change of format or state: its coldness counts from now, if it can cool. */
 void memory_warm(struct ikv_memory *m, const struct memory_page *p);
-int memory_precision(unsigned format);
+extern const uint8_t memory_precision[IKV_FMT_COUNT];
 void memory_count(struct ikv_memory *m, const struct memory_page *p, int sign);
 int memory_shell(struct ikv_memory **out, const struct ikv_memory *like, struct ikv_err *err);
-double memory_decayed(const struct ikv_memory *m, const struct memory_page *p, uint32_t step);
+double memory_decayed_long(const struct ikv_memory *m, const struct memory_page *p, uint32_t step);
+/* The access count at a step of the page's sequence; pages of a steady plan were last read a step or two ago. */
+static inline double memory_decayed(const struct ikv_memory *m, const struct memory_page *p, uint32_t step)
+{
+	uint32_t n = step - p->last_step;
+	return n < MEMORY_POWERS ? p->accesses * m->power[n] : memory_decayed_long(m, p, step);
+}
 
 /* memory_moves.c: change one page and record the action, charged to m->tally. */
 int memory_act_on(struct ikv_memory *m, uint32_t slot, enum ikv_move move, enum ikv_format format, uint32_t tier,
 		  uint64_t bytes, struct ikv_err *err);
 /* From here on the use of this unit pays, if it has one. */
 void memory_charge(struct ikv_memory *m, uint32_t unit);
-/* Bring the fast tier back to its capacity. */
-int memory_shrink(struct ikv_memory *m, struct ikv_err *err);
+/* Bring the fast tier back to its capacity, at the cost of the uses that have grown. */
+int memory_shrink(struct ikv_memory *m, struct ikv_memory_use *uses, uint32_t count, struct ikv_err *err);
 int memory_read_page(struct ikv_memory *m, uint32_t slot, struct ikv_page_ref *ref, double pressure,
 		     struct ikv_err *err);
 int memory_prefetch(struct ikv_memory *m, const struct ikv_memory_use *use, struct ikv_err *err);

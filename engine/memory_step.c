@@ -140,12 +140,23 @@ static int begin(struct ikv_memory *m, uint64_t step, struct ikv_memory_use *use
 static int read_plan(struct ikv_memory *m, struct ikv_memory_use *use, struct ikv_err *err)
 {
 	const struct memory_unit *u = &m->units[use->seq * m->groups + use->group];
+	uint64_t hits = 0, bytes = 0;
 	m->tally = &use->tally;
 	for (uint32_t k = 0; k < use->plan->count; k++) {
 		struct ikv_page_ref *ref = &use->plan->pages[k];
-		if (memory_read_page(m, u->slots[ref->page], ref, use->pressure, err))
+		struct memory_page *p = &m->pages[u->slots[ref->page]];
+		if (p->tier == 0 && p->format == ref->request && p->hint == MEMORY_HINT_NONE) {
+			/* There, and as it should be: nothing to decide. */
+			p->lower = 0;
+			ref->stored = p->format;
+			hits++;
+			bytes += memory_bytes(m, p);
+		} else if (memory_read_page(m, u->slots[ref->page], ref, use->pressure, err)) {
 			return -1;
+		}
 	}
+	use->tally.hits += hits;
+	use->tally.read_bytes += bytes;
 	return 0;
 }
 
@@ -186,7 +197,7 @@ int ikv_memory_act(struct ikv_memory *m, uint64_t step, struct ikv_memory_use *u
 		   struct ikv_memory_step *out, struct ikv_err *err)
 {
 	if (check_uses(m, step, uses, count, err) || begin(m, step, uses, count, err) || memory_demote_cold(m, err) ||
-	    memory_shrink(m, err))
+	    memory_shrink(m, uses, count, err))
 		return -1;
 	for (uint32_t i = 0; i < count; i++)
 		if (read_plan(m, &uses[i], err))

@@ -106,9 +106,10 @@ struct ikv_memory_use { /* what a step reads of one group of one sequence */
 	const uint32_t *prefetch; /* predicted pages for the coming steps, ascending */
 	uint32_t prefetch_count;
 	double pressure;
-	/* out: what this use caused. A fetch pays for the evictions that make room for it; what follows from a
-	 * page's age (demotion, encoding, a prefetch in vain) or from growth (the other evictions) belongs to the
-	 * use of that page's sequence and group. Without such a use it is in the step's total alone. */
+	/* out: what this use caused. A fetch or a prefetch pays for the evictions that make room for it, and new
+	 * pages of its sequence and group for as many bytes of the other evictions. What follows from a page's age
+	 * (demotion, encoding, a prefetch in vain), and any eviction left over, belongs to the use of that page's
+	 * sequence and group; without such a use it is in the step's total alone. */
 	struct ikv_memory_tally tally;
 };
 

@@ -296,6 +296,26 @@ START_TEST(a_batch_keeps_all_that_it_reads)
 }
 END_TEST
 
+/* The tier is full of a waiting sequence's pages: whoever grows pays for their way out. */
+START_TEST(growth_pays_for_its_evictions)
+{
+	struct ikv_memory *m = make(&rig, 60 * 33280, 0, 2);
+	struct ikv_memory_use uses[2] = {{.seq = 1, .plan = &rig.plan}, {.seq = 1, .group = 1, .plan = &rig.plan}};
+	struct ikv_memory_step out;
+	rig.config.demote = false;
+	grow_seq(&rig, m, 0, 20 * PT, 4 * PT);
+	act(&rig, m, 1, NULL, 0, 0);
+	grow_seq(&rig, m, 1, 12 * PT, 4 * PT);
+	ck_assert_int_eq(ikv_memory_act(m, 2, uses, 2, &out, NULL), 0);
+	ck_assert_uint_gt(out.total.moves[IKV_MOVE_EVICT], 5);
+	for (uint32_t i = 0; i < out.action_count; i++)
+		ck_assert_uint_eq(out.actions[i].seq, out.actions[i].move != IKV_MOVE_EVICT);
+	ck_assert_uint_eq(uses[0].tally.moves[IKV_MOVE_EVICT] + uses[1].tally.moves[IKV_MOVE_EVICT],
+			  out.total.moves[IKV_MOVE_EVICT]);
+	ikv_memory_destroy(m);
+}
+END_TEST
+
 /* Everything that must hold after a step, by walking all pages. */
 static void check_all(struct ikv_memory *m, const struct ikv_memory_step *s, const uint32_t pages[2],
 		      int64_t capacity)
@@ -567,6 +587,7 @@ int main(void)
 	tcase_add_test(t, prefetch_is_scored);
 	tcase_add_test(t, full_last_tier_is_an_error);
 	tcase_add_loop_test(t, idle_sequences_keep_formats, 0, 2);
+	tcase_add_test(t, growth_pays_for_its_evictions);
 	tcase_add_test(t, a_batch_keeps_all_that_it_reads);
 	tcase_add_loop_test(t, random_sessions, 0, 4);
 	tcase_add_loop_test(t, steady_step, 0, 2);
