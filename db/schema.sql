@@ -206,7 +206,7 @@ CREATE TABLE page_event (
   seq INTEGER NOT NULL, -- sequence of the memory manager
   page_group INTEGER NOT NULL, -- set of layers and heads that shares the page
   page INTEGER NOT NULL, -- logical page
-  move TEXT NOT NULL, -- fetch, prefetch, evict, demote, promote or refetch
+  move TEXT NOT NULL, -- fetch, prefetch, evict, demote, promote, refetch or encode
   from_format TEXT NOT NULL, -- stored format before
   to_format TEXT NOT NULL, -- stored format after
   from_tier INTEGER NOT NULL, -- tier before, 0 is the fastest

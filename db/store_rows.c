@@ -143,7 +143,7 @@ int store_page_event(struct store *s, int64_t run_id, int64_t session, int64_t s
 		     struct ikv_err *err)
 {
 	static const char *const moves[IKV_MOVE_COUNT] = {"fetch",  "prefetch", "evict",
-							  "demote", "promote",  "refetch"};
+							  "demote", "promote",  "refetch", "encode"};
 	sqlite3_stmt **stmt = &s->page_event;
 	if (!*stmt && store_prepare(s,
 				    "INSERT INTO page_event (run_id, session, step, seq, page_group, page, move,"

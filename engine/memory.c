@@ -1,4 +1,4 @@
-/* KV memory manager: slots, lists, growth of sequences and the answers about pages. */
+/* KV memory manager: slots, growth of sequences and the answers about pages. */
 #include <string.h>
 #include "intentkv/alloc.h"
 #include "memory_state.h"
@@ -8,7 +8,7 @@ static const char *const format_names[] = {"SKIP", "FP16", "FP8", "INT8", "INT4"
 #define AT(field) offsetof(struct ikv_memory_config, field)
 const struct ikv_option ikv_memory_options[] = {
     {"demote_cold_after_steps", IKV_OPT_INT, AT(demote_cold_after_steps), "10", 1, 1e6, NULL,
-     "steps without access after which a page is re-encoded to the next colder format"},
+     "steps of its sequence without access after which a page is re-encoded to the next colder format"},
     {"promote_hot_after_accesses", IKV_OPT_INT, AT(promote_hot_after_accesses), "3", 1, 1e6, NULL,
      "accesses in its format after which a page takes a higher requested one"},
     {"adapt_every", IKV_OPT_INT, AT(adapt_every), "5", 0, 1e6, NULL,
@@ -18,7 +18,8 @@ const struct ikv_option ikv_memory_options[] = {
     {"demote", IKV_OPT_BOOL, AT(demote), "true", 0, 0, NULL, "whether pages may be re-encoded colder at all"},
     {"floor", IKV_OPT_ENUM, AT(floor), "INT4", 0, 0, format_names,
      "demotion never goes below this precision; SKIP means the lowest real format"},
-    {"access_decay", IKV_OPT_REAL, AT(access_decay), "0.9", 0, 1, NULL, "factor per step on a page's access count"},
+    {"access_decay", IKV_OPT_REAL, AT(access_decay), "0.9", 0, 1, NULL,
+     "factor per step of its sequence on a page's access count"},
     {"recode_pressure", IKV_OPT_REAL, AT(recode_pressure), "0.8", 0, 1, NULL,
      "memory pressure above which a request below the stored format counts"},
     {"recode_after_uses", IKV_OPT_INT, AT(recode_after_uses), "3", 1, 1e6, NULL,
@@ -26,81 +27,45 @@ const struct ikv_option ikv_memory_options[] = {
     IKV_OPTION_END};
 
 /* Order of precision; a page's bytes need not fall along it. */
-static const uint8_t precision[IKV_FMT_COUNT] = {
+const uint8_t memory_precision[IKV_FMT_COUNT] = {
     [IKV_FMT_FP16] = 5, [IKV_FMT_INT8] = 4, [IKV_FMT_FP8] = 3, [IKV_FMT_INT4_RESIDUAL] = 2, [IKV_FMT_INT4] = 1};
-
-int memory_precision(unsigned format)
-{
-	return precision[format];
-}
 
 /* The next format below that does not take more bytes and is not below the floor. */
 static void fill_colder(struct ikv_memory *m)
 {
-	int floor = m->config.floor == IKV_FMT_SKIP ? 1 : precision[m->config.floor];
+	int floor = m->config.floor == IKV_FMT_SKIP ? 1 : memory_precision[m->config.floor];
 	for (unsigned f = 0; f < IKV_FMT_COUNT; f++) {
 		m->colder[f] = (uint8_t)f;
-		for (int level = precision[f] - 1; level >= floor && m->colder[f] == f; level--)
+		for (int level = memory_precision[f] - 1; level >= floor && m->colder[f] == f; level--)
 			for (unsigned g = 1; g < IKV_FMT_COUNT; g++)
-				if (precision[g] == level && m->page_bytes[g] <= m->page_bytes[f])
+				if (memory_precision[g] == level && m->page_bytes[g] <= m->page_bytes[f])
 					m->colder[f] = (uint8_t)g;
 	}
 }
 
-double memory_decayed(const struct ikv_memory *m, const struct memory_page *p, uint64_t step)
+double memory_decayed_long(const struct ikv_memory *m, const struct memory_page *p, uint32_t step)
 {
-	uint64_t n = step - p->last_step;
+	uint32_t n = step - p->last_step;
 	double factor = 1, base = m->config.access_decay;
-	if (n < MEMORY_POWERS)
-		return p->accesses * m->power[n];
 	for (; n; n >>= 1, base *= base)
 		if (n & 1)
 			factor *= base;
 	return p->accesses * factor;
 }
 
-void memory_list_remove(struct ikv_memory *m, uint32_t slot)
+bool memory_can_cool(const struct ikv_memory *m, const struct memory_page *p)
 {
-	struct memory_page *p = &m->pages[slot];
-	struct memory_list_ends *l = &m->lists[p->list];
-	if (p->list == MEMORY_LIST_NONE)
-		return;
-	*(p->prev == MEMORY_END ? &l->head : &m->pages[p->prev].next) = p->next;
-	*(p->next == MEMORY_END ? &l->tail : &m->pages[p->next].prev) = p->prev;
-	p->list = MEMORY_LIST_NONE;
-	l->count--;
+	return !p->open && !p->pinned && m->config.demote && m->colder[p->format] != p->format;
 }
 
-void memory_list_push(struct ikv_memory *m, uint32_t slot, enum memory_list list)
+void memory_warm(struct ikv_memory *m, const struct memory_page *p)
 {
-	struct memory_page *p = &m->pages[slot];
-	struct memory_list_ends *l = &m->lists[list];
-	p->list = (uint8_t)list;
-	p->prev = l->tail;
-	p->next = MEMORY_END;
-	*(l->tail == MEMORY_END ? &l->head : &m->pages[l->tail].next) = slot;
-	l->tail = slot;
-	l->count++;
-}
-
-/* Which list the page's state calls for. */
-enum memory_list memory_list_of(const struct ikv_memory *m, const struct memory_page *p)
-{
-	if (p->open)
-		return MEMORY_LIST_NONE;
-	if (p->pinned)
-		return p->tier == 0 ? MEMORY_LIST_PINNED : MEMORY_LIST_NONE;
-	return m->config.demote && m->colder[p->format] != p->format ? MEMORY_LIST_COLD : MEMORY_LIST_NONE;
-}
-
-void memory_relist(struct ikv_memory *m, uint32_t slot)
-{
-	enum memory_list list = memory_list_of(m, &m->pages[slot]);
-	if (list != MEMORY_LIST_NONE && m->lists[list].tail == slot)
-		return;
-	memory_list_remove(m, slot);
-	if (list != MEMORY_LIST_NONE)
-		memory_list_push(m, slot, list);
+	struct memory_unit *u = &m->units[p->unit];
+	uint32_t now = memory_sequence(m, p)->step;
+	bool cools = memory_can_cool(m, p);
+	u->cold_since[p->page] = cools ? now : MEMORY_NEVER;
+	if (cools && now < u->coldest)
+		u->coldest = now;
 }
 
 void memory_count(struct ikv_memory *m, const struct memory_page *p, int sign)
@@ -109,6 +74,8 @@ void memory_count(struct ikv_memory *m, const struct memory_page *p, int sign)
 	m->tier_bytes[p->tier] += sign < 0 ? 0 - bytes : bytes;
 	m->tier_pages[p->tier] += one;
 	m->format_pages[p->format] += one;
+	if (p->format == IKV_FMT_FP16 && !p->open && !p->pinned)
+		memory_sequence(m, p)->fp16 += (uint32_t)one;
 }
 
 int memory_slots_reserve(struct ikv_memory *m, uint32_t slots, struct ikv_err *err)
@@ -118,7 +85,10 @@ int memory_slots_reserve(struct ikv_memory *m, uint32_t slots, struct ikv_err *e
 		cap = cap > UINT32_MAX / 4 ? slots : cap * 2;
 	if (cap == m->slot_cap)
 		return 0;
-	if (m->residency->reserve(m->residency_state, cap, err) ||
+	for (int k = 0; k < MEMORY_CLASSES; k++)
+		if (m->residency->reserve(m->resident[k], cap, err))
+			return -1;
+	if (ikv_grow(&m->batch, 0, cap, sizeof *m->batch, err) ||
 	    ikv_grow(&m->pages, m->slot_count, cap, sizeof *m->pages, err) ||
 	    ikv_grow(&m->free_slots, m->free_count, cap, sizeof *m->free_slots, err))
 		return -1;
@@ -138,7 +108,8 @@ static int new_page(struct ikv_memory *m, uint32_t unit, struct ikv_err *err)
 	uint32_t slot;
 	if (u->count == u->cap) {
 		uint32_t cap = u->cap ? u->cap * 2 : 16;
-		if (ikv_grow(&u->slots, u->count, cap, sizeof *u->slots, err))
+		if (ikv_grow(&u->slots, u->count, cap, sizeof *u->slots, err) ||
+		    ikv_grow(&u->cold_since, u->count, cap, sizeof *u->cold_since, err))
 			return -1;
 		u->cap = cap;
 	}
@@ -157,12 +128,11 @@ static int new_page(struct ikv_memory *m, uint32_t unit, struct ikv_err *err)
 	    .format = IKV_FMT_FP16,
 	    .policy = IKV_ATTEND,
 	    .open = true,
-	    .last_step = m->step,
-	    .cold_since = m->step,
-	    .prev = MEMORY_END,
-	    .next = MEMORY_END,
+	    .last_step = m->sequences[unit / m->groups].step,
 	};
 	memory_count(m, &m->pages[slot], 1);
+	u->cold_since[u->count] = MEMORY_NEVER;
+	u->grown += m->page_bytes[IKV_FMT_FP16];
 	u->slots[u->count++] = slot;
 	return 0;
 }
@@ -170,10 +140,9 @@ static int new_page(struct ikv_memory *m, uint32_t unit, struct ikv_err *err)
 static void free_page(struct ikv_memory *m, uint32_t slot)
 {
 	struct memory_page *p = &m->pages[slot];
-	memory_list_remove(m, slot);
-	m->residency->remove(m->residency_state, slot);
+	m->residency->remove(memory_resident(m, p), slot);
 	memory_count(m, p, -1);
-	*p = (struct memory_page){.unit = MEMORY_END, .prev = MEMORY_END, .next = MEMORY_END};
+	*p = (struct memory_page){.unit = MEMORY_END};
 	m->free_slots[m->free_count++] = slot;
 }
 
@@ -199,8 +168,8 @@ static struct first first_of(const struct ikv_memory *m, const struct ikv_layout
 		if (b->end <= start)
 			continue;
 		enum ikv_format want = ikv_ladder_format(ladder, b, pressure);
-		if (precision[want] > best) {
-			best = precision[want];
+		if (memory_precision[want] > best) {
+			best = memory_precision[want];
 			f.format = want;
 		}
 		if (strength[b->policy] > strength[f.policy])
@@ -213,10 +182,6 @@ static struct first first_of(const struct ikv_memory *m, const struct ikv_layout
 static int close_page(struct ikv_memory *m, uint32_t slot, const struct first *f, struct ikv_err *err)
 {
 	struct memory_page *p = &m->pages[slot];
-	p->open = false;
-	p->policy = (uint8_t)f->policy;
-	p->pinned = f->pinned;
-	p->cold_since = m->step;
 	if (f->format != IKV_FMT_FP16) {
 		if (m->encode_count == m->encode_cap) {
 			uint32_t cap = m->encode_cap ? m->encode_cap * 2 : 64;
@@ -225,23 +190,25 @@ static int close_page(struct ikv_memory *m, uint32_t slot, const struct first *f
 			m->encode_cap = cap;
 		}
 		m->encodes[m->encode_count++] = slot;
-		memory_count(m, p, -1);
-		p->format = (uint8_t)f->format;
-		memory_count(m, p, 1);
 		p->encode = true;
 	}
-	memory_relist(m, slot);
-	if (!p->pinned)
-		m->residency->insert(m->residency_state, slot, memory_bytes(m, p), m->step);
+	memory_count(m, p, -1);
+	p->open = false;
+	p->policy = (uint8_t)f->policy;
+	p->pinned = f->pinned;
+	p->format = (uint8_t)f->format;
+	memory_count(m, p, 1);
+	memory_warm(m, p);
+	m->residency->insert(memory_resident(m, p), slot, memory_bytes(m, p), m->step);
 	return 0;
 }
 
 static int check_seq(const struct ikv_memory *m, uint32_t seq, uint32_t group, struct ikv_err *err)
 {
-	if (seq < m->sequences && group < m->groups)
+	if (seq < m->sequence_count && group < m->groups)
 		return 0;
 	return ikv_err_set(err, IKV_FAILED, "memory: no sequence %u, group %u (have %u, %u)", seq, group,
-			   m->sequences, m->groups);
+			   m->sequence_count, m->groups);
 }
 
 int ikv_memory_grow(struct ikv_memory *m, uint32_t seq, const struct ikv_layout *layout,
@@ -249,7 +216,7 @@ int ikv_memory_grow(struct ikv_memory *m, uint32_t seq, const struct ikv_layout 
 {
 	if (check_seq(m, seq, 0, err))
 		return -1;
-	uint32_t tokens = layout->total_tokens, old = m->tokens[seq], pt = m->page_tokens;
+	uint32_t tokens = layout->total_tokens, old = m->sequences[seq].tokens, pt = m->page_tokens;
 	if (tokens < old)
 		return ikv_err_set(err, IKV_FAILED, "memory: sequence %u cannot grow from %u to %u tokens", seq, old,
 				   tokens);
@@ -258,7 +225,7 @@ int ikv_memory_grow(struct ikv_memory *m, uint32_t seq, const struct ikv_layout 
 		while (m->units[seq * m->groups + g].count < pages)
 			if (new_page(m, seq * m->groups + g, err))
 				return -1;
-	m->tokens[seq] = tokens;
+	m->sequences[seq].tokens = tokens;
 	for (uint32_t page = old / pt; page < closed; page++) {
 		uint32_t start = page * pt;
 		while (block < layout->count && layout->blocks[block].end <= start)
@@ -275,16 +242,11 @@ int ikv_memory_grow(struct ikv_memory *m, uint32_t seq, const struct ikv_layout 
 static void reopen(struct ikv_memory *m, uint32_t slot)
 {
 	struct memory_page *p = &m->pages[slot];
-	memory_list_remove(m, slot);
-	m->residency->remove(m->residency_state, slot);
-	if (p->format != IKV_FMT_FP16 || p->tier != 0 || p->demoted) {
-		/* Told with the next step: the exact rows came over the link. A page whose encoding was never
-		 * told still lies in the backend as it was written. */
-		if (!p->encode) {
-			m->reopened++;
-			m->reopened_bytes += m->page_bytes[IKV_FMT_FP16];
-		}
-	}
+	m->residency->remove(memory_resident(m, p), slot);
+	/* Told with the next use: the exact rows came over the link. A page whose encoding was never told still
+	 * lies in the backend as it was written. */
+	if ((p->format != IKV_FMT_FP16 || p->tier != 0 || p->demoted) && !p->encode)
+		m->units[p->unit].reopened++;
 	memory_count(m, p, -1);
 	p->format = IKV_FMT_FP16;
 	p->tier = 0;
@@ -293,15 +255,16 @@ static void reopen(struct ikv_memory *m, uint32_t slot)
 	p->hint = MEMORY_HINT_NONE;
 	p->uses = p->lower = 0;
 	memory_count(m, p, 1);
+	memory_warm(m, p);
 }
 
 int ikv_memory_truncate(struct ikv_memory *m, uint32_t seq, uint32_t tokens, struct ikv_err *err)
 {
 	if (check_seq(m, seq, 0, err))
 		return -1;
-	if (tokens > m->tokens[seq])
+	if (tokens > m->sequences[seq].tokens)
 		return ikv_err_set(err, IKV_FAILED, "memory: sequence %u has %u tokens, cannot keep %u", seq,
-				   m->tokens[seq], tokens);
+				   m->sequences[seq].tokens, tokens);
 	uint32_t pages = ikv_pages(tokens, m->page_tokens);
 	for (uint32_t g = 0; g < m->groups; g++) {
 		struct memory_unit *u = &m->units[seq * m->groups + g];
@@ -310,14 +273,25 @@ int ikv_memory_truncate(struct ikv_memory *m, uint32_t seq, uint32_t tokens, str
 		if (tokens % m->page_tokens && !m->pages[u->slots[pages - 1]].open)
 			reopen(m, u->slots[pages - 1]);
 	}
-	m->tokens[seq] = tokens;
+	m->sequences[seq].tokens = tokens;
 	return 0;
 }
 
 void ikv_memory_release(struct ikv_memory *m, uint32_t seq)
 {
-	if (seq < m->sequences)
-		ikv_memory_truncate(m, seq, 0, NULL);
+	if (seq >= m->sequence_count)
+		return;
+	ikv_memory_truncate(m, seq, 0, NULL);
+	struct memory_sequence *s = &m->sequences[seq];
+	s->step = s->arrival_head = s->arrival_count = 0;
+	s->stepped = false;
+	memset(s->demoted_at, 0, sizeof s->demoted_at);
+	memset(s->touched_again, 0, sizeof s->touched_again);
+	for (uint32_t g = 0; g < m->groups; g++) {
+		m->units[seq * m->groups + g].reopened = 0;
+		m->units[seq * m->groups + g].grown = 0;
+		m->units[seq * m->groups + g].coldest = MEMORY_NEVER;
+	}
 }
 
 double ikv_memory_occupancy(const struct ikv_memory *m)
@@ -339,7 +313,7 @@ int ikv_memory_page(const struct ikv_memory *m, uint32_t seq, uint32_t group, ui
 	*state = (struct ikv_page_state){
 	    .format = (enum ikv_format)p->format,
 	    .tier = p->tier,
-	    .accesses = memory_decayed(m, p, m->step),
+	    .accesses = memory_decayed(m, p, m->sequences[seq].step),
 	    .last_step = p->last_step,
 	    .policy = (enum ikv_policy)p->policy,
 	    .open = p->open,
@@ -383,7 +357,7 @@ int memory_shell(struct ikv_memory **out, const struct ikv_memory *like, struct 
 	memcpy(m->tiers, like->tiers, sizeof m->tiers);
 	m->tier_count = like->tier_count;
 	m->page_tokens = like->page_tokens;
-	m->sequences = like->sequences;
+	m->sequence_count = like->sequence_count;
 	m->groups = like->groups;
 	memcpy(m->page_bytes, like->page_bytes, sizeof m->page_bytes);
 	m->demote_after = m->config.demote_cold_after_steps;
@@ -391,18 +365,18 @@ int memory_shell(struct ikv_memory **out, const struct ikv_memory *like, struct 
 	m->power[0] = 1;
 	for (int i = 1; i < MEMORY_POWERS; i++)
 		m->power[i] = m->power[i - 1] * m->config.access_decay;
-	for (int i = 0; i < 3; i++)
-		m->lists[i] = (struct memory_list_ends){MEMORY_END, MEMORY_END, 0};
 	fill_colder(m);
-	m->units = ikv_alloc((size_t)m->sequences * m->groups, sizeof *m->units, err);
-	m->tokens = ikv_alloc(m->sequences, sizeof *m->tokens, err);
+	m->units = ikv_alloc((size_t)m->sequence_count * m->groups, sizeof *m->units, err);
+	m->sequences = ikv_alloc(m->sequence_count, sizeof *m->sequences, err);
+	m->taking = ikv_alloc(m->sequence_count, sizeof *m->taking, err);
 	m->residency_config = ikv_alloc(1, m->residency->config_bytes, err);
-	if (!m->units || !m->tokens || !m->residency_config)
+	if (!m->units || !m->sequences || !m->taking || !m->residency_config)
 		goto fail;
 	if (m->residency->config_bytes && like->residency_config)
 		memcpy(m->residency_config, like->residency_config, m->residency->config_bytes);
-	if (m->residency->create(&m->residency_state, m->residency_config, err))
-		goto fail;
+	for (int k = 0; k < MEMORY_CLASSES; k++)
+		if (m->residency->create(&m->resident[k], m->residency_config, err))
+			goto fail;
 	*out = m;
 	return 0;
 fail:
@@ -422,7 +396,7 @@ int ikv_memory_create(struct ikv_memory **out, const struct ikv_memory_setup *se
 	memcpy(like.tiers, setup->tiers, setup->tier_count * sizeof *setup->tiers);
 	like.tier_count = setup->tier_count;
 	like.page_tokens = setup->page_tokens;
-	like.sequences = setup->sequences;
+	like.sequence_count = setup->sequences;
 	like.groups = setup->groups;
 	memcpy(like.page_bytes, setup->page_bytes, sizeof like.page_bytes);
 	return memory_shell(out, &like, err);
@@ -432,17 +406,23 @@ void ikv_memory_destroy(struct ikv_memory *m)
 {
 	if (!m)
 		return;
-	for (uint64_t u = 0; m->units && u < (uint64_t)m->sequences * m->groups; u++)
+	for (uint64_t u = 0; m->units && u < (uint64_t)m->sequence_count * m->groups; u++) {
 		ikv_free(m->units[u].slots);
-	if (m->residency_state)
-		m->residency->destroy(m->residency_state);
+		ikv_free(m->units[u].cold_since);
+	}
+	for (uint32_t s = 0; m->sequences && s < m->sequence_count; s++)
+		ikv_free(m->sequences[s].arrivals);
+	for (int k = 0; k < MEMORY_CLASSES; k++)
+		if (m->resident[k])
+			m->residency->destroy(m->resident[k]);
 	ikv_free(m->residency_config);
 	ikv_free(m->units);
-	ikv_free(m->tokens);
+	ikv_free(m->sequences);
+	ikv_free(m->taking);
 	ikv_free(m->pages);
 	ikv_free(m->free_slots);
+	ikv_free(m->batch);
 	ikv_free(m->encodes);
-	ikv_free(m->arrivals);
 	ikv_free(m->actions);
 	ikv_free(m);
 }

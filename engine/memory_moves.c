@@ -22,8 +22,8 @@ int memory_act_on(struct ikv_memory *m, uint32_t slot, enum ikv_move move, enum 
 	    .to_tier = (uint8_t)tier,
 	    .bytes = bytes,
 	};
-	m->out->moves[move]++;
-	m->out->moved_bytes[move] += bytes;
+	m->tally->moves[move]++;
+	m->tally->moved_bytes[move] += bytes;
 	memory_count(m, p, -1);
 	bool arrives = p->tier != 0 && tier == 0, leaves = p->tier == 0 && tier != 0;
 	if (p->format != format)
@@ -31,33 +31,28 @@ int memory_act_on(struct ikv_memory *m, uint32_t slot, enum ikv_move move, enum 
 	p->format = (uint8_t)format;
 	p->tier = (uint8_t)tier;
 	memory_count(m, p, 1);
-	if (leaves && !p->pinned)
-		m->residency->remove(m->residency_state, slot);
-	if (arrives && !p->pinned)
-		m->residency->insert(m->residency_state, slot, memory_bytes(m, p), m->step);
+	if (leaves)
+		m->residency->remove(memory_resident(m, p), slot);
+	if (arrives)
+		m->residency->insert(memory_resident(m, p), slot, memory_bytes(m, p), m->step);
 	return 0;
 }
 
-static bool may_unselected(void *ctx, uint32_t slot)
+void memory_charge(struct ikv_memory *m, uint32_t unit)
+{
+	m->tally = m->units[unit].epoch == m->epoch ? m->units[unit].tally : &m->rest;
+}
+
+static bool may_unkept(void *ctx, uint32_t slot)
 {
 	const struct ikv_memory *m = ctx;
-	const struct memory_page *p = &m->pages[slot];
-	/* What was brought ahead in this very step stays for the next. */
-	return p->selected != m->epoch && !(p->hint == MEMORY_HINT_ARRIVED && p->hint_step == m->step);
+	return m->pages[slot].kept != m->epoch;
 }
 
 static bool may_any(void *ctx, uint32_t slot)
 {
 	(void)ctx, (void)slot;
 	return true;
-}
-
-static uint32_t pinned_victim(const struct ikv_memory *m)
-{
-	for (uint32_t s = m->lists[MEMORY_LIST_PINNED].head; s != MEMORY_END; s = m->pages[s].next)
-		if (m->pages[s].selected != m->epoch)
-			return s;
-	return MEMORY_END;
 }
 
 /* Move a page out of the fast tier into the first slower one that has room. */
@@ -70,11 +65,7 @@ static int evict(struct ikv_memory *m, uint32_t slot, struct ikv_err *err)
 		uint64_t capacity = (uint64_t)m->tiers[t].capacity_bytes;
 		if (capacity && (m->tier_bytes[t] > capacity || bytes > capacity - m->tier_bytes[t]))
 			continue;
-		if (memory_act_on(m, slot, IKV_MOVE_EVICT, (enum ikv_format)p->format, t, bytes, err))
-			return -1;
-		if (p->list == MEMORY_LIST_PINNED)
-			memory_relist(m, slot);
-		return 0;
+		return memory_act_on(m, slot, IKV_MOVE_EVICT, (enum ikv_format)p->format, t, bytes, err);
 	}
 	return ikv_err_set(err, IKV_FAILED,
 			   "memory tier %.15s is full: %llu bytes in use and %llu more needed, capacity %lld",
@@ -82,21 +73,23 @@ static int evict(struct ikv_memory *m, uint32_t slot, struct ikv_err *err)
 			   (long long)m->tiers[last].capacity_bytes);
 }
 
-/* The next page to give up, or MEMORY_END. The dry flags hold because a call only adds selected pages. */
+/* The next page to give up, pinned ones only if `pinned`; MEMORY_END if there is none. The dry flags hold because
+ * a call only adds kept pages. */
 static uint32_t victim(struct ikv_memory *m, bool pinned)
 {
-	uint32_t slot = MEMORY_END;
-	if (!m->dry_unpinned)
-		slot = m->residency->victim(m->residency_state, may_unselected, m);
-	m->dry_unpinned = slot == MEMORY_END;
-	if (slot == MEMORY_END && pinned && !m->dry_pinned) {
-		slot = pinned_victim(m);
-		m->dry_pinned = slot == MEMORY_END;
+	for (int k = MEMORY_PLAIN; k <= (pinned ? MEMORY_PINNED : MEMORY_PLAIN); k++) {
+		if (m->dry[k])
+			continue;
+		uint32_t slot = m->residency->victim(m->resident[k], may_unkept, m);
+		if (slot != MEMORY_END)
+			return slot;
+		m->dry[k] = true;
 	}
-	return slot;
+	return MEMORY_END;
 }
 
-int memory_room(struct ikv_memory *m, uint64_t bytes, bool pinned, struct ikv_err *err)
+/* Free `bytes` of the fast tier at the cost of pages that are not kept. 1: done, 0: no such room, -1: error. */
+static int make_room(struct ikv_memory *m, uint64_t bytes, bool pinned, struct ikv_err *err)
 {
 	uint64_t capacity = (uint64_t)m->tiers[0].capacity_bytes;
 	if (!capacity)
@@ -113,21 +106,37 @@ int memory_room(struct ikv_memory *m, uint64_t bytes, bool pinned, struct ikv_er
 	return 1;
 }
 
-int memory_shrink(struct ikv_memory *m, struct ikv_err *err)
+static struct memory_unit *unit_of(const struct ikv_memory *m, const struct ikv_memory_use *use)
 {
-	int room = memory_room(m, 0, true, err);
-	if (room)
-		return room < 0 ? -1 : 0;
-	/* The step's own set exceeds the tier: what does not fit is read through from below. */
-	while (m->tier_bytes[0] > (uint64_t)m->tiers[0].capacity_bytes) {
-		uint32_t slot = m->residency->victim(m->residency_state, may_any, m);
-		if (slot == MEMORY_END)
-			slot = m->lists[MEMORY_LIST_PINNED].head;
+	return &m->units[use->seq * m->groups + use->group];
+}
+
+int memory_shrink(struct ikv_memory *m, struct ikv_memory_use *uses, uint32_t count, struct ikv_err *err)
+{
+	uint32_t payer = 0;
+	uint64_t capacity = (uint64_t)m->tiers[0].capacity_bytes;
+	while (capacity && m->tier_bytes[0] > capacity) {
+		uint32_t slot = victim(m, true);
+		/* The step's own set exceeds the tier: what does not fit is read through from below. */
+		for (int k = MEMORY_PLAIN; k < MEMORY_CLASSES && slot == MEMORY_END; k++)
+			slot = m->residency->victim(m->resident[k], may_any, m);
 		if (slot == MEMORY_END)
 			break; /* open pages alone: they stay */
+		while (payer < count && !unit_of(m, &uses[payer])->grown)
+			payer++;
+		if (payer < count) {
+			uint64_t bytes = memory_bytes(m, &m->pages[slot]);
+			struct memory_unit *u = unit_of(m, &uses[payer]);
+			m->tally = &uses[payer].tally;
+			u->grown -= u->grown < bytes ? u->grown : bytes;
+		} else {
+			memory_charge(m, m->pages[slot].unit);
+		}
 		if (evict(m, slot, err))
 			return -1;
 	}
+	for (uint32_t i = 0; i < count; i++)
+		unit_of(m, &uses[i])->grown = 0;
 	return 0;
 }
 
@@ -140,15 +149,15 @@ static int lower_request(struct ikv_memory *m, uint32_t slot, unsigned request, 
 		p->lower = 0;
 		return 0;
 	}
-	if (memory_precision(request) < memory_precision(floor))
+	if (memory_precision[request] < memory_precision[floor])
 		request = floor;
-	if (memory_precision(request) >= memory_precision(p->format) || m->page_bytes[request] > memory_bytes(m, p))
+	if (memory_precision[request] >= memory_precision[p->format] || m->page_bytes[request] > memory_bytes(m, p))
 		return 0;
 	if (++p->lower < m->config.recode_after_uses)
 		return 0;
 	if (memory_act_on(m, slot, IKV_MOVE_DEMOTE, (enum ikv_format)request, p->tier, m->page_bytes[request], err))
 		return -1;
-	memory_relist(m, slot);
+	memory_warm(m, p);
 	p->demoted = true;
 	return 0;
 }
@@ -159,7 +168,7 @@ static int promote(struct ikv_memory *m, uint32_t slot, unsigned request, struct
 	struct memory_page *p = &m->pages[slot];
 	bool lossy = m->config.promotion == IKV_PROMOTE_LOSSY;
 	uint64_t now = p->tier == 0 ? memory_bytes(m, p) : 0, then = m->page_bytes[request];
-	int room = memory_room(m, then > now ? then - now : 0, true, err);
+	int room = make_room(m, then > now ? then - now : 0, true, err);
 	if (room <= 0)
 		return room;
 	/* An exact copy is FP16 wherever it comes from; it is encoded on arrival. */
@@ -167,7 +176,7 @@ static int promote(struct ikv_memory *m, uint32_t slot, unsigned request, struct
 			  lossy ? then : m->page_bytes[IKV_FMT_FP16], err))
 		return -1;
 	p->demoted = false;
-	memory_relist(m, slot);
+	memory_warm(m, p);
 	return 0;
 }
 
@@ -175,12 +184,13 @@ static int promote(struct ikv_memory *m, uint32_t slot, unsigned request, struct
 static int fetch(struct ikv_memory *m, uint32_t slot, bool refetch, unsigned request, struct ikv_err *err)
 {
 	struct memory_page *p = &m->pages[slot];
-	m->out->misses++;
-	bool wanted = p->hint != MEMORY_HINT_NONE && m->step - p->hint_step <= MEMORY_WASTED_AFTER;
+	m->tally->misses++;
+	bool wanted =
+	    p->hint != MEMORY_HINT_NONE && memory_sequence(m, p)->step - p->hint_step <= MEMORY_WASTED_AFTER;
 	if (p->predicted == m->epoch || wanted)
-		m->out->prefetch_late++;
+		m->tally->prefetch_late++;
 	else
-		m->out->prefetch_missed++;
+		m->tally->prefetch_missed++;
 	p->hint = MEMORY_HINT_NONE;
 	if (refetch) {
 		if (promote(m, slot, request, err))
@@ -188,18 +198,14 @@ static int fetch(struct ikv_memory *m, uint32_t slot, bool refetch, unsigned req
 		if (p->tier == 0)
 			return 0;
 	}
-	int room = memory_room(m, memory_bytes(m, p), true, err);
+	int room = make_room(m, memory_bytes(m, p), true, err);
 	if (room < 0)
 		return -1;
 	if (!room) {
-		m->out->streamed_bytes += memory_bytes(m, p);
+		m->tally->streamed_bytes += memory_bytes(m, p);
 		return 0;
 	}
-	if (memory_act_on(m, slot, IKV_MOVE_FETCH, (enum ikv_format)p->format, 0, memory_bytes(m, p), err))
-		return -1;
-	if (p->pinned)
-		memory_relist(m, slot);
-	return 0;
+	return memory_act_on(m, slot, IKV_MOVE_FETCH, (enum ikv_format)p->format, 0, memory_bytes(m, p), err);
 }
 
 int memory_read_page(struct ikv_memory *m, uint32_t slot, struct ikv_page_ref *ref, double pressure,
@@ -207,107 +213,127 @@ int memory_read_page(struct ikv_memory *m, uint32_t slot, struct ikv_page_ref *r
 {
 	struct memory_page *p = &m->pages[slot];
 	unsigned request = ref->request;
-	int want = request < IKV_FMT_COUNT ? memory_precision(request) : 0, have = memory_precision(p->format);
+	int want = request < IKV_FMT_COUNT ? memory_precision[request] : 0, have = memory_precision[p->format];
 	if (want == 0)
 		want = have; /* no request */
 	bool hot = !p->open && want > have && (int64_t)p->uses > m->promote_after;
 	if (p->tier == 0) {
-		m->out->hits++;
+		m->tally->hits++;
 		if (p->hint == MEMORY_HINT_ARRIVED)
-			m->out->prefetch_useful++;
+			m->tally->prefetch_useful++;
 		p->hint = MEMORY_HINT_NONE;
 	} else if (fetch(m, slot, hot && m->config.promotion == IKV_PROMOTE_REFETCH, request, err)) {
 		return -1;
 	}
-	if (hot && p->tier == 0 && memory_precision(p->format) < want && promote(m, slot, request, err))
+	if (hot && p->tier == 0 && memory_precision[p->format] < want && promote(m, slot, request, err))
 		return -1;
 	if (want >= have)
 		p->lower = 0;
 	else if (!p->open && lower_request(m, slot, request, pressure, err))
 		return -1;
 	ref->stored = p->format;
-	m->out->read_bytes += memory_bytes(m, p);
+	m->tally->read_bytes += memory_bytes(m, p);
 	return 0;
 }
 
-static int arrival_push(struct ikv_memory *m, uint32_t slot, struct ikv_err *err)
+static int arrival_push(struct memory_sequence *s, uint32_t slot, struct ikv_err *err)
 {
-	if (m->arrival_count == m->arrival_cap) {
-		uint32_t cap = m->arrival_cap ? m->arrival_cap * 2 : 64;
+	if (s->arrival_count == s->arrival_cap) {
+		uint32_t cap = s->arrival_cap ? s->arrival_cap * 2 : 64;
 		struct memory_arrival *ring = ikv_alloc(cap, sizeof *ring, err);
 		if (!ring)
 			return -1;
-		for (uint32_t i = 0; i < m->arrival_count; i++)
-			ring[i] = m->arrivals[(m->arrival_head + i) % m->arrival_cap];
-		ikv_free(m->arrivals);
-		m->arrivals = ring;
-		m->arrival_cap = cap;
-		m->arrival_head = 0;
+		for (uint32_t i = 0; i < s->arrival_count; i++)
+			ring[i] = s->arrivals[(s->arrival_head + i) % s->arrival_cap];
+		ikv_free(s->arrivals);
+		s->arrivals = ring;
+		s->arrival_cap = cap;
+		s->arrival_head = 0;
 	}
-	m->arrivals[(m->arrival_head + m->arrival_count++) % m->arrival_cap] = (struct memory_arrival){slot, m->step};
+	s->arrivals[(s->arrival_head + s->arrival_count++) % s->arrival_cap] = (struct memory_arrival){slot, s->step};
 	return 0;
 }
 
 int memory_prefetch(struct ikv_memory *m, const struct ikv_memory_use *use, struct ikv_err *err)
 {
 	const struct memory_unit *u = &m->units[use->seq * m->groups + use->group];
+	struct memory_sequence *s = &m->sequences[use->seq];
 	for (uint32_t i = 0; i < use->prefetch_count; i++) {
 		if (use->prefetch[i] >= u->count)
 			continue; /* predicted from before a roll-back */
 		uint32_t slot = u->slots[use->prefetch[i]];
 		struct memory_page *p = &m->pages[slot];
-		if (p->tier == 0 || p->selected == m->epoch)
+		if (p->tier == 0 || p->kept == m->epoch)
 			continue;
-		int room = memory_room(m, memory_bytes(m, p), false, err);
+		int room = make_room(m, memory_bytes(m, p), false, err);
 		if (room < 0)
 			return -1;
 		p->hint = room ? MEMORY_HINT_ARRIVED : MEMORY_HINT_WANTED;
-		p->hint_step = m->step;
+		p->hint_step = s->step;
 		if (!room)
 			continue;
-		if (arrival_push(m, slot, err) ||
+		p->kept = m->epoch; /* the next one brought ahead does not push it out again */
+		if (arrival_push(s, slot, err) ||
 		    memory_act_on(m, slot, IKV_MOVE_PREFETCH, (enum ikv_format)p->format, 0, memory_bytes(m, p), err))
 			return -1;
-		if (p->pinned)
-			memory_relist(m, slot);
 	}
 	return 0;
 }
 
-void memory_settle_arrivals(struct ikv_memory *m)
+void memory_settle_arrivals(struct ikv_memory *m, struct memory_sequence *s)
 {
-	while (m->arrival_count) {
-		struct memory_arrival a = m->arrivals[m->arrival_head];
+	while (s->arrival_count) {
+		struct memory_arrival a = s->arrivals[s->arrival_head];
 		struct memory_page *p = &m->pages[a.slot];
-		bool open = p->hint == MEMORY_HINT_ARRIVED && p->hint_step == a.step;
-		if (open && m->step - a.step < MEMORY_WASTED_AFTER)
+		bool mine = p->unit != MEMORY_END && memory_sequence(m, p) == s;
+		bool open = mine && p->hint == MEMORY_HINT_ARRIVED && p->hint_step == a.step;
+		if (open && s->step - a.step < MEMORY_WASTED_AFTER)
 			break;
 		if (open) {
-			m->out->prefetch_wasted++;
+			memory_charge(m, p->unit);
+			m->tally->prefetch_wasted++;
 			p->hint = MEMORY_HINT_NONE;
 		}
-		m->arrival_head = (m->arrival_head + 1) % m->arrival_cap;
-		m->arrival_count--;
+		s->arrival_head = (s->arrival_head + 1) % s->arrival_cap;
+		s->arrival_count--;
 	}
+}
+
+static int demote_unit(struct ikv_memory *m, uint32_t unit, uint32_t limit, struct ikv_err *err)
+{
+	struct memory_unit *u = &m->units[unit];
+	struct memory_sequence *s = &m->sequences[unit / m->groups];
+	uint32_t coldest = MEMORY_NEVER;
+	memory_charge(m, unit);
+	for (uint32_t i = 0; i < u->count; i++) {
+		if (u->cold_since[i] <= limit) {
+			uint32_t slot = u->slots[i];
+			struct memory_page *p = &m->pages[slot];
+			enum ikv_format to = (enum ikv_format)m->colder[p->format];
+			if (memory_act_on(m, slot, IKV_MOVE_DEMOTE, to, p->tier, m->page_bytes[to], err))
+				return -1;
+			p->demoted = true;
+			memory_tune_demoted(s, p);
+			memory_warm(m, p);
+		}
+		coldest = u->cold_since[i] < coldest ? u->cold_since[i] : coldest;
+	}
+	u->coldest = coldest;
+	return 0;
 }
 
 int memory_demote_cold(struct ikv_memory *m, struct ikv_err *err)
 {
-	const struct memory_list_ends *cold = &m->lists[MEMORY_LIST_COLD];
-	while (cold->head != MEMORY_END) {
-		uint32_t slot = cold->head;
-		struct memory_page *p = &m->pages[slot];
-		if (m->step - p->cold_since < (uint64_t)m->demote_after)
-			break;
-		enum ikv_format to = (enum ikv_format)m->colder[p->format];
-		if (memory_act_on(m, slot, IKV_MOVE_DEMOTE, to, p->tier, m->page_bytes[to], err))
-			return -1;
-		p->cold_since = m->step;
-		p->demoted = true;
-		memory_tune_demoted(m, p);
-		memory_list_remove(m, slot);
-		if (m->colder[to] != to)
-			memory_list_push(m, slot, MEMORY_LIST_COLD);
+	for (uint32_t i = 0; i < m->taking_count; i++) {
+		uint32_t now = m->sequences[m->taking[i]].step;
+		if (now < (uint64_t)m->demote_after)
+			continue;
+		uint32_t limit = now - (uint32_t)m->demote_after;
+		for (uint32_t g = 0; g < m->groups; g++) {
+			uint32_t unit = m->taking[i] * m->groups + g;
+			if (m->units[unit].coldest <= limit && demote_unit(m, unit, limit, err))
+				return -1;
+		}
 	}
 	return 0;
 }

@@ -22,10 +22,10 @@ static int recode(struct run *run, uint32_t seq, const struct group *g, uint32_t
 	return 0;
 }
 
-int apply_actions(struct run *run, struct slot *s, struct ikv_err *err)
+int apply_actions(struct run *run, struct ikv_err *err)
 {
-	for (uint32_t i = 0; i < s->memory.action_count; i++) {
-		const struct ikv_action *a = &s->memory.actions[i];
+	for (uint32_t i = 0; i < run->moved.action_count; i++) {
+		const struct ikv_action *a = &run->moved.actions[i];
 		const struct group *g = &run->slots[a->seq].groups[a->group];
 		int rc = 0;
 		if (a->move == IKV_MOVE_DEMOTE || a->move == IKV_MOVE_PROMOTE || a->move == IKV_MOVE_ENCODE)

@@ -68,9 +68,7 @@ struct slot {
 	double kind_mass[IKV_KIND_COUNT], kind_selected[IKV_KIND_COUNT];
 	struct layer_result *layers;
 	struct layer_result total;
-	struct ikv_memory_step memory; /* its actions are valid only until the next slot acts */
-	struct ikv_action *moved;      /* a copy of them, for record.page_events */
-	uint32_t moved_count, moved_cap;
+	struct ikv_memory_tally moved; /* what its uses of the manager caused */
 	double pressure, spec_accept;
 	struct account account;
 	uint64_t wall_score, wall_route, wall_memory, wall_recode, wall_source, wall_attention, wall_dense;
@@ -98,6 +96,7 @@ struct run {
 	const struct ikv_backend_ops *backend_ops;
 	void *scorer, *router, *prefetcher;
 	struct ikv_memory *memory;
+	struct ikv_memory_step moved; /* of the current step, all sequences; actions valid until the next */
 	struct ikv_specattn *spec;
 	float *projection;           /* [64][q_heads * d]: the SpecAttn proxy */
 	uint64_t page_bytes[IKV_FMT_COUNT];
@@ -110,7 +109,7 @@ struct run {
 	uint16_t *k, *v;             /* staging for appended rows */
 	struct ikv_score_unit *score_units;   /* [units]: filled anew each step */
 	struct ikv_route_unit *route_units;   /* [units] */
-	struct ikv_memory_use *uses;          /* [groups] */
+	struct ikv_memory_use *uses;          /* [batch * groups], by active slot */
 	struct ikv_attn_unit *attn_units;     /* [batch * units] */
 	double *scores;                       /* [blocks]: modelled ones */
 	uint32_t score_cap;
@@ -139,7 +138,7 @@ void slot_free(struct run *run, struct slot *s);
 int run_step(struct run *run, struct ikv_err *err);
 int step_score(struct run *run, struct slot *s, struct ikv_err *err);
 int step_route(struct run *run, struct slot *s, struct ikv_err *err);
-int step_memory(struct run *run, struct slot *s, struct ikv_err *err);
+int step_memory(struct run *run, struct ikv_err *err);
 int step_attend(struct run *run, struct ikv_err *err);
 void step_measure(struct run *run, struct slot *s, uint32_t layer);
 int step_measure_model(struct run *run, struct slot *s, struct ikv_err *err);
@@ -147,7 +146,7 @@ int step_verify(struct run *run, struct slot *s, struct ikv_err *err);
 int step_record(struct run *run, struct ikv_err *err);
 
 /* apply.c: make the backend's pages what the manager says. */
-int apply_actions(struct run *run, struct slot *s, struct ikv_err *err);
+int apply_actions(struct run *run, struct ikv_err *err);
 /* The page that holds token `tokens` is about to be cut open: exact FP16 again. */
 int apply_reopen(struct run *run, struct slot *s, uint32_t tokens, struct ikv_err *err);
 

@@ -223,7 +223,7 @@ static int open_parts(struct run *run, struct ikv_err *err)
 	run->active = ikv_alloc(run->batch, sizeof *run->active, err);
 	run->score_units = ikv_alloc(run->units, sizeof *run->score_units, err);
 	run->route_units = ikv_alloc(run->units, sizeof *run->route_units, err);
-	run->uses = ikv_alloc(run->groups, sizeof *run->uses, err);
+	run->uses = ikv_alloc((size_t)run->batch * run->groups, sizeof *run->uses, err);
 	if (!run->slots || !run->active || !run->score_units || !run->route_units || !run->uses)
 		return -1;
 	for (uint32_t i = 0; i < run->batch; i++)

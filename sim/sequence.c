@@ -325,5 +325,4 @@ void slot_free(struct run *run, struct slot *s)
 	ikv_free(s->mass_dense);
 	ikv_free(s->mass_out);
 	ikv_free(s->layers);
-	ikv_free(s->moved);
 }

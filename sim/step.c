@@ -53,9 +53,11 @@ int run_step(struct run *run, struct ikv_err *err)
 {
 	for (uint32_t i = 0; i < run->active_count; i++) {
 		struct slot *s = run->active[i];
-		if (begin(run, s, err) || step_score(run, s, err) || step_route(run, s, err) || step_memory(run, s, err))
+		if (begin(run, s, err) || step_score(run, s, err) || step_route(run, s, err))
 			return -1;
 	}
+	if (step_memory(run, err))
+		return -1;
 	if (run->kv && step_attend(run, err))
 		return -1;
 	for (uint32_t i = 0; i < run->active_count; i++)

@@ -1,4 +1,4 @@
-/* Scores, routing and memory of one slot's step. */
+/* Scores and routing of one slot's step, and the memory step of all slots that decode together. */
 #include <string.h>
 #include "sim/run.h"
 
@@ -185,21 +185,9 @@ static int predict(struct run *run, struct slot *s, uint32_t gi, const struct ik
 	                                   s->page_cap, &g->predicted_count, err);
 }
 
-static int keep_actions(struct slot *s, struct ikv_err *err)
+/* What the manager is to be told of one slot: a use for each group. */
+static int prepare_uses(struct run *run, struct slot *s, struct ikv_memory_use *uses, struct ikv_err *err)
 {
-	if (s->memory.action_count > s->moved_cap) {
-		if (ikv_grow(&s->moved, 0, 2 * (size_t)s->memory.action_count, sizeof *s->moved, err))
-			return -1;
-		s->moved_cap = 2 * s->memory.action_count;
-	}
-	s->moved_count = s->memory.action_count;
-	memcpy(s->moved, s->memory.actions, s->moved_count * sizeof *s->moved);
-	return 0;
-}
-
-int step_memory(struct run *run, struct slot *s, struct ikv_err *err)
-{
-	uint64_t start = wall_now_ns();
 	bool united = run->share == IKV_SHARE_HEAD;
 	for (uint32_t gi = 0; gi < run->groups; gi++) {
 		struct unit *u = &s->units[gi]; /* one unit a group unless united */
@@ -208,20 +196,39 @@ int step_memory(struct run *run, struct slot *s, struct ikv_err *err)
 		struct ikv_plan *plan = united ? &s->groups[gi].plan : &u->route.plan;
 		if (predict(run, s, gi, plan, united ? NULL : &u->route, err))
 			return -1;
-		run->uses[gi] = (struct ikv_memory_use){
+		uses[gi] = (struct ikv_memory_use){
 			.seq = (uint32_t)(s - run->slots), .group = gi, .plan = plan, .layout = &s->layout,
 			.prefetch = s->groups[gi].predicted, .prefetch_count = s->groups[gi].predicted_count,
 			.pressure = s->pressure,
 		};
 	}
-	if (ikv_memory_act(run->memory, run->batch_step, run->uses, run->groups, &s->memory, err))
+	return 0;
+}
+
+/* One call for the batch: no slot's fetches push out what another is about to read. */
+int step_memory(struct run *run, struct ikv_err *err)
+{
+	uint64_t start = wall_now_ns();
+	for (uint32_t i = 0; i < run->active_count; i++)
+		if (prepare_uses(run, run->active[i], run->uses + (size_t)i * run->groups, err))
+			return -1;
+	if (ikv_memory_act(run->memory, run->batch_step, run->uses, run->active_count * run->groups, &run->moved, err))
 		return -1;
-	if (united)
-		tell_stored(run, s);
+	for (uint32_t i = 0; i < run->active_count; i++) {
+		struct slot *s = run->active[i];
+		memset(&s->moved, 0, sizeof s->moved);
+		for (uint32_t gi = 0; gi < run->groups; gi++)
+			ikv_memory_tally_add(&s->moved, &run->uses[(size_t)i * run->groups + gi].tally);
+		if (run->share == IKV_SHARE_HEAD)
+			tell_stored(run, s);
+	}
 	uint64_t decided = wall_now_ns();
-	s->wall_memory += decided - start;
-	if (run->kv && apply_actions(run, s, err))
+	if (run->kv && apply_actions(run, err))
 		return -1;
-	s->wall_recode += wall_now_ns() - decided;
-	return run->sc->record.page_events ? keep_actions(s, err) : 0;
+	uint64_t applied = wall_now_ns();
+	for (uint32_t i = 0; i < run->active_count; i++) {
+		run->active[i]->wall_memory += (decided - start) / run->active_count;
+		run->active[i]->wall_recode += (applied - decided) / run->active_count;
+	}
+	return 0;
 }

@@ -63,7 +63,7 @@ static void account(const struct run *run, const struct slot *s, struct account 
 	memset(a, 0, sizeof *a);
 	account_plans(run, s, a);
 	account_decisions(run, s, a);
-	const struct ikv_memory_step *m = &s->memory;
+	const struct ikv_memory_tally *m = &s->moved;
 	a->fetch_bytes = m->moved_bytes[IKV_MOVE_FETCH] + m->moved_bytes[IKV_MOVE_REFETCH] + m->streamed_bytes;
 	a->prefetch_bytes = m->moved_bytes[IKV_MOVE_PREFETCH];
 	a->recode_bytes = m->moved_bytes[IKV_MOVE_DEMOTE] + m->moved_bytes[IKV_MOVE_PROMOTE] +
@@ -106,7 +106,8 @@ static void split_time(const struct account *mine, const struct account *all, co
 
 static void fill_moves(const struct run *run, const struct slot *s, struct store_step *row)
 {
-	const struct ikv_memory_step *m = &s->memory;
+	const struct ikv_memory_tally *m = &s->moved;
+	const struct ikv_memory_step *all = &run->moved;
 	row->hit_pages = (int64_t)m->hits;
 	row->miss_pages = (int64_t)m->misses;
 	row->fetch_bytes = (int64_t)m->moved_bytes[IKV_MOVE_FETCH];
@@ -122,18 +123,18 @@ static void fill_moves(const struct run *run, const struct slot *s, struct store
 	row->prefetch_late = (int64_t)m->prefetch_late;
 	row->prefetch_wasted = (int64_t)m->prefetch_wasted;
 	row->prefetch_missed = (int64_t)m->prefetch_missed;
-	row->fast_bytes = (int64_t)m->tier_bytes[0];
+	row->fast_bytes = (int64_t)all->tier_bytes[0];
 	row->slow_bytes = 0;
 	for (uint32_t t = 1; t < run->sc->tier_count; t++)
-		row->slow_bytes += (int64_t)m->tier_bytes[t];
-	row->pages_fp16 = (int64_t)m->format_pages[IKV_FMT_FP16];
-	row->pages_fp8 = (int64_t)m->format_pages[IKV_FMT_FP8];
-	row->pages_int8 = (int64_t)m->format_pages[IKV_FMT_INT8];
-	row->pages_int4 = (int64_t)m->format_pages[IKV_FMT_INT4];
-	row->pages_int4_residual = (int64_t)m->format_pages[IKV_FMT_INT4_RESIDUAL];
-	row->demote_after = m->demote_after;
-	row->promote_after = m->promote_after;
-	row->occupancy = m->occupancy;
+		row->slow_bytes += (int64_t)all->tier_bytes[t];
+	row->pages_fp16 = (int64_t)all->format_pages[IKV_FMT_FP16];
+	row->pages_fp8 = (int64_t)all->format_pages[IKV_FMT_FP8];
+	row->pages_int8 = (int64_t)all->format_pages[IKV_FMT_INT8];
+	row->pages_int4 = (int64_t)all->format_pages[IKV_FMT_INT4];
+	row->pages_int4_residual = (int64_t)all->format_pages[IKV_FMT_INT4_RESIDUAL];
+	row->demote_after = all->demote_after;
+	row->promote_after = all->promote_after;
+	row->occupancy = all->occupancy;
 }
 
 static void fill_measured(const struct slot *s, struct store_step *row)
@@ -212,7 +213,7 @@ static int record_layers(struct run *run, struct slot *s, struct ikv_err *err)
 	return 0;
 }
 
-static int record_events(struct run *run, struct slot *s, struct ikv_err *err)
+static int record_blocks(struct run *run, struct slot *s, struct ikv_err *err)
 {
 	for (uint32_t i = 0; i < run->units && run->sc->record.block_events; i++) {
 		const struct unit *u = &s->units[i];
@@ -228,9 +229,18 @@ static int record_events(struct run *run, struct slot *s, struct ikv_err *err)
 				return -1;
 		}
 	}
-	for (uint32_t i = 0; i < s->moved_count && run->sc->record.page_events; i++)
-		if (store_page_event(run->store, run->run_id, s->index, (int64_t)s->steps, &s->moved[i], err))
+	return 0;
+}
+
+/* Pages of a session that waits can be evicted: they appear under the step that it will take next. */
+static int record_moves(struct run *run, struct ikv_err *err)
+{
+	for (uint32_t i = 0; i < run->moved.action_count && run->sc->record.page_events; i++) {
+		const struct ikv_action *a = &run->moved.actions[i];
+		const struct slot *s = &run->slots[a->seq];
+		if (store_page_event(run->store, run->run_id, s->index, (int64_t)s->steps, a, err))
 			return -1;
+	}
 	return 0;
 }
 
@@ -267,7 +277,7 @@ static int record_slot(struct run *run, struct slot *s, const struct account *al
 		return -1;
 	if (s->executed && record_layers(run, s, err))
 		return -1;
-	return record_events(run, s, err);
+	return record_blocks(run, s, err);
 }
 
 int step_record(struct run *run, struct ikv_err *err)
@@ -294,5 +304,5 @@ int step_record(struct run *run, struct ikv_err *err)
 	for (uint32_t i = 0; i < run->active_count && run->store; i++)
 		if (record_slot(run, run->active[i], &all, &time, &dense, err))
 			return -1;
-	return 0;
+	return run->store ? record_moves(run, err) : 0;
 }

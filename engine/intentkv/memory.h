@@ -3,7 +3,11 @@
  * It manages accounts, not bytes: the caller applies its actions to a backend (or
  * to none, at level `off`). A managed page is (sequence, group, logical page); a
  * group is whatever set of layers and KV heads shares decisions, so a managed page
- * may stand for one KV head of one layer or for all layers of the model. */
+ * may stand for one KV head of one layer or for all layers of the model.
+ *
+ * Two clocks. Coldness, access decay, thresholds and windows count a sequence's own steps: the calls of
+ * ikv_memory_act that it takes part in. A sequence that waits while others step grows no colder. Residency
+ * follows the order of all calls, so its pages are still the first to leave a full fast tier. */
 #ifndef INTENTKV_MEMORY_H
 #define INTENTKV_MEMORY_H
 
@@ -46,7 +50,8 @@ struct ikv_memory_setup {
 	uint64_t page_bytes[IKV_FMT_COUNT];
 };
 
-/* Residency: whom to evict from the fast tier. Slots are the manager's page indices. */
+/* Residency: whom to evict from the fast tier. Slots are the manager's page indices. The manager keeps two
+ * states, one of the pinned pages and one of the others; pinned pages go only when no other page may. */
 struct ikv_residency_ops {
 	const char *name, *summary;
 	const struct ikv_option *options;
@@ -55,7 +60,8 @@ struct ikv_residency_ops {
 	void (*destroy)(void *state);
 	int (*reserve)(void *state, uint32_t slots, struct ikv_err *err); /* slots 0..slots-1 may be used */
 	void (*insert)(void *state, uint32_t slot, uint64_t bytes, uint64_t step);
-	void (*touch)(void *state, uint32_t slot, uint64_t step);
+	/* Accesses in the order given, no slot twice; slots that are not held are passed over. */
+	void (*touch)(void *state, const uint32_t *slots, uint32_t count, uint64_t step);
 	void (*remove)(void *state, uint32_t slot);
 	/* Next victim for which `may` is true, UINT32_MAX if none. */
 	uint32_t (*victim)(void *state, bool (*may)(void *ctx, uint32_t slot), void *ctx);
@@ -83,6 +89,16 @@ struct ikv_action {
 	uint64_t bytes; /* that cross the link (FETCH, PREFETCH, EVICT, REFETCH) or are rewritten (others) */
 };
 
+struct ikv_memory_tally {      /* what one use, or a whole step, did */
+	uint64_t hits, misses; /* selected pages found in / missing from the fast tier */
+	uint64_t moved_bytes[IKV_MOVE_COUNT];
+	uint32_t moves[IKV_MOVE_COUNT];
+	uint64_t streamed_bytes; /* read through without a place: the step's own set exceeds the tier */
+	uint64_t prefetch_useful, prefetch_late, prefetch_wasted, prefetch_missed; /* pages, settled this step */
+	uint64_t read_bytes; /* stored bytes of the plan's pages (whole pages) */
+};
+IKV_API void ikv_memory_tally_add(struct ikv_memory_tally *to, const struct ikv_memory_tally *from);
+
 struct ikv_memory_use { /* what a step reads of one group of one sequence */
 	uint32_t seq, group;
 	struct ikv_plan *plan; /* in: pages and requests; out: `stored` of each page */
@@ -90,18 +106,18 @@ struct ikv_memory_use { /* what a step reads of one group of one sequence */
 	const uint32_t *prefetch; /* predicted pages for the coming steps, ascending */
 	uint32_t prefetch_count;
 	double pressure;
+	/* out: what this use caused. A fetch or a prefetch pays for the evictions that make room for it, and new
+	 * pages of its sequence and group for as many bytes of the other evictions. What follows from a page's age
+	 * (demotion, encoding, a prefetch in vain), and any eviction left over, belongs to the use of that page's
+	 * sequence and group; without such a use it is in the step's total alone. */
+	struct ikv_memory_tally tally;
 };
 
 struct ikv_memory_step {                  /* result of one step over all uses */
 	const struct ikv_action *actions; /* owned by the manager, valid until the next call */
 	uint32_t action_count;
-	uint64_t hits, misses; /* selected pages found in / missing from the fast tier */
-	uint64_t moved_bytes[IKV_MOVE_COUNT];
-	uint32_t moves[IKV_MOVE_COUNT];
-	uint64_t streamed_bytes; /* read through without a place: the step's own set exceeds the tier */
-	uint64_t prefetch_useful, prefetch_late, prefetch_wasted, prefetch_missed; /* pages, settled this step */
-	uint64_t read_bytes; /* stored bytes of the plans' pages (whole pages) */
-	uint64_t tier_bytes[IKV_TIERS_MAX];
+	struct ikv_memory_tally total;
+	uint64_t tier_bytes[IKV_TIERS_MAX]; /* of all sequences, as the fields below */
 	uint64_t tier_pages[IKV_TIERS_MAX];
 	uint64_t format_pages[IKV_FMT_COUNT];
 	double occupancy;                    /* of the fast tier, [0,1] */
@@ -117,6 +133,9 @@ IKV_API int ikv_memory_grow(struct ikv_memory *m, uint32_t seq, const struct ikv
 			    const struct ikv_ladder *ladder, double pressure, struct ikv_err *err);
 IKV_API int ikv_memory_truncate(struct ikv_memory *m, uint32_t seq, uint32_t tokens, struct ikv_err *err);
 IKV_API void ikv_memory_release(struct ikv_memory *m, uint32_t seq);
+/* One step of all sequences that step together: none of them can lose a page to another that it is about to
+ * read, unless all their pages together exceed the fast tier. Each sequence among the uses advances by one
+ * step of its own. `step` numbers the calls: it never falls. */
 IKV_API int ikv_memory_act(struct ikv_memory *m, uint64_t step, struct ikv_memory_use *uses, uint32_t count,
 			   struct ikv_memory_step *out, struct ikv_err *err);
 IKV_API double ikv_memory_occupancy(const struct ikv_memory *m);
@@ -125,7 +144,7 @@ struct ikv_page_state { /* for page_event, route and tests */
 	enum ikv_format format;
 	uint32_t tier;
 	double accesses;
-	uint64_t last_step;
+	uint64_t last_step; /* of the last access, in the sequence's own steps */
 	enum ikv_policy policy;
 	bool open, pinned, demoted;
 };

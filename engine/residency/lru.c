@@ -76,14 +76,28 @@ static void lru_insert(void *state, uint32_t slot, uint64_t bytes, uint64_t step
 	push(state, slot);
 }
 
-static void lru_touch(void *state, uint32_t slot, uint64_t step)
+/* A run of slots that already follow one another in the list, as those of a repeated plan do, moves to the
+ * recent end in one piece. */
+static void lru_touch(void *state, const uint32_t *slots, uint32_t count, uint64_t step)
 {
 	struct lru *l = state;
 	(void)step;
-	if (l->tail == slot || l->links[slot].prev == ABSENT)
-		return;
-	lru_remove(l, slot);
-	push(l, slot);
+	for (uint32_t i = 0; i < count;) {
+		uint32_t first = slots[i++], last = first;
+		if (l->links[first].prev == ABSENT)
+			continue;
+		while (i < count && l->links[last].next == slots[i])
+			last = slots[i++];
+		uint32_t before = l->links[first].prev, after = l->links[last].next;
+		if (after == END)
+			continue;
+		*(before == END ? &l->head : &l->links[before].next) = after;
+		l->links[after].prev = before;
+		l->links[l->tail].next = first;
+		l->links[first].prev = l->tail;
+		l->links[last].next = END;
+		l->tail = last;
+	}
 }
 
 static uint32_t lru_victim(void *state, bool (*may)(void *ctx, uint32_t slot), void *ctx)
