@@ -145,6 +145,8 @@ static int read_plan(struct ikv_memory *m, struct ikv_memory_use *use, struct ik
 	for (uint32_t k = 0; k < use->plan->count; k++) {
 		struct ikv_page_ref *ref = &use->plan->pages[k];
 		struct memory_page *p = &m->pages[u->slots[ref->page]];
+		if (use->missed)
+			use->missed[k] = p->tier != 0;
 		if (p->tier == 0 && p->format == ref->request && p->hint == MEMORY_HINT_NONE) {
 			/* There, and as it should be: nothing to decide. */
 			p->lower = 0;

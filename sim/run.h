@@ -25,6 +25,7 @@ struct group { /* memory group of one slot: what the manager and the prefetcher 
 	uint32_t kv_first, kv_count;
 	struct ikv_plan plan;        /* union of its units' plans when there are several */
 	uint32_t *selected, *predicted;
+	uint8_t *missed; /* [plan pages]: selected, but not in the fast tier */
 	uint32_t selected_count, predicted_count;
 };
 

@@ -48,7 +48,8 @@ static int reserve_group(struct slot *s, struct group *g, uint32_t pages, struct
 {
 	return ikv_plan_reserve(&g->plan, pages, err) ||
 	               ikv_grow(&g->selected, s->page_cap, pages, sizeof *g->selected, err) ||
-	               ikv_grow(&g->predicted, s->page_cap, pages, sizeof *g->predicted, err) ?
+	               ikv_grow(&g->predicted, s->page_cap, pages, sizeof *g->predicted, err) ||
+	               ikv_grow(&g->missed, s->page_cap, pages, sizeof *g->missed, err) ?
 	           -1 :
 	           0;
 }
@@ -312,6 +313,7 @@ void slot_free(struct run *run, struct slot *s)
 		ikv_plan_free(&s->groups[g].plan);
 		ikv_free(s->groups[g].selected);
 		ikv_free(s->groups[g].predicted);
+		ikv_free(s->groups[g].missed);
 	}
 	ikv_free(s->units);
 	ikv_free(s->groups);

@@ -199,7 +199,7 @@ static int prepare_uses(struct run *run, struct slot *s, struct ikv_memory_use *
 		uses[gi] = (struct ikv_memory_use){
 			.seq = (uint32_t)(s - run->slots), .group = gi, .plan = plan, .layout = &s->layout,
 			.prefetch = s->groups[gi].predicted, .prefetch_count = s->groups[gi].predicted_count,
-			.pressure = s->pressure,
+			.pressure = s->pressure, .missed = s->groups[gi].missed,
 		};
 	}
 	return 0;

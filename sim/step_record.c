@@ -3,11 +3,16 @@
 #include <string.h>
 #include "sim/run.h"
 
+/* What a group reads: the union of its units' plans where there are several. */
+static const struct ikv_plan *group_plan(const struct run *run, const struct slot *s, uint32_t group)
+{
+	return run->share == IKV_SHARE_HEAD ? &s->groups[group].plan : &s->units[group].route.plan;
+}
+
 /* Share of its group's stored page that each unit's plan reads; HEAD units share the group's read. */
 static void account_plans(const struct run *run, const struct slot *s, struct account *a)
 {
 	const struct ikv_geometry *g = &run->geometry;
-	bool united = run->share == IKV_SHARE_HEAD;
 	double request = 0, tokens = 0, pages = 0;
 	double layers = (double)run->sc->preset.layers / (run->share == IKV_SHARE_STEP ? 1 : g->layers);
 	for (uint32_t i = 0; i < run->units; i++) {
@@ -23,7 +28,7 @@ static void account_plans(const struct run *run, const struct slot *s, struct ac
 		pages += weight * u->route.plan.count;
 	}
 	for (uint32_t i = 0; i < run->groups; i++) {
-		const struct ikv_plan *plan = united ? &s->groups[i].plan : &s->units[i].route.plan;
+		const struct ikv_plan *plan = group_plan(run, s, i);
 		for (uint32_t p = 0; p < plan->count; p++)
 			a->read_bytes += run->page_bytes[plan->pages[p].stored];
 	}
@@ -155,30 +160,48 @@ static void fill_measured(const struct slot *s, struct store_step *row)
 	row->wall_source_ns = (double)s->wall_source;
 }
 
-static int record_roles(struct run *run, struct slot *s, struct ikv_err *err)
+/* Tokens that the units' decisions selected, by role; the mean over units. */
+static void roles_selected(const struct run *run, const struct slot *s, struct store_role *rows)
 {
-	struct store_role rows[IKV_KIND_COUNT];
-	memset(rows, 0, sizeof rows);
-	for (uint32_t b = 0; b < s->layout.count; b++)
-		rows[s->layout.blocks[b].kind].tokens += s->layout.blocks[b].end - s->layout.blocks[b].start;
-	double selected[IKV_KIND_COUNT] = { 0 }, bytes[IKV_KIND_COUNT] = { 0 };
+	double selected[IKV_KIND_COUNT] = { 0 };
 	for (uint32_t i = 0; i < run->units; i++) {
 		const struct unit *u = &s->units[i];
 		double weight = (double)u->q_count / run->geometry.q_heads /
 		                (run->share == IKV_SHARE_STEP ? 1 : run->geometry.layers);
 		for (uint32_t d = 0; d < u->route.decision_count; d++) {
 			const struct ikv_decision *dec = &u->route.decisions[d];
-			enum ikv_kind kind = s->layout.blocks[dec->block].kind;
-			selected[kind] += weight * dec->selected_tokens;
-		}
-		for (uint32_t p = 0; p < u->route.plan.count; p++) {
-			const struct ikv_page_ref *ref = &u->route.plan.pages[p];
-			if (ref->block < s->layout.count)
-				bytes[s->layout.blocks[ref->block].kind] +=
-				    (double)run->page_bytes[ref->stored] /
-				    (run->share == IKV_SHARE_HEAD ? (double)run->geometry.q_heads / run->geometry.kv_heads : 1);
+			selected[s->layout.blocks[dec->block].kind] += weight * dec->selected_tokens;
 		}
 	}
+	for (int kind = 0; kind < IKV_KIND_COUNT; kind++)
+		rows[kind].selected_tokens = (int64_t)(selected[kind] + 0.5);
+}
+
+/* Pages read for each role and where they were found. A page of two roles counts for its stronger block. */
+static void roles_read(const struct run *run, const struct slot *s, struct store_role *rows)
+{
+	for (uint32_t i = 0; i < run->groups; i++) {
+		const struct ikv_plan *plan = group_plan(run, s, i);
+		for (uint32_t p = 0; p < plan->count; p++) {
+			const struct ikv_page_ref *ref = &plan->pages[p];
+			if (ref->block >= s->layout.count)
+				continue;
+			struct store_role *r = &rows[s->layout.blocks[ref->block].kind];
+			r->read_bytes += (int64_t)run->page_bytes[ref->stored];
+			r->hit_pages += !s->groups[i].missed[p];
+			r->miss_pages += s->groups[i].missed[p];
+		}
+	}
+}
+
+static int record_roles(struct run *run, struct slot *s, struct ikv_err *err)
+{
+	struct store_role rows[IKV_KIND_COUNT];
+	memset(rows, 0, sizeof rows);
+	for (uint32_t b = 0; b < s->layout.count; b++)
+		rows[s->layout.blocks[b].kind].tokens += s->layout.blocks[b].end - s->layout.blocks[b].start;
+	roles_selected(run, s, rows);
+	roles_read(run, s, rows);
 	for (int kind = 0; kind < IKV_KIND_COUNT; kind++) {
 		struct store_role *r = &rows[kind];
 		if (!r->tokens)
@@ -187,9 +210,6 @@ static int record_roles(struct run *run, struct slot *s, struct ikv_err *err)
 		r->session = s->index;
 		r->step = (int64_t)s->steps;
 		r->kind = (enum ikv_kind)kind;
-		r->selected_tokens = (int64_t)(selected[kind] + 0.5);
-		r->read_bytes = (int64_t)bytes[kind];
-		r->hit_pages = r->miss_pages = -1;
 		r->mass = s->kind_mass[kind];
 		r->mass_selected = s->kind_selected[kind];
 		if (store_role(run->store, r, err))

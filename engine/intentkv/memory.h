@@ -106,6 +106,7 @@ struct ikv_memory_use { /* what a step reads of one group of one sequence */
 	const uint32_t *prefetch; /* predicted pages for the coming steps, ascending */
 	uint32_t prefetch_count;
 	double pressure;
+	uint8_t *missed; /* NULL, or out [plan->count]: 1 for each selected page that was not in the fast tier */
 	/* out: what this use caused. A fetch or a prefetch pays for the evictions that make room for it, and new
 	 * pages of its sequence and group for as many bytes of the other evictions. What follows from a page's age
 	 * (demotion, encoding, a prefetch in vain), and any eviction left over, belongs to the use of that page's
