@@ -46,7 +46,7 @@ const struct ikv_option scenario_sessions_options[] = {
 	  "generate (from a profile), trace (a file or folder), capture (recorded with the K and V)" },
 	{ "path", IKV_OPT_STRING, AT(sessions_config, path), "", 0, 0, NULL, "trace: file or folder" },
 	{ "format", IKV_OPT_STRING, AT(sessions_config, format), "auto", 0, 0, NULL,
-	  "trace: format, or auto; `intentkv list formats`" },
+	  "trace: format, or auto; `intentkv list importers`" },
 	{ "profile", IKV_OPT_STRING, AT(sessions_config, generate.profile), "coding-agent", 0, 0, NULL,
 	  "generate: profile name or path of a profile YAML" },
 	{ "count", IKV_OPT_INT, AT(sessions_config, generate.count), "4", 1, 1e6, NULL, "generate: sessions" },
@@ -136,7 +136,7 @@ const struct ikv_option scenario_record_options[] = {
 };
 
 const struct section sections[] = {
-	{ "", "top level", scenario_top_options },
+	{ "", "Name, description and seed", scenario_top_options },
 	{ "model", "geometry of the model", scenario_model_options },
 	{ "sessions", "where the agent sessions come from", scenario_sessions_options },
 	{ "kv", "where K, V and Q come from: `source` and its options", NULL },
