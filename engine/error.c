@@ -39,28 +39,28 @@ int ikv_err_at(struct ikv_err *err, enum ikv_status status, const char *file, in
 	return ikv_err_set(err, status, "%s%s", place, what);
 }
 
-/* Levenshtein distance with two rows; words longer than 63 are never near. */
+/* Edit distance where two neighbours that changed places count once (optimal string alignment), in three rows;
+ * words longer than 63 are never near. */
 static size_t distance(const char *a, const char *b)
 {
-	size_t na = strlen(a), nb = strlen(b), row[64];
+	size_t na = strlen(a), nb = strlen(b), rows[3][64];
 	if (na > 63 || nb > 63)
 		return 64;
 	for (size_t j = 0; j <= nb; j++)
-		row[j] = j;
+		rows[0][j] = j;
 	for (size_t i = 1; i <= na; i++) {
-		size_t diagonal = row[0];
+		size_t *row = rows[i % 3], *above = rows[(i + 2) % 3], *two = rows[(i + 1) % 3];
 		row[0] = i;
 		for (size_t j = 1; j <= nb; j++) {
-			size_t best = diagonal + (a[i - 1] != b[j - 1]);
-			diagonal = row[j];
-			if (row[j] + 1 < best)
-				best = row[j] + 1;
-			if (row[j - 1] + 1 < best)
-				best = row[j - 1] + 1;
+			size_t best = above[j - 1] + (a[i - 1] != b[j - 1]);
+			best = above[j] + 1 < best ? above[j] + 1 : best;
+			best = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
+			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && two[j - 2] + 1 < best)
+				best = two[j - 2] + 1;
 			row[j] = best;
 		}
 	}
-	return row[nb];
+	return rows[na % 3][nb];
 }
 
 const char *ikv_nearest(const char *word, const char *const *valid, size_t count)
