@@ -45,14 +45,17 @@ int cmd_bench(int argc, char **argv)
 	bool as_json = false;
 	char tail;
 	int c;
-	optind = 0;
-	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+	optind = opterr = 0;
+	while ((c = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
 		if (c == 'f' && (!strcmp(optarg, "json") || !strcmp(optarg, "table")))
 			as_json = !strcmp(optarg, "json");
 		else if (c == 's' && sscanf(optarg, "%lf%c", &setup.seconds, &tail) == 1 && setup.seconds > 0)
 			continue;
+		else if (c == '?' || c == ':')
+			return command_option("bench", argv, longs, c);
 		else
-			return command_usage("bench", "unknown option or wrong value");
+			return command_usage("bench", "got \"%.40s\", expected %s", optarg,
+			                     c == 'f' ? "table or json" : "a number of seconds above 0");
 	}
 	if (optind + 1 != argc || strcmp(argv[optind], "policies") != 0)
 		return command_usage("bench", "expected what to measure: policies");

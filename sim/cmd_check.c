@@ -14,14 +14,23 @@ const char cmd_check_help[] =
     "      --params         print the settings\n"
     "      --allow-path     the scenario may name files outside its own folder\n";
 
+static void print_param(const struct param *p)
+{
+	command_print(stdout, p->key);
+	printf("%*s ", strlen(p->key) < 36 ? (int)(36 - strlen(p->key)) : 0, "");
+	command_print(stdout, p->value);
+	printf("%*s %s\n", strlen(p->value) < 24 ? (int)(24 - strlen(p->value)) : 0, "", p->origin);
+}
+
 static int check_file(const char *path, char **overrides, int override_count, bool params, bool allow_path,
-                      struct ikv_err *err)
+		      struct ikv_err *err)
 {
 	struct scenario_doc doc;
-	struct sweep sweep = { NULL, 0 };
+	struct sweep sweep = {NULL, 0};
 	int rc = scenario_read(path, &doc, err);
 	if (rc)
 		return -1;
+	doc.allow_path = allow_path;
 	for (int i = 0; !rc && i < override_count; i++)
 		rc = scenario_override(&doc, overrides[i], err);
 	if (!rc)
@@ -31,9 +40,9 @@ static int check_file(const char *path, char **overrides, int override_count, bo
 		rc = scenario_resolve(&doc, sweep.points[i].root, &s, err);
 		if (rc)
 			break;
-		rc = scenario_paths(&doc, sweep.points[i].root, &s, allow_path, err);
+		rc = scenario_paths(&doc, sweep.points[i].root, &s, err);
 		for (uint32_t p = 0; params && !rc && p < s.param_count; p++)
-			printf("%-36s %-24s %s\n", s.params[p].key, s.params[p].value, s.params[p].origin);
+			print_param(&s.params[p]);
 		scenario_free(&s);
 	}
 	if (!rc)
@@ -46,18 +55,18 @@ static int check_file(const char *path, char **overrides, int override_count, bo
 int cmd_check(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{ "set", required_argument, NULL, 's' },
-		{ "params", no_argument, NULL, 'p' },
-		{ "allow-path", no_argument, NULL, 'a' },
-		{ NULL, 0, NULL, 0 },
+	    {"set", required_argument, NULL, 's'},
+	    {"params", no_argument, NULL, 'p'},
+	    {"allow-path", no_argument, NULL, 'a'},
+	    {NULL, 0, NULL, 0},
 	};
 	char **overrides = calloc((size_t)argc, sizeof *overrides);
 	int count = 0, c, worst = IKV_OK;
 	bool params = false, allow_path = false;
-	optind = 0;
+	optind = opterr = 0;
 	if (!overrides)
 		return IKV_FAILED;
-	while ((c = getopt_long(argc, argv, "s:", longs, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":s:", longs, NULL)) != -1) {
 		if (c == 's')
 			overrides[count++] = optarg;
 		else if (c == 'p')
@@ -66,7 +75,7 @@ int cmd_check(int argc, char **argv)
 			allow_path = true;
 		else {
 			free(overrides);
-			return command_usage("check", "unknown option or missing value");
+			return command_option("check", argv, longs, c);
 		}
 	}
 	if (optind == argc)

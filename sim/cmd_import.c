@@ -57,8 +57,12 @@ static void summary(const struct session_list *l)
 				role[ev->kind] += ev->tokens;
 		}
 	}
-	printf("format            %s\ntokens by         %s\nrecords           %llu\nskipped           %llu\n", l->format,
-	       l->tokens_by, (unsigned long long)l->records, (unsigned long long)l->skipped);
+	printf("format            ");
+	command_print(stdout, l->format);
+	printf("\ntokens by         ");
+	command_print(stdout, l->tokens_by);
+	printf("\nrecords           %llu\nskipped           %llu\n", (unsigned long long)l->records,
+	       (unsigned long long)l->skipped);
 	printf("sessions          %u\nrequests          %llu\ninput tokens      %llu\noutput tokens     %llu\n", l->count,
 	       (unsigned long long)l->requests, (unsigned long long)l->input_tokens, (unsigned long long)l->output_tokens);
 	if (l->requests)
@@ -89,8 +93,8 @@ int cmd_import(int argc, char **argv)
 	const char *output = NULL, *format = "auto";
 	char *end;
 	int c;
-	optind = 0;
-	while ((c = getopt_long(argc, argv, "o:", longs, NULL)) != -1) {
+	optind = opterr = 0;
+	while ((c = getopt_long(argc, argv, ":o:", longs, NULL)) != -1) {
 		if (c == 'o')
 			output = optarg;
 		else if (c == 'f')
@@ -98,11 +102,12 @@ int cmd_import(int argc, char **argv)
 		else if (c == 'b')
 			options.skip_bad = true;
 		else if (c == 'l') {
-			options.limit = (uint32_t)strtoul(optarg, &end, 10);
-			if (*end || !*optarg)
-				return command_usage("import", "--limit %s: expected a number", optarg);
+			long long limit = strtoll(optarg, &end, 10);
+			if (*end || end == optarg || limit < 1 || limit > UINT32_MAX)
+				return command_usage("import", "--limit: got \"%.40s\", expected a number from 1", optarg);
+			options.limit = (uint32_t)limit;
 		} else
-			return command_usage("import", "unknown option or missing value");
+			return command_option("import", argv, longs, c);
 	}
 	if (optind + 1 != argc)
 		return command_usage("import", "expected one file or folder");

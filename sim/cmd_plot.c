@@ -186,8 +186,8 @@ int cmd_plot(int argc, char **argv)
 	    {"help", no_argument, NULL, 'h'},       {0}};
 	const char *folder = "plots", *type = "svg", *run = NULL;
 	int c, rc = 0;
-	optind = 0;
-	while ((c = getopt_long(argc, argv, "lo:t:r:h", options, NULL)) != -1) {
+	optind = opterr = 0;
+	while ((c = getopt_long(argc, argv, ":lo:t:r:h", options, NULL)) != -1) {
 		switch (c) {
 		case 'l':
 			return list();
@@ -204,7 +204,7 @@ int cmd_plot(int argc, char **argv)
 			fputs(cmd_plot_help, stdout);
 			return 0;
 		default:
-			return IKV_USAGE;
+			return command_option("plot", argv, options, c);
 		}
 	}
 	if (strcmp(type, "svg") != 0 && strcmp(type, "png") != 0)

@@ -45,6 +45,23 @@ static int run(const char *db, const struct store_query *query)
 	return command_fail(&err);
 }
 
+/* The title only above a result: what fails must not look like one. */
+static int titled(const char *db, const struct store_query *query, const char *title)
+{
+	struct ikv_err err;
+	char *text = NULL;
+	size_t size;
+	FILE *f = open_memstream(&text, &size);
+	if (!f)
+		return command_fail(&(struct ikv_err){IKV_FAILED, "out of memory"});
+	int rc = store_query_run(db, query, f, &err);
+	fclose(f);
+	if (rc == 0)
+		printf("%s%s\n\n%s", query->format == STORE_MARKDOWN ? "## " : "", title, text);
+	free(text);
+	return rc ? command_fail(&err) : 0;
+}
+
 static int overview(const char *db, struct store_query query)
 {
 	static const char *const names[] = {"summary", "by-policy", "by-role"};
@@ -52,9 +69,9 @@ static int overview(const char *db, struct store_query query)
 	int n = query.format == STORE_TABLE || query.format == STORE_MARKDOWN ? 3 : 1;
 	for (int i = 0; i < n; i++) {
 		query.name = names[i];
-		if (n > 1)
-			printf("%s%s%s\n\n", i ? "\n" : "", query.format == STORE_MARKDOWN ? "## " : "", titles[i]);
-		int rc = run(db, &query);
+		if (i)
+			putchar('\n');
+		int rc = n > 1 ? titled(db, &query, titles[i]) : run(db, &query);
 		if (rc)
 			return rc;
 	}
@@ -83,8 +100,8 @@ int cmd_query(int argc, char **argv)
 	struct store_query query = {.params = params, .header = true, .time_limit_s = 60};
 	char *end;
 	int c;
-	optind = 0; /* getopt starts afresh for the command's own words */
-	while ((c = getopt_long(argc, argv, "ls:p:f:t:h", options, NULL)) != -1) {
+	optind = opterr = 0; /* getopt starts afresh for the command's own words */
+	while ((c = getopt_long(argc, argv, ":ls:p:f:t:h", options, NULL)) != -1) {
 		switch (c) {
 		case 'l':
 			return list();
@@ -112,7 +129,7 @@ int cmd_query(int argc, char **argv)
 			fputs(cmd_query_help, stdout);
 			return 0;
 		default:
-			return IKV_USAGE;
+			return command_option("query", argv, options, c);
 		}
 	}
 	if (optind >= argc)

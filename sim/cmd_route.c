@@ -52,10 +52,10 @@ int cmd_route(int argc, char **argv)
 	static const struct option longs[] = { { "format", required_argument, NULL, 'f' }, { NULL, 0, NULL, 0 } };
 	bool json = false;
 	int c;
-	optind = 0;
-	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+	optind = opterr = 0;
+	while ((c = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
 		if (c != 'f')
-			return command_usage("route", "unknown option or missing value");
+			return command_option("route", argv, longs, c);
 		if (strcmp(optarg, "json") != 0 && strcmp(optarg, "table") != 0)
 			return command_usage("route", "--format %s: expected table or json", optarg);
 		json = !strcmp(optarg, "json");

@@ -38,7 +38,7 @@ struct job {
 	struct sweep sweep;
 	char db[4096], plots[4096];
 	const char *output, *db_option;
-	bool no_plots, quiet, allow_path, tty;
+	bool no_plots, quiet, allow_path, tty, refused; /* refused: an option, and that was said */
 	const char *label;      /* of the point being played */
 	uint32_t point;
 	uint64_t last_print_ns;
@@ -52,14 +52,10 @@ static void progress(const struct run *run)
 		return;
 	job.last_print_ns = now;
 	double s = (double)run->wall_ns * 1e-9, rate = (double)run->steps_done / s;
-	fprintf(stderr, "\r\033[K[%u/%u] %.60s  %llu/%llu steps, %.0f/s, %.0f s left", job.point + 1, job.sweep.count,
-	        job.label, (unsigned long long)run->steps_done, (unsigned long long)run->steps_total, rate,
-	        (double)(run->steps_total - run->steps_done) / rate);
-}
-
-static int add_override(struct job *j, const char *assignment, struct ikv_err *err)
-{
-	return scenario_override(&j->doc, assignment, err);
+	fprintf(stderr, "\r\033[K[%u/%u] ", job.point + 1, job.sweep.count);
+	command_print(stderr, job.label);
+	fprintf(stderr, "  %llu/%llu steps, %.0f/s, %.0f s left", (unsigned long long)run->steps_done,
+	        (unsigned long long)run->steps_total, rate, (double)(run->steps_total - run->steps_done) / rate);
 }
 
 /* The scenario must be read before its overrides, so options are looked at twice. */
@@ -76,12 +72,14 @@ static int parse(struct job *j, int argc, char **argv, struct ikv_err *err)
 	char text[256];
 	for (int pass = 0; pass < 2; pass++) {
 		int c;
-		optind = 0;
-		opterr = pass == 0;
-		while ((c = getopt_long(argc, argv, "s:o:", longs, NULL)) != -1) {
+		optind = opterr = 0;
+		while ((c = getopt_long(argc, argv, ":s:o:", longs, NULL)) != -1) {
 			int rc = 0;
-			if (c == '?')
-				return ikv_err_set(err, IKV_USAGE, "unknown option or missing value");
+			if (c == '?' || c == ':') {
+				command_option("run", argv, longs, c);
+				j->refused = true;
+				return -1;
+			}
 			if (pass == 0 && c == DB)
 				j->db_option = optarg;
 			else if (pass == 0 && c == 'o')
@@ -93,12 +91,12 @@ static int parse(struct job *j, int argc, char **argv, struct ikv_err *err)
 			else if (pass == 0 && c == ALLOW_PATH)
 				j->allow_path = true;
 			else if (pass == 1 && c == 's')
-				rc = add_override(j, optarg, err);
+				rc = scenario_override(&j->doc, optarg, err);
 			else if (pass == 1 && c == SKIP_BAD)
-				rc = add_override(j, "sessions.skip_bad=true", err);
+				rc = scenario_override(&j->doc, "sessions.skip_bad=true", err);
 			else if (pass == 1 && c == THREADS) {
 				snprintf(text, sizeof text, "attention.threads=%.100s", optarg);
-				rc = add_override(j, text, err);
+				rc = scenario_override(&j->doc, text, err);
 			}
 			if (rc)
 				return -1;
@@ -188,10 +186,12 @@ static int play_point(struct job *j, struct store **store, const struct scenario
 	}
 	if (j->tty && !j->quiet)
 		fputs("\r\033[K", stderr);
-	if (!rc && !j->quiet)
-		fprintf(stderr, "[%u/%u] run %lld: %s%s%llu steps in %.2f s\n", j->point + 1, j->sweep.count,
-		        (long long)run.run_id, j->label, *j->label ? ": " : "", (unsigned long long)run.steps_done,
+	if (!rc && !j->quiet) {
+		fprintf(stderr, "[%u/%u] run %lld: ", j->point + 1, j->sweep.count, (long long)run.run_id);
+		command_print(stderr, j->label);
+		fprintf(stderr, "%s%llu steps in %.2f s\n", *j->label ? ": " : "", (unsigned long long)run.steps_done,
 		        (double)run.wall_ns * 1e-9);
+	}
 	run_close(&run);
 	return rc;
 }
@@ -213,27 +213,34 @@ static void say_sessions(const struct job *j, const struct session_list *l)
 		decoded += d;
 		longest = n > longest ? n : longest;
 	}
-	if (!j->quiet)
-		fprintf(stderr,
-		        "%u sessions (format %s, tokens by %s): %llu tokens appended, %llu decoded, contexts up to %u%s\n",
-		        l->count, l->format, l->tokens_by, (unsigned long long)appended, (unsigned long long)decoded, longest,
-		        l->skipped ? "; broken records were skipped" : "");
-	if (!j->quiet && l->requests)
-		fprintf(stderr, "the trace: %llu requests, mean input %.0f, output %.0f", (unsigned long long)l->requests,
-		        (double)l->input_tokens / (double)l->requests, (double)l->output_tokens / (double)l->requests);
-	if (!j->quiet && l->block_refs)
-		fprintf(stderr, "; %llu block references, %llu unique, prefix hit %.2f %% of blocks",
-		        (unsigned long long)l->block_refs, (unsigned long long)l->unique_blocks,
-		        100.0 * (double)l->prefix_hits / (double)l->block_refs);
-	if (!j->quiet && l->requests)
-		fputc('\n', stderr);
-	if (l->skipped)
+	if (!j->quiet) {
+		fprintf(stderr, "%u sessions (format ", l->count);
+		command_print(stderr, l->format);
+		fputs(", tokens by ", stderr);
+		command_print(stderr, l->tokens_by);
+		fprintf(stderr, "): %llu tokens appended, %llu decoded, contexts up to %u\n", (unsigned long long)appended,
+		        (unsigned long long)decoded, longest);
+		if (l->shortened)
+			fprintf(stderr, "%llu of %u sessions cut to sessions.max_context_tokens or max_decode_tokens\n",
+			        (unsigned long long)l->shortened, l->count);
+		if (l->requests)
+			fprintf(stderr, "the trace: %llu requests, mean input %.0f, output %.0f", (unsigned long long)l->requests,
+			        (double)l->input_tokens / (double)l->requests, (double)l->output_tokens / (double)l->requests);
+		if (l->block_refs)
+			fprintf(stderr, "; %llu block references, %llu unique, prefix hit %.2f %% of blocks",
+			        (unsigned long long)l->block_refs, (unsigned long long)l->unique_blocks,
+			        100.0 * (double)l->prefix_hits / (double)l->block_refs);
+		if (l->requests)
+			fputc('\n', stderr);
+	}
+	if (l->skipped) /* even when quiet: results that leave data out must not look complete */
 		fprintf(stderr, "%llu broken records skipped\n", (unsigned long long)l->skipped);
 }
 
 /* All points are resolved before the first one runs: an error in the last must not cost the others. */
 static int resolve_all(struct job *j, struct scenario **out, struct ikv_err *err)
 {
+	j->doc.allow_path = j->allow_path;
 	if (scenario_sweep(&j->doc, &j->sweep, err))
 		return -1;
 	*out = calloc(j->sweep.count, sizeof **out);
@@ -241,7 +248,7 @@ static int resolve_all(struct job *j, struct scenario **out, struct ikv_err *err
 		return ikv_err_set(err, IKV_FAILED, "out of memory");
 	for (uint32_t i = 0; i < j->sweep.count; i++)
 		if (scenario_resolve(&j->doc, j->sweep.points[i].root, &(*out)[i], err) ||
-		    scenario_paths(&j->doc, j->sweep.points[i].root, &(*out)[i], j->allow_path, err))
+		    scenario_paths(&j->doc, j->sweep.points[i].root, &(*out)[i], err))
 			return -1;
 	return 0;
 }
@@ -305,7 +312,9 @@ int cmd_run(int argc, char **argv)
 	for (uint32_t i = 0; points && i < job.sweep.count; i++)
 		scenario_free(&points[i]);
 	free(points);
-	if (rc)
+	if (job.refused)
+		rc = IKV_USAGE;
+	else if (rc)
 		rc = err.status == IKV_USAGE ? command_usage("run", "%s", err.text) : command_fail(&err);
 	else if (stopped)
 		rc = 128 + stopped;

@@ -63,8 +63,8 @@ int cmd_runs(int argc, char **argv)
 	struct store_query query = {.name = "runs", .header = true};
 	bool hash = false;
 	int c;
-	optind = 0;
-	while ((c = getopt_long(argc, argv, "Hf:h", options, NULL)) != -1) {
+	optind = opterr = 0;
+	while ((c = getopt_long(argc, argv, ":Hf:h", options, NULL)) != -1) {
 		switch (c) {
 		case 'H':
 			hash = true;
@@ -77,7 +77,7 @@ int cmd_runs(int argc, char **argv)
 			fputs(cmd_runs_help, stdout);
 			return 0;
 		default:
-			return IKV_USAGE;
+			return command_option("runs", argv, options, c);
 		}
 	}
 	int left = argc - optind;

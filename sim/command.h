@@ -2,8 +2,9 @@
 #ifndef SIM_COMMAND_H
 #define SIM_COMMAND_H
 
+#include <getopt.h>
+#include <stdio.h>
 #include "db/store.h"
-
 #include <intentkv.h>
 
 struct command {
@@ -26,10 +27,14 @@ int cmd_bench(int argc, char **argv);
 extern const char cmd_run_help[], cmd_runs_help[], cmd_query_help[], cmd_plot_help[], cmd_route_help[],
     cmd_import_help[], cmd_list_help[], cmd_check_help[], cmd_doctor_help[], cmd_bench_help[];
 
-/* Print "intentkv: <text>" to stderr, control characters stripped, and return the error's exit code. */
+/* Text that comes from files, on a terminal: what would act on it becomes '?', a tab a space. */
+void command_print(FILE *f, const char *text);
+/* Print "intentkv: <text>" to stderr on one line. Returns the error's exit code. */
 int command_fail(const struct ikv_err *err);
 /* A wrong command line: says what is wrong and where help is. Returns IKV_USAGE. */
 int command_usage(const char *command, const char *fmt, ...) IKV_PRINTF(2, 3);
+/* What getopt_long refused (c is '?' or ':'; opterr is 0 and the short options begin with ':'). Returns IKV_USAGE. */
+int command_option(const char *command, char **argv, const struct option *longs, int c);
 
 /* --format: table, csv, json, markdown; says what it expected otherwise. */
 int command_format(const char *text, enum store_format *format);

@@ -1,5 +1,4 @@
 /* The program: finds the subcommand and hands over. Only main exits. */
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include "config.h"
@@ -18,34 +17,6 @@ const struct command commands[] = {
 	{ "bench", "measure policies on this machine", cmd_bench, cmd_bench_help },
 	{ .name = NULL },
 };
-
-/* Text from files may carry terminal escapes: what is not printable becomes '?'. */
-static void print_clean(FILE *f, const char *text)
-{
-	for (const unsigned char *p = (const unsigned char *)text; *p; p++)
-		fputc((*p < 0x20 && *p != '\n' && *p != '\t') || *p == 0x7f ? '?' : *p, f);
-}
-
-int command_fail(const struct ikv_err *err)
-{
-	fputs("intentkv: ", stderr);
-	print_clean(stderr, err->text);
-	fputc('\n', stderr);
-	return err->status ? (int)err->status : IKV_FAILED;
-}
-
-int command_usage(const char *command, const char *fmt, ...)
-{
-	char text[500];
-	va_list ap;
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof text, fmt, ap);
-	va_end(ap);
-	fputs("intentkv: ", stderr);
-	print_clean(stderr, text);
-	fprintf(stderr, "; see `intentkv%s%s --help`\n", command ? " " : "", command ? command : "");
-	return IKV_USAGE;
-}
 
 static void help(FILE *f)
 {

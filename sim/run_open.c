@@ -136,14 +136,20 @@ static int pick_backend(struct run *run, struct ikv_err *err)
 
 static int open_execution(struct run *run, struct ikv_err *err)
 {
-	const char *isa = getenv("INTENTKV_ISA");
+	const char *isa = getenv("INTENTKV_ISA"), *from = "INTENTKV_ISA";
 	long cores = sysconf(_SC_NPROCESSORS_ONLN);
-	if (!isa || !*isa)
+	if (!isa || !*isa) {
 		isa = run->sc->attention.isa;
+		from = "attention.isa";
+	}
 	run->threads = run->sc->attention.threads ? (uint32_t)run->sc->attention.threads : cores > 0 ? (uint32_t)cores : 1;
 	struct ikv_backend_config config = { .threads = run->threads, .isa = isa, .sequences = run->batch };
-	if (pick_backend(run, err) || ikv_isa_select(isa, err) ||
-	    ikv_exact_create(&run->exact, &run->geometry, run->batch, err) ||
+	struct ikv_err e;
+	if (pick_backend(run, err))
+		return -1;
+	if (ikv_isa_select(isa, &e))
+		return ikv_err_set(err, e.status, "%s: %s", from, e.text);
+	if (ikv_exact_create(&run->exact, &run->geometry, run->batch, err) ||
 	    run->backend_ops->open(&run->backend, &run->geometry, &config, err))
 		return -1;
 	size_t row = (size_t)run->geometry.kv_heads * APPEND_CHUNK;

@@ -1,5 +1,4 @@
 /* Where a run's sessions come from, and how long they may be. */
-#include <stdio.h>
 #include <string.h>
 #include "sim/run.h"
 
@@ -106,9 +105,7 @@ int run_sessions(const struct scenario *sc, struct session_list *out, struct ikv
 	uint32_t shortened = 0;
 	for (uint32_t i = 0; i < out->count; i++)
 		shortened += cut(&out->items[i], c->max_context_tokens, c->max_decode_tokens);
-	if (shortened)
-		fprintf(stderr, "%u of %u sessions cut to sessions.max_context_tokens or max_decode_tokens\n", shortened,
-		        out->count);
+	out->shortened += shortened;
 	if (out->count == 0) {
 		session_list_free(out);
 		return ikv_err_set(err, IKV_BAD_INPUT, "no sessions in %s", *c->path ? c->path : sc->name);

@@ -60,6 +60,8 @@ static int unknown_policy(const struct yaml_node *n, const char *file, const cha
 	size_t used = 0;
 	for (uint32_t i = 0; i < all->count; i++) {
 		names[i] = all->items[i].name;
+		if (used >= sizeof list)
+			continue;
 		used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", names[i]);
 	}
 	const char *near = ikv_nearest(n->text, names, all->count);
@@ -67,32 +69,42 @@ static int unknown_policy(const struct yaml_node *n, const char *file, const cha
 	                  n->text, list, near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
 }
 
-/* Is `key` an option of any policy? Then a sweep over policies may carry it for those that have it. */
-static bool some_policy_has(const struct candidates *all, const char *key)
+/* The first policy that has this option. Where there is one, a sweep over policies may carry the key for those. */
+static const char *policy_with(const struct candidates *all, const char *key)
 {
 	for (uint32_t i = 0; i < all->count; i++)
 		if (ikv_option_find(all->items[i].options, key))
-			return true;
-	return false;
+			return all->items[i].name;
+	return NULL;
 }
 
 static int policy_key(const struct yaml_node *map, uint32_t i, const char *file, const char *section,
-                      const struct candidates *all, struct policy_choice *out, bool swept, struct ikv_err *err)
+                      const char *chooser, const struct candidates *all, const struct ikv_option *own,
+                      struct policy_choice *out, struct ikv_err *err)
 {
 	const char *key = map->keys[i];
 	const struct yaml_node *v = map->items[i];
 	char full[160];
 	snprintf(full, sizeof full, "%s.%s", section, key);
 	if (!ikv_option_find(out->options, key)) {
-		if (swept && some_policy_has(all, key))
+		const struct yaml_node *name = yaml_get(map, chooser);
+		const char *other = policy_with(all, key);
+		if (name && name->origin == YAML_SWEEP && other)
 			return 0;
+		if (other)
+			return ikv_err_at(err, IKV_BAD_INPUT, YAML_KEY_PLACE(file, map, i), full,
+			                  "unknown key for \"%s\"; it is an option of \"%s\"", out->name, other);
 		const char *names[256];
 		size_t n = 0;
+		names[n++] = chooser;
+		for (const struct ikv_option *o = own; o && o->name && n < 256; o++)
+			names[n++] = o->name;
 		for (const struct ikv_option *o = out->options; o && o->name && n < 256; o++)
 			names[n++] = o->name;
 		const char *near = ikv_nearest(key, names, n);
-		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, v), full, "unknown key for \"%s\"%s%s%s", out->name,
-		                  near ? "; did you mean \"" : "; see `intentkv list`", near ? near : "", near ? "\"?" : "");
+		return ikv_err_at(err, IKV_BAD_INPUT, YAML_KEY_PLACE(file, map, i), full, "unknown key for \"%s\"%s%s%s",
+		                  out->name, near ? "; did you mean \"" : "; see `intentkv list`", near ? near : "",
+		                  near ? "\"?" : "");
 	}
 	if (yaml_expect(v, YAML_SCALAR, file, full, err))
 		return -1;
@@ -112,7 +124,7 @@ static int resolve_policy(const struct yaml_node *n, const char *file, const cha
 {
 	const struct yaml_node *name = n && n->type == YAML_SCALAR ? n : n ? yaml_get(n, chooser) : NULL;
 	char key[160];
-	snprintf(key, sizeof key, "%s.%s", section, chooser);
+	snprintf(key, sizeof key, "%s%s%s", section, name == n && n ? "" : ".", name == n && n ? "" : chooser);
 	if (n && n->type == YAML_SEQ)
 		return yaml_expect(n, YAML_MAP, file, section, err);
 	if (name && yaml_expect(name, YAML_SCALAR, file, key, err))
@@ -129,7 +141,7 @@ static int resolve_policy(const struct yaml_node *n, const char *file, const cha
 	for (uint32_t i = 0; n && n->type == YAML_MAP && i < n->count; i++) {
 		if (!strcmp(n->keys[i], chooser) || ikv_option_find(own, n->keys[i]))
 			continue;
-		if (policy_key(n, i, file, section, all, out, name && name->origin == YAML_SWEEP, err))
+		if (policy_key(n, i, file, section, chooser, all, own, out, err))
 			return -1;
 	}
 	return 0;
@@ -182,6 +194,10 @@ static int resolve_top(const struct yaml_node *root, const char *file, struct sc
 	ikv_option_defaults(scenario_top_options, s);
 	if (known_options(root, file, "", scenario_top_options, s, err))
 		return -1;
+	v = yaml_get(root, "name");
+	if (*s->name == '.' || strchr(s->name, '/')) /* it names files below results/ */
+		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, v), "name",
+		                  "got \"%.60s\", expected a name without '/' that does not begin with '.'", s->name);
 	if (!*s->name) {
 		const char *base = strrchr(file, '/');
 		snprintf(s->name, sizeof s->name, "%s", base ? base + 1 : file);
@@ -301,8 +317,10 @@ static int resolve_memory(const struct yaml_node *root, const char *file, struct
 	return 0;
 }
 
-static int resolve_cost(const struct yaml_node *root, const char *file, struct scenario *s, struct ikv_err *err)
+static int resolve_cost(const struct scenario_doc *doc, const struct yaml_node *root, struct scenario *s,
+                        struct ikv_err *err)
 {
+	const char *file = doc->path;
 	const struct yaml_node *n = yaml_get(root, "cost");
 	const char *valid[64];
 	size_t count = 0;
@@ -316,6 +334,9 @@ static int resolve_cost(const struct yaml_node *root, const char *file, struct s
 		return -1;
 	struct ikv_err e;
 	const struct yaml_node *name = yaml_get(n, "machine");
+	if (strchr(s->machine_name, '/') &&
+	    scenario_place(doc, name, "cost.machine", s->machine_name, sizeof s->machine_name, err))
+		return -1;
 	if (machine_read(s->machine_name, &s->machine, &e)) {
 		if (name)
 			return ikv_err_at(err, e.status, YAML_PLACE(file, name), "cost.machine", "%s", e.text);
@@ -338,7 +359,7 @@ int scenario_resolve(const struct scenario_doc *doc, const struct yaml_node *roo
 	    whole_section(root, file, "record", scenario_record_options, &s->record, err) ||
 	    whole_section(root, file, "specattn", ikv_specattn_options, &s->specattn, err) ||
 	    resolve_policies(root, file, s, err) || resolve_memory(root, file, s, err) ||
-	    scenario_formats(yaml_get(root, "formats"), file, s, err) || resolve_cost(root, file, s, err) ||
+	    scenario_formats(yaml_get(root, "formats"), file, s, err) || resolve_cost(doc, root, s, err) ||
 	    scenario_cross_check(root, file, s, err) || scenario_params(root, s, err)) {
 		scenario_free(s);
 		return -1;

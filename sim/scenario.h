@@ -117,6 +117,7 @@ struct scenario_doc {
 	char *path;
 	char *text;          /* as read, for the record */
 	struct yaml_node *root;
+	bool allow_path;     /* it may name files outside its own folder */
 };
 
 int scenario_read(const char *path, struct scenario_doc *doc, struct ikv_err *err);
@@ -140,8 +141,12 @@ void scenario_sweep_free(struct sweep *sweep);
 int scenario_resolve(const struct scenario_doc *doc, const struct yaml_node *root, struct scenario *out,
                      struct ikv_err *err);
 void scenario_free(struct scenario *s);
-/* Make the paths of the file relative to the working folder; refuse those outside the scenario's folder. */
-int scenario_paths(const struct scenario_doc *doc, const struct yaml_node *root, struct scenario *s, bool allow_path,
+/* Make the paths of the file relative to the working folder; refuse those outside the scenario's folder, and a
+ * profile that is not there. */
+int scenario_paths(const struct scenario_doc *doc, const struct yaml_node *root, struct scenario *s,
+                   struct ikv_err *err);
+/* The same for one path of `size` bytes, which came from `n` (NULL: a default). */
+int scenario_place(const struct scenario_doc *doc, const struct yaml_node *n, const char *key, char *path, size_t size,
                    struct ikv_err *err);
 
 /* Sections and their option tables, for `list` and the generated reference. */

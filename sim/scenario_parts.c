@@ -25,7 +25,8 @@ static int read_tier(const struct yaml_node *n, const char *file, bool last, str
 	if (size && strcmp(size->text, "unbounded") != 0) {
 		struct ikv_err e;
 		if (ikv_option_set(capacity, &tier->capacity_bytes, "capacity", size->text, &e))
-			return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, size), "memory.tiers", "%s", e.text);
+			return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, size), "memory.tiers.capacity", "%s",
+			                  strstr(e.text, ": ") ? strstr(e.text, ": ") + 2 : e.text);
 		if (tier->capacity_bytes == 0)
 			return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, size), "memory.tiers.capacity",
 			                  "got \"%.40s\", expected more than 0, or unbounded", size->text);
@@ -52,6 +53,11 @@ int scenario_tiers(const struct yaml_node *n, const char *file, struct scenario 
 	for (uint32_t i = 0; i < n->count; i++)
 		if (read_tier(n->items[i], file, i + 1 == n->count, &s->tiers[i], err))
 			return -1;
+	for (uint32_t i = 1; i < n->count; i++)
+		for (uint32_t j = 0; j < i; j++)
+			if (!strcmp(s->tiers[i].name, s->tiers[j].name))
+				return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n->items[i]), "memory.tiers.name",
+				                  "got \"%s\" twice, expected a name of its own for each tier", s->tiers[i].name);
 	return 0;
 }
 
@@ -77,8 +83,11 @@ static int rule_word(const struct yaml_node *rule, const char *file, const char 
 		}
 	}
 	const char *near = ikv_nearest(n->text, names, count);
-	return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n), full, "got \"%.40s\"%s%s%s", n->text,
-	                  near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+	char list[300] = "any";
+	for (size_t i = 0, used = 3; i < count && used < sizeof list; i++)
+		used += (size_t)snprintf(list + used, sizeof list - used, ", %s", names[i]);
+	return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n), full, "got \"%.40s\", expected one of: %s%s%s%s", n->text,
+	                  list, near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
 }
 
 static int read_rule(const struct yaml_node *n, const char *file, struct ikv_ladder_rule *rule, struct ikv_err *err)
@@ -132,10 +141,13 @@ int scenario_formats(const struct yaml_node *n, const char *file, struct scenari
 	for (const struct ikv_option *o = scenario_formats_options; n && o->name; o++) {
 		const struct yaml_node *v = yaml_get(n, o->name);
 		struct ikv_err e;
-		if (v && (yaml_expect(v, YAML_SCALAR, file, o->name, err)))
+		char full[64];
+		snprintf(full, sizeof full, "formats.%s", o->name);
+		if (v && (yaml_expect(v, YAML_SCALAR, file, full, err)))
 			return -1;
 		if (v && ikv_option_set(scenario_formats_options, &s->formats, o->name, v->text, &e))
-			return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, v), "formats", "%s", e.text);
+			return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, v), full, "%s",
+			                  strstr(e.text, ": ") ? strstr(e.text, ": ") + 2 : e.text);
 	}
 	const struct ikv_ladder *preset = ikv_ladder_find(s->formats.ladder);
 	if (!preset) {
@@ -168,6 +180,17 @@ int scenario_cross_check(const struct yaml_node *root, const char *file, struct 
 	if (s->sessions.source == SESSIONS_TRACE && !*s->sessions.path)
 		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, place), "sessions.path",
 		                  "missing; a trace needs its file or folder: -s sessions.path=FILE");
+	const struct yaml_node *format = yaml_get(n, "format");
+	if (format && strcmp(s->sessions.format, "auto") != 0 && !importer_find(s->sessions.format)) {
+		const char *names[32] = { "auto" };
+		size_t count = 1;
+		for (; importers[count - 1] && count < 32; count++)
+			names[count] = importers[count - 1]->name;
+		const char *near = ikv_nearest(s->sessions.format, names, count);
+		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, format), "sessions.format",
+		                  "got \"%.60s\", expected auto or one of `intentkv list importers`%s%s%s", s->sessions.format,
+		                  near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+	}
 	bool capture = !strcmp(s->kv.name, "capture");
 	if (s->sessions.source == SESSIONS_CAPTURE && !capture)
 		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, place), "sessions.source",

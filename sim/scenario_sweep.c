@@ -14,6 +14,8 @@ struct yaml_node *yaml_copy(const struct yaml_node *n, enum yaml_origin origin)
 	*c = *n;
 	if (origin != YAML_FILE)
 		c->origin = origin;
+	if (origin == YAML_COMMAND_LINE)
+		c->by_option = true;
 	c->count = 0;
 	c->cap = n->count;
 	c->text = n->text ? strdup(n->text) : NULL;
@@ -107,7 +109,9 @@ int yaml_put(struct yaml_node *root, const char *path, struct yaml_node *value, 
 			}
 			next->type = YAML_MAP;
 			next->origin = value->origin;
+			next->by_option = value->by_option;
 			next->line = value->line;
+			next->col = value->col;
 			if (map_set(at, part, next, err)) {
 				yaml_release(value);
 				return -1;
@@ -142,6 +146,7 @@ int scenario_override(struct scenario_doc *doc, const char *assignment, struct i
 		if (marked) {
 			marked->type = YAML_SCALAR;
 			marked->origin = YAML_COMMAND_LINE;
+			marked->by_option = true;
 			marked->text = strdup(eq + 1);
 		}
 	}
@@ -160,11 +165,13 @@ static int check_axes(const struct scenario_doc *doc, const struct yaml_node *ax
 	*points = 1;
 	for (uint32_t i = 0; i < axes->count; i++) {
 		const struct yaml_node *axis = axes->items[i];
-		if (yaml_expect(axis, YAML_SEQ, doc->path, axes->keys[i], err))
+		char key[160];
+		snprintf(key, sizeof key, "sweep.%.150s", axes->keys[i]);
+		if (yaml_expect(axis, YAML_SEQ, doc->path, key, err))
 			return -1;
 		if (!axis->count)
-			return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(doc->path, axis), axes->keys[i],
-			                  "an empty list; expected at least one value");
+			return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(doc->path, axis), key,
+			                  "got an empty list, expected at least one value");
 		*points *= axis->count;
 		if (*points > SWEEP_POINTS_MAX)
 			return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(doc->path, axis), "sweep",

@@ -10,7 +10,8 @@ enum { MAX_BYTES = 1 << 20, MAX_DEPTH = 64, MAX_EVENTS = 100000 };
 
 struct reader {
 	yaml_parser_t parser;
-	const char *name;
+	const char *name, *text;
+	size_t size;
 	uint32_t events;
 	struct ikv_err *err;
 };
@@ -37,13 +38,24 @@ static int refuse(struct reader *r, yaml_mark_t m, const char *what)
 	return ikv_err_at(r->err, IKV_BAD_INPUT, r->name, (int)m.line + 1, (int)m.column + 1, NULL, "%s", what);
 }
 
+/* The parser's own mark lags behind what it has decoded. */
+static yaml_mark_t place_of(const struct reader *r, size_t offset)
+{
+	yaml_mark_t at = {.index = offset};
+	for (size_t i = 0; i < offset && i < r->size; i++) {
+		at.column = r->text[i] == '\n' ? 0 : at.column + 1;
+		at.line += r->text[i] == '\n';
+	}
+	return at;
+}
+
 static int next_event(struct reader *r, yaml_event_t *e)
 {
 	if (!yaml_parser_parse(&r->parser, e)) {
 		const yaml_parser_t *p = &r->parser;
 		if (p->error == YAML_MEMORY_ERROR)
 			return ikv_err_set(r->err, IKV_FAILED, "%s: out of memory", r->name);
-		yaml_mark_t at = p->error == YAML_READER_ERROR ? p->mark : p->problem_mark;
+		yaml_mark_t at = p->error == YAML_READER_ERROR ? place_of(r, p->problem_offset) : p->problem_mark;
 		return refuse(r, at, p->problem ? p->problem : "not YAML");
 	}
 	if (++r->events > MAX_EVENTS) {
@@ -251,7 +263,7 @@ static int read_document(struct reader *r, struct yaml_node **root)
 
 int yaml_parse(const char *name, const char *text, size_t size, struct yaml_node **root, struct ikv_err *err)
 {
-	struct reader r = {.name = name, .err = err};
+	struct reader r = {.name = name, .text = text, .size = size, .err = err};
 	*root = NULL;
 	if (size > MAX_BYTES)
 		return ikv_err_set(err, IKV_BAD_INPUT, "%s: %zu bytes; a scenario has at most %d", name, size,
@@ -338,17 +350,6 @@ int yaml_expect(const struct yaml_node *n, int type, const char *file, const cha
 	return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n), key, "got %s, expected %s", got, names[type]);
 }
 
-/* A key that came by -s has no line of its own: its value says so. */
-static const char *file_of(const struct yaml_node *map, uint32_t i, const char *file)
-{
-	return map->items[i]->origin == YAML_COMMAND_LINE ? "-s" : file;
-}
-
-static int line_of(const struct yaml_node *map, uint32_t i)
-{
-	return map->items[i]->origin == YAML_COMMAND_LINE ? 0 : map->key_line[i];
-}
-
 int yaml_check_keys(const struct yaml_node *map, const char *file, const char *section, const char *const *valid,
 		    size_t count, struct ikv_err *err)
 {
@@ -364,12 +365,12 @@ int yaml_check_keys(const struct yaml_node *map, const char *file, const char *s
 		snprintf(full, sizeof full, "%s%s%s", section ? section : "", section ? "." : "", map->keys[i]);
 		const char *near = ikv_nearest(map->keys[i], valid, count);
 		if (near)
-			return ikv_err_at(err, IKV_BAD_INPUT, file_of(map, i, file), line_of(map, i), map->key_col[i], full,
+			return ikv_err_at(err, IKV_BAD_INPUT, YAML_KEY_PLACE(file, map, i), full,
 					  "unknown key; did you mean \"%s\"?", near);
 		size_t n = 0;
 		for (k = 0; k < count && n < sizeof list - 40; k++)
 			n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", k ? ", " : "", valid[k]);
-		return ikv_err_at(err, IKV_BAD_INPUT, file_of(map, i, file), line_of(map, i), map->key_col[i], full,
+		return ikv_err_at(err, IKV_BAD_INPUT, YAML_KEY_PLACE(file, map, i), full,
 				  "unknown key; expected one of: %s", list);
 	}
 	return 0;
@@ -398,7 +399,7 @@ int yaml_real(const struct yaml_node *n, const char *file, const char *key, doub
 int yaml_int(const struct yaml_node *n, const char *file, const char *key, int64_t min, int64_t max, int64_t *out,
 	     struct ikv_err *err)
 {
-	char got[120], *end = NULL;
+	char got[120], range[80], *end = NULL;
 	long long v = 0;
 	bool ok = n->type == YAML_SCALAR && !n->quoted && *n->text;
 	if (ok) {
@@ -408,9 +409,11 @@ int yaml_int(const struct yaml_node *n, const char *file, const char *key, int64
 	}
 	if (!ok) {
 		yaml_describe(n, got, sizeof got);
-		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n), key,
-				  "got %s, expected a whole number from %lld to %lld", got, (long long)min,
-				  (long long)max);
+		if (min == max)
+			snprintf(range, sizeof range, "%lld", (long long)min);
+		else
+			snprintf(range, sizeof range, "a whole number from %lld to %lld", (long long)min, (long long)max);
+		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n), key, "got %s, expected %s", got, range);
 	}
 	*out = v;
 	return 0;

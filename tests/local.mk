@@ -22,11 +22,13 @@ AM_TESTS_ENVIRONMENT = \
 # The commands that read results, and sample results for them.
 check_PROGRAMS += store_driver
 store_driver_SOURCES = \
-	tests/cli/store_driver.c tests/unit/store_sample.h sim/cmd_plot.c sim/cmd_query.c sim/cmd_runs.c sim/datadir.c
+	tests/cli/store_driver.c tests/unit/store_sample.h sim/cmd_plot.c sim/cmd_query.c sim/cmd_runs.c sim/command.c sim/datadir.c
 store_driver_CPPFLAGS = $(AM_CPPFLAGS) $(DATADIR_CPPFLAGS) -I$(srcdir)/tests
 store_driver_LDADD = libdb.la libengine.la -lm
-TESTS += tests/cli/query.sh
-dist_check_SCRIPTS += tests/cli/query.sh
+cli_tests = tests/cli/query.sh tests/cli/errors.sh
+TESTS += $(cli_tests)
+dist_check_SCRIPTS += $(cli_tests)
+EXTRA_DIST += tests/errors
 
 house_tests = tests/cli/house.sh tests/cli/install.sh
 TESTS += $(house_tests)

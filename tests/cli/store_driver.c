@@ -1,14 +1,7 @@
 /* The commands that read results, without the rest of the program; and `make DB RUNS STEPS`, which writes samples. */
-#include <stdarg.h>
 #include <string.h>
 #include "sim/command.h"
 #include "unit/store_sample.h"
-
-int command_fail(const struct ikv_err *err)
-{
-	fprintf(stderr, "intentkv: %s\n", err->text);
-	return err->status;
-}
 
 static int make(const char *path, int runs, int steps)
 {

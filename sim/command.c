@@ -1,0 +1,81 @@
+/* What all commands say the same way: errors, and wrong command lines. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include "sim/command.h"
+
+/* Length of the UTF-8 character at p, 0 where there is none; its code point in *code. */
+static int utf8(const unsigned char *p, unsigned *code)
+{
+	int n = *p < 0x80                 ? 1
+		: *p >= 0xc2 && *p < 0xe0 ? 2
+		: *p >= 0xe0 && *p < 0xf0 ? 3
+		: *p >= 0xf0 && *p < 0xf5 ? 4
+					  : 0;
+	*code = n < 2 ? *p : *p & (0xffu >> (n + 1));
+	for (int i = 1; i < n; i++) {
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;
+		*code = *code << 6 | (p[i] & 0x3fu);
+	}
+	return n;
+}
+
+/* C0, DEL and C1; marks and overrides of writing direction; line and paragraph separators. */
+static bool acts_on_terminal(unsigned c)
+{
+	return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x200e || c == 0x200f || (c >= 0x2028 && c <= 0x202e) ||
+	       (c >= 0x2066 && c <= 0x2069);
+}
+
+void command_print(FILE *f, const char *text)
+{
+	const unsigned char *p = (const unsigned char *)text;
+	while (*p) {
+		unsigned code;
+		int n = utf8(p, &code);
+		if (n == 0 || acts_on_terminal(code))
+			fputc(code == '\t' ? ' ' : '?', f);
+		else
+			fwrite(p, 1, (size_t)n, f);
+		p += n ? n : 1;
+	}
+}
+
+int command_fail(const struct ikv_err *err)
+{
+	fputs("intentkv: ", stderr);
+	command_print(stderr, err->text);
+	fputc('\n', stderr);
+	return err->status ? (int)err->status : IKV_FAILED;
+}
+
+int command_usage(const char *command, const char *fmt, ...)
+{
+	char text[500];
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	fprintf(stderr, "intentkv: %s%s", command ? command : "", command ? ": " : "");
+	command_print(stderr, text);
+	fprintf(stderr, "; see `intentkv%s%s --help`\n", command ? " " : "", command ? command : "");
+	return IKV_USAGE;
+}
+
+int command_option(const char *command, char **argv, const struct option *longs, int c)
+{
+	const char *names[32], *word = argv[optind - 1];
+	size_t n = 0;
+	if (c == ':')
+		return command_usage(command, "option %.80s needs a value", word);
+	if (optopt && strncmp(word, "--", 2) != 0)
+		return command_usage(command, "unknown option -%c", optopt);
+	if (optopt)
+		return command_usage(command, "option %.80s takes no value", word);
+	for (; longs[n].name && n < 32; n++)
+		names[n] = longs[n].name;
+	const char *near = ikv_nearest(word + 2, names, n);
+	return command_usage(command, "unknown option %.80s%s%s%s", word, near ? "; did you mean --" : "",
+			     near ? near : "", near ? "?" : "");
+}
