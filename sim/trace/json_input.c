@@ -11,7 +11,7 @@ int json_input_open(struct json_input *in, const char *path, enum json_form form
 	*in = (struct json_input){.path = path, .form = form, .next_line = 1, .first = true};
 	in->file = fopen(path, "rb");
 	if (!in->file)
-		return ikv_err_set(err, IKV_IO, "%s: %s", path, strerror(errno));
+		return ikv_err_set(err, IKV_BAD_INPUT, "%s: %s", path, strerror(errno));
 	return 0;
 }
 
@@ -205,6 +205,7 @@ int json_input_next(struct json_input *in, struct ikv_err *err)
 {
 	json_decref(in->value);
 	in->value = NULL;
+	*in->part = 0;
 	bool cut_short = false;
 	int got = in->form == JSON_LINES ? read_line(in, &cut_short, err) : read_value(in, err);
 	if (got != 1)
@@ -243,7 +244,7 @@ int json_wrong(const struct json_input *in, const char *key, struct ikv_err *err
 	va_start(args, fmt);
 	vsnprintf(text, sizeof text, fmt, args);
 	va_end(args);
-	return ikv_err_at(err, IKV_BAD_INPUT, in->path, in->line, 0, key, "%s", text);
+	return ikv_err_at(err, IKV_BAD_INPUT, in->path, in->line, 0, key, "%s%s%s", in->part, *in->part ? ": " : "", text);
 }
 
 static const json_t *member(const json_t *object, const char *key, bool *has)
@@ -271,6 +272,8 @@ int json_member_int(const struct json_input *in, const json_t *object, const cha
 		*out = (int64_t)real;
 		return 0;
 	}
+	if (min == max)
+		return json_wrong(in, key, err, "found %s, expected %lld", json_describe(v, text), (long long)min);
 	return json_wrong(in, key, err, "found %s, expected a whole number from %lld to %lld", json_describe(v, text),
 			  (long long)min, (long long)max);
 }

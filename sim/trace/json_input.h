@@ -19,6 +19,7 @@ struct json_input {
 	int line, next_line; /* where the value at hand begins; where reading stands */
 	uint64_t total;      /* bytes read */
 	bool in_array, done, first;
+	char part[32]; /* of the value at hand that is being read, "request 3"; for messages */
 	json_t *value; /* owned; of the last json_input_next */
 };
 

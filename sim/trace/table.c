@@ -32,7 +32,7 @@ static const struct importer *detect(const char *path, struct ikv_err *err)
 {
 	FILE *f = fopen(path, "rb");
 	if (!f) {
-		ikv_err_set(err, IKV_IO, "%s: %s", path, strerror(errno));
+		ikv_err_set(err, IKV_BAD_INPUT, "%s: cannot be read: %s", path, strerror(errno));
 		return NULL;
 	}
 	char *head = ikv_alloc(HEAD_BYTES, 1, err);
@@ -40,6 +40,11 @@ static const struct importer *detect(const char *path, struct ikv_err *err)
 	fclose(f);
 	if (!head)
 		return NULL;
+	if (size == 0) {
+		ikv_free(head);
+		ikv_err_set(err, IKV_BAD_INPUT, "%s: the file is empty", path);
+		return NULL;
+	}
 	const struct importer *best = NULL;
 	int most = 0;
 	bool tie = false;
@@ -80,7 +85,7 @@ static int list_folder(const char *path, char ***out, size_t *count, struct ikv_
 	*out = NULL;
 	*count = 0;
 	if (!dir)
-		return ikv_err_set(err, IKV_IO, "%s: %s", path, strerror(errno));
+		return ikv_err_set(err, IKV_BAD_INPUT, "%s: cannot be read: %s", path, strerror(errno));
 	while (!rc && (d = readdir(dir))) {
 		struct stat st;
 		char *name = NULL;
@@ -149,7 +154,7 @@ int session_import(const char *path, const char *format, const struct session_op
 		return unknown(path, what, err);
 	}
 	if (stat(path, &st))
-		return ikv_err_set(err, IKV_IO, "%s: %s", path, strerror(errno));
+		return ikv_err_set(err, IKV_BAD_INPUT, "%s: cannot be read: %s", path, strerror(errno));
 	bool folder = S_ISDIR(st.st_mode);
 	if (folder && list_folder(path, &names, &count, err))
 		return -1;

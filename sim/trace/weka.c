@@ -196,6 +196,7 @@ static int read_requests(struct weka *w, const json_t *o, const char *id, double
 			const char *type;
 			if (rc)
 				break;
+			snprintf(w->in->part, sizeof w->in->part, "request %zu", i);
 			if (!json_is_object(v))
 				rc = json_wrong(w->in, "requests", err, "request %zu is %s, expected an object", i,
 						json_describe(v, text));
