@@ -142,8 +142,9 @@ int store_block_event(struct store *s, const struct store_block_event *row, stru
 int store_page_event(struct store *s, int64_t run_id, int64_t session, int64_t step, const struct ikv_action *action,
 		     struct ikv_err *err)
 {
-	static const char *const moves[IKV_MOVE_COUNT] = {"fetch",  "prefetch", "evict",
-							  "demote", "promote",  "refetch", "encode"};
+	static const char *const moves[] = {"fetch",  "prefetch", "evict",
+					     "demote", "promote",  "refetch", "encode"};
+	_Static_assert(sizeof moves / sizeof *moves == IKV_MOVE_COUNT, "a name for each move");
 	sqlite3_stmt **stmt = &s->page_event;
 	if (!*stmt && store_prepare(s,
 				    "INSERT INTO page_event (run_id, session, step, seq, page_group, page, move,"
