@@ -237,40 +237,63 @@ static void say_sessions(const struct job *j, const struct session_list *l)
 		fprintf(stderr, "%llu broken records skipped\n", (unsigned long long)l->skipped);
 }
 
-/* All points are resolved before the first one runs: an error in the last must not cost the others. */
-static int resolve_all(struct job *j, struct scenario **out, struct ikv_err *err)
+static int resolve(struct job *j, uint32_t point, struct scenario *out, struct ikv_err *err)
 {
+	const struct yaml_node *root = j->sweep.points[point].root;
+	if (scenario_resolve(&j->doc, root, out, err))
+		return -1;
+	if (!scenario_paths(&j->doc, root, out, err))
+		return 0;
+	scenario_free(out);
+	return -1;
+}
+
+/* Every point is resolved before the first one runs: an error in the last must not cost the others. */
+static int resolve_all(struct job *j, struct ikv_err *err)
+{
+	struct scenario sc;
+	char name[sizeof sc.name] = "";
 	j->doc.allow_path = j->allow_path;
 	if (scenario_sweep(&j->doc, &j->sweep, err))
 		return -1;
-	*out = calloc(j->sweep.count, sizeof **out);
-	if (!*out)
-		return ikv_err_set(err, IKV_FAILED, "out of memory");
-	for (uint32_t i = 0; i < j->sweep.count; i++)
-		if (scenario_resolve(&j->doc, j->sweep.points[i].root, &(*out)[i], err) ||
-		    scenario_paths(&j->doc, j->sweep.points[i].root, &(*out)[i], err))
+	for (uint32_t i = 0; i < j->sweep.count; i++) {
+		if (resolve(j, i, &sc, err))
 			return -1;
-	return 0;
+		if (i == 0)
+			memcpy(name, sc.name, sizeof name);
+		scenario_free(&sc);
+	}
+	return choose_outputs(j, name, err);
 }
 
-static int play_all(struct job *j, struct scenario *points, struct store **store, struct ikv_err *err)
+/* Sessions are made anew only where a point changes what they come from: `made_for` is the last that did. */
+static int play_all(struct job *j, struct store **store, struct ikv_err *err)
 {
 	struct session_list sessions = { .count = 0 };
-	const struct scenario *made_for = NULL;
+	struct scenario made_for = { .file = NULL }, sc;
 	int rc = 0;
 	for (j->point = 0; !rc && !stopped && j->point < j->sweep.count; j->point++) {
-		const struct scenario *sc = &points[j->point];
+		rc = resolve(j, j->point, &sc, err);
+		if (rc)
+			break;
 		j->label = j->sweep.points[j->point].label;
-		if (!made_for || !same_sessions(made_for, sc)) {
+		bool fresh = !made_for.file || !same_sessions(&made_for, &sc);
+		if (fresh) {
 			session_list_free(&sessions);
-			rc = run_sessions(sc, &sessions, err);
-			if (rc)
-				break;
-			say_sessions(j, &sessions);
-			made_for = sc;
+			rc = run_sessions(&sc, &sessions, err);
+			if (!rc)
+				say_sessions(j, &sessions);
 		}
-		rc = play_point(j, store, sc, &sessions, err);
+		if (!rc)
+			rc = play_point(j, store, &sc, &sessions, err);
+		if (fresh) {
+			scenario_free(&made_for);
+			made_for = sc;
+		} else {
+			scenario_free(&sc);
+		}
 	}
+	scenario_free(&made_for);
 	session_list_free(&sessions);
 	return rc;
 }
@@ -296,22 +319,17 @@ static int report(struct job *j)
 int cmd_run(int argc, char **argv)
 {
 	struct ikv_err err = { IKV_OK, "" };
-	struct scenario *points = NULL;
 	struct store *store = NULL;
 	memset(&job, 0, sizeof job);
 	job.tty = isatty(2);
 	signal(SIGINT, on_signal);
 	signal(SIGTERM, on_signal);
-	int rc = parse(&job, argc, argv, &err) || resolve_all(&job, &points, &err) ||
-	         choose_outputs(&job, points[0].name, &err) || play_all(&job, points, &store, &err);
+	int rc = parse(&job, argc, argv, &err) || resolve_all(&job, &err) || play_all(&job, &store, &err);
 	if (store) {
 		struct ikv_err close_err;
 		if (store_close(store, rc ? &close_err : &err))
 			rc = -1;
 	}
-	for (uint32_t i = 0; points && i < job.sweep.count; i++)
-		scenario_free(&points[i]);
-	free(points);
 	if (job.refused)
 		rc = IKV_USAGE;
 	else if (rc)

@@ -4,7 +4,16 @@
 #include <string.h>
 #include "sim/scenario.h"
 
-enum { SWEEP_POINTS_MAX = 100000 };
+/* Every point is a copy of the document's tree: 5 million nodes are about 1 GB. */
+enum { SWEEP_POINTS_MAX = 100000, SWEEP_NODES_MAX = 5000000 };
+
+static uint64_t node_count(const struct yaml_node *n)
+{
+	uint64_t sum = 1;
+	for (uint32_t i = 0; i < n->count; i++)
+		sum += node_count(n->items[i]);
+	return sum;
+}
 
 struct yaml_node *yaml_copy(const struct yaml_node *n, enum yaml_origin origin)
 {
@@ -176,6 +185,9 @@ static int check_axes(const struct scenario_doc *doc, const struct yaml_node *ax
 		if (*points > SWEEP_POINTS_MAX)
 			return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(doc->path, axis), "sweep",
 			                  "more than %d combinations", SWEEP_POINTS_MAX);
+		if (*points * node_count(doc->root) > SWEEP_NODES_MAX)
+			return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(doc->path, axis), "sweep",
+			                  "%llu combinations or more of a document this large; split it", (unsigned long long)*points);
 	}
 	return 0;
 }

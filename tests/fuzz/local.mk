@@ -1,13 +1,40 @@
 # Fuzzers: tests/fuzz/fuzz_<name>.c has an LLVMFuzzerTestOneInput. To add one: a line in FUZZERS and the
-# three lines of its program. `make fuzz` builds them all with clang in fuzz-build/, a build of its own, and
+# lines of its program and of its replay. `make fuzz` builds them all with clang in fuzz-build/, a build of its own, and
 # leaves the programs there.
-FUZZERS = fuzz_option
+FUZZERS = fuzz_option fuzz_import fuzz_safetensors fuzz_yaml
 EXTRA_PROGRAMS += $(FUZZERS)
 FUZZING = $(AM_LDFLAGS) $(FUZZ_LINK)
 
 fuzz_option_SOURCES = tests/fuzz/fuzz_option.c
 fuzz_option_LDADD = libengine.la -lm
 fuzz_option_LDFLAGS = $(FUZZING)
+fuzz_import_SOURCES = tests/fuzz/fuzz_import.c
+fuzz_import_LDADD = libsim.la libengine.la -lm
+fuzz_import_LDFLAGS = $(FUZZING)
+fuzz_safetensors_SOURCES = tests/fuzz/fuzz_safetensors.c
+fuzz_safetensors_LDADD = libsim.la libengine.la -lm
+fuzz_safetensors_LDFLAGS = $(FUZZING)
+fuzz_yaml_SOURCES = tests/fuzz/fuzz_yaml.c
+fuzz_yaml_LDADD = libsim.la libengine.la -lm
+fuzz_yaml_LDFLAGS = $(FUZZING)
+
+# Their corpora, tests/fuzz/corpus/<name>, in every `make check`.
+replays = replay_import replay_option replay_safetensors replay_yaml
+check_PROGRAMS += $(replays)
+TESTS += $(replays)
+replay_import_SOURCES = tests/fuzz/fuzz_import.c tests/fuzz/replay.c
+replay_import_CPPFLAGS = $(AM_CPPFLAGS) -DCORPUS='"import"'
+replay_import_LDADD = libsim.la libengine.la -lm
+replay_option_SOURCES = tests/fuzz/fuzz_option.c tests/fuzz/replay.c
+replay_option_CPPFLAGS = $(AM_CPPFLAGS) -DCORPUS='"option"'
+replay_option_LDADD = libengine.la -lm
+replay_safetensors_SOURCES = tests/fuzz/fuzz_safetensors.c tests/fuzz/replay.c
+replay_safetensors_CPPFLAGS = $(AM_CPPFLAGS) -DCORPUS='"safetensors"'
+replay_safetensors_LDADD = libsim.la libengine.la -lm
+replay_yaml_SOURCES = tests/fuzz/fuzz_yaml.c tests/fuzz/replay.c
+replay_yaml_CPPFLAGS = $(AM_CPPFLAGS) -DCORPUS='"yaml"'
+replay_yaml_LDADD = libsim.la libengine.la -lm
+EXTRA_DIST += tests/fuzz/corpus
 
 if FUZZ
 fuzzers: $(FUZZERS)
