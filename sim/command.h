@@ -31,6 +31,9 @@ int command_fail(const struct ikv_err *err);
 /* A wrong command line: says what is wrong and where help is. Returns IKV_USAGE. */
 int command_usage(const char *command, const char *fmt, ...) IKV_PRINTF(2, 3);
 
+/* Say on stderr that a database holds no runs, where that is so. */
+void command_note_empty(const char *db);
+
 /* --format: table, csv, json, markdown; says what it expected otherwise. */
 int command_format(const char *text, enum store_format *format);
 
