@@ -182,7 +182,7 @@ static void report(const struct ikv_memory *m, const struct ikv_memory_use *uses
 		   struct ikv_memory_step *out)
 {
 	memset(out, 0, sizeof *out);
-	out->total = m->rest;
+	out->rest = out->total = m->rest;
 	for (uint32_t i = 0; i < count; i++)
 		ikv_memory_tally_add(&out->total, &uses[i].tally);
 	out->actions = m->actions;

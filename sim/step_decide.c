@@ -219,6 +219,8 @@ int step_memory(struct run *run, struct ikv_err *err)
 		memset(&s->moved, 0, sizeof s->moved);
 		for (uint32_t gi = 0; gi < run->groups; gi++)
 			ikv_memory_tally_add(&s->moved, &run->uses[(size_t)i * run->groups + gi].tally);
+		if (i == 0) /* what nobody in the batch caused is told once, so that rows add up to what moved */
+			ikv_memory_tally_add(&s->moved, &run->moved.rest);
 		if (run->share == IKV_SHARE_HEAD)
 			tell_stored(run, s);
 	}
