@@ -85,4 +85,14 @@ INSERT INTO metric_def (table_name, name, unit, better, description) VALUES
 ('step_layer', 'rel_l2', '1', 'down', 'relative L2 error of the output against dense'),
 ('step_layer', 'max_abs', '1', 'down', 'largest absolute error of the output against dense'),
 ('step_layer', 'cosine', '1', 'up', 'cosine between the output and the dense output'),
-('step_layer', 'kl', 'nat', 'down', 'Kullback-Leibler divergence of the attention distribution from dense');
+('step_layer', 'kl', 'nat', 'down', 'Kullback-Leibler divergence of the attention distribution from dense'),
+('summary', 'selected_pct', '%', 'down', 'tokens that attention reads, of the context'),
+('summary', 'read_pct', '%', 'down', 'stored bytes read, of the FP16 bytes of dense attention'),
+('summary', 'recall_pct', '%', 'up', 'share of the dense softmax mass on the selected tokens, mean over steps'),
+('summary', 'rel_l2_p50', '1', 'down', 'relative L2 error of the output against dense, median over steps'),
+('summary', 'rel_l2_p95', '1', 'down', 'the same, 95th percentile'),
+('summary', 'hit_pct', '%', 'up', 'selected pages found in the fast tier'),
+('summary', 'sim_ms', 'ms', 'down', 'modelled time of a step, mean'),
+('summary', 'sim_speedup_x', '1', 'up', 'modelled time of whole steps, dense against this run; weights and overhead included'),
+('summary', 'kv_speedup_x', '1', 'up', 'modelled time of the KV path, dense against this run: attention, re-encoding and exposed transfers, without weights and overhead'),
+('summary', 'wall_speedup_x', '1', 'up', 'measured attention time of the executed layers, dense against this run');

@@ -206,7 +206,7 @@ CREATE TABLE page_event (
   seq INTEGER NOT NULL, -- sequence of the memory manager
   page_group INTEGER NOT NULL, -- set of layers and heads that shares the page
   page INTEGER NOT NULL, -- logical page
-  move TEXT NOT NULL, -- fetch, prefetch, evict, demote, promote, refetch or encode
+  move TEXT NOT NULL, -- fetch, prefetch, evict, demote, promote, refetch or encode (a page's first format)
   from_format TEXT NOT NULL, -- stored format before
   to_format TEXT NOT NULL, -- stored format after
   from_tier INTEGER NOT NULL, -- tier before, 0 is the fastest
@@ -226,9 +226,9 @@ CREATE TABLE calibration (
   PRIMARY KEY (machine, constant)
 ) STRICT, WITHOUT ROWID;
 
--- metric_def: What the columns of step, step_role and step_layer mean.
+-- metric_def: What the columns of step, step_role, step_layer and of the query summary mean.
 CREATE TABLE metric_def (
-  table_name TEXT NOT NULL, -- table of the column
+  table_name TEXT NOT NULL, -- table of the column, or summary
   name TEXT NOT NULL, -- column
   unit TEXT NOT NULL, -- unit; 1 for plain numbers
   better TEXT NOT NULL CHECK (better IN ('up', 'down', 'none')), -- which direction is better

@@ -1,4 +1,6 @@
-/* Aggregates that SQLite lacks: median(x) and percentile(x, p), linear between ranks. NULLs are left out. */
+/* Functions that SQLite lacks: the aggregates median(x) and percentile(x, p), linear between ranks, which leave out
+ * NULLs; significant(x, digits); and is_written(). */
+#include <stdio.h>
 #include <stdlib.h>
 #include "store_internal.h"
 
@@ -55,11 +57,39 @@ static void finish(sqlite3_context *ctx)
 	s->values = NULL;
 }
 
-int store_functions(sqlite3 *db)
+/* x rounded to so many significant digits; NULL stays NULL. */
+static void significant(sqlite3_context *ctx, int argc, sqlite3_value **argv)
+{
+	char text[64];
+	int digits = sqlite3_value_int(argv[1]), type = sqlite3_value_numeric_type(argv[0]);
+	(void)argc;
+	if (type != SQLITE_INTEGER && type != SQLITE_FLOAT)
+		return;
+	snprintf(text, sizeof text, "%.*g",
+		 digits < 1    ? 1
+		 : digits > 17 ? 17
+			       : digits,
+		 sqlite3_value_double(argv[0]));
+	sqlite3_result_double(ctx, strtod(text, NULL));
+}
+
+/* 1 while a process writes to the file: a run marked running is then at work, and otherwise died. */
+static void is_written(sqlite3_context *ctx, int argc, sqlite3_value **argv)
+{
+	(void)argc, (void)argv;
+	sqlite3_result_int(ctx, store_is_written(sqlite3_user_data(ctx)));
+}
+
+int store_functions(sqlite3 *db, const char *path)
 {
 	int flags = SQLITE_UTF8 | SQLITE_DETERMINISTIC | SQLITE_INNOCUOUS;
 	int rc = sqlite3_create_function_v2(db, "median", 1, flags, NULL, NULL, collect, finish, NULL);
 	if (rc == SQLITE_OK)
 		rc = sqlite3_create_function_v2(db, "percentile", 2, flags, NULL, NULL, collect, finish, NULL);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_create_function_v2(db, "significant", 2, flags, NULL, significant, NULL, NULL, NULL);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_create_function_v2(db, "is_written", 0, SQLITE_UTF8 | SQLITE_INNOCUOUS, (void *)path,
+						is_written, NULL, NULL, NULL);
 	return rc;
 }

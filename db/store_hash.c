@@ -90,8 +90,9 @@ static int check_done(sqlite3 *db, const char *path, int64_t run_id, struct ikv_
 	if (sqlite3_step(stmt) != SQLITE_ROW)
 		rc = ikv_err_set(err, IKV_BAD_INPUT, "%s: there is no run %lld", path, (long long)run_id);
 	else if (strcmp((const char *)sqlite3_column_text(stmt, 0), "done") != 0)
-		rc = ikv_err_set(err, IKV_BAD_INPUT, "%s: run %lld is %s, not done", path, (long long)run_id,
-				 (const char *)sqlite3_column_text(stmt, 0));
+		rc = ikv_err_set(err, IKV_BAD_INPUT,
+				 "%s: run %lld is %s, not done: only a run that is done has a hash", path,
+				 (long long)run_id, (const char *)sqlite3_column_text(stmt, 0));
 	sqlite3_finalize(stmt);
 	return rc;
 }

@@ -39,6 +39,7 @@ struct store {
 	uint64_t steps;     /* steps in it */
 	int64_t batch_step; /* of the newest step */
 	int64_t opened_ns;  /* when it began, monotonic */
+	char hex[16];       /* of the one hash of the row being written */
 	int64_t env_id;     /* row of this process, 0: not written yet */
 };
 
@@ -56,14 +57,16 @@ int store_pace(struct store *s, int64_t batch_step, struct ikv_err *err);
 /* store_lock.c: one writer per database. */
 int store_lock(struct store *s, struct ikv_err *err);
 void store_unlock(struct store *s);
+bool store_is_written(const char *path);
 /* Does the header say that this is ours and of a version we know? Reads only. *fresh: absent or empty. */
 int store_check_header(const char *path, bool *fresh, struct ikv_err *err);
 
 /* store_read.c: open for reading only, also on read-only media and beside a writer. */
+bool store_log_is_empty(const char *path); /* nothing waits in the write-ahead log */
 int store_open_read(const char *path, sqlite3 **db, struct ikv_err *err);
 
-/* store_functions.c: median(x) and percentile(x, p). */
-int store_functions(sqlite3 *db);
+/* store_functions.c: median(x), percentile(x, p), significant(x, digits) and is_written(). */
+int store_functions(sqlite3 *db, const char *path);
 
 /* store_format.c: one result set. */
 struct store_writer;

@@ -1,6 +1,7 @@
 /* Who may write: the lock on the side file, and the first look at a database's header. */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,6 +66,20 @@ void store_unlock(struct store *s)
 	s->lock_fd = -1;
 }
 
+/* Does a living process hold the lock? By the number in it, since to try the lock could turn a writer away. */
+bool store_is_written(const char *path)
+{
+	char pid[32] = "", *lock = sqlite3_mprintf("%s.lock", path);
+	int fd = lock ? open(lock, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK) : -1;
+	sqlite3_free(lock);
+	if (fd < 0)
+		return false;
+	ssize_t n = pread(fd, pid, sizeof pid - 1, 0);
+	close(fd);
+	long holder = n > 0 ? strtol(pid, NULL, 10) : 0;
+	return holder <= 0 || kill((pid_t)holder, 0) == 0 || errno != ESRCH;
+}
+
 static uint32_t big_endian(const unsigned char *p)
 {
 	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
@@ -110,6 +125,12 @@ int store_check_header(const char *path, bool *fresh, struct ikv_err *err)
 		return ikv_err_set(err, IKV_BAD_INPUT,
 				   "%s: was written by a newer version (database version %u, this program knows %d)",
 				   path, version, STORE_VERSION);
+	/* Without a log, the main file holds all its pages; 1 stands for 65536. */
+	uint64_t page = (uint64_t)head[16] << 8 | head[17], pages = big_endian(head + 28);
+	page = page == 1 ? 65536 : page;
+	if ((uint64_t)st.st_size < page * pages && store_log_is_empty(path))
+		return ikv_err_set(err, IKV_BAD_INPUT, "%s: is damaged: it has %lld bytes of %llu", path,
+				   (long long)st.st_size, (unsigned long long)(page * pages));
 	if (version == 0)
 		return ikv_err_set(err, IKV_BAD_INPUT, "%s: has no version number", path);
 	return 0;

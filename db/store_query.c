@@ -136,7 +136,7 @@ int store_query_run(const char *path, const struct store_query *query, void *fil
 		sqlite3_progress_handler(db, 10000, out_of_time, &deadline);
 	sqlite3_limit(db, SQLITE_LIMIT_LENGTH, 64 << 20);
 	sqlite3_limit(db, SQLITE_LIMIT_ATTACHED, 0);
-	int rc = store_functions(db) == SQLITE_OK ? 0 : store_fail(db, path, "cannot set up", err);
+	int rc = store_functions(db, path) == SQLITE_OK ? 0 : store_fail(db, path, "cannot set up", err);
 	sqlite3_set_authorizer(db, authorize, NULL);
 	if (rc == 0)
 		rc = prepare(db, sql, &stmt, err);

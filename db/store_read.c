@@ -24,7 +24,7 @@ static int probe(sqlite3 *db)
 
 /* A file left in WAL mode needs a shared-memory file beside it, which a read-only folder refuses. Without a log
  * the main file is complete and nobody writes to it there. */
-static bool log_is_empty(const char *path)
+bool store_log_is_empty(const char *path)
 {
 	struct stat st;
 	char *log = sqlite3_mprintf("%s-wal", path);
@@ -46,7 +46,7 @@ int store_open_read(const char *path, sqlite3 **db, struct ikv_err *err)
 		sqlite3_busy_timeout(*db, 10000);
 		rc = probe(*db);
 	}
-	if ((rc & 0xff) == SQLITE_CANTOPEN && log_is_empty(path)) {
+	if ((rc & 0xff) == SQLITE_CANTOPEN && store_log_is_empty(path)) {
 		sqlite3_close(*db);
 		*db = NULL;
 		char *name = uri(path);

@@ -3,12 +3,12 @@
 #include <string.h>
 #include "store_internal.h"
 
-static void bind_hex(sqlite3_stmt *stmt, int i, uint64_t value)
+/* The digits stay in the store until the statement is done, which spares a copy. */
+static void bind_hex(struct store *s, sqlite3_stmt *stmt, int i, uint64_t value)
 {
-	char hex[16];
 	for (int k = 15; k >= 0; k--, value >>= 4)
-		hex[k] = "0123456789abcdef"[value & 15];
-	sqlite3_bind_text(stmt, i, hex, 16, SQLITE_TRANSIENT);
+		s->hex[k] = "0123456789abcdef"[value & 15];
+	sqlite3_bind_text(stmt, i, s->hex, 16, SQLITE_STATIC);
 }
 
 static void bind_int(sqlite3_stmt *stmt, int i, int64_t value)
@@ -25,7 +25,7 @@ static void bind_text(sqlite3_stmt *stmt, int i, const char *text)
 	sqlite3_bind_text(stmt, i, text, -1, SQLITE_STATIC);
 }
 
-static void bind_row(sqlite3_stmt *stmt, const struct store_table *table, const void *row)
+static void bind_row(struct store *s, sqlite3_stmt *stmt, const struct store_table *table, const void *row)
 {
 	for (int i = 0; i < table->count; i++) {
 		const void *field = (const char *)row + table->columns[i].offset;
@@ -40,7 +40,7 @@ static void bind_row(sqlite3_stmt *stmt, const struct store_table *table, const 
 			bind_text(stmt, i + 1, *(const char *const *)field);
 			break;
 		case STORE_HEX:
-			bind_hex(stmt, i + 1, *(const uint64_t *)field);
+			bind_hex(s, stmt, i + 1, *(const uint64_t *)field);
 			break;
 		case STORE_KIND:
 			bind_text(stmt, i + 1, ikv_kind_name(*(const enum ikv_kind *)field));
@@ -74,7 +74,7 @@ static int write_row(struct store *s, int which, const void *row, struct ikv_err
 		return -1;
 	if (store_begin(s, err) != 0)
 		return -1;
-	bind_row(s->insert[which], &store_tables[which], row);
+	bind_row(s, s->insert[which], &store_tables[which], row);
 	return store_step_stmt(s, s->insert[which], err);
 }
 
@@ -142,9 +142,8 @@ int store_block_event(struct store *s, const struct store_block_event *row, stru
 int store_page_event(struct store *s, int64_t run_id, int64_t session, int64_t step, const struct ikv_action *action,
 		     struct ikv_err *err)
 {
-	static const char *const moves[] = {"fetch",  "prefetch", "evict",
-					     "demote", "promote",  "refetch", "encode"};
-	_Static_assert(sizeof moves / sizeof *moves == IKV_MOVE_COUNT, "a name for each move");
+	static const char *const moves[] = {"fetch", "prefetch", "evict", "demote", "promote", "refetch", "encode"};
+	_Static_assert(sizeof moves / sizeof *moves == IKV_MOVE_COUNT, "a name for every move");
 	sqlite3_stmt **stmt = &s->page_event;
 	if (!*stmt && store_prepare(s,
 				    "INSERT INTO page_event (run_id, session, step, seq, page_group, page, move,"

@@ -49,3 +49,9 @@ for f in db/queries/*.sql; do
 	name=${f##*/}
 	echo "| \`${name%.sql}\` | $(sed -n '1s/^-- //p' "$f") |"
 done
+echo
+echo "## Columns of the summary"
+echo
+echo "| column | unit | better | meaning |"
+echo "|---|---|---|---|"
+awk -F"'" '$2 == "summary" { print "| `" $4 "` | " $6 " | " $8 " | " $10 " |" }' db/metrics.sql

@@ -1,14 +1,42 @@
-set xtics rotate by -35 noenhanced scale 0
-set ylabel 'bytes read, of dense FP16 (%)'
-set y2label 'relative L2 error of the output'
-set y2tics
-set border 11
-set yrange [0:*]
-set y2range [0:*]
-set xrange [-0.7:STATS_records - 1.3]
-set boxwidth 0.55
-set key outside top center horizontal
-set grid noxtics
-plot data using 0:3:xtic(2) every ::1 with boxes linecolor rgb c(5) title 'bytes read (left axis)', \
-	'' using 0:4:4:5 every ::1 axes x1y2 with yerrorbars linecolor rgb c(1) linewidth 2 pointtype 7 \
-	title 'error, median to 95th percentile (right axis)'
+# Two panels with a row a run: bytes read, and error.
+errors = 0
+widest = 0.0
+longest = 0
+count(x) = errors = errors + (valid(x) ? 1 : 0)
+stats data every ::1 using (longer(strcol(2)), count(4), widest = $3 > widest ? $3 : widest, 1) nooutput
+rows = STATS_records
+size = rows > 24 ? 8 : 10
+long = longest > 48 ? 48 : longest
+cut(name) = strlen(name) > 48 ? name[1:47].'…' : name
+left = 0.03 + 0.0007 * size * long
+left = left < 0.08 ? 0.08 : left
+middle = left + 0.5 * (0.98 - left)
+unset title
+set multiplot title plot_title noenhanced
+unset key
+set tmargin at screen 0.9
+set bmargin at screen 0.14
+set grid noytics
+set xtics font ',9'
+set yrange [(rows < 4 ? 4 : rows) - 0.4:-0.6]
+row_font = sprintf(',%d', size)
+set ytics scale 0 font row_font noenhanced
+set lmargin at screen left
+set rmargin at screen middle - 0.02
+set xlabel 'bytes read, of dense FP16 (%)'
+set xrange [0:widest > 0 ? 1.08 * widest : 1]
+plot data every ::1 using ($3 / 2):0:($3 / 2):(0.3):ytic(cut(strcol(2))) with boxxyerror linecolor rgb c(5) notitle
+set lmargin at screen middle + 0.02
+set rmargin at screen 0.98
+set xlabel "relative L2 error of the output,\nmedian to 95th percentile"
+set xrange [0:*]
+set ytics format ''
+if (errors > 0) {
+	plot data every ::1 using 4:0:4:5 with xerrorbars linecolor rgb c(1) linewidth 2 pointtype 7 notitle
+} else {
+	set label 1 "attention did not run:\nthere is no error to show" at graph 0.5, 0.5 center noenhanced
+	set xrange [0:1]
+	unset xtics
+	plot NaN notitle
+}
+unset multiplot

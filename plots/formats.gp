@@ -6,17 +6,18 @@ array name[5] = ['FP16', 'FP8', 'INT8', 'INT4 + residual', 'INT4']
 array shade[5] = ['#0072b2', '#56b4e9', '#009e73', '#e69f00', '#f0e442']
 sum(n) = (n < 1 ? 0 : column(3)) + (n < 2 ? 0 : column(4)) + (n < 3 ? 0 : column(5)) + (n < 4 ? 0 : column(6)) \
 	+ (n < 5 ? 0 : column(7))
-set multiplot layout rows, columns margins 0.08, 0.98, 0.17, 0.88 spacing 0.06, 0.13 \
-	title 'Formats of the stored pages over decode steps' noenhanced
+last = 1.0
+stats data using (last = $2 > last ? $2 : last, 1) nooutput
 unset title
+set multiplot layout rows, columns margins 0.08, 0.98, 0.17, 0.88 spacing 0.06, 0.1 \
+	title (blocks > panels ? sprintf('%s: the first %d of %d runs', plot_title, panels, blocks) : plot_title) noenhanced
+unset key
 set yrange [0:100]
 set ytics 50
 set grid front
-stats data using 2 name 'step' nooutput
-set xrange [0:step_max > 0 ? step_max : 1]
-tick = step_max < 4 ? 1 : ceil(step_max / 4.0)
-set xtics tick
-set key at graph 0, 1.02 left bottom Left reverse noenhanced samplen -2
+set xrange [0:last]
+set xtics font ',9'
+if (last < 4) { set xtics 1 }
 # One legend for all panels, below them.
 do for [k=1:5] {
 	set object k rectangle from screen 0.06 + 0.17 * k, 0.02 to screen 0.085 + 0.17 * k, 0.045 \
@@ -24,11 +25,15 @@ do for [k=1:5] {
 	set label k name[k] at screen 0.09 + 0.17 * k, 0.033 left noenhanced
 }
 set label 6 'stored as' at screen 0.08, 0.033 left
+panel_font = columns == 3 ? ',8' : ',10'
+room = columns == 3 ? 42 : columns == 2 ? 60 : 100
 do for [p=0:panels-1] {
+	caption = label[p + 1]
+	caption = strlen(caption) > room ? caption[1:room - 1].'…' : caption
+	set label 7 caption at graph 0, 1.09 left noenhanced font panel_font
 	set xlabel (p >= panels - columns ? 'decode step' : '')
 	set ylabel (p % columns == 0 ? 'pages (%)' : '')
-	plot for [k=5:1:-1] data index p using 2:(sum(k)) every ::1 with filledcurves y1=0 fillcolor rgb shade[k] \
-		notitle, data index p using 2:(NaN) with lines linecolor rgb '#ffffff' title columnheader(1)
+	plot for [k=5:1:-1] data index p every ::1 using 2:(sum(k)) with filledcurves y1=0 fillcolor rgb shade[k] notitle
 	if (p == 0) {
 		do for [k=1:5] { unset object k }
 		unset label

@@ -72,7 +72,8 @@ static int write_script(const struct figure *fig, const char *path, const char *
 		fprintf(f, "set terminal pngcairo noenhanced size 1000,600 font 'sans,11' background '#ffffff'\n");
 	else
 		fprintf(f, "set terminal svg noenhanced size 1000,600 font 'sans,12' background '#ffffff'\n");
-	fprintf(f, "set output '%s.%s'\nset title '%s' noenhanced\n", fig->name, type, fig->title);
+	fprintf(f, "set output '%s.%s'\nplot_title = '%s'\nset title plot_title noenhanced\n", fig->name, type,
+		fig->title);
 	int rc = append(f, "plots/style.gp");
 	if (rc == 0)
 		rc = append(f, fig->script);
@@ -136,17 +137,21 @@ static int draw(const struct figure *fig, const char *folder)
 
 static int make(const struct figure *fig, const char *db, const char *folder, const char *type, const char *run)
 {
-	char data[4096], script[4096];
+	char data[4096], script[4096], picture[4096];
 	struct stat st;
 	if (snprintf(data, sizeof data, "%s/%s.tsv", folder, fig->name) >= (int)sizeof data ||
-	    snprintf(script, sizeof script, "%s/%s.gp", folder, fig->name) >= (int)sizeof script)
+	    snprintf(script, sizeof script, "%s/%s.gp", folder, fig->name) >= (int)sizeof script ||
+	    snprintf(picture, sizeof picture, "%s/%s.%s", folder, fig->name, type) >= (int)sizeof picture)
 		return fail(IKV_USAGE, folder, "the path is too long");
 	int rc = write_data(fig, data, db, run);
 	if (rc)
 		return rc;
 	if (stat(data, &st) == 0 && st.st_size == 0) {
 		fprintf(stderr, "intentkv: %s: the runs have no data for it; left out\n", fig->name);
+		/* What an earlier call drew there would pass for a figure of these runs. */
 		unlink(data);
+		unlink(script);
+		unlink(picture);
 		return 0;
 	}
 	rc = write_script(fig, script, type);

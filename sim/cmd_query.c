@@ -6,17 +6,17 @@
 #include "db/store.h"
 #include "sim/command.h"
 
-const char cmd_query_help[] =
-    "Usage: intentkv query DB [NAME] [--param KEY=VALUE]... [--format FORMAT]\n"
-    "       intentkv query DB --sql \"SELECT ...\"\n"
-    "       intentkv query --list\n"
-    "Without a name: summary, by-policy and by-role.\n"
-    "  -l, --list             show the named queries\n"
-    "  -s, --sql SQL          one SELECT statement; median(x) and percentile(x, p) are there too\n"
-    "  -p, --param KEY=VALUE  value of :KEY in the query, such as run=3 or run=all\n"
-    "  -f, --format FORMAT    table (default), csv, json or markdown\n"
-    "  -t, --time-limit S     give up after S seconds (default 60, 0: never)\n"
-    "      --no-header        no line of column names (table, csv)\n";
+const char cmd_query_help[] = "Usage: intentkv query DB [NAME] [--param KEY=VALUE]... [--format FORMAT]\n"
+			      "       intentkv query DB --sql \"SELECT ...\"\n"
+			      "       intentkv query --list\n"
+			      "Without a name: summary, by-policy and by-role.\n"
+			      "  -l, --list             show the named queries\n"
+			      "  -s, --sql SQL          one SELECT statement; median(x), percentile(x, p) and\n"
+			      "                         significant(x, digits) are there too\n"
+			      "  -p, --param KEY=VALUE  value of :KEY in the query, such as run=3 or run=all\n"
+			      "  -f, --format FORMAT    table (default), csv, json or markdown\n"
+			      "  -t, --time-limit S     give up after S seconds (default 60, 0: never)\n"
+			      "      --no-header        no line of column names (table, csv)\n";
 
 int command_format(const char *text, enum store_format *format)
 {
@@ -29,6 +29,21 @@ int command_format(const char *text, enum store_format *format)
 	}
 	fprintf(stderr, "intentkv: --format: got %s, expected table, csv, json or markdown\n", text);
 	return -1;
+}
+
+void command_note_empty(const char *db)
+{
+	char *text = NULL;
+	size_t size;
+	struct store_query query = {.sql = "SELECT count(*) FROM run", .format = STORE_CSV};
+	FILE *f = open_memstream(&text, &size);
+	if (!f)
+		return;
+	int rc = store_query_run(db, &query, f, NULL);
+	fclose(f);
+	if (rc == 0 && strcmp(text, "0\r\n") == 0)
+		fprintf(stderr, "intentkv: %s: holds no runs yet\n", db);
+	free(text);
 }
 
 static int usage(const char *message)
@@ -75,6 +90,7 @@ static int overview(const char *db, struct store_query query)
 		if (rc)
 			return rc;
 	}
+	command_note_empty(db);
 	return 0;
 }
 
@@ -143,5 +159,8 @@ int cmd_query(int argc, char **argv)
 		return usage("give a name or --sql, not both");
 	if (!query.name && !query.sql)
 		return overview(db, query);
-	return run(db, &query);
+	int rc = run(db, &query);
+	if (rc == 0 && query.name)
+		command_note_empty(db);
+	return rc;
 }

@@ -44,6 +44,8 @@ static int hash_all(const char *db)
 	if (store_query_run(db, &query, f, &err) != 0)
 		rc = command_fail(&err);
 	fclose(f);
+	if (rc == 0 && !*text)
+		fprintf(stderr, "intentkv: %s: holds no run that is done, and only those have a hash\n", db);
 	for (char *id = strtok_r(text, "\r\n", &save); id && rc == 0; id = strtok_r(NULL, "\r\n", &save)) {
 		if (store_hash(db, strtoll(id, NULL, 10), hex, &err) != 0)
 			rc = command_fail(&err);
@@ -89,5 +91,8 @@ int cmd_runs(int argc, char **argv)
 	if (hash)
 		return left == 2 ? hash_one(argv[optind], argv[optind + 1]) : hash_all(argv[optind]);
 	struct ikv_err err;
-	return store_query_run(argv[optind], &query, stdout, &err) == 0 ? 0 : command_fail(&err);
+	if (store_query_run(argv[optind], &query, stdout, &err) != 0)
+		return command_fail(&err);
+	command_note_empty(argv[optind]);
+	return 0;
 }

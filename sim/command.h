@@ -36,6 +36,9 @@ int command_usage(const char *command, const char *fmt, ...) IKV_PRINTF(2, 3);
 /* What getopt_long refused (c is '?' or ':'; opterr is 0 and the short options begin with ':'). Returns IKV_USAGE. */
 int command_option(const char *command, char **argv, const struct option *longs, int c);
 
+/* Say on stderr that a database holds no runs, where that is so. */
+void command_note_empty(const char *db);
+
 /* --format: table, csv, json, markdown; says what it expected otherwise. */
 int command_format(const char *text, enum store_format *format);
 

@@ -47,3 +47,9 @@ noinst_PROGRAMS += bench_policies
 bench_policies_SOURCES = tests/bench/bench_policies.c sim/bench_policies.c sim/bench_policies.h
 bench_policies_CFLAGS = $(AM_CFLAGS)
 bench_policies_LDADD = libengine.la
+
+# Measures the recording of results; not a test.
+noinst_PROGRAMS += bench_store
+bench_store_SOURCES = tests/bench/bench_store.c tests/unit/store_sample.h
+bench_store_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)/tests
+bench_store_LDADD = libdb.la libengine.la -lm

@@ -4,5 +4,6 @@ WITH chosen (run_id, label) AS (
   UNION ALL
   SELECT run_id, label FROM v_run WHERE :run IS NOT NULL AND (run_id = :run OR name = :run OR :run = 'all'))
 SELECT c.run_id AS run, c.label, layer, steps, round(100 * selected_fraction, 2) AS selected_pages_pct,
-  round(100 * mass_recall, 2) AS mass_recall_pct, rel_l2, max_abs, cosine, kl AS kl_nat
+  round(100 * mass_recall, 2) AS mass_recall_pct, significant(rel_l2, 4) AS rel_l2,
+  significant(max_abs, 4) AS max_abs, significant(cosine, 6) AS cosine, significant(kl, 4) AS kl_nat
 FROM chosen c JOIN v_layer USING (run_id) ORDER BY c.run_id, layer

@@ -12,4 +12,4 @@ p AS (
 SELECT label, step, round(100.0 * fp16 / n, 3) AS fp16_pct, round(100.0 * fp8 / n, 3) AS fp8_pct,
   round(100.0 * int8 / n, 3) AS int8_pct, round(100.0 * int4r / n, 3) AS int4_residual_pct,
   round(100.0 * int4 / n, 3) AS int4_pct
-FROM (SELECT *, nullif(fp16 + fp8 + int8 + int4r + int4, 0) AS n FROM p) ORDER BY run_id, step
+FROM (SELECT *, nullif(fp16 + fp8 + int8 + int4r + int4, 0) AS n FROM p) WHERE n IS NOT NULL ORDER BY run_id, step

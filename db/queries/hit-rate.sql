@@ -7,4 +7,4 @@ width (w) AS (
   SELECT max(1, (max(step) + 100) / 100) FROM step WHERE run_id IN (SELECT run_id FROM chosen))
 SELECT c.label, step / w * w AS step,
   round(100.0 * sum(hit_pages) / nullif(sum(hit_pages + miss_pages), 0), 3) AS hit_pct
-FROM chosen c CROSS JOIN width JOIN step s USING (run_id) GROUP BY c.run_id, step / w ORDER BY c.run_id, 2
+FROM chosen c CROSS JOIN width JOIN step s USING (run_id) GROUP BY c.run_id, step / w HAVING sum(hit_pages + miss_pages) > 0 ORDER BY c.run_id, 2

@@ -5,7 +5,8 @@ WITH chosen (run_id, label) AS (
   SELECT run_id, label FROM v_run WHERE :run IS NOT NULL AND (run_id = :run OR name = :run OR :run = 'all')),
 p AS (
   SELECT c.run_id, c.label, r.router, round(100.0 * sum(read_bytes) / nullif(sum(dense_bytes), 0), 3) AS read_of_dense_pct,
-    median(rel_l2) AS rel_l2_median, percentile(rel_l2, 95) AS rel_l2_p95,
+    significant(median(rel_l2), 4) AS rel_l2_median,
+    significant(percentile(rel_l2, 95), 4) AS rel_l2_p95,
     round(100 * avg(mass_recall), 3) AS mass_recall_pct
   FROM chosen c JOIN run r USING (run_id) JOIN step s USING (run_id) GROUP BY c.run_id)
 SELECT run_id AS run, label, router, read_of_dense_pct, rel_l2_median, rel_l2_p95, mass_recall_pct,

@@ -47,6 +47,44 @@ else
 	echo "ok $((n + 1)) - figures # SKIP gnuplot is not installed"
 	n=$((n + 1))
 fi
+$p query "$d/t.db" summary -f csv --no-header -p run=1 | awk -F, 'END { exit !($(NF - 1) + 0 > 1 && $NF + 0 > 1) }'
+ok $? "the summary has the speed-ups"
+$p make "$d/empty.db" 0 0 && $p query "$d/empty.db" >"$d/out" 2>"$d/err" && grep -q 'holds no runs' "$d/err" &&
+	$p runs "$d/empty.db" >"$d/out" 2>"$d/err" && grep -q 'holds no runs' "$d/err"
+ok $? "a database without runs says so"
+cp "$d/t.db" "$d/c.db" && $p crash "$d/c.db" && $p runs "$d/c.db" -f csv | grep -q '^5,crashed,interrupted'
+ok $? "a run whose process died is shown as interrupted"
+$p runs "$d/c.db" --hash 5 2>"$d/err"
+[ $? -eq 65 ] && grep -q 'not done' "$d/err" && [ "$($p runs "$d/c.db" --hash 2>/dev/null | wc -l)" -eq 4 ]
+ok $? "a run that is not done has no hash, and says so"
+$p query --list | grep -q '^pareto  *Runs by bytes'
+ok $? "--list shows names with their help"
+mkdir "$d/ro" && cp "$d/t.db" "$d/ro/" && chmod 555 "$d/ro" && chmod 444 "$d/ro/t.db"
+as() { "$@"; }
+if [ "$(id -u)" -eq 0 ]; then
+	as() { false; }
+	# Root may write anywhere: a read-only mount in a name space of its own, where that is allowed.
+	if unshare -m sh -c 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1"' - "$d/ro" 2>/dev/null; then
+		as() { unshare -m sh -c 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"' "$d/ro" "$@"; }
+	fi
+fi
+if as true; then
+	as $p query "$d/ro/t.db" summary >"$d/out" && grep -q quest "$d/out"
+	ok $? "a database on a read-only medium is read"
+	as $p make "$d/ro/t.db" 1 1 2>"$d/err"
+	[ $? -eq 73 ] && as $p make "$d/ro/new.db" 1 1 2>"$d/err2"
+	[ $? -eq 73 ] && grep -q 'ro/new.db' "$d/err2" && [ "$(ls "$d/ro")" = t.db ]
+	ok $? "a folder that cannot be written is refused by name"
+	as $p plot "$d/t.db" hit-rate -o "$d/ro/p" 2>"$d/err"
+	[ $? -eq 73 ]
+	ok $? "so is a folder for figures"
+else
+	for what in "a read-only medium is read" "an unwritable folder is refused" "a folder for figures"; do
+		n=$((n + 1))
+		echo "ok $n - $what # SKIP root may write everywhere, and a private mount is not allowed here"
+	done
+fi
+chmod 755 "$d/ro"
 sh "${srcdir:-.}/docs/gen_database.sh" "${srcdir:-.}" | cmp -s - "${srcdir:-.}/docs/database.md"
 ok $? "docs/database.md is current"
 echo "1..$n"

@@ -1,5 +1,7 @@
-/* The commands that read results, without the rest of the program; and `make DB RUNS STEPS`, which writes samples. */
+/* The commands that read results, without the rest of the program; `make DB RUNS STEPS`, which writes samples; and
+ * `crash DB`, which leaves a run as a killed process does. */
 #include <string.h>
+#include <unistd.h>
 #include "sim/command.h"
 #include "unit/store_sample.h"
 
@@ -19,10 +21,23 @@ static int make(const char *path, int runs, int steps)
 	return store_close(s, &err) == 0 ? 0 : command_fail(&err);
 }
 
+static int crash(const char *path)
+{
+	const struct store_run run = {.name = "crashed", .scenario_text = "crash"};
+	struct store *s;
+	struct ikv_err err;
+	int64_t id;
+	if (store_open(&s, path, &err) != 0 || store_run_begin(s, &run, &id, &err) != 0)
+		return command_fail(&err);
+	_exit(0);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc == 5 && strcmp(argv[1], "make") == 0)
 		return make(argv[2], atoi(argv[3]), atoi(argv[4]));
+	if (argc == 3 && strcmp(argv[1], "crash") == 0)
+		return crash(argv[2]);
 	if (argc > 1 && strcmp(argv[1], "query") == 0)
 		return cmd_query(argc - 1, argv + 1);
 	if (argc > 1 && strcmp(argv[1], "runs") == 0)

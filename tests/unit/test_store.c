@@ -42,6 +42,19 @@ static char *ask(const char *sql, enum store_format format)
 	return text;
 }
 
+/* The result of a named query as CSV from byte `skip` on. */
+static const char *named(const char *name, int skip)
+{
+	static char text[1 << 16];
+	struct ikv_err err = {0};
+	struct store_query q = {.name = name, .format = STORE_CSV};
+	FILE *f = fmemopen(text, sizeof text, "w");
+	int rc = store_query_run(path, &q, f, &err);
+	fclose(f);
+	ck_assert_msg(rc == 0, "%s", err.text);
+	return text + skip;
+}
+
 static int refused(const char *sql)
 {
 	struct ikv_err err = {0};
@@ -142,6 +155,112 @@ START_TEST(hash_sees_decisions_only)
 }
 END_TEST
 
+START_TEST(layers_and_events_come_back)
+{
+	struct ikv_err err = {0};
+	struct store *s;
+	int64_t run;
+	const struct store_run r = {.name = "events", .scenario_text = "x"};
+	const struct store_step step = sample_step(1, 0, 0, 0);
+	ck_assert_int_eq(store_open(&s, path, &err), 0);
+	ck_assert_int_eq(store_run_begin(s, &r, &run, &err), 0);
+	ck_assert_int_eq(store_step(s, &step, &err), 0);
+	for (int layer = 3; layer < 5; layer++) {
+		struct store_layer l = {.run_id = run,
+					.layer = layer,
+					.selected_fraction = 0.25,
+					.mass_recall = 0.75,
+					.rel_l2 = 0.5,
+					.max_abs = layer,
+					.cosine = NAN,
+					.kl = 0.125};
+		ck_assert_int_eq(store_layer(s, &l, &err), 0);
+	}
+	for (uint32_t i = 0; i < 3; i++) {
+		struct ikv_decision d = {.start = 16 * i,
+					 .end = 16 * i + 16,
+					 .code = i ? IKV_SELECT : IKV_SKIP,
+					 .format = IKV_FMT_FP16,
+					 .score = i ? 0.5 : NAN,
+					 .rank = i ? (int32_t)i : -1,
+					 .threshold = NAN,
+					 .selected_tokens = i ? 16 : 0};
+		struct store_block_event e = {.run_id = run,
+					      .layer = 3,
+					      .head = 8,
+					      .block = "b",
+					      .kind = IKV_KIND_TOOLS,
+					      .policy = IKV_GLOBAL,
+					      .decision = &d};
+		ck_assert_msg(store_block_event(s, &e, &err) == 0, "%s", err.text);
+	}
+	for (int move = 0; move < IKV_MOVE_COUNT; move++) {
+		struct ikv_action a = {.page = (uint32_t)move,
+				       .move = (uint8_t)move,
+				       .from_format = IKV_FMT_FP16,
+				       .to_format = IKV_FMT_INT8,
+				       .to_tier = 1,
+				       .bytes = 4096};
+		ck_assert_msg(store_page_event(s, run, 0, 0, &a, &err) == 0, "%s", err.text);
+	}
+	ck_assert_int_eq(store_run_end(s, run, "done", 1, &err), 0);
+	ck_assert_int_eq(store_close(s, &err), 0);
+	ck_assert_str_eq(ask("SELECT group_concat(move, ' ') FROM page_event", STORE_CSV),
+			 "fetch prefetch evict demote promote refetch encode");
+	ck_assert_str_eq(ask("SELECT count(*) FROM page_event WHERE from_format = 'FP16' AND to_format = 'INT8' AND"
+			     " bytes = 4096 AND to_tier = 1",
+			     STORE_CSV),
+			 "7");
+	ck_assert_str_eq(ask("SELECT sum(score IS NULL) || ' ' || sum(rank IS NULL) || ' ' || max(rank) FROM"
+			     " block_event WHERE head = 8",
+			     STORE_CSV),
+			 "1 1 2");
+	ck_assert_str_eq(named("by-layer", 2), "events,3,1,25,75,0.5,3,,0.125\r\n"
+					       "1,events,4,1,25,75,0.5,4,,0.125\r\n");
+	ck_assert_ptr_nonnull(strstr(named("decisions", 2), ",2,32,0.5\r\n"));
+}
+END_TEST
+
+START_TEST(by_role_with_and_without_hits)
+{
+	sqlite3 *db;
+	fill(1, 8);
+	ck_assert_ptr_nonnull(strstr(named("by-role", 0), ",93.75\r\n"));
+	ck_assert_int_eq(sqlite3_open(path, &db), SQLITE_OK);
+	sqlite3_exec(db, "UPDATE step_role SET hit_pages = NULL, miss_pages = NULL", NULL, NULL, NULL);
+	sqlite3_close(db);
+	ck_assert_ptr_null(strstr(named("by-role", 0), "93.75"));
+	ck_assert_ptr_nonnull(strstr(named("by-role", 0), ",\r\n"));
+}
+END_TEST
+
+START_TEST(damaged_files_are_named_so)
+{
+	struct ikv_err err = {0};
+	struct store_query q = {.name = "summary", .format = STORE_CSV};
+	struct store *s;
+	struct stat st;
+	FILE *null = fopen("/dev/null", "w");
+	fill(2, 400);
+	ck_assert_int_eq(stat(path, &st), 0);
+	FILE *f = fopen(path, "r+");
+	fseek(f, 16384, SEEK_SET);
+	for (long i = 16384; i < st.st_size; i++)
+		fputc(0x5a, f);
+	fclose(f);
+	ck_assert_int_eq(store_query_run(path, &q, null, &err), -1);
+	ck_assert_int_eq(err.status, IKV_BAD_INPUT);
+	ck_assert_ptr_nonnull(strstr(err.text, "damaged"));
+	ck_assert_int_eq(truncate(path, st.st_size / 2), 0);
+	ck_assert_int_eq(store_query_run(path, &q, null, &err), -1);
+	ck_assert_int_eq(err.status, IKV_BAD_INPUT);
+	ck_assert_ptr_nonnull(strstr(err.text, "damaged"));
+	ck_assert_int_eq(store_open(&s, path, &err), -1);
+	ck_assert_int_eq(err.status, IKV_BAD_INPUT);
+	fclose(null);
+}
+END_TEST
+
 START_TEST(only_reading_is_allowed)
 {
 	static const char *const bad[] = {"DELETE FROM step",
@@ -179,6 +298,7 @@ START_TEST(named_queries_run)
 		int rc = store_query_run(path, &query, f, &err);
 		fclose(f);
 		ck_assert_msg(rc == 0, "%s: %s", q->name, err.text);
+		/* The sample has neither layers nor events; layers_and_events_come_back covers their queries. */
 		if (strcmp(q->name, "decisions") != 0 && strcmp(q->name, "by-layer") != 0)
 			ck_assert_msg(size > 10, "%s: no rows", q->name);
 		ck_assert_msg(strlen(q->help) > 10, "%s: no help", q->name);
@@ -322,6 +442,9 @@ int main(void)
 	tcase_add_test(tc, rows_come_back);
 	tcase_add_test(tc, columns_match_the_schema);
 	tcase_add_test(tc, hash_sees_decisions_only);
+	tcase_add_test(tc, layers_and_events_come_back);
+	tcase_add_test(tc, by_role_with_and_without_hits);
+	tcase_add_test(tc, damaged_files_are_named_so);
 	tcase_add_test(tc, only_reading_is_allowed);
 	tcase_add_test(tc, named_queries_run);
 	tcase_add_test(tc, wrong_databases_are_refused);
