@@ -197,8 +197,8 @@ int store_open(struct store **out, const char *path, struct ikv_err *err)
 {
 	bool fresh;
 	*out = NULL;
-	/* Without its statistics, SQLite allocates without a lock, a seventh of the time of a row. Refused, which is
-	 * no harm, where SQLite is in use already. */
+	/* Without its statistics, SQLite allocates without a lock, about a tenth of the time of a row. Refused, which
+	 * is no harm, where SQLite is in use already. */
 	sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
 	struct store *s = ikv_alloc(1, sizeof *s, err);
 	if (!s)
