@@ -1,6 +1,5 @@
 /* The commands that read results, without the rest of the program; `make DB RUNS STEPS`, which writes samples; and
  * `crash DB`, which leaves a run as a killed process does. */
-#include <stdarg.h>
 #include <string.h>
 #include <unistd.h>
 #include "sim/command.h"
