@@ -14,7 +14,7 @@ middle = left + 0.5 * (0.98 - left)
 unset title
 set multiplot title plot_title noenhanced
 # Each panel has its legend above it.
-set key outside top center horizontal noenhanced samplen 2 font ',9'
+set key at graph 1, 1.07 right horizontal noenhanced samplen 2 font ',9'
 set tmargin at screen 0.86
 set bmargin at screen 0.14
 set grid noytics
