@@ -30,7 +30,7 @@ TESTS += $(cli_tests)
 dist_check_SCRIPTS += $(cli_tests)
 EXTRA_DIST += tests/errors tests/cli/tiny.yaml tests/cli/tiny.profile.yaml
 
-house_tests = tests/cli/house.sh tests/cli/install.sh
+house_tests = tests/cli/house.sh tests/cli/install.sh tests/cli/docs.sh
 TESTS += $(house_tests)
 dist_check_SCRIPTS += $(house_tests)
 EXTRA_DIST += tests/cli/tap.sh
