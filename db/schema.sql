@@ -4,7 +4,7 @@ CREATE TABLE run (
   scenario_id INTEGER NOT NULL REFERENCES scenario, -- the scenario file it came from
   env_id INTEGER NOT NULL REFERENCES env, -- where and by which program it ran
   name TEXT NOT NULL, -- scenario name, with the sweep point's values
-  point TEXT NOT NULL, -- the sweep point, such as router.policy=quest; empty without a sweep
+  point TEXT NOT NULL, -- the sweep point, such as quest budget=5%; empty without a sweep
   status TEXT NOT NULL CHECK (status IN ('running', 'done', 'failed', 'interrupted')), -- running, done, failed or interrupted
   started_utc TEXT NOT NULL, -- begin, UTC, ISO 8601
   ended_utc TEXT, -- end, UTC, ISO 8601

@@ -21,8 +21,8 @@ otherwise: the newest run of each point and setting of the scenario that was run
 
 ## SQL by example
 
-`intentkv query DB --sql "..."` takes one SELECT; `median(x)` and `percentile(x, p)` are there too. After
-`intentkv run scenarios/quickstart.yaml`, with DB `results/quickstart.db`:
+`intentkv query DB --sql "..."` takes one SELECT; `median(x)`, `percentile(x, p)` and `significant(x, digits)` are there too.
+After `intentkv run scenarios/quickstart.yaml`, with DB `results/quickstart.db`:
 
 How much shorter is attention alone, modelled, where weights are left out?
 
