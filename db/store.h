@@ -25,7 +25,7 @@ struct store_param {
 struct store_run {
 	const char *name; /* scenario name, with the sweep point's values */
 	const char *scenario_path, *scenario_text;
-	const char *point; /* "router.policy=quest", empty without a sweep */
+	const char *point; /* "quest budget=5%", empty without a sweep */
 	uint64_t seed;
 	const char *router, *scorer, *source, *backend, *isa, *execute, *ladder, *model, *machine, *format;
 	int threads;

@@ -22,9 +22,9 @@ const char cmd_run_help[] =
     "      --skip-bad       count broken records of a trace and go on\n"
     "      --allow-path     the scenario may name files outside its own folder\n"
     "      --threads N      same as -s attention.threads=N\n"
-    "      --quiet          no progress, no tables\n\n"
-    "Exit codes: 0 done, 64 usage, 65 bad input, 69 a backend or ISA is missing, 73/74 output, 75 busy,\n"
-    "130 interrupted. INTENTKV_ISA overrides attention.isa.\n";
+    "      --quiet          no progress, tables or plots\n\n"
+    "Exit codes: 0 done, 1 failed, 64 usage, 65 bad input, 69 a backend or ISA is missing, 73/74 output, 75 busy,\n"
+    "130 and 143 interrupted. INTENTKV_ISA overrides attention.isa.\n";
 
 static volatile sig_atomic_t stopped;
 

@@ -199,6 +199,13 @@ int scenario_cross_check(const struct yaml_node *root, const char *file, struct 
 	if (capture && s->sessions.source != SESSIONS_CAPTURE)
 		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, place), "sessions.source",
 		                  "kv.source \"capture\" brings its own sessions; expected sessions.source: capture");
+	struct ikv_err e;
+	void *router;
+	if (s->router_ops->create(&router, s->router.config, &s->ladder, &e)) { /* what its options mean together */
+		n = yaml_get(root, "router");
+		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n ? n : root), "router", "%s", e.text);
+	}
+	s->router_ops->destroy(router);
 	if (s->attention.execute != EXECUTE_OFF && !s->scorer_ops->page_scores &&
 	    (s->router_ops->needs(s->router.config) & IKV_NEEDS_PAGE_SCORES)) {
 		const struct yaml_node *scorer = yaml_get(root, "scorer");

@@ -4,13 +4,13 @@ WITH chosen (run_id, label) AS (
   UNION ALL
   SELECT run_id, label FROM v_run WHERE :run IS NOT NULL AND (run_id = :run OR name = :run OR :run = 'all')),
 p AS (
-  SELECT c.run_id, c.label, r.router, round(100.0 * sum(read_bytes) / nullif(sum(dense_bytes), 0), 3) AS read_of_dense_pct,
-    significant(median(rel_l2), 4) AS rel_l2_median,
+  SELECT c.run_id, c.label, r.router, round(100.0 * sum(read_bytes) / nullif(sum(dense_bytes), 0), 3) AS read_pct,
+    significant(median(rel_l2), 4) AS rel_l2_p50,
     significant(percentile(rel_l2, 95), 4) AS rel_l2_p95,
-    round(100 * avg(mass_recall), 3) AS mass_recall_pct
+    round(100 * avg(mass_recall), 3) AS recall_pct
   FROM chosen c JOIN run r USING (run_id) JOIN step s USING (run_id) GROUP BY c.run_id)
-SELECT run_id AS run, label, router, read_of_dense_pct, rel_l2_median, rel_l2_p95, mass_recall_pct,
-  CASE WHEN rel_l2_median IS NULL OR read_of_dense_pct IS NULL THEN NULL ELSE NOT EXISTS (
-    SELECT 1 FROM p o WHERE o.read_of_dense_pct <= p.read_of_dense_pct AND o.rel_l2_median <= p.rel_l2_median
-      AND (o.read_of_dense_pct < p.read_of_dense_pct OR o.rel_l2_median < p.rel_l2_median)) END AS pareto
-FROM p ORDER BY read_of_dense_pct, rel_l2_median, run_id
+SELECT run_id AS run, label, router, read_pct, rel_l2_p50, rel_l2_p95, recall_pct,
+  CASE WHEN rel_l2_p50 IS NULL OR read_pct IS NULL THEN NULL ELSE NOT EXISTS (
+    SELECT 1 FROM p o WHERE o.read_pct <= p.read_pct AND o.rel_l2_p50 <= p.rel_l2_p50
+      AND (o.read_pct < p.read_pct OR o.rel_l2_p50 < p.rel_l2_p50)) END AS pareto
+FROM p ORDER BY read_pct, rel_l2_p50, run_id
