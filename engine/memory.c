@@ -163,10 +163,12 @@ static struct first first_of(const struct ikv_memory *m, const struct ikv_layout
 	struct first f = {m->config.floor == IKV_FMT_SKIP ? IKV_FMT_INT4 : (enum ikv_format)m->config.floor,
 			  IKV_SKIP_BLOCK, false};
 	int best = 0;
+	uint32_t owned = 0;
 	for (; block < layout->count && layout->blocks[block].start < end; block++) {
 		const struct ikv_block *b = &layout->blocks[block];
 		if (b->end <= start)
 			continue;
+		owned += (b->end < end ? b->end : end) - (b->start > start ? b->start : start);
 		enum ikv_format want = ikv_ladder_format(ladder, b, pressure);
 		if (memory_precision[want] > best) {
 			best = memory_precision[want];
@@ -175,6 +177,12 @@ static struct first first_of(const struct ikv_memory *m, const struct ikv_layout
 		if (strength[b->policy] > strength[f.policy])
 			f.policy = b->policy;
 		f.pinned |= b->policy == IKV_ALWAYS || b->policy == IKV_GLOBAL;
+	}
+	if (owned < end - start) { /* tokens of no block are those of one to be skipped */
+		const struct ikv_block gap = {.kind = IKV_KIND_OTHER, .policy = IKV_SKIP_BLOCK};
+		enum ikv_format want = ikv_ladder_format(ladder, &gap, pressure);
+		if (memory_precision[want] > best)
+			f.format = want;
 	}
 	return f;
 }
