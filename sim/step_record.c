@@ -9,6 +9,14 @@ static const struct ikv_plan *group_plan(const struct run *run, const struct slo
 	return run->share == IKV_SHARE_HEAD ? &s->groups[group].plan : &s->units[group].route.plan;
 }
 
+/* Stored bytes read of a page: all of it, but of the last, unfilled one the tokens that there are. */
+static uint64_t page_read(const struct run *run, const struct slot *s, const struct ikv_page_ref *ref)
+{
+	uint32_t tokens = s->tokens - ref->page * run->geometry.page_tokens;
+	uint64_t bytes = run->page_bytes[ref->stored];
+	return tokens < run->geometry.page_tokens ? bytes * tokens / run->geometry.page_tokens : bytes;
+}
+
 /* Share of its group's stored page that each unit's plan reads; HEAD units share the group's read. */
 static void account_plans(const struct run *run, const struct slot *s, struct account *a)
 {
@@ -30,7 +38,7 @@ static void account_plans(const struct run *run, const struct slot *s, struct ac
 	for (uint32_t i = 0; i < run->groups; i++) {
 		const struct ikv_plan *plan = group_plan(run, s, i);
 		for (uint32_t p = 0; p < plan->count; p++)
-			a->read_bytes += run->page_bytes[plan->pages[p].stored];
+			a->read_bytes += page_read(run, s, &plan->pages[p]);
 	}
 	a->request_bytes = (uint64_t)request;
 	a->tokens = (uint64_t)(tokens + 0.5);
@@ -187,7 +195,7 @@ static void roles_read(const struct run *run, const struct slot *s, struct store
 			if (ref->block >= s->layout.count)
 				continue;
 			struct store_role *r = &rows[s->layout.blocks[ref->block].kind];
-			r->read_bytes += (int64_t)run->page_bytes[ref->stored];
+			r->read_bytes += (int64_t)page_read(run, s, ref);
 			r->hit_pages += !s->groups[i].missed[p];
 			r->miss_pages += s->groups[i].missed[p];
 		}
