@@ -10,6 +10,8 @@
 #include "db/store.h"
 #include "sim/scenario.h"
 
+enum { RUN_GROUP_HEADS_MAX = 1024 }; /* query heads of a KV head */
+
 struct unit { /* one decision of one slot; arrays grow with the context and are kept */
 	uint32_t layer;              /* index of the executed layer; 0 where one decision serves all layers */
 	uint32_t q_first, q_count;
@@ -134,6 +136,9 @@ int slot_advance(struct run *run, struct slot *s, bool *decode, struct ikv_err *
 int slot_decode_token(struct run *run, struct slot *s, struct ikv_err *err);
 void slot_end(struct run *run, struct slot *s);
 void slot_free(struct run *run, struct slot *s);
+
+/* Memory pressure at this moment: as the scenario says, or the fast tier's occupancy. */
+double run_pressure(const struct run *run);
 
 /* step.c and the files beside it, in the order of a decode step. */
 int run_step(struct run *run, struct ikv_err *err);

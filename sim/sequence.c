@@ -180,6 +180,7 @@ static int grow(struct run *run, struct slot *s, uint32_t count, bool unowned, s
 	if (run->kv && append_kv(run, s, first, err))
 		return -1;
 	s->wall_source += wall_now_ns() - start;
+	s->pressure = run_pressure(run); /* before the first step, too, pages take their formats under it */
 	return ikv_memory_grow(run->memory, slot, &s->layout, run->ladder, s->pressure, err);
 }
 

@@ -9,6 +9,12 @@ static bool executes(const struct run *run, const struct slot *s)
 	                   s->steps % (uint64_t)run->sc->attention.every == 0);
 }
 
+double run_pressure(const struct run *run)
+{
+	const struct router_config *c = &run->sc->pressure;
+	return c->pressure_auto ? ikv_memory_occupancy(run->memory) : c->memory_pressure;
+}
+
 /* A fresh step of one slot: its intent moves on and its queries are made. */
 static int begin(struct run *run, struct slot *s, struct ikv_err *err)
 {
@@ -22,8 +28,7 @@ static int begin(struct run *run, struct slot *s, struct ikv_err *err)
 	memset(s->kind_mass, 0, sizeof s->kind_mass);
 	memset(s->kind_selected, 0, sizeof s->kind_selected);
 	s->total = (struct layer_result){ NAN, NAN, NAN, NAN, NAN, NAN };
-	s->pressure = run->sc->pressure.pressure_auto ? ikv_memory_occupancy(run->memory) :
-	                                                run->sc->pressure.memory_pressure;
+	s->pressure = run_pressure(run);
 	if (run->source->ops->advance(run->source, slot, s->steps, err))
 		return -1;
 	for (uint32_t l = 0; run->kv && l < g->layers; l++)
