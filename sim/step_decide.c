@@ -53,22 +53,40 @@ static int score_by_model(struct run *run, struct slot *s, struct ikv_err *err)
 	return 0;
 }
 
-/* The mass that the coming step will really give, for routers that may know it. */
-static int coming_mass(struct run *run, struct slot *s, struct unit *u, struct ikv_err *err)
+/* Mean over the unit's heads of the mass that the coming step will really give the pages of one layer. */
+static int layer_mass(struct run *run, struct slot *s, const struct unit *u, uint32_t layer, float *mass,
+                      struct ikv_err *err)
 {
 	const struct ikv_geometry *g = &run->geometry;
 	uint32_t slot = (uint32_t)(s - run->slots), pages = ikv_pages(s->tokens, g->page_tokens);
 	if (!s->executed)
-		return run->source->ops->model_mass(run->source, slot, u->layer, u->q_first, u->q_count, g->page_tokens,
-		                                    u->page_mass, err);
-	const float *q = s->q + ((size_t)u->layer * g->q_heads + u->q_first) * g->d_qk;
-	if (ikv_exact_mass(run->exact, slot, u->layer, u->q_first, u->q_count, q, s->mass_out, err))
+		return run->source->ops->model_mass(run->source, slot, layer, u->q_first, u->q_count, g->page_tokens, mass,
+		                                    err);
+	const float *q = s->q + ((size_t)layer * g->q_heads + u->q_first) * g->d_qk;
+	if (ikv_exact_mass(run->exact, slot, layer, u->q_first, u->q_count, q, s->mass_out, err))
 		return -1;
-	for (uint32_t p = 0; p < pages; p++) {
+	for (uint32_t p = 0; p < pages; p++) { /* `mass` may be the first row of mass_out */
 		double sum = 0;
 		for (uint32_t h = 0; h < u->q_count; h++)
 			sum += s->mass_out[(size_t)h * pages + p];
-		u->page_mass[p] = (float)(sum / u->q_count);
+		mass[p] = (float)(sum / u->q_count);
+	}
+	return 0;
+}
+
+/* For routers that may know it. A decision for all layers is told their mean. */
+static int coming_mass(struct run *run, struct slot *s, struct unit *u, struct ikv_err *err)
+{
+	uint32_t layers = run->share == IKV_SHARE_STEP ? run->geometry.layers : 1;
+	uint32_t pages = ikv_pages(s->tokens, run->geometry.page_tokens);
+	if (layers == 1)
+		return layer_mass(run, s, u, u->layer, u->page_mass, err);
+	memset(u->page_mass, 0, pages * sizeof *u->page_mass);
+	for (uint32_t layer = 0; layer < layers; layer++) { /* only where K and V exist: there is mass_out */
+		if (layer_mass(run, s, u, layer, s->mass_out, err))
+			return -1;
+		for (uint32_t p = 0; p < pages; p++)
+			u->page_mass[p] += s->mass_out[p] / (float)layers;
 	}
 	return 0;
 }
@@ -109,8 +127,10 @@ int step_route(struct run *run, struct slot *s, struct ikv_err *err)
 	uint64_t start = wall_now_ns();
 	for (uint32_t i = 0; i < run->units; i++) {
 		struct unit *u = &s->units[i];
+		/* A plan for all layers is none of the first ones, which some routers leave dense. */
+		uint32_t layer = run->share == IKV_SHARE_STEP ? run->geometry.layers - 1 : u->layer;
 		run->route_units[i] = (struct ikv_route_unit){
-			.seq = (uint32_t)(s - run->slots), .layer = run->model_layers[u->layer], .q_first = u->q_first,
+			.seq = (uint32_t)(s - run->slots), .layer = run->model_layers[layer], .q_first = u->q_first,
 			.q_count = u->q_count, .step = s->steps, .seed = (uint64_t)run->sc->seed, .layout = &u->layout,
 			.pressure = s->pressure, .page_scores = u->page_scores, .page_mass = u->page_mass, .route = &u->route,
 		};
@@ -124,9 +144,9 @@ int step_route(struct run *run, struct slot *s, struct ikv_err *err)
 static void unite(struct run *run, struct slot *s, uint32_t gi)
 {
 	struct group *g = &s->groups[gi];
-	struct ikv_plan *plans[256];
-	uint32_t at[256] = { 0 }, n = 0;
-	for (uint32_t i = 0; i < run->units && n < 256; i++)
+	struct ikv_plan *plans[RUN_GROUP_HEADS_MAX];
+	uint32_t at[RUN_GROUP_HEADS_MAX] = { 0 }, n = 0;
+	for (uint32_t i = 0; i < run->units; i++)
 		if (s->units[i].group == gi)
 			plans[n++] = &s->units[i].route.plan;
 	ikv_plan_reset(&g->plan, s->tokens);
