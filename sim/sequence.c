@@ -68,8 +68,9 @@ static int reserve_pages(struct run *run, struct slot *s, uint32_t tokens, struc
 		for (uint32_t u = 0; u < run->units; u++)
 			if (reserve_unit(run, s, &s->units[u], cap, err))
 				return -1;
-		if (run->kv && (ikv_grow(&s->mass_dense, 0, (size_t)cap * heads, sizeof *s->mass_dense, err) ||
-		                ikv_grow(&s->mass_out, 0, (size_t)cap * heads, sizeof *s->mass_out, err)))
+		bool coming = run->needs & IKV_NEEDS_COMING_MASS; /* whose scratch mass_out is, at level off too */
+		if ((run->kv && ikv_grow(&s->mass_dense, 0, (size_t)cap * heads, sizeof *s->mass_dense, err)) ||
+		    ((run->kv || coming) && ikv_grow(&s->mass_out, 0, (size_t)cap * heads, sizeof *s->mass_out, err)))
 			return -1;
 		s->page_cap = cap;
 	}

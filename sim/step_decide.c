@@ -82,7 +82,7 @@ static int coming_mass(struct run *run, struct slot *s, struct unit *u, struct i
 	if (layers == 1)
 		return layer_mass(run, s, u, u->layer, u->page_mass, err);
 	memset(u->page_mass, 0, pages * sizeof *u->page_mass);
-	for (uint32_t layer = 0; layer < layers; layer++) { /* only where K and V exist: there is mass_out */
+	for (uint32_t layer = 0; layer < layers; layer++) {
 		if (layer_mass(run, s, u, layer, s->mass_out, err))
 			return -1;
 		for (uint32_t p = 0; p < pages; p++)

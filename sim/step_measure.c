@@ -160,22 +160,32 @@ void step_measure(struct run *run, struct slot *s, uint32_t layer)
 	output_errors(run, s, layer, r);
 }
 
-int step_measure_model(struct run *run, struct slot *s, struct ikv_err *err)
+/* One unit at one layer of a step where no attention ran. */
+static int model_unit(struct run *run, struct slot *s, struct unit *u, uint32_t layer, struct ikv_err *err)
 {
 	const struct ikv_geometry *g = &run->geometry;
-	uint32_t pages = ikv_pages(s->tokens, g->page_tokens);
+	double share = (double)u->q_count / ((double)g->q_heads * g->layers);
+	if (run->source->ops->model_mass(run->source, (uint32_t)(s - run->slots), layer, u->q_first, u->q_count,
+	                                 g->page_tokens, u->page_mass, err))
+		return -1;
+	s->total.mass_recall += share * tally_unit(run, s, u, layer);
+	s->total.selected_fraction += share * u->route.plan.count / ikv_pages(s->tokens, g->page_tokens);
+	return 0;
+}
+
+int step_measure_model(struct run *run, struct slot *s, struct ikv_err *err)
+{
+	/* A capture has its layers at level off, too. */
+	uint32_t layers = run->share == IKV_SHARE_STEP ? run->geometry.layers : 1;
 	memset(s->block_mass, 0, s->layout.count * sizeof *s->block_mass);
 	s->total.mass_recall = s->total.selected_fraction = 0;
 	for (uint32_t i = 0; i < run->units; i++) {
 		struct unit *u = &s->units[i];
-		double share = (double)u->q_count / ((double)g->q_heads * g->layers);
 		if (!u->page_mass && !(u->page_mass = ikv_alloc(s->page_cap, sizeof *u->page_mass, err)))
 			return -1;
-		if (run->source->ops->model_mass(run->source, (uint32_t)(s - run->slots), u->layer, u->q_first, u->q_count,
-		                                 g->page_tokens, u->page_mass, err))
-			return -1;
-		s->total.mass_recall += share * tally_unit(run, s, u, u->layer);
-		s->total.selected_fraction += share * u->route.plan.count / pages;
+		for (uint32_t l = 0; l < layers; l++)
+			if (model_unit(run, s, u, u->layer + l, err))
+				return -1;
 	}
 	s->mass_by = "model";
 	return 0;
