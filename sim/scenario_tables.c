@@ -74,7 +74,8 @@ const struct ikv_option scenario_attention_options[] = {
 	{ "backend", IKV_OPT_ENUM, AT(attention_config, backend), "auto", 0, 0, backend_names,
 	  "who computes attention; auto is the only value that chooses" },
 	{ "execute", IKV_OPT_ENUM, AT(attention_config, execute), "sampled", 0, 0, execute_names,
-	  "off: policies and cost model only; sampled: real attention every n-th step; full: every step" },
+	  "off: policies and cost model only, page scorers see the modelled mass itself (quest picks as the oracle does); "
+	  "sampled: real attention every n-th step; full: every step" },
 	{ "every", IKV_OPT_INT, AT(attention_config, every), "16", 1, 1e9, NULL, "sampled: n" },
 	{ "threads", IKV_OPT_INT, AT(attention_config, threads), "0", 0, 1024, NULL, "threads; 0: the machine's cores" },
 	{ "isa", IKV_OPT_STRING, AT(attention_config, isa), "auto", 0, 0, NULL,
