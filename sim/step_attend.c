@@ -127,6 +127,15 @@ static void proxy_distribution(const struct run *run, const float *x, double *p)
 		p[r] /= sum;
 }
 
+static uint32_t likeliest(const double *p)
+{
+	uint32_t best = 0;
+	for (uint32_t i = 1; i < 64; i++)
+		if (p[i] > p[best])
+			best = i;
+	return best;
+}
+
 /* Mass of every block for a verification where no attention ran: the source's model, spread over pages. */
 static int model_block_mass(struct run *run, struct slot *s, struct ikv_err *err)
 {
@@ -164,7 +173,7 @@ int step_verify(struct run *run, struct slot *s, struct ikv_err *err)
 		double p[64], q[64];
 		proxy_distribution(run, s->dense + last, p);
 		proxy_distribution(run, s->out + last, q);
-		s->spec_accept = ikv_speculative_alpha(p, q, 64);
+		s->spec_accept = run->sc->specattn.greedy ? likeliest(p) == likeliest(q) : ikv_speculative_alpha(p, q, 64);
 	}
 	if (!s->verified)
 		return 0;

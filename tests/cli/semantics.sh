@@ -78,6 +78,13 @@ is "is not left dense for the first layers' sake" 1 "SELECT max(selected_pages) 
 play "the semantic router under pressure" -s router.policy=semantic -s router.memory_pressure=0.95
 is "pages of the first prefill are encoded under that pressure" 0 "SELECT pages_fp16 > 2 FROM step WHERE session = 0 AND step = 0"
 
+# The proxy of speculative decoding: every fourth step reads everything once more.
+play "speculation from dense selections" -s specattn.enabled=true
+is "a verification is charged, and equal outputs are accepted" 0 "SELECT count(*) FROM step WHERE
+	read_bytes <> dense_bytes * (1 + (step % 4 = 0)) OR spec_verified <> (step % 4 = 0) OR abs(spec_accept - 1) > 1e-9"
+play "greedy speculation" -s specattn.enabled=true -s specattn.greedy=true -s router.policy=random -s router.budget=30% -s router.share=layer
+is "accepts a token or does not" 1 "SELECT sum(spec_accept NOT IN (0, 1)) = 0 AND min(spec_accept) < max(spec_accept) FROM step"
+
 # Tiers: four pages' worth of fast memory, the rest is read through at 10 GB/s after 500 ns.
 play "dense in a small fast tier" -s "$tight"
 is "what is not in the fast tier crosses the link" 0 "SELECT count(*) FROM step WHERE
