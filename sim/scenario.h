@@ -67,7 +67,7 @@ struct memory_section {
 };
 
 struct record_config {
-	bool roles, block_events, page_events;
+	bool roles, block_events, page_events, modelled_mass;
 };
 
 /* A policy chosen from a table, with its config filled in. */

@@ -130,6 +130,9 @@ const struct ikv_option scenario_cost_options[] = {
 
 const struct ikv_option scenario_record_options[] = {
 	{ "roles", IKV_OPT_BOOL, AT(record_config, roles), "true", 0, 0, NULL, "a row per role where mass is known" },
+	{ "modelled_mass", IKV_OPT_BOOL, AT(record_config, modelled_mass), "false", 0, 0, NULL,
+	  "the source's modelled mass in every step where attention did not run (mass_by = model); at level off every "
+	  "n-th step has it anyway. Costs up to a millisecond a step" },
 	{ "block_events", IKV_OPT_BOOL, AT(record_config, block_events), "false", 0, 0, NULL,
 	  "every decision about every block" },
 	{ "page_events", IKV_OPT_BOOL, AT(record_config, page_events), "false", 0, 0, NULL, "every page that moved" },

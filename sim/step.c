@@ -46,10 +46,12 @@ static void finish(struct run *run, struct slot *s)
 	s->wall_attention = s->wall_dense = 0;
 }
 
-/* Level `off`: every n-th step tells where the source's model puts the mass. */
+/* Where attention did not run the source's model may tell where the mass lies: at level `off` in every n-th step,
+ * in all steps where the scenario asks for it. */
 static int measure_by_model(struct run *run, struct slot *s, struct ikv_err *err)
 {
-	if (run->kv || s->steps % (uint64_t)run->sc->attention.every != 0)
+	bool due = run->sc->record.modelled_mass || (!run->kv && s->steps % (uint64_t)run->sc->attention.every == 0);
+	if (s->executed || !due)
 		return 0;
 	return step_measure_model(run, s, err);
 }

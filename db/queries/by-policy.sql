@@ -6,7 +6,7 @@ WITH chosen (run_id, label) AS (
 SELECT r.router, count(DISTINCT run_id) AS runs, count(*) AS steps,
   significant(avg(read_bytes) / 1048576, 4) AS read_mib_per_step,
   round(100.0 * sum(read_bytes) / nullif(sum(dense_bytes), 0), 2) AS read_pct,
-  round(100 * avg(mass_recall), 2) AS mass_recall_pct, significant(median(rel_l2), 4) AS rel_l2_median,
+  round(100 * coalesce(avg(mass_recall) FILTER (WHERE mass_by = 'measured'), avg(mass_recall)), 2) AS mass_recall_pct, significant(median(rel_l2), 4) AS rel_l2_median,
   round(100.0 * sum(hit_pages) / nullif(sum(hit_pages + miss_pages), 0), 2) AS hit_pct,
   significant(sum(sim_dense_ns) / nullif(sum(sim_total_ns), 0), 4) AS sim_speedup_x,
   significant(sum(sim_dense_ns - sim_overhead_ns - sim_weights_ns)

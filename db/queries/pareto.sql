@@ -7,7 +7,7 @@ p AS (
   SELECT c.run_id, c.label, r.router, round(100.0 * sum(read_bytes) / nullif(sum(dense_bytes), 0), 3) AS read_pct,
     significant(median(rel_l2), 4) AS rel_l2_p50,
     significant(percentile(rel_l2, 95), 4) AS rel_l2_p95,
-    round(100 * avg(mass_recall), 3) AS recall_pct
+    round(100 * coalesce(avg(mass_recall) FILTER (WHERE mass_by = 'measured'), avg(mass_recall)), 3) AS recall_pct
   FROM chosen c JOIN run r USING (run_id) JOIN step s USING (run_id) GROUP BY c.run_id)
 SELECT run_id AS run, label, router, read_pct, rel_l2_p50, rel_l2_p95, recall_pct,
   CASE WHEN rel_l2_p50 IS NULL OR read_pct IS NULL THEN NULL ELSE NOT EXISTS (

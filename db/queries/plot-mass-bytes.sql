@@ -5,7 +5,7 @@ WITH chosen (run_id, label) AS (
   SELECT run_id, label FROM v_run WHERE :run IS NOT NULL AND (run_id = :run OR name = :run OR :run = 'all')),
 p AS (
   SELECT coalesce(r.router, '-') AS router, round(100.0 * sum(read_bytes) / nullif(sum(dense_bytes), 0), 3) AS read_pct,
-    round(100 * avg(mass_recall), 3) AS mass_recall_pct,
+    round(100 * coalesce(avg(mass_recall) FILTER (WHERE mass_by = 'measured'), avg(mass_recall)), 3) AS mass_recall_pct,
     (SELECT value FROM run_param b WHERE b.run_id = c.run_id AND b.key = 'router.budget') AS budget
   FROM chosen c JOIN run r USING (run_id) JOIN step s USING (run_id) GROUP BY c.run_id)
 -- A line joins a router's runs where each has a budget of its own.

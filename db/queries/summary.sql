@@ -7,7 +7,7 @@ s AS (
   SELECT run_id, count(*) AS steps,
     round(100.0 * sum(selected_tokens) / nullif(sum(context_tokens), 0), 2) AS selected_pct,
     round(100.0 * sum(read_bytes) / nullif(sum(dense_bytes), 0), 2) AS read_pct,
-    round(100 * avg(mass_recall), 2) AS recall_pct,
+    round(100 * coalesce(avg(mass_recall) FILTER (WHERE mass_by = 'measured'), avg(mass_recall)), 2) AS recall_pct,
     significant(median(rel_l2), 4) AS rel_l2_p50, significant(percentile(rel_l2, 95), 4) AS rel_l2_p95,
     round(100.0 * sum(hit_pages) / nullif(sum(hit_pages + miss_pages), 0), 2) AS hit_pct,
     significant(avg(sim_total_ns) / 1e6, 4) AS sim_ms,
