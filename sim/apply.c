@@ -3,18 +3,18 @@
 #include "sim/run.h"
 
 static int restore(struct run *run, uint32_t seq, const struct group *g, uint32_t page, enum ikv_format format,
-                   struct ikv_err *err)
+		   struct ikv_err *err)
 {
 	for (uint32_t l = g->layer_first; l < g->layer_first + g->layer_count; l++)
 		if (run->backend_ops->restore(run->backend, seq, l, g->kv_first, g->kv_count, page, format,
-		                              ikv_exact_k(run->exact, seq, l, page, g->kv_first),
-		                              ikv_exact_v(run->exact, seq, l, page, g->kv_first), err))
+					      ikv_exact_k(run->exact, seq, l, page, g->kv_first),
+					      ikv_exact_v(run->exact, seq, l, page, g->kv_first), err))
 			return -1;
 	return 0;
 }
 
 static int recode(struct run *run, uint32_t seq, const struct group *g, uint32_t page, enum ikv_format format,
-                  struct ikv_err *err)
+		  struct ikv_err *err)
 {
 	for (uint32_t l = g->layer_first; l < g->layer_first + g->layer_count; l++)
 		if (run->backend_ops->recode(run->backend, seq, l, g->kv_first, g->kv_count, page, format, err))

@@ -40,7 +40,7 @@ static int set_up(struct rig *r, const struct bench_policies_setup *s, struct ik
 {
 	const struct ikv_residency_ops *lru = ikv_residency_find("lru");
 	struct ikv_memory_config config;
-	char residency[256] = { 0 };
+	char residency[256] = {0};
 	memset(r, 0, sizeof *r);
 	memset(&config, 0, sizeof config);
 	r->pages = ikv_pages(s->total_tokens, s->page_tokens);
@@ -48,35 +48,46 @@ static int set_up(struct rig *r, const struct bench_policies_setup *s, struct ik
 		return ikv_err_set(err, IKV_BAD_INPUT, "total_tokens: too few for this measurement");
 	ikv_option_defaults(ikv_memory_options, &config);
 	ikv_option_defaults(lru->options, residency);
-	struct ikv_memory_setup setup = { .config = &config, .residency = lru, .residency_config = residency,
-		                          .tier_count = 2, .page_tokens = s->page_tokens, .sequences = 1, .groups = 1 };
+	struct ikv_memory_setup setup = {.config = &config,
+					 .residency = lru,
+					 .residency_config = residency,
+					 .tier_count = 2,
+					 .page_tokens = s->page_tokens,
+					 .sequences = 1,
+					 .groups = 1};
 	for (int f = 0; f < IKV_FMT_COUNT; f++) /* 32 layers of 8 heads of 128 */
 		setup.page_bytes[f] = 32u * 8 * 2 * ikv_format_bytes((enum ikv_format)f, s->page_tokens, 128);
-	struct ikv_tier tiers[2] = { { "hbm", (int64_t)(setup.page_bytes[IKV_FMT_FP16] * r->pages / 2) }, { "host", 0 } };
+	struct ikv_tier tiers[2] = {{"hbm", (int64_t)(setup.page_bytes[IKV_FMT_FP16] * r->pages / 2)}, {"host", 0}};
 	setup.tiers = tiers;
 	ikv_rng_stream(&r->rng, s->seed, IKV_STREAM_TEST, 0, 0);
-	r->blocks[0] = (struct ikv_block){ .name = "system", .end = PINNED_PAGES * s->page_tokens, .policy = IKV_ALWAYS };
-	r->blocks[1] = (struct ikv_block){ .name = "rest", .start = r->blocks[0].end, .end = s->total_tokens,
-		                           .kind = IKV_KIND_TOOL_OUTPUT, .policy = IKV_ATTEND, .has_score = true, .score = 0.8 };
-	r->layout = (struct ikv_layout){ r->blocks, 2, s->total_tokens, s->page_tokens };
+	r->blocks[0] =
+	    (struct ikv_block){.name = "system", .end = PINNED_PAGES * s->page_tokens, .policy = IKV_ALWAYS};
+	r->blocks[1] = (struct ikv_block){.name = "rest",
+					  .start = r->blocks[0].end,
+					  .end = s->total_tokens,
+					  .kind = IKV_KIND_TOOL_OUTPUT,
+					  .policy = IKV_ATTEND,
+					  .has_score = true,
+					  .score = 0.8};
+	r->layout = (struct ikv_layout){r->blocks, 2, s->total_tokens, s->page_tokens};
 	uint32_t width = (r->pages - RECENT_PAGES - PINNED_PAGES) / RUNS;
 	for (uint32_t i = 0; i < RUNS; i++)
 		r->runs[i] = PINNED_PAGES + i * width;
 	return ikv_plan_init(&r->plan, s->page_tokens, r->pages, err) || ikv_memory_create(&r->memory, &setup, err) ||
-	               ikv_memory_grow(r->memory, 0, &r->layout, ikv_ladder_find("fp16"), s->pressure, err) ?
-	           -1 :
-	           0;
+		       ikv_memory_grow(r->memory, 0, &r->layout, ikv_ladder_find("fp16"), s->pressure, err)
+		   ? -1
+		   : 0;
 }
 
 static int measure(struct rig *r, const struct bench_policies_setup *s, struct bench_memory_row *row,
-                   struct ikv_err *err)
+		   struct ikv_err *err)
 {
 	struct ikv_memory_step out;
 	double spent = 0;
 	uint64_t steps = 0, moves = 0, before = 0, step = 0;
 	for (; step < WARM_STEPS || spent < s->seconds; step++) {
 		make_plan(r, step);
-		struct ikv_memory_use use = { .plan = &r->plan, .layout = &r->layout, .pressure = s->pressure };
+		struct ikv_memory_use use = {.plan = &r->plan, .layout = &r->layout, .pressure = s->pressure};
 		if (step == WARM_STEPS)
 			before = ikv_alloc_count();
 		double t = now_s();
@@ -89,9 +100,11 @@ static int measure(struct rig *r, const struct bench_policies_setup *s, struct b
 		steps++;
 		moves += out.action_count;
 	}
-	*row = (struct bench_memory_row){ .pages = r->pages, .selected = r->plan.count, .step_us = 1e6 * spent / (double)steps,
-		                          .moves_per_step = (double)moves / (double)steps,
-		                          .allocations = ikv_alloc_count() - before };
+	*row = (struct bench_memory_row){.pages = r->pages,
+					 .selected = r->plan.count,
+					 .step_us = 1e6 * spent / (double)steps,
+					 .moves_per_step = (double)moves / (double)steps,
+					 .allocations = ikv_alloc_count() - before};
 	return 0;
 }
 

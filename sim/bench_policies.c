@@ -118,14 +118,15 @@ static int time_router(const struct ikv_router_ops *ops, const void *config, con
 {
 	const unsigned needs = ops->needs(config);
 	struct ikv_route route;
-	struct ikv_route_unit u = {.layer = 16,
-				   .q_count = 1,
-				   .seed = s->seed,
-				   .layout = &c->layout,
-				   .pressure = s->pressure,
-				   .route = &route,
-				   .page_scores = needs & (IKV_NEEDS_PAGE_SCORES | IKV_WANTS_PAGE_SCORES) ? c->page_scores : NULL,
-				   .page_mass = needs & IKV_NEEDS_COMING_MASS ? c->page_mass : NULL};
+	struct ikv_route_unit u = {
+	    .layer = 16,
+	    .q_count = 1,
+	    .seed = s->seed,
+	    .layout = &c->layout,
+	    .pressure = s->pressure,
+	    .route = &route,
+	    .page_scores = needs & (IKV_NEEDS_PAGE_SCORES | IKV_WANTS_PAGE_SCORES) ? c->page_scores : NULL,
+	    .page_mass = needs & IKV_NEEDS_COMING_MASS ? c->page_mass : NULL};
 	void *state = NULL;
 	int rc = ikv_route_init(&route, s->page_tokens, ikv_pages(s->total_tokens, s->page_tokens), s->blocks, err);
 	if (!rc)

@@ -35,8 +35,9 @@ struct bench_memory_row {
 	uint32_t pages, selected; /* of the sequence; of the last plan */
 	double step_us;           /* mean of one ikv_memory_act */
 	double moves_per_step;
-	uint64_t allocations;     /* during the timed steps */
+	uint64_t allocations; /* during the timed steps */
 };
-int bench_policies_memory(const struct bench_policies_setup *setup, struct bench_memory_row *row, struct ikv_err *err);
+int bench_policies_memory(const struct bench_policies_setup *setup, struct bench_memory_row *row,
+			  struct ikv_err *err);
 
 #endif

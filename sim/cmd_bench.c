@@ -15,11 +15,14 @@ const char cmd_bench_help[] =
 
 static void table(const struct bench_policies_row *rows, uint32_t n, const struct bench_memory_row *memory)
 {
-	printf("%-12s %-22s %12s %8s %10s %12s\n", "router", "settings", "steps/s", "pages", "digest ns", "allocations");
+	printf("%-12s %-22s %12s %8s %10s %12s\n", "router", "settings", "steps/s", "pages", "digest ns",
+	       "allocations");
 	for (uint32_t i = 0; i < n; i++)
-		printf("%-12s %-22s %12.0f %8u %10.2f %12llu\n", rows[i].policy, rows[i].settings, rows[i].steps_per_s,
-		       rows[i].pages, rows[i].digest_ns, (unsigned long long)rows[i].allocations);
-	printf("\n%-12s %8s %10s %12s %12s %12s\n", "manager", "pages", "selected", "us/step", "moves/step", "allocations");
+		printf("%-12s %-22s %12.0f %8u %10.2f %12llu\n", rows[i].policy, rows[i].settings,
+		       rows[i].steps_per_s, rows[i].pages, rows[i].digest_ns,
+		       (unsigned long long)rows[i].allocations);
+	printf("\n%-12s %8s %10s %12s %12s %12s\n", "manager", "pages", "selected", "us/step", "moves/step",
+	       "allocations");
 	printf("%-12s %8u %10u %12.1f %12.1f %12llu\n", "lru", memory->pages, memory->selected, memory->step_us,
 	       memory->moves_per_step, (unsigned long long)memory->allocations);
 }
@@ -28,19 +31,20 @@ static void json(const struct bench_policies_row *rows, uint32_t n, const struct
 {
 	printf("[\n");
 	for (uint32_t i = 0; i < n; i++)
-		printf(" {\"router\":\"%s\",\"settings\":\"%s\",\"steps_per_s\":%.0f,\"pages\":%u,\"allocations\":%llu},\n",
+		printf(" {\"router\":\"%s\",\"settings\":\"%s\",\"steps_per_s\":%.0f,\"pages\":%u,\"allocations\":%"
+		       "llu},\n",
 		       rows[i].policy, rows[i].settings, rows[i].steps_per_s, rows[i].pages,
 		       (unsigned long long)rows[i].allocations);
-	printf(" {\"manager\":\"lru\",\"pages\":%u,\"selected\":%u,\"step_us\":%.2f,\"moves_per_step\":%.2f,\"allocations\":%llu}\n]\n",
+	printf(" {\"manager\":\"lru\",\"pages\":%u,\"selected\":%u,\"step_us\":%.2f,\"moves_per_step\":%.2f,"
+	       "\"allocations\":%llu}\n]\n",
 	       memory->pages, memory->selected, memory->step_us, memory->moves_per_step,
 	       (unsigned long long)memory->allocations);
 }
 
 int cmd_bench(int argc, char **argv)
 {
-	static const struct option longs[] = { { "format", required_argument, NULL, 'f' },
-		                               { "seconds", required_argument, NULL, 's' },
-		                               { NULL, 0, NULL, 0 } };
+	static const struct option longs[] = {
+	    {"format", required_argument, NULL, 'f'}, {"seconds", required_argument, NULL, 's'}, {NULL, 0, NULL, 0}};
 	struct bench_policies_setup setup = bench_policies_defaults();
 	bool as_json = false;
 	char tail;
@@ -55,7 +59,7 @@ int cmd_bench(int argc, char **argv)
 			return command_option("bench", argv, longs, c);
 		else
 			return command_usage("bench", "got \"%.40s\", expected %s", optarg,
-			                     c == 'f' ? "table or json" : "a number of seconds above 0");
+					     c == 'f' ? "table or json" : "a number of seconds above 0");
 	}
 	if (optind + 1 != argc || strcmp(argv[optind], "policies") != 0)
 		return command_usage("bench", "expected what to measure: policies");

@@ -9,7 +9,7 @@
 #include "sim/datadir.h"
 
 const char cmd_doctor_help[] = "intentkv doctor: say what this machine and build can do\n\n"
-                               "Exit code 0 when a scenario can run here, 69 otherwise.\n";
+			       "Exit code 0 when a scenario can run here, 69 otherwise.\n";
 
 static bool in_path(const char *program)
 {
@@ -43,7 +43,7 @@ int cmd_doctor(int argc, char **argv)
 	const struct ikv_isa_info *isa = ikv_isa_list(&n);
 	for (uint32_t i = 0; i < n; i++) {
 		snprintf(text, sizeof text, "%s%s%s", isa[i].usable ? "usable" : "not on this machine",
-		         *isa[i].needs ? "; needs " : "", isa[i].needs);
+			 *isa[i].needs ? "; needs " : "", isa[i].needs);
 		char name[32];
 		snprintf(name, sizeof name, "isa %s", isa[i].name);
 		line(isa[i].usable, name, text);
@@ -51,7 +51,7 @@ int cmd_doctor(int argc, char **argv)
 	const char *forced = getenv("INTENTKV_ISA");
 	if (forced && *forced)
 		line(true, "INTENTKV_ISA", forced);
-	const struct ikv_backend_ops *all[] = { &ikv_backend_cpu, &ikv_backend_ref, gpu_backend() };
+	const struct ikv_backend_ops *all[] = {&ikv_backend_cpu, &ikv_backend_ref, gpu_backend()};
 	bool cpu = false;
 	for (int i = 0; i < 3; i++) {
 		char name[32];
@@ -63,7 +63,8 @@ int cmd_doctor(int argc, char **argv)
 	gpu_describe(text, sizeof text);
 	printf("     %-16s %s\n", "GPU", text);
 	bool plot = in_path("gnuplot"), data = datadir_find("machines", text, sizeof text);
-	line(data, "data", data ? text : "not found; set INTENTKV_DATADIR to the folder that holds machines/ and plots/");
+	line(data, "data",
+	     data ? text : "not found; set INTENTKV_DATADIR to the folder that holds machines/ and plots/");
 	line(plot, "gnuplot", plot ? "found" : "not found: `plot` leaves .gp and .tsv only; apt install gnuplot-nox");
 	return cpu && data ? IKV_OK : IKV_UNAVAILABLE;
 }

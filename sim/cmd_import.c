@@ -36,7 +36,8 @@ static int lengths(const struct session_list *l, struct ikv_err *err)
 	if (overlap_summarise(l, &o, err))
 		return -1;
 	if (o.sessions)
-		printf("overlap with the request before, %% of blocks over %u sessions: min %.2f, P25 %.2f, median %.2f, "
+		printf("overlap with the request before, %% of blocks over %u sessions: min %.2f, P25 %.2f, median "
+		       "%.2f, "
 		       "P75 %.2f, mean %.2f\n",
 		       o.sessions, o.min, o.p25, o.median, o.p75, o.mean);
 	return 0;
@@ -44,7 +45,7 @@ static int lengths(const struct session_list *l, struct ikv_err *err)
 
 static void summary(const struct session_list *l)
 {
-	uint64_t appended = 0, decoded = 0, a, d, role[IKV_KIND_COUNT] = { 0 };
+	uint64_t appended = 0, decoded = 0, a, d, role[IKV_KIND_COUNT] = {0};
 	uint32_t longest = 0, n;
 	for (uint32_t i = 0; i < l->count; i++) {
 		session_totals(&l->items[i], &a, &d, &n);
@@ -63,8 +64,9 @@ static void summary(const struct session_list *l)
 	command_print(stdout, l->tokens_by);
 	printf("\nrecords           %llu\nskipped           %llu\n", (unsigned long long)l->records,
 	       (unsigned long long)l->skipped);
-	printf("sessions          %u\nrequests          %llu\ninput tokens      %llu\noutput tokens     %llu\n", l->count,
-	       (unsigned long long)l->requests, (unsigned long long)l->input_tokens, (unsigned long long)l->output_tokens);
+	printf("sessions          %u\nrequests          %llu\ninput tokens      %llu\noutput tokens     %llu\n",
+	       l->count, (unsigned long long)l->requests, (unsigned long long)l->input_tokens,
+	       (unsigned long long)l->output_tokens);
 	if (l->requests)
 		printf("mean in / out     %.0f / %.0f\n", (double)l->input_tokens / (double)l->requests,
 		       (double)l->output_tokens / (double)l->requests);
@@ -83,13 +85,13 @@ static void summary(const struct session_list *l)
 int cmd_import(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{ "output", required_argument, NULL, 'o' },
-		{ "from", required_argument, NULL, 'f' },
-		{ "limit", required_argument, NULL, 'l' },
-		{ "skip-bad", no_argument, NULL, 'b' },
-		{ NULL, 0, NULL, 0 },
+	    {"output", required_argument, NULL, 'o'},
+	    {"from", required_argument, NULL, 'f'},
+	    {"limit", required_argument, NULL, 'l'},
+	    {"skip-bad", no_argument, NULL, 'b'},
+	    {NULL, 0, NULL, 0},
 	};
-	struct session_options options = { .limit = 0 };
+	struct session_options options = {.limit = 0};
 	const char *output = NULL, *format = "auto";
 	char *end;
 	int c;
@@ -104,7 +106,8 @@ int cmd_import(int argc, char **argv)
 		else if (c == 'l') {
 			long long limit = strtoll(optarg, &end, 10);
 			if (*end || end == optarg || limit < 1 || limit > UINT32_MAX)
-				return command_usage("import", "--limit: got \"%.40s\", expected a number from 1", optarg);
+				return command_usage("import", "--limit: got \"%.40s\", expected a number from 1",
+						     optarg);
 			options.limit = (uint32_t)limit;
 		} else
 			return command_option("import", argv, longs, c);

@@ -44,11 +44,11 @@ struct rows {
 static void add(struct rows *r, const char *name, const char *summary, const struct ikv_option *table)
 {
 	if (r->count < 64)
-		r->items[r->count++] = (struct row){ name, summary, table };
+		r->items[r->count++] = (struct row){name, summary, table};
 }
 
-#define ADD_POLICIES(r, table)                          \
-	for (uint32_t i_ = 0; (table)[i_]; i_++) \
+#define ADD_POLICIES(r, table)                                                                                       \
+	for (uint32_t i_ = 0; (table)[i_]; i_++)                                                                     \
 	add(r, (table)[i_]->name, (table)[i_]->summary, (table)[i_]->options)
 
 static void fill_sections(struct rows *r)
@@ -105,8 +105,9 @@ static void fill_models(struct rows *r)
 	static char text[32][160];
 	for (uint32_t i = 0; model_presets[i].name && i < 32; i++) {
 		const struct model_preset *m = &model_presets[i];
-		snprintf(text[i], sizeof text[i], "%u layers, %u/%u heads of %u, %llu KV bytes a token in FP16; %s", m->layers,
-		         m->q_heads, m->kv_heads, m->head_dim, 4ull * m->layers * m->kv_heads * m->head_dim, m->source);
+		snprintf(text[i], sizeof text[i], "%u layers, %u/%u heads of %u, %llu KV bytes a token in FP16; %s",
+			 m->layers, m->q_heads, m->kv_heads, m->head_dim,
+			 4ull * m->layers * m->kv_heads * m->head_dim, m->source);
 		add(r, m->name, text[i], NULL);
 	}
 }
@@ -114,7 +115,7 @@ static void fill_models(struct rows *r)
 static void fill_backends(struct rows *r)
 {
 	static char why[3][300];
-	const struct ikv_backend_ops *all[] = { &ikv_backend_cpu, &ikv_backend_ref, gpu_backend() };
+	const struct ikv_backend_ops *all[] = {&ikv_backend_cpu, &ikv_backend_ref, gpu_backend()};
 	for (int i = 0; i < 3; i++) {
 		char reason[250];
 		if (all[i]->usable(reason, sizeof reason))
@@ -144,7 +145,8 @@ static void fill_machines(struct rows *r)
 		struct ikv_machine m;
 		struct ikv_err err;
 		if (dot && !dot[5] && r->count < 32) {
-			snprintf(names[r->count], sizeof names[0], "%.*s", (int)(dot - entries[i]->d_name), entries[i]->d_name);
+			snprintf(names[r->count], sizeof names[0], "%.*s", (int)(dot - entries[i]->d_name),
+				 entries[i]->d_name);
 			int bad = machine_read(names[r->count], &m, &err);
 			snprintf(sources_of[r->count], sizeof sources_of[0], "%.255s", bad ? err.text : m.source);
 			add(r, names[r->count], sources_of[r->count], NULL);
@@ -159,25 +161,25 @@ static const struct {
 	const char *name, *title;
 	void (*fill)(struct rows *);
 } tables[] = {
-	{ "sections", "sections of a scenario", fill_sections },
-	{ "sources", "kv.source", fill_sources },
-	{ "scorers", "scorer.policy", fill_scorers },
-	{ "routers", "router.policy", fill_routers },
-	{ "prefetchers", "prefetch.policy", fill_prefetchers },
-	{ "residencies", "memory.residency", fill_residencies },
-	{ "ladders", "formats.ladder", fill_ladders },
-	{ "formats", "page formats", fill_formats },
-	{ "importers", "sessions.format", fill_importers },
-	{ "models", "model.preset", fill_models },
-	{ "backends", "attention.backend", fill_backends },
-	{ "machines", "cost.machine", fill_machines },
-	{ "kinds", "kinds of blocks", fill_kinds },
+    {"sections", "sections of a scenario", fill_sections},
+    {"sources", "kv.source", fill_sources},
+    {"scorers", "scorer.policy", fill_scorers},
+    {"routers", "router.policy", fill_routers},
+    {"prefetchers", "prefetch.policy", fill_prefetchers},
+    {"residencies", "memory.residency", fill_residencies},
+    {"ladders", "formats.ladder", fill_ladders},
+    {"formats", "page formats", fill_formats},
+    {"importers", "sessions.format", fill_importers},
+    {"models", "model.preset", fill_models},
+    {"backends", "attention.backend", fill_backends},
+    {"machines", "cost.machine", fill_machines},
+    {"kinds", "kinds of blocks", fill_kinds},
 };
 enum { TABLES = sizeof tables / sizeof *tables };
 
 static void print_table(int t)
 {
-	struct rows r = { .count = 0 };
+	struct rows r = {.count = 0};
 	tables[t].fill(&r);
 	printf("%s (%s)\n", tables[t].name, tables[t].title);
 	for (uint32_t i = 0; i < r.count; i++)
@@ -186,7 +188,7 @@ static void print_table(int t)
 
 static int print_one(int t, const char *name)
 {
-	struct rows r = { .count = 0 };
+	struct rows r = {.count = 0};
 	const char *names[64];
 	tables[t].fill(&r);
 	for (uint32_t i = 0; i < r.count; i++) {
@@ -203,7 +205,7 @@ static int print_one(int t, const char *name)
 	}
 	const char *near = ikv_nearest(name, names, r.count);
 	return command_usage("list", "no \"%s\" among the %s%s%s%s", name, tables[t].name,
-	                     near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+			     near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
 }
 
 /* One option as a row of the reference. '|' separates columns there. */
@@ -222,7 +224,7 @@ static void markdown_options(const char *section, const struct ikv_option *table
 
 static void markdown_policies(const char *section, const char *chooser, int t)
 {
-	struct rows r = { .count = 0 };
+	struct rows r = {.count = 0};
 	tables[t].fill(&r);
 	for (uint32_t i = 0; i < r.count; i++) {
 		printf("\n### `%s.%s: %s`\n\n%s.\n", section, chooser, r.items[i].name, r.items[i].summary);
@@ -278,6 +280,6 @@ int cmd_list(int argc, char **argv)
 		return IKV_OK;
 	}
 	const char *near = ikv_nearest(argv[1], names, TABLES);
-	return command_usage("list", "no table \"%s\"%s%s%s", argv[1], near ? "; did you mean \"" : "", near ? near : "",
-	                     near ? "\"?" : "");
+	return command_usage("list", "no table \"%s\"%s%s%s", argv[1], near ? "; did you mean \"" : "",
+			     near ? near : "", near ? "\"?" : "");
 }

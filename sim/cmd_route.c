@@ -49,7 +49,7 @@ static int route_file(const char *path, bool json, struct ikv_err *err)
 
 int cmd_route(int argc, char **argv)
 {
-	static const struct option longs[] = { { "format", required_argument, NULL, 'f' }, { NULL, 0, NULL, 0 } };
+	static const struct option longs[] = {{"format", required_argument, NULL, 'f'}, {NULL, 0, NULL, 0}};
 	bool json = false;
 	int c;
 	optind = opterr = 0;

@@ -39,7 +39,7 @@ struct job {
 	char db[4096], plots[4096];
 	const char *output, *db_option;
 	bool no_plots, quiet, allow_path, tty, refused; /* refused: an option, and that was said */
-	const char *label;      /* of the point being played */
+	const char *label;                              /* of the point being played */
 	uint32_t point;
 	uint64_t last_print_ns;
 };
@@ -55,7 +55,7 @@ static void progress(const struct run *run)
 	fprintf(stderr, "\r\033[K[%u/%u] ", job.point + 1, job.sweep.count);
 	command_print(stderr, job.label);
 	fprintf(stderr, "  %llu/%llu steps, %.0f/s, %.0f s left", (unsigned long long)run->steps_done,
-	        (unsigned long long)run->steps_total, rate, (double)(run->steps_total - run->steps_done) / rate);
+		(unsigned long long)run->steps_total, rate, (double)(run->steps_total - run->steps_done) / rate);
 }
 
 /* The scenario must be read before its overrides, so options are looked at twice. */
@@ -63,11 +63,15 @@ static int parse(struct job *j, int argc, char **argv, struct ikv_err *err)
 {
 	enum { DB = 256, NO_PLOTS, SKIP_BAD, ALLOW_PATH, THREADS, QUIET };
 	static const struct option longs[] = {
-		{ "set", required_argument, NULL, 's' },          { "db", required_argument, NULL, DB },
-		{ "output", required_argument, NULL, 'o' },       { "no-plots", no_argument, NULL, NO_PLOTS },
-		{ "skip-bad", no_argument, NULL, SKIP_BAD },      { "allow-path", no_argument, NULL, ALLOW_PATH },
-		{ "threads", required_argument, NULL, THREADS },  { "quiet", no_argument, NULL, QUIET },
-		{ NULL, 0, NULL, 0 },
+	    {"set", required_argument, NULL, 's'},
+	    {"db", required_argument, NULL, DB},
+	    {"output", required_argument, NULL, 'o'},
+	    {"no-plots", no_argument, NULL, NO_PLOTS},
+	    {"skip-bad", no_argument, NULL, SKIP_BAD},
+	    {"allow-path", no_argument, NULL, ALLOW_PATH},
+	    {"threads", required_argument, NULL, THREADS},
+	    {"quiet", no_argument, NULL, QUIET},
+	    {NULL, 0, NULL, 0},
 	};
 	char text[256];
 	for (int pass = 0; pass < 2; pass++) {
@@ -145,19 +149,31 @@ static int begin_run(struct job *j, const struct scenario *sc, struct run *run, 
 	if (!params)
 		return ikv_err_set(err, IKV_FAILED, "out of memory");
 	for (uint32_t i = 0; i < sc->param_count; i++)
-		params[i] = (struct store_param){ sc->params[i].key, sc->params[i].value, sc->params[i].origin };
-	static const char *const execute[] = { "off", "sampled", "full" };
-	struct ikv_backend_stats stats = { .isa = NULL };
+		params[i] = (struct store_param){sc->params[i].key, sc->params[i].value, sc->params[i].origin};
+	static const char *const execute[] = {"off", "sampled", "full"};
+	struct ikv_backend_stats stats = {.isa = NULL};
 	if (run->backend)
 		run->backend_ops->stats(run->backend, &stats);
 	struct store_run row = {
-		.name = sc->name, .scenario_path = j->doc.path, .scenario_text = j->doc.text, .point = j->label,
-		.seed = (uint64_t)sc->seed, .router = sc->router.name, .scorer = sc->scorer.name, .source = sc->kv.name,
-		.backend = run->backend ? run->backend_ops->name : "none", .isa = stats.isa, .execute = execute[sc->attention.execute],
-		.ladder = run->ladder == &run->uniform ? ikv_format_info(run->uniform_rule.format)->name : sc->ladder.name,
-		.model = sc->preset.name, .machine = sc->machine.name,
-		.format = run->sessions->format, .threads = run->backend ? (int)run->threads : 0, .params = params,
-		.param_count = sc->param_count,
+	    .name = sc->name,
+	    .scenario_path = j->doc.path,
+	    .scenario_text = j->doc.text,
+	    .point = j->label,
+	    .seed = (uint64_t)sc->seed,
+	    .router = sc->router.name,
+	    .scorer = sc->scorer.name,
+	    .source = sc->kv.name,
+	    .backend = run->backend ? run->backend_ops->name : "none",
+	    .isa = stats.isa,
+	    .execute = execute[sc->attention.execute],
+	    .ladder =
+		run->ladder == &run->uniform ? ikv_format_info(run->uniform_rule.format)->name : sc->ladder.name,
+	    .model = sc->preset.name,
+	    .machine = sc->machine.name,
+	    .format = run->sessions->format,
+	    .threads = run->backend ? (int)run->threads : 0,
+	    .params = params,
+	    .param_count = sc->param_count,
 	};
 	int rc = store_run_begin(run->store, &row, &run->run_id, err);
 	free(params);
@@ -166,7 +182,7 @@ static int begin_run(struct job *j, const struct scenario *sc, struct run *run, 
 
 /* Play one point. Sessions are made before the database is touched, so that bad input changes nothing. */
 static int play_point(struct job *j, struct store **store, const struct scenario *sc, struct session_list *sessions,
-                      struct ikv_err *err)
+		      struct ikv_err *err)
 {
 	struct run run;
 	struct ikv_err ignored;
@@ -190,7 +206,7 @@ static int play_point(struct job *j, struct store **store, const struct scenario
 		fprintf(stderr, "[%u/%u] run %lld: ", j->point + 1, j->sweep.count, (long long)run.run_id);
 		command_print(stderr, j->label);
 		fprintf(stderr, "%s%llu steps in %.2f s\n", *j->label ? ": " : "", (unsigned long long)run.steps_done,
-		        (double)run.wall_ns * 1e-9);
+			(double)run.wall_ns * 1e-9);
 	}
 	run_close(&run);
 	return rc;
@@ -218,18 +234,20 @@ static void say_sessions(const struct job *j, const struct session_list *l)
 		command_print(stderr, l->format);
 		fputs(", tokens by ", stderr);
 		command_print(stderr, l->tokens_by);
-		fprintf(stderr, "): %llu tokens appended, %llu decoded, contexts up to %u\n", (unsigned long long)appended,
-		        (unsigned long long)decoded, longest);
+		fprintf(stderr, "): %llu tokens appended, %llu decoded, contexts up to %u\n",
+			(unsigned long long)appended, (unsigned long long)decoded, longest);
 		if (l->shortened)
-			fprintf(stderr, "%llu of %u sessions cut to sessions.max_context_tokens or max_decode_tokens\n",
-			        (unsigned long long)l->shortened, l->count);
+			fprintf(stderr,
+				"%llu of %u sessions cut to sessions.max_context_tokens or max_decode_tokens\n",
+				(unsigned long long)l->shortened, l->count);
 		if (l->requests)
-			fprintf(stderr, "the trace: %llu requests, mean input %.0f, output %.0f", (unsigned long long)l->requests,
-			        (double)l->input_tokens / (double)l->requests, (double)l->output_tokens / (double)l->requests);
+			fprintf(stderr, "the trace: %llu requests, mean input %.0f, output %.0f",
+				(unsigned long long)l->requests, (double)l->input_tokens / (double)l->requests,
+				(double)l->output_tokens / (double)l->requests);
 		if (l->block_refs)
 			fprintf(stderr, "; %llu block references, %llu unique, prefix hit %.2f %% of blocks",
-			        (unsigned long long)l->block_refs, (unsigned long long)l->unique_blocks,
-			        100.0 * (double)l->prefix_hits / (double)l->block_refs);
+				(unsigned long long)l->block_refs, (unsigned long long)l->unique_blocks,
+				100.0 * (double)l->prefix_hits / (double)l->block_refs);
 		if (l->requests)
 			fputc('\n', stderr);
 	}
@@ -269,8 +287,8 @@ static int resolve_all(struct job *j, struct ikv_err *err)
 /* Sessions are made anew only where a point changes what they come from: `made_for` is the last that did. */
 static int play_all(struct job *j, struct store **store, struct ikv_err *err)
 {
-	struct session_list sessions = { .count = 0 };
-	struct scenario made_for = { .file = NULL }, sc;
+	struct session_list sessions = {.count = 0};
+	struct scenario made_for = {.file = NULL}, sc;
 	int rc = 0;
 	for (j->point = 0; !rc && !stopped && j->point < j->sweep.count; j->point++) {
 		rc = resolve(j, j->point, &sc, err);
@@ -300,8 +318,8 @@ static int play_all(struct job *j, struct store **store, struct ikv_err *err)
 
 static int report(struct job *j)
 {
-	char *query[] = { "query", j->db, "summary", NULL };
-	char *plot[] = { "plot", j->db, "-o", j->plots, NULL };
+	char *query[] = {"query", j->db, "summary", NULL};
+	char *plot[] = {"plot", j->db, "-o", j->plots, NULL};
 	if (j->quiet)
 		return 0;
 	int rc = cmd_query(3, query);
@@ -312,13 +330,14 @@ static int report(struct job *j)
 	if (rc == IKV_UNAVAILABLE) /* no gnuplot: the runs are recorded all the same */
 		rc = 0;
 	if (!rc)
-		printf("\nrecorded in %s%s%s\n", j->db, j->no_plots ? "" : "; plots in ", j->no_plots ? "" : j->plots);
+		printf("\nrecorded in %s%s%s\n", j->db, j->no_plots ? "" : "; plots in ",
+		       j->no_plots ? "" : j->plots);
 	return rc;
 }
 
 int cmd_run(int argc, char **argv)
 {
-	struct ikv_err err = { IKV_OK, "" };
+	struct ikv_err err = {IKV_OK, ""};
 	struct store *store = NULL;
 	memset(&job, 0, sizeof job);
 	job.tty = isatty(2);

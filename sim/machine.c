@@ -8,7 +8,7 @@
 static int read_profile(const char *path, const char *name, struct ikv_machine *out, struct ikv_err *err)
 {
 	struct yaml_node *root;
-	const char *valid[64] = { "name", "source" };
+	const char *valid[64] = {"name", "source"};
 	size_t n = 2;
 	if (yaml_read(path, &root, err))
 		return -1;
@@ -25,15 +25,17 @@ static int read_profile(const char *path, const char *name, struct ikv_machine *
 			continue;
 		if (ikv_option_set(ikv_machine_options, out, root->keys[i], v->text, &e)) {
 			const char *what = strstr(e.text, ": ");
-			rc = ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(path, v), root->keys[i], "%s", what ? what + 2 : e.text);
+			rc = ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(path, v), root->keys[i], "%s",
+					what ? what + 2 : e.text);
 		}
 	}
-	const struct yaml_node *title = rc ? NULL : yaml_get(root, "name"), *from = rc ? NULL : yaml_get(root, "source");
+	const struct yaml_node *title = rc ? NULL : yaml_get(root, "name"),
+			       *from = rc ? NULL : yaml_get(root, "source");
 	snprintf(out->name, sizeof out->name, "%s", title ? title->text : name);
 	snprintf(out->source, sizeof out->source, "%s", from ? from->text : "");
 	if (!rc && !(out->read_bytes_per_s > 0))
 		rc = ikv_err_at(err, IKV_BAD_INPUT, path, root->line, root->col, "read_bytes_per_s",
-		                "missing; a machine needs its read bandwidth");
+				"missing; a machine needs its read bandwidth");
 	yaml_release(root);
 	return rc;
 }
@@ -45,6 +47,7 @@ int machine_read(const char *name, struct ikv_machine *out, struct ikv_err *err)
 		return read_profile(name, name, out, err);
 	snprintf(relative, sizeof relative, "machines/%.500s.yaml", name);
 	if (!datadir_find(relative, path, sizeof path))
-		return ikv_err_set(err, IKV_BAD_INPUT, "got \"%.100s\", expected one of `intentkv list machines` or a path", name);
+		return ikv_err_set(err, IKV_BAD_INPUT,
+				   "got \"%.100s\", expected one of `intentkv list machines` or a path", name);
 	return read_profile(path, name, out, err);
 }

@@ -5,17 +5,17 @@
 #include "sim/command.h"
 
 const struct command commands[] = {
-	{ "run", "play a scenario and record it", cmd_run, cmd_run_help },
-	{ "runs", "list the runs of a database, or their canonical hashes", cmd_runs, cmd_runs_help },
-	{ "query", "ask a database: named queries or SQL", cmd_query, cmd_query_help },
-	{ "plot", "draw figures from a database", cmd_plot, cmd_plot_help },
-	{ "route", "route one layout and print the kernel metadata", cmd_route, cmd_route_help },
-	{ "import", "read a trace and write it as sessions", cmd_import, cmd_import_help },
-	{ "list", "list policies, formats, models and their options", cmd_list, cmd_list_help },
-	{ "check", "check scenarios without running them", cmd_check, cmd_check_help },
-	{ "doctor", "say what this machine and build can do", cmd_doctor, cmd_doctor_help },
-	{ "bench", "measure policies on this machine", cmd_bench, cmd_bench_help },
-	{ .name = NULL },
+    {"run", "play a scenario and record it", cmd_run, cmd_run_help},
+    {"runs", "list the runs of a database, or their canonical hashes", cmd_runs, cmd_runs_help},
+    {"query", "ask a database: named queries or SQL", cmd_query, cmd_query_help},
+    {"plot", "draw figures from a database", cmd_plot, cmd_plot_help},
+    {"route", "route one layout and print the kernel metadata", cmd_route, cmd_route_help},
+    {"import", "read a trace and write it as sessions", cmd_import, cmd_import_help},
+    {"list", "list policies, formats, models and their options", cmd_list, cmd_list_help},
+    {"check", "check scenarios without running them", cmd_check, cmd_check_help},
+    {"doctor", "say what this machine and build can do", cmd_doctor, cmd_doctor_help},
+    {"bench", "measure policies on this machine", cmd_bench, cmd_bench_help},
+    {.name = NULL},
 };
 
 static void help(FILE *f)

@@ -12,20 +12,20 @@
 
 enum { RUN_GROUP_HEADS_MAX = 1024 }; /* query heads of a KV head */
 
-struct unit { /* one decision of one slot; arrays grow with the context and are kept */
-	uint32_t layer;              /* index of the executed layer; 0 where one decision serves all layers */
+struct unit {           /* one decision of one slot; arrays grow with the context and are kept */
+	uint32_t layer; /* index of the executed layer; 0 where one decision serves all layers */
 	uint32_t q_first, q_count;
-	uint32_t group;              /* memory group that its pages belong to */
-	struct ikv_layout layout;    /* copy of the slot's, with this unit's scores */
+	uint32_t group;           /* memory group that its pages belong to */
+	struct ikv_layout layout; /* copy of the slot's, with this unit's scores */
 	struct ikv_route route;
 	float *page_scores, *page_mass;
-	double selected_mass;        /* dense mass on the selection, mean over its heads and layers; NaN if unknown */
+	double selected_mass; /* dense mass on the selection, mean over its heads and layers; NaN if unknown */
 };
 
-struct group { /* memory group of one slot: what the manager and the prefetcher see */
+struct group {                             /* memory group of one slot: what the manager and the prefetcher see */
 	uint32_t layer_first, layer_count; /* executed layers */
 	uint32_t kv_first, kv_count;
-	struct ikv_plan plan;        /* union of its units' plans when there are several */
+	struct ikv_plan plan; /* union of its units' plans when there are several */
 	uint32_t *selected, *predicted;
 	uint8_t *missed; /* [plan pages]: selected, but not in the fast tier */
 	uint32_t selected_count, predicted_count;
@@ -44,27 +44,27 @@ struct account { /* what a step of one slot means for the cost model, all layers
 
 struct slot {
 	const struct session *session; /* NULL: idle */
-	uint32_t index;              /* of the session in the list */
+	uint32_t index;                /* of the session in the list */
 	uint32_t event, decode_left;
-	bool decode_begun;           /* the block of the current DECODE event exists */
+	bool decode_begun; /* the block of the current DECODE event exists */
 	uint32_t tokens;
-	uint64_t steps;              /* decode steps so far */
+	uint64_t steps; /* decode steps so far */
 	uint32_t turn;
-	double ready_ns;             /* on the simulated clock */
+	double ready_ns; /* on the simulated clock */
 	struct ikv_layout layout;
-	char **names;                /* block names, one allocation each */
+	char **names; /* block names, one allocation each */
 	uint32_t block_cap;
 	uint64_t next_uid;
 	uint64_t compactions;
-	uint32_t page_cap;           /* pages that the arrays below have room for */
+	uint32_t page_cap; /* pages that the arrays below have room for */
 	struct unit *units;
 	struct group *groups;
-	float *q;                    /* [layers][q_heads][d] */
-	float *out, *dense;          /* [layers][q_heads][d] */
-	float *lse_dense;            /* [q_heads] */
-	float *mass_dense;           /* [q_heads][pages] of the layer at hand */
-	float *mass_out;             /* [q_heads][pages] received under the plan, of the layer at hand */
-	double *block_mass;          /* [blocks] dense mass, mean over layers and heads */
+	float *q;           /* [layers][q_heads][d] */
+	float *out, *dense; /* [layers][q_heads][d] */
+	float *lse_dense;   /* [q_heads] */
+	float *mass_dense;  /* [q_heads][pages] of the layer at hand */
+	float *mass_out;    /* [q_heads][pages] received under the plan, of the layer at hand */
+	double *block_mass; /* [blocks] dense mass, mean over layers and heads */
 	/* Of the current step. */
 	bool executed, verified;
 	const char *mass_by;
@@ -85,13 +85,13 @@ struct run {
 	const volatile sig_atomic_t *stop;
 	struct ikv_geometry geometry;
 	uint32_t model_layers[SCENARIO_MODEL_LAYERS_MAX]; /* number in the model of each executed layer */
-	uint32_t layer_weight;       /* model layers that one executed layer stands for, rounded down */
+	uint32_t layer_weight; /* model layers that one executed layer stands for, rounded down */
 	enum ikv_share share;
 	unsigned needs;
 	uint32_t units, groups, batch, threads;
-	bool kv;                     /* K and V exist: level sampled or full */
+	bool kv; /* K and V exist: level sampled or full */
 	const struct ikv_ladder *ladder;
-	struct ikv_ladder uniform;   /* where the router asks for one format */
+	struct ikv_ladder uniform; /* where the router asks for one format */
 	struct ikv_ladder_rule uniform_rule;
 	struct source *source;
 	struct ikv_exact *exact;
@@ -101,20 +101,20 @@ struct run {
 	struct ikv_memory *memory;
 	struct ikv_memory_step moved; /* of the current step, all sequences; actions valid until the next */
 	struct ikv_specattn *spec;
-	float *projection;           /* [64][q_heads * d]: the SpecAttn proxy */
+	float *projection; /* [64][q_heads * d]: the SpecAttn proxy */
 	uint64_t page_bytes[IKV_FMT_COUNT];
 	struct slot *slots;
-	struct slot **active;        /* those that decode in this step */
+	struct slot **active; /* those that decode in this step */
 	uint32_t active_count;
 	uint32_t next_session;
 	uint64_t batch_step, steps_done, steps_total;
-	double clock_ns;             /* simulated */
-	uint16_t *k, *v;             /* staging for appended rows */
-	struct ikv_score_unit *score_units;   /* [units]: filled anew each step */
-	struct ikv_route_unit *route_units;   /* [units] */
-	struct ikv_memory_use *uses;          /* [batch * groups], by active slot */
-	struct ikv_attn_unit *attn_units;     /* [batch * units] */
-	double *scores;                       /* [blocks]: modelled ones */
+	double clock_ns;                    /* simulated */
+	uint16_t *k, *v;                    /* staging for appended rows */
+	struct ikv_score_unit *score_units; /* [units]: filled anew each step */
+	struct ikv_route_unit *route_units; /* [units] */
+	struct ikv_memory_use *uses;        /* [batch * groups], by active slot */
+	struct ikv_attn_unit *attn_units;   /* [batch * units] */
+	double *scores;                     /* [blocks]: modelled ones */
 	uint32_t score_cap;
 	uint64_t wall_ns;
 	void (*progress)(const struct run *run);

@@ -21,10 +21,13 @@ static void set_geometry(struct run *run)
 	const struct scenario *sc = run->sc;
 	run->kv = sc->attention.execute != EXECUTE_OFF;
 	run->geometry = (struct ikv_geometry){
-		.layers = run->kv ? (uint32_t)sc->model.executed_layers : 1,
-		.q_heads = sc->preset.q_heads, .kv_heads = sc->preset.kv_heads, .d_qk = sc->preset.head_dim,
-		.d_v = sc->preset.head_dim, .page_tokens = (uint32_t)sc->memory.page_tokens,
-		.scale = (float)(1 / sqrt((double)sc->preset.head_dim)),
+	    .layers = run->kv ? (uint32_t)sc->model.executed_layers : 1,
+	    .q_heads = sc->preset.q_heads,
+	    .kv_heads = sc->preset.kv_heads,
+	    .d_qk = sc->preset.head_dim,
+	    .d_v = sc->preset.head_dim,
+	    .page_tokens = (uint32_t)sc->memory.page_tokens,
+	    .scale = (float)(1 / sqrt((double)sc->preset.head_dim)),
 	};
 	for (uint32_t i = 0; i < run->geometry.layers; i++) /* in the middle of the stretch that it stands for */
 		run->model_layers[i] = (2 * i + 1) * sc->preset.layers / (2 * run->geometry.layers);
@@ -33,8 +36,10 @@ static void set_geometry(struct run *run)
 static int open_source(struct run *run, struct ikv_err *err)
 {
 	struct source_setup setup = {
-		.geometry = run->geometry, .model_layers = run->model_layers, .sequences = run->batch,
-		.seed = (uint64_t)run->sc->seed,
+	    .geometry = run->geometry,
+	    .model_layers = run->model_layers,
+	    .sequences = run->batch,
+	    .seed = (uint64_t)run->sc->seed,
 	};
 	if (run->sc->source->open(&run->source, run->sc->kv.config, &setup, err))
 		return -1;
@@ -59,7 +64,7 @@ static void choose_ladder(struct run *run)
 	if (ikv_format_by_name(name, &f))
 		return;
 	run->uniform = sc->ladder;
-	run->uniform_rule = (struct ikv_ladder_rule){ IKV_ANY, IKV_ANY, IKV_ANY, IKV_ANY, -1, f };
+	run->uniform_rule = (struct ikv_ladder_rule){IKV_ANY, IKV_ANY, IKV_ANY, IKV_ANY, -1, f};
 	run->uniform.rules = &run->uniform_rule;
 	run->uniform.count = 1;
 	run->ladder = &run->uniform;
@@ -68,7 +73,9 @@ static void choose_ladder(struct run *run)
 static void count_units(struct run *run)
 {
 	const struct ikv_geometry *g = &run->geometry;
-	uint32_t per_layer = run->share == IKV_SHARE_KV_HEAD ? g->kv_heads : run->share == IKV_SHARE_HEAD ? g->q_heads : 1;
+	uint32_t per_layer = run->share == IKV_SHARE_KV_HEAD ? g->kv_heads
+			     : run->share == IKV_SHARE_HEAD  ? g->q_heads
+							     : 1;
 	uint32_t groups = run->share >= IKV_SHARE_KV_HEAD ? g->kv_heads : 1;
 	run->units = run->share == IKV_SHARE_STEP ? 1 : g->layers * per_layer;
 	run->groups = run->share == IKV_SHARE_STEP ? 1 : g->layers * groups;
@@ -77,7 +84,8 @@ static void count_units(struct run *run)
 static void place_unit(const struct run *run, uint32_t i, struct unit *u)
 {
 	const struct ikv_geometry *g = &run->geometry;
-	uint32_t per_layer = run->share == IKV_SHARE_STEP ? 1 : run->units / g->layers, in_kv = g->q_heads / g->kv_heads;
+	uint32_t per_layer = run->share == IKV_SHARE_STEP ? 1 : run->units / g->layers,
+		 in_kv = g->q_heads / g->kv_heads;
 	u->layer = run->share == IKV_SHARE_STEP ? 0 : i / per_layer;
 	u->q_count = g->q_heads / per_layer;
 	u->q_first = i % per_layer * u->q_count;
@@ -102,18 +110,23 @@ static void set_page_bytes(struct run *run)
 	uint64_t layers = run->sc->preset.layers, shares = run->share == IKV_SHARE_STEP ? 1 : g->layers;
 	for (int f = 0; f < IKV_FMT_COUNT; f++)
 		run->page_bytes[f] = layers * heads *
-		                     (ikv_format_bytes((enum ikv_format)f, g->page_tokens, g->d_qk) +
-		                      ikv_format_bytes((enum ikv_format)f, g->page_tokens, g->d_v)) /
-		                     shares;
+				     (ikv_format_bytes((enum ikv_format)f, g->page_tokens, g->d_qk) +
+				      ikv_format_bytes((enum ikv_format)f, g->page_tokens, g->d_v)) /
+				     shares;
 }
 
 static int open_memory(struct run *run, struct ikv_err *err)
 {
 	const struct scenario *sc = run->sc;
 	struct ikv_memory_setup setup = {
-		.config = &sc->memory.manager, .residency = sc->residency_ops, .residency_config = sc->residency.config,
-		.tiers = sc->tiers, .tier_count = sc->tier_count, .page_tokens = run->geometry.page_tokens,
-		.sequences = run->batch, .groups = run->groups,
+	    .config = &sc->memory.manager,
+	    .residency = sc->residency_ops,
+	    .residency_config = sc->residency.config,
+	    .tiers = sc->tiers,
+	    .tier_count = sc->tier_count,
+	    .page_tokens = run->geometry.page_tokens,
+	    .sequences = run->batch,
+	    .groups = run->groups,
 	};
 	memcpy(setup.page_bytes, run->page_bytes, sizeof setup.page_bytes);
 	return ikv_memory_create(&run->memory, &setup, err);
@@ -126,9 +139,9 @@ static int pick_backend(struct run *run, struct ikv_err *err)
 	if (!strcmp(name, "auto"))
 		run->backend_ops = gpu_backend()->usable(why, sizeof why) ? gpu_backend() : &ikv_backend_cpu;
 	else
-		run->backend_ops = !strcmp(name, "cpu") ? &ikv_backend_cpu :
-		                   !strcmp(name, "ref") ? &ikv_backend_ref :
-		                                          gpu_backend();
+		run->backend_ops = !strcmp(name, "cpu")   ? &ikv_backend_cpu
+				   : !strcmp(name, "ref") ? &ikv_backend_ref
+							  : gpu_backend();
 	if (!run->backend_ops->usable(why, sizeof why))
 		return ikv_err_set(err, IKV_UNAVAILABLE, "attention.backend: \"%s\" cannot be used: %s", name, why);
 	return 0;
@@ -142,8 +155,10 @@ static int open_execution(struct run *run, struct ikv_err *err)
 		isa = run->sc->attention.isa;
 		from = "attention.isa";
 	}
-	run->threads = run->sc->attention.threads ? (uint32_t)run->sc->attention.threads : cores > 0 ? (uint32_t)cores : 1;
-	struct ikv_backend_config config = { .threads = run->threads, .isa = isa, .sequences = run->batch };
+	run->threads = run->sc->attention.threads ? (uint32_t)run->sc->attention.threads
+		       : cores > 0                ? (uint32_t)cores
+						  : 1;
+	struct ikv_backend_config config = {.threads = run->threads, .isa = isa, .sequences = run->batch};
 	struct ikv_err e;
 	if (pick_backend(run, err))
 		return -1;

@@ -63,15 +63,20 @@ static int captured(const struct scenario *sc, struct session_list *out, struct 
 {
 	struct source *source;
 	struct source_setup setup = {
-		.geometry = { .layers = 1, .q_heads = sc->preset.q_heads, .kv_heads = sc->preset.kv_heads,
-		              .d_qk = sc->preset.head_dim, .d_v = sc->preset.head_dim,
-		              .page_tokens = (uint32_t)sc->memory.page_tokens },
-		.sequences = 1, .seed = (uint64_t)sc->seed,
+	    .geometry = {.layers = 1,
+			 .q_heads = sc->preset.q_heads,
+			 .kv_heads = sc->preset.kv_heads,
+			 .d_qk = sc->preset.head_dim,
+			 .d_v = sc->preset.head_dim,
+			 .page_tokens = (uint32_t)sc->memory.page_tokens},
+	    .sequences = 1,
+	    .seed = (uint64_t)sc->seed,
 	};
 	if (sc->source->open(&source, sc->kv.config, &setup, err))
 		return -1;
-	int rc = source->ops->sessions ? source->ops->sessions(source, out, err) :
-	                                 ikv_err_set(err, IKV_BAD_INPUT, "kv.source \"%s\" brings no sessions", sc->kv.name);
+	int rc = source->ops->sessions
+		     ? source->ops->sessions(source, out, err)
+		     : ikv_err_set(err, IKV_BAD_INPUT, "kv.source \"%s\" brings no sessions", sc->kv.name);
 	source->ops->close(source);
 	return rc;
 }
@@ -89,11 +94,11 @@ static int generated(const struct scenario *sc, struct session_list *out, struct
 int run_sessions(const struct scenario *sc, struct session_list *out, struct ikv_err *err)
 {
 	const struct sessions_config *c = &sc->sessions;
-	struct session_options options = { .skip_bad = c->skip_bad, .limit = (uint32_t)c->limit };
+	struct session_options options = {.skip_bad = c->skip_bad, .limit = (uint32_t)c->limit};
 	memset(out, 0, sizeof *out);
-	int rc = c->source == SESSIONS_CAPTURE ? captured(sc, out, err) :
-	         c->source == SESSIONS_TRACE   ? session_import(c->path, c->format, &options, out, err) :
-	                                         generated(sc, out, err);
+	int rc = c->source == SESSIONS_CAPTURE ? captured(sc, out, err)
+		 : c->source == SESSIONS_TRACE ? session_import(c->path, c->format, &options, out, err)
+					       : generated(sc, out, err);
 	if (rc)
 		return -1;
 	for (uint32_t i = 0; c->steps_per_turn && i < out->count; i++) {

@@ -39,10 +39,12 @@ struct candidates {
 	uint32_t count;
 };
 
-#define CANDIDATES(out, table)                                                                                        \
-	for (uint32_t i_ = 0; (table)[i_] && (out)->count < 64; i_++)                                                  \
-	(out)->items[(out)->count++] =                                                                                 \
-	    (struct candidate){ (table)[i_]->name, (table)[i_]->options, (table)[i_]->config_bytes }
+#define CANDIDATES(out, table)                                                                                       \
+	for (uint32_t i_ = 0; (table)[i_] && (out)->count < 64; i_++)                                                \
+		(out)->items[(out)->count++] = (struct candidate)                                                    \
+		{                                                                                                    \
+			(table)[i_]->name, (table)[i_]->options, (table)[i_]->config_bytes                           \
+		}
 
 static const struct candidate *find_candidate(const struct candidates *all, const char *name)
 {
@@ -53,7 +55,7 @@ static const struct candidate *find_candidate(const struct candidates *all, cons
 }
 
 static int unknown_policy(const struct yaml_node *n, const char *file, const char *key, const struct candidates *all,
-                          struct ikv_err *err)
+			  struct ikv_err *err)
 {
 	const char *names[64];
 	char list[400] = "";
@@ -66,7 +68,7 @@ static int unknown_policy(const struct yaml_node *n, const char *file, const cha
 	}
 	const char *near = ikv_nearest(n->text, names, all->count);
 	return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n), key, "got \"%.60s\", expected one of: %s%s%s%s",
-	                  n->text, list, near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+			  n->text, list, near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
 }
 
 /* The first policy that has this option. Where there is one, a sweep over policies may carry the key for those. */
@@ -79,8 +81,8 @@ static const char *policy_with(const struct candidates *all, const char *key)
 }
 
 static int policy_key(const struct yaml_node *map, uint32_t i, const char *file, const char *section,
-                      const char *chooser, const struct candidates *all, const struct ikv_option *own,
-                      struct policy_choice *out, struct ikv_err *err)
+		      const char *chooser, const struct candidates *all, const struct ikv_option *own,
+		      struct policy_choice *out, struct ikv_err *err)
 {
 	const char *key = map->keys[i];
 	const struct yaml_node *v = map->items[i];
@@ -93,7 +95,7 @@ static int policy_key(const struct yaml_node *map, uint32_t i, const char *file,
 			return 0;
 		if (other)
 			return ikv_err_at(err, IKV_BAD_INPUT, YAML_KEY_PLACE(file, map, i), full,
-			                  "unknown key for \"%s\"; it is an option of \"%s\"", out->name, other);
+					  "unknown key for \"%s\"; it is an option of \"%s\"", out->name, other);
 		const char *names[256];
 		size_t n = 0;
 		names[n++] = chooser;
@@ -102,9 +104,9 @@ static int policy_key(const struct yaml_node *map, uint32_t i, const char *file,
 		for (const struct ikv_option *o = out->options; o && o->name && n < 256; o++)
 			names[n++] = o->name;
 		const char *near = ikv_nearest(key, names, n);
-		return ikv_err_at(err, IKV_BAD_INPUT, YAML_KEY_PLACE(file, map, i), full, "unknown key for \"%s\"%s%s%s",
-		                  out->name, near ? "; did you mean \"" : "; see `intentkv list`", near ? near : "",
-		                  near ? "\"?" : "");
+		return ikv_err_at(
+		    err, IKV_BAD_INPUT, YAML_KEY_PLACE(file, map, i), full, "unknown key for \"%s\"%s%s%s", out->name,
+		    near ? "; did you mean \"" : "; see `intentkv list`", near ? near : "", near ? "\"?" : "");
 	}
 	if (yaml_expect(v, YAML_SCALAR, file, full, err))
 		return -1;
@@ -119,8 +121,8 @@ static int policy_key(const struct yaml_node *map, uint32_t i, const char *file,
 /* A section that names a policy under `chooser` and gives its options beside it. `own` are options of the section
  * itself, already read. A plain scalar instead of a map names the policy alone. */
 static int resolve_policy(const struct yaml_node *n, const char *file, const char *section, const char *chooser,
-                          const char *def, const struct candidates *all, const struct ikv_option *own,
-                          struct policy_choice *out, struct ikv_err *err)
+			  const char *def, const struct candidates *all, const struct ikv_option *own,
+			  struct policy_choice *out, struct ikv_err *err)
 {
 	const struct yaml_node *name = n && n->type == YAML_SCALAR ? n : n ? yaml_get(n, chooser) : NULL;
 	char key[160];
@@ -149,7 +151,7 @@ static int resolve_policy(const struct yaml_node *n, const char *file, const cha
 
 /* The keys of `n` that `table` knows, leaving the rest to others. */
 static int known_options(const struct yaml_node *n, const char *file, const char *section,
-                         const struct ikv_option *table, void *config, struct ikv_err *err)
+			 const struct ikv_option *table, void *config, struct ikv_err *err)
 {
 	struct ikv_err e;
 	for (uint32_t i = 0; n && n->type == YAML_MAP && i < n->count; i++) {
@@ -162,14 +164,15 @@ static int known_options(const struct yaml_node *n, const char *file, const char
 			return -1;
 		if (ikv_option_set(table, config, n->keys[i], v->text, &e)) {
 			const char *what = strstr(e.text, ": ");
-			return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, v), full, "%s", what ? what + 2 : e.text);
+			return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, v), full, "%s",
+					  what ? what + 2 : e.text);
 		}
 	}
 	return 0;
 }
 
 static int whole_section(const struct yaml_node *root, const char *file, const char *section,
-                         const struct ikv_option *table, void *config, struct ikv_err *err)
+			 const struct ikv_option *table, void *config, struct ikv_err *err)
 {
 	const struct yaml_node *n = yaml_get(root, section);
 	ikv_option_defaults(table, config);
@@ -178,7 +181,7 @@ static int whole_section(const struct yaml_node *root, const char *file, const c
 
 static int resolve_top(const struct yaml_node *root, const char *file, struct scenario *s, struct ikv_err *err)
 {
-	const char *valid[64] = { "intentkv", "name", "description", "seed" };
+	const char *valid[64] = {"intentkv", "name", "description", "seed"};
 	size_t n = 4;
 	int64_t version;
 	for (const struct section *p = sections; p->name; p++)
@@ -188,7 +191,8 @@ static int resolve_top(const struct yaml_node *root, const char *file, struct sc
 		return -1;
 	const struct yaml_node *v = yaml_get(root, "intentkv");
 	if (!v)
-		return ikv_err_at(err, IKV_BAD_INPUT, file, 1, 1, "intentkv", "missing; expected the line \"intentkv: 1\"");
+		return ikv_err_at(err, IKV_BAD_INPUT, file, 1, 1, "intentkv",
+				  "missing; expected the line \"intentkv: 1\"");
 	if (yaml_int(v, file, "intentkv", 1, 1, &version, err))
 		return -1;
 	ikv_option_defaults(scenario_top_options, s);
@@ -197,7 +201,7 @@ static int resolve_top(const struct yaml_node *root, const char *file, struct sc
 	v = yaml_get(root, "name");
 	if (*s->name == '.' || strchr(s->name, '/')) /* it names files below results/ */
 		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, v), "name",
-		                  "got \"%.60s\", expected a name without '/' that does not begin with '.'", s->name);
+				  "got \"%.60s\", expected a name without '/' that does not begin with '.'", s->name);
 	if (!*s->name) {
 		const char *base = strrchr(file, '/');
 		snprintf(s->name, sizeof s->name, "%s", base ? base + 1 : file);
@@ -224,8 +228,8 @@ static int resolve_model(const struct yaml_node *root, const char *file, struct 
 			names[count++] = p->name;
 		const char *near = ikv_nearest(m->preset, names, count);
 		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n), "model.preset",
-		                  "got \"%.60s\", expected one of `intentkv list models`%s%s%s", m->preset,
-		                  near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+				  "got \"%.60s\", expected one of `intentkv list models`%s%s%s", m->preset,
+				  near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
 	}
 	s->preset = *p;
 	if (m->layers)
@@ -241,10 +245,12 @@ static int resolve_model(const struct yaml_node *root, const char *file, struct 
 	n = yaml_get(root, "model");
 	if (s->preset.q_heads % s->preset.kv_heads != 0)
 		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n), "model.q_heads",
-		                  "got %u, expected a multiple of kv_heads %u", s->preset.q_heads, s->preset.kv_heads);
+				  "got %u, expected a multiple of kv_heads %u", s->preset.q_heads,
+				  s->preset.kv_heads);
 	if (m->executed_layers > s->preset.layers)
 		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n), "model.executed_layers",
-		                  "got %lld, but the model has %u layers", (long long)m->executed_layers, s->preset.layers);
+				  "got %lld, but the model has %u layers", (long long)m->executed_layers,
+				  s->preset.layers);
 	return 0;
 }
 
@@ -257,14 +263,14 @@ static int resolve_pressure(const struct yaml_node *n, const char *file, struct 
 	if (s->pressure.pressure_auto)
 		return 0;
 	const struct yaml_node *v = yaml_get(n, "memory_pressure");
-	struct yaml_node fallback = { .type = YAML_SCALAR, .text = s->pressure.pressure };
+	struct yaml_node fallback = {.type = YAML_SCALAR, .text = s->pressure.pressure};
 	return yaml_real(v ? v : &fallback, file, "router.memory_pressure", 0, 1, &s->pressure.memory_pressure, err);
 }
 
 static int resolve_policies(const struct yaml_node *root, const char *file, struct scenario *s, struct ikv_err *err)
 {
-	struct candidates scorers = { .count = 0 }, routers = { .count = 0 }, prefetchers = { .count = 0 },
-	                  kvs = { .count = 0 };
+	struct candidates scorers = {.count = 0}, routers = {.count = 0}, prefetchers = {.count = 0},
+			  kvs = {.count = 0};
 	const struct yaml_node *router = yaml_get(root, "router");
 	CANDIDATES(&scorers, ikv_scorers());
 	CANDIDATES(&routers, ikv_routers());
@@ -272,12 +278,13 @@ static int resolve_policies(const struct yaml_node *root, const char *file, stru
 	CANDIDATES(&kvs, sources);
 	const char *kv_default = s->sessions.source == SESSIONS_CAPTURE ? "capture" : "synthetic";
 	if (resolve_policy(yaml_get(root, "kv"), file, "kv", "source", kv_default, &kvs, NULL, &s->kv, err) ||
-	    resolve_policy(yaml_get(root, "scorer"), file, "scorer", "policy", "quest", &scorers, NULL, &s->scorer, err) ||
+	    resolve_policy(yaml_get(root, "scorer"), file, "scorer", "policy", "quest", &scorers, NULL, &s->scorer,
+			   err) ||
 	    resolve_pressure(router, file, s, err) ||
-	    resolve_policy(router, file, "router", "policy", "semantic", &routers, scenario_pressure_options, &s->router,
-	                   err) ||
+	    resolve_policy(router, file, "router", "policy", "semantic", &routers, scenario_pressure_options,
+			   &s->router, err) ||
 	    resolve_policy(yaml_get(root, "prefetch"), file, "prefetch", "policy", "frequency", &prefetchers, NULL,
-	                   &s->prefetch, err))
+			   &s->prefetch, err))
 		return -1;
 	s->source = source_find(s->kv.name);
 	s->scorer_ops = ikv_scorer_find(s->scorer.name);
@@ -291,8 +298,8 @@ static int resolve_policies(const struct yaml_node *root, const char *file, stru
 
 static int resolve_memory(const struct yaml_node *root, const char *file, struct scenario *s, struct ikv_err *err)
 {
-	static const char *const others[] = { "tiers", "residency" };
-	struct candidates residencies = { .count = 0 };
+	static const char *const others[] = {"tiers", "residency"};
+	struct candidates residencies = {.count = 0};
 	const struct yaml_node *n = yaml_get(root, "memory");
 	const char *valid[128];
 	size_t count = 0;
@@ -310,7 +317,7 @@ static int resolve_memory(const struct yaml_node *root, const char *file, struct
 	if (known_options(n, file, "memory", scenario_memory_options, &s->memory, err) ||
 	    known_options(n, file, "memory", ikv_memory_options, &s->memory.manager, err) ||
 	    resolve_policy(yaml_get(n, "residency"), file, "memory.residency", "policy", "lru", &residencies, NULL,
-	                   &s->residency, err) ||
+			   &s->residency, err) ||
 	    scenario_tiers(yaml_get(n, "tiers"), file, s, err))
 		return -1;
 	s->residency_ops = ikv_residency_find(s->residency.name);
@@ -318,7 +325,7 @@ static int resolve_memory(const struct yaml_node *root, const char *file, struct
 }
 
 static int resolve_cost(const struct scenario_doc *doc, const struct yaml_node *root, struct scenario *s,
-                        struct ikv_err *err)
+			struct ikv_err *err)
 {
 	const char *file = doc->path;
 	const struct yaml_node *n = yaml_get(root, "cost");
@@ -347,7 +354,7 @@ static int resolve_cost(const struct scenario_doc *doc, const struct yaml_node *
 }
 
 int scenario_resolve(const struct scenario_doc *doc, const struct yaml_node *root, struct scenario *s,
-                     struct ikv_err *err)
+		     struct ikv_err *err)
 {
 	const char *file = doc->path;
 	memset(s, 0, sizeof *s);

@@ -17,7 +17,7 @@ struct model_config {
 	char preset[IKV_OPT_STRING_BYTES];
 	int64_t layers, q_heads, kv_heads, head_dim; /* 0: as the preset says */
 	int64_t executed_layers;
-	int64_t weight_bytes;                        /* of the whole model; 0: as the preset says */
+	int64_t weight_bytes; /* of the whole model; 0: as the preset says */
 };
 struct model_preset {
 	const char *name;
@@ -46,11 +46,11 @@ struct attention_config {
 extern const char *const backend_names[]; /* auto, cpu, ref, cuda, NULL */
 
 struct intent_config {
-	int policy[IKV_KIND_COUNT]; /* enum ikv_policy by kind */
+	int policy[IKV_KIND_COUNT];   /* enum ikv_policy by kind */
 	int64_t recent_window_tokens; /* -1: as the router says */
 };
 
-struct router_config { /* what every router takes, besides its own options */
+struct router_config {                       /* what every router takes, besides its own options */
 	char pressure[IKV_OPT_STRING_BYTES]; /* a number or "auto" */
 	double memory_pressure;
 	bool pressure_auto;
@@ -84,7 +84,7 @@ struct param {
 
 struct scenario {
 	char name[IKV_OPT_STRING_BYTES], description[IKV_OPT_STRING_BYTES];
-	const char *file;       /* borrowed from the document */
+	const char *file; /* borrowed from the document */
 	int64_t seed;
 	struct model_config model;
 	struct model_preset preset; /* the model after overrides */
@@ -115,9 +115,9 @@ struct scenario {
 /* The file with its overrides applied, before the sweep. */
 struct scenario_doc {
 	char *path;
-	char *text;          /* as read, for the record */
+	char *text; /* as read, for the record */
 	struct yaml_node *root;
-	bool allow_path;     /* it may name files outside its own folder */
+	bool allow_path; /* it may name files outside its own folder */
 };
 
 int scenario_read(const char *path, struct scenario_doc *doc, struct ikv_err *err);
@@ -127,7 +127,7 @@ int scenario_override(struct scenario_doc *doc, const char *assignment, struct i
 
 /* Sweep points: the cross product of the lists under `sweep`, in the order written, last key fastest. */
 struct sweep_point {
-	char *label;          /* "quest budget=5%"; empty without a sweep */
+	char *label;            /* "quest budget=5%"; empty without a sweep */
 	struct yaml_node *root; /* the document with the point's values put in */
 };
 struct sweep {
@@ -139,15 +139,15 @@ void scenario_sweep_free(struct sweep *sweep);
 
 /* Resolve one point into `out`: every key checked, every value typed, every reference found. */
 int scenario_resolve(const struct scenario_doc *doc, const struct yaml_node *root, struct scenario *out,
-                     struct ikv_err *err);
+		     struct ikv_err *err);
 void scenario_free(struct scenario *s);
 /* Make the paths of the file relative to the working folder; refuse those outside the scenario's folder, and a
  * profile that is not there. */
 int scenario_paths(const struct scenario_doc *doc, const struct yaml_node *root, struct scenario *s,
-                   struct ikv_err *err);
+		   struct ikv_err *err);
 /* The same for one path of `size` bytes, which came from `n` (NULL: a default). */
-int scenario_place(const struct scenario_doc *doc, const struct yaml_node *n, const char *key, char *path, size_t size,
-                   struct ikv_err *err);
+int scenario_place(const struct scenario_doc *doc, const struct yaml_node *n, const char *key, char *path,
+		   size_t size, struct ikv_err *err);
 
 /* Sections and their option tables, for `list` and the generated reference. */
 struct section {

@@ -5,19 +5,17 @@
 #include "sim/scenario_parts.h"
 
 static int read_tier(const struct yaml_node *n, const char *file, bool last, struct ikv_tier *tier,
-                     struct ikv_err *err)
+		     struct ikv_err *err)
 {
-	static const char *const valid[] = { "name", "capacity" };
-	static const struct ikv_option capacity[] = {
-		{ "capacity", IKV_OPT_BYTES, 0, "0", 0, 0, NULL, "" },
-		IKV_OPTION_END
-	};
+	static const char *const valid[] = {"name", "capacity"};
+	static const struct ikv_option capacity[] = {{"capacity", IKV_OPT_BYTES, 0, "0", 0, 0, NULL, ""},
+						     IKV_OPTION_END};
 	if (yaml_check_keys(n, file, "memory.tiers", valid, 2, err))
 		return -1;
 	const struct yaml_node *name = yaml_get(n, "name"), *size = yaml_get(n, "capacity");
 	if (!name || name->type != YAML_SCALAR || !*name->text || strlen(name->text) >= sizeof tier->name)
 		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, name ? name : n), "memory.tiers.name",
-		                  "expected a name of at most %zu letters", sizeof tier->name - 1);
+				  "expected a name of at most %zu letters", sizeof tier->name - 1);
 	strcpy(tier->name, name->text);
 	tier->capacity_bytes = 0;
 	if (size && yaml_expect(size, YAML_SCALAR, file, "memory.tiers.capacity", err))
@@ -26,14 +24,14 @@ static int read_tier(const struct yaml_node *n, const char *file, bool last, str
 		struct ikv_err e;
 		if (ikv_option_set(capacity, &tier->capacity_bytes, "capacity", size->text, &e))
 			return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, size), "memory.tiers.capacity", "%s",
-			                  strstr(e.text, ": ") ? strstr(e.text, ": ") + 2 : e.text);
+					  strstr(e.text, ": ") ? strstr(e.text, ": ") + 2 : e.text);
 		if (tier->capacity_bytes == 0)
 			return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, size), "memory.tiers.capacity",
-			                  "got \"%.40s\", expected more than 0, or unbounded", size->text);
+					  "got \"%.40s\", expected more than 0, or unbounded", size->text);
 	}
 	if (!last && tier->capacity_bytes == 0)
 		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n), "memory.tiers",
-		                  "tier \"%s\" is unbounded; only the last one may be", tier->name);
+				  "tier \"%s\" is unbounded; only the last one may be", tier->name);
 	return 0;
 }
 
@@ -48,7 +46,7 @@ int scenario_tiers(const struct yaml_node *n, const char *file, struct scenario 
 		return -1;
 	if (n->count < 1 || n->count > IKV_TIERS_MAX)
 		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n), "memory.tiers",
-		                  "got %u tiers, expected 1 to %d", n->count, IKV_TIERS_MAX);
+				  "got %u tiers, expected 1 to %d", n->count, IKV_TIERS_MAX);
 	s->tier_count = n->count;
 	for (uint32_t i = 0; i < n->count; i++)
 		if (read_tier(n->items[i], file, i + 1 == n->count, &s->tiers[i], err))
@@ -56,14 +54,15 @@ int scenario_tiers(const struct yaml_node *n, const char *file, struct scenario 
 	for (uint32_t i = 1; i < n->count; i++)
 		for (uint32_t j = 0; j < i; j++)
 			if (!strcmp(s->tiers[i].name, s->tiers[j].name))
-				return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n->items[i]), "memory.tiers.name",
-				                  "got \"%s\" twice, expected a name of its own for each tier", s->tiers[i].name);
+				return ikv_err_at(
+				    err, IKV_BAD_INPUT, YAML_PLACE(file, n->items[i]), "memory.tiers.name",
+				    "got \"%s\" twice, expected a name of its own for each tier", s->tiers[i].name);
 	return 0;
 }
 
 /* One word of a rule as a number: -1 for "any" or an absent key. */
 static int rule_word(const struct yaml_node *rule, const char *file, const char *key, const char *const *names,
-                     int *out, struct ikv_err *err)
+		     int *out, struct ikv_err *err)
 {
 	const struct yaml_node *n = yaml_get(rule, key);
 	char full[64];
@@ -86,15 +85,15 @@ static int rule_word(const struct yaml_node *rule, const char *file, const char 
 	char list[300] = "any";
 	for (size_t i = 0, used = 3; i < count && used < sizeof list; i++)
 		used += (size_t)snprintf(list + used, sizeof list - used, ", %s", names[i]);
-	return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n), full, "got \"%.40s\", expected one of: %s%s%s%s", n->text,
-	                  list, near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+	return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n), full, "got \"%.40s\", expected one of: %s%s%s%s",
+			  n->text, list, near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
 }
 
 static int read_rule(const struct yaml_node *n, const char *file, struct ikv_ladder_rule *rule, struct ikv_err *err)
 {
-	static const char *const valid[] = { "policy", "kind", "band", "preserved", "pressure_above", "format" };
-	static const char *const bands[] = { "none", "low", "medium", "high", NULL };
-	static const char *const flags[] = { "false", "true", NULL };
+	static const char *const valid[] = {"policy", "kind", "band", "preserved", "pressure_above", "format"};
+	static const char *const bands[] = {"none", "low", "medium", "high", NULL};
+	static const char *const flags[] = {"false", "true", NULL};
 	int format;
 	if (yaml_check_keys(n, file, "formats.rules", valid, 6, err) ||
 	    rule_word(n, file, "policy", ikv_policy_names(), &rule->policy, err) ||
@@ -105,7 +104,7 @@ static int read_rule(const struct yaml_node *n, const char *file, struct ikv_lad
 		return -1;
 	if (format == IKV_ANY)
 		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n), "formats.rules.format",
-		                  "missing; expected a format, see `intentkv list formats`");
+				  "missing; expected a format, see `intentkv list formats`");
 	rule->format = (enum ikv_format)format;
 	rule->pressure_above = -1;
 	const struct yaml_node *p = yaml_get(n, "pressure_above");
@@ -119,7 +118,7 @@ static int own_rules(const struct yaml_node *n, const char *file, struct scenari
 		return -1;
 	if (n->count > SCENARIO_RULES_MAX)
 		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n), "formats.rules",
-		                  "got %u rules, expected at most %d", n->count, SCENARIO_RULES_MAX);
+				  "got %u rules, expected at most %d", n->count, SCENARIO_RULES_MAX);
 	for (uint32_t i = 0; i < n->count; i++)
 		if (read_rule(n->items[i], file, &s->rules[i], err))
 			return -1;
@@ -134,7 +133,7 @@ static int own_rules(const struct yaml_node *n, const char *file, struct scenari
 
 int scenario_formats(const struct yaml_node *n, const char *file, struct scenario *s, struct ikv_err *err)
 {
-	static const char *const valid[] = { "ladder", "high", "medium", "rules" };
+	static const char *const valid[] = {"ladder", "high", "medium", "rules"};
 	ikv_option_defaults(scenario_formats_options, &s->formats);
 	if (n && yaml_check_keys(n, file, "formats", valid, 4, err))
 		return -1;
@@ -147,7 +146,7 @@ int scenario_formats(const struct yaml_node *n, const char *file, struct scenari
 			return -1;
 		if (v && ikv_option_set(scenario_formats_options, &s->formats, o->name, v->text, &e))
 			return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, v), full, "%s",
-			                  strstr(e.text, ": ") ? strstr(e.text, ": ") + 2 : e.text);
+					  strstr(e.text, ": ") ? strstr(e.text, ": ") + 2 : e.text);
 	}
 	const struct ikv_ladder *preset = ikv_ladder_find(s->formats.ladder);
 	if (!preset) {
@@ -158,8 +157,8 @@ int scenario_formats(const struct yaml_node *n, const char *file, struct scenari
 		const char *near = ikv_nearest(s->formats.ladder, names, count);
 		const struct yaml_node *v = yaml_get(n, "ladder");
 		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, v), "formats.ladder",
-		                  "got \"%.60s\", expected one of `intentkv list ladders`%s%s%s", s->formats.ladder,
-		                  near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+				  "got \"%.60s\", expected one of `intentkv list ladders`%s%s%s", s->formats.ladder,
+				  near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
 	}
 	s->ladder = *preset;
 	if (s->formats.high >= 0)
@@ -168,7 +167,7 @@ int scenario_formats(const struct yaml_node *n, const char *file, struct scenari
 		s->ladder.medium = s->formats.medium;
 	if (s->ladder.medium > s->ladder.high)
 		return ikv_err_at(err, IKV_BAD_INPUT, file, n ? n->line : 0, n ? n->col : 0, "formats.medium",
-		                  "got %g, expected at most high (%g)", s->ladder.medium, s->ladder.high);
+				  "got %g, expected at most high (%g)", s->ladder.medium, s->ladder.high);
 	const struct yaml_node *rules = yaml_get(n, "rules");
 	return rules ? own_rules(rules, file, s, err) : 0;
 }
@@ -179,26 +178,28 @@ int scenario_cross_check(const struct yaml_node *root, const char *file, struct 
 	const struct yaml_node *place = n ? n : root;
 	if (s->sessions.source == SESSIONS_TRACE && !*s->sessions.path)
 		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, place), "sessions.path",
-		                  "missing; a trace needs its file or folder: -s sessions.path=FILE");
+				  "missing; a trace needs its file or folder: -s sessions.path=FILE");
 	const struct yaml_node *format = yaml_get(n, "format");
 	if (format && strcmp(s->sessions.format, "auto") != 0 && !importer_find(s->sessions.format)) {
-		const char *names[32] = { "auto" };
+		const char *names[32] = {"auto"};
 		size_t count = 1;
 		for (; importers[count - 1] && count < 32; count++)
 			names[count] = importers[count - 1]->name;
 		const char *near = ikv_nearest(s->sessions.format, names, count);
 		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, format), "sessions.format",
-		                  "got \"%.60s\", expected auto or one of `intentkv list importers`%s%s%s", s->sessions.format,
-		                  near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+				  "got \"%.60s\", expected auto or one of `intentkv list importers`%s%s%s",
+				  s->sessions.format, near ? "; did you mean \"" : "", near ? near : "",
+				  near ? "\"?" : "");
 	}
 	bool capture = !strcmp(s->kv.name, "capture");
 	if (s->sessions.source == SESSIONS_CAPTURE && !capture)
-		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, place), "sessions.source",
-		                  "got \"capture\", but kv.source is \"%s\"; captured sessions come with captured K and V",
-		                  s->kv.name);
+		return ikv_err_at(
+		    err, IKV_BAD_INPUT, YAML_PLACE(file, place), "sessions.source",
+		    "got \"capture\", but kv.source is \"%s\"; captured sessions come with captured K and V",
+		    s->kv.name);
 	if (capture && s->sessions.source != SESSIONS_CAPTURE)
 		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, place), "sessions.source",
-		                  "kv.source \"capture\" brings its own sessions; expected sessions.source: capture");
+				  "kv.source \"capture\" brings its own sessions; expected sessions.source: capture");
 	struct ikv_err e;
 	void *router;
 	if (s->router_ops->create(&router, s->router.config, &s->ladder, &e)) { /* what its options mean together */
@@ -210,20 +211,20 @@ int scenario_cross_check(const struct yaml_node *root, const char *file, struct 
 	    (s->router_ops->needs(s->router.config) & IKV_NEEDS_PAGE_SCORES)) {
 		const struct yaml_node *scorer = yaml_get(root, "scorer");
 		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, scorer ? scorer : root), "scorer.policy",
-		                  "\"%s\" scores blocks only; router \"%s\" needs page scores: expected quest", s->scorer.name,
-		                  s->router.name);
+				  "\"%s\" scores blocks only; router \"%s\" needs page scores: expected quest",
+				  s->scorer.name, s->router.name);
 	}
 	return 0;
 }
 
 static const char *origin_of(const struct yaml_node *n)
 {
-	static const char *const names[] = { "scenario", "command-line", "sweep" };
+	static const char *const names[] = {"scenario", "command-line", "sweep"};
 	return n ? names[n->origin] : "default";
 }
 
 static int add_param(struct scenario *s, const char *section, const char *key, const char *value,
-                     const struct yaml_node *node, struct ikv_err *err)
+		     const struct yaml_node *node, struct ikv_err *err)
 {
 	if (s->param_count == s->param_cap) {
 		uint32_t cap = s->param_cap ? 2 * s->param_cap : 64;
@@ -241,7 +242,7 @@ static int add_param(struct scenario *s, const char *section, const char *key, c
 }
 
 static int add_table(struct scenario *s, const struct yaml_node *root, const char *section,
-                     const struct ikv_option *table, const void *config, struct ikv_err *err)
+		     const struct ikv_option *table, const void *config, struct ikv_err *err)
 {
 	const struct yaml_node *n = *section ? yaml_get(root, section) : root;
 	char value[IKV_OPT_STRING_BYTES];
@@ -254,14 +255,14 @@ static int add_table(struct scenario *s, const struct yaml_node *root, const cha
 }
 
 static int add_policy(struct scenario *s, const struct yaml_node *root, const char *section, const char *chooser,
-                      const struct policy_choice *p, struct ikv_err *err)
+		      const struct policy_choice *p, struct ikv_err *err)
 {
 	const struct yaml_node *n = yaml_get(root, section);
 	const struct yaml_node *name = n && n->type == YAML_SCALAR ? n : yaml_get(n, chooser);
 	return add_param(s, section, chooser, p->name, name, err) ||
-	               add_table(s, root, section, p->options, p->config, err) ?
-	           -1 :
-	           0;
+		       add_table(s, root, section, p->options, p->config, err)
+		   ? -1
+		   : 0;
 }
 
 int scenario_params(const struct yaml_node *root, struct scenario *s, struct ikv_err *err)

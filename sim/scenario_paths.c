@@ -18,8 +18,8 @@ static bool below(const char *folder, const char *path, const char *written)
 	return !strncmp(real_folder, real_path, n) && (real_path[n] == '/' || !real_path[n] || n == 1);
 }
 
-int scenario_place(const struct scenario_doc *doc, const struct yaml_node *n, const char *key, char *path, size_t size,
-                   struct ikv_err *err)
+int scenario_place(const struct scenario_doc *doc, const struct yaml_node *n, const char *key, char *path,
+		   size_t size, struct ikv_err *err)
 {
 	char folder[PATH_MAX] = ".", full[PATH_MAX];
 	const char *file = doc->path, *slash = strrchr(file, '/');
@@ -27,14 +27,15 @@ int scenario_place(const struct scenario_doc *doc, const struct yaml_node *n, co
 		return 0;
 	if (slash)
 		snprintf(folder, sizeof folder, "%.*s", slash == file ? 1 : (int)(slash - file), file);
-	int n_full = *path == '/' ? snprintf(full, sizeof full, "%s", path) :
-	                            snprintf(full, sizeof full, "%s/%s", folder, path);
+	int n_full = *path == '/' ? snprintf(full, sizeof full, "%s", path)
+				  : snprintf(full, sizeof full, "%s/%s", folder, path);
 	if (n_full < 0 || (size_t)n_full >= size || (size_t)n_full >= sizeof full)
 		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n), key, "the path is too long");
 	if (!doc->allow_path && (*path == '/' || !below(folder, full, path)))
-		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n), key,
-		                  "\"%.200s\" lies outside the scenario's folder; give it with -s %s=FILE or use --allow-path",
-		                  path, key);
+		return ikv_err_at(
+		    err, IKV_BAD_INPUT, YAML_PLACE(file, n), key,
+		    "\"%.200s\" lies outside the scenario's folder; give it with -s %s=FILE or use --allow-path",
+		    path, key);
 	memcpy(path, full, (size_t)n_full + 1);
 	return 0;
 }
@@ -46,7 +47,7 @@ static bool is_path(const char *profile)
 }
 
 static int place_profile(const struct scenario_doc *doc, const struct yaml_node *n, struct scenario *s,
-                         struct ikv_err *err)
+			 struct ikv_err *err)
 {
 	char *name = s->sessions.generate.profile;
 	struct generate_profile *profile;
@@ -66,15 +67,15 @@ static int place_profile(const struct scenario_doc *doc, const struct yaml_node 
 }
 
 int scenario_paths(const struct scenario_doc *doc, const struct yaml_node *root, struct scenario *s,
-                   struct ikv_err *err)
+		   struct ikv_err *err)
 {
 	const struct yaml_node *sessions = yaml_get(root, "sessions"), *kv = yaml_get(root, "kv");
-	if (scenario_place(doc, yaml_get(sessions, "path"), "sessions.path", s->sessions.path, sizeof s->sessions.path,
-	                   err) ||
+	if (scenario_place(doc, yaml_get(sessions, "path"), "sessions.path", s->sessions.path,
+			   sizeof s->sessions.path, err) ||
 	    place_profile(doc, yaml_get(sessions, "profile"), s, err))
 		return -1;
 	const struct ikv_option *o = ikv_option_find(s->kv.options, "path");
 	return o ? scenario_place(doc, yaml_get(kv, "path"), "kv.path", (char *)s->kv.config + o->offset,
-	                          IKV_OPT_STRING_BYTES, err) :
-	           0;
+				  IKV_OPT_STRING_BYTES, err)
+		 : 0;
 }

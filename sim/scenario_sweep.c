@@ -32,8 +32,8 @@ struct yaml_node *yaml_copy(const struct yaml_node *n, enum yaml_origin origin)
 	c->keys = n->keys ? calloc(n->count + 1, sizeof *c->keys) : NULL;
 	c->key_line = n->keys ? calloc(n->count + 1, sizeof *c->key_line) : NULL;
 	c->key_col = n->keys ? calloc(n->count + 1, sizeof *c->key_col) : NULL;
-	bool ok = (!n->text || c->text) && (!n->count || c->items) &&
-	          (!n->keys || (c->keys && c->key_line && c->key_col));
+	bool ok =
+	    (!n->text || c->text) && (!n->count || c->items) && (!n->keys || (c->keys && c->key_line && c->key_col));
 	for (uint32_t i = 0; ok && i < n->count; i++) {
 		c->items[i] = yaml_copy(n->items[i], origin);
 		if (!c->items[i]) {
@@ -167,7 +167,7 @@ int scenario_override(struct scenario_doc *doc, const char *assignment, struct i
 }
 
 static int check_axes(const struct scenario_doc *doc, const struct yaml_node *axes, uint64_t *points,
-                      struct ikv_err *err)
+		      struct ikv_err *err)
 {
 	if (yaml_expect(axes, YAML_MAP, doc->path, "sweep", err))
 		return -1;
@@ -180,14 +180,15 @@ static int check_axes(const struct scenario_doc *doc, const struct yaml_node *ax
 			return -1;
 		if (!axis->count)
 			return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(doc->path, axis), key,
-			                  "got an empty list, expected at least one value");
+					  "got an empty list, expected at least one value");
 		*points *= axis->count;
 		if (*points > SWEEP_POINTS_MAX)
 			return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(doc->path, axis), "sweep",
-			                  "more than %d combinations", SWEEP_POINTS_MAX);
+					  "more than %d combinations", SWEEP_POINTS_MAX);
 		if (*points * node_count(doc->root) > SWEEP_NODES_MAX)
 			return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(doc->path, axis), "sweep",
-			                  "%llu combinations or more of a document this large; split it", (unsigned long long)*points);
+					  "%llu combinations or more of a document this large; split it",
+					  (unsigned long long)*points);
 	}
 	return 0;
 }
@@ -195,7 +196,7 @@ static int check_axes(const struct scenario_doc *doc, const struct yaml_node *ax
 /* One axis in a point's label, short enough for plots: the router by its name alone, another policy as
  * section=name, anything else as the last word of its key and the value; a map or list by its number. */
 static size_t label_part(char *out, size_t size, uint32_t axis, const char *key, const struct yaml_node *value,
-                         uint64_t number)
+			 uint64_t number)
 {
 	const char *dot = strrchr(key, '.');
 	char text[64], word[64];
@@ -212,7 +213,7 @@ static size_t label_part(char *out, size_t size, uint32_t axis, const char *key,
 }
 
 static int make_point(const struct scenario_doc *doc, const struct yaml_node *axes, uint64_t index,
-                      struct sweep_point *p, struct ikv_err *err)
+		      struct sweep_point *p, struct ikv_err *err)
 {
 	char label[1000] = "";
 	size_t n = 0;

@@ -296,7 +296,8 @@ int yaml_read_text(const char *path, char **text, struct ikv_err *err)
 	if (bad)
 		ikv_err_set(err, IKV_BAD_INPUT, "%s: cannot be read: %s", path, strerror(bad));
 	else if (n > MAX_BYTES)
-		bad = ikv_err_set(err, IKV_BAD_INPUT, "%s: larger than %d bytes; this is no scenario", path, MAX_BYTES);
+		bad =
+		    ikv_err_set(err, IKV_BAD_INPUT, "%s: larger than %d bytes; this is no scenario", path, MAX_BYTES);
 	else if (memchr(t, 0, n))
 		bad = ikv_err_set(err, IKV_BAD_INPUT, "%s: holds a NUL byte; this is no scenario", path);
 	if (bad) {
@@ -412,7 +413,8 @@ int yaml_int(const struct yaml_node *n, const char *file, const char *key, int64
 		if (min == max)
 			snprintf(range, sizeof range, "%lld", (long long)min);
 		else
-			snprintf(range, sizeof range, "a whole number from %lld to %lld", (long long)min, (long long)max);
+			snprintf(range, sizeof range, "a whole number from %lld to %lld", (long long)min,
+				 (long long)max);
 		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n), key, "got %s, expected %s", got, range);
 	}
 	*out = v;

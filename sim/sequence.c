@@ -39,19 +39,19 @@ static int reserve_unit(struct run *run, struct slot *s, struct unit *u, uint32_
 	    ikv_grow(&u->page_scores, s->page_cap, pages, sizeof *u->page_scores, err))
 		return -1;
 	/* Modelled or coming mass: made when it is first needed, kept at the context's size from then on. */
-	return (run->needs & IKV_NEEDS_COMING_MASS) || u->page_mass ?
-	           ikv_grow(&u->page_mass, s->page_cap, pages, sizeof *u->page_mass, err) :
-	           0;
+	return (run->needs & IKV_NEEDS_COMING_MASS) || u->page_mass
+		   ? ikv_grow(&u->page_mass, s->page_cap, pages, sizeof *u->page_mass, err)
+		   : 0;
 }
 
 static int reserve_group(struct slot *s, struct group *g, uint32_t pages, struct ikv_err *err)
 {
 	return ikv_plan_reserve(&g->plan, pages, err) ||
-	               ikv_grow(&g->selected, s->page_cap, pages, sizeof *g->selected, err) ||
-	               ikv_grow(&g->predicted, s->page_cap, pages, sizeof *g->predicted, err) ||
-	               ikv_grow(&g->missed, s->page_cap, pages, sizeof *g->missed, err) ?
-	           -1 :
-	           0;
+		       ikv_grow(&g->selected, s->page_cap, pages, sizeof *g->selected, err) ||
+		       ikv_grow(&g->predicted, s->page_cap, pages, sizeof *g->predicted, err) ||
+		       ikv_grow(&g->missed, s->page_cap, pages, sizeof *g->missed, err)
+		   ? -1
+		   : 0;
 }
 
 /* Arrays that depend on the number of pages, doubled so that a steady step does not allocate. */
@@ -103,14 +103,23 @@ int slot_begin(struct run *run, struct slot *s, uint32_t index, struct ikv_err *
 	uint64_t appended, decoded;
 	uint32_t longest;
 	session_totals(session, &appended, &decoded, &longest);
-	int64_t turns = session->event_count ? (int64_t)session->events[session->event_count - 1].turn + 1 : 0, cuts = 0;
+	int64_t turns = session->event_count ? (int64_t)session->events[session->event_count - 1].turn + 1 : 0,
+		cuts = 0;
 	for (uint32_t i = 0; i < session->event_count; i++)
 		cuts += session->events[i].op == SESSION_COMPACT;
 	struct store_session row = {
-		.run_id = run->run_id, .session = index, .id = session->id, .task = session->task,
-		.tokens_by = run->sessions->tokens_by, .arrival_ms = session->arrival_ms, .reward = session->reward,
-		.turns = turns, .appended_tokens = (int64_t)appended, .decoded_tokens = (int64_t)decoded,
-		.longest_context = longest, .compactions = cuts,
+	    .run_id = run->run_id,
+	    .session = index,
+	    .id = session->id,
+	    .task = session->task,
+	    .tokens_by = run->sessions->tokens_by,
+	    .arrival_ms = session->arrival_ms,
+	    .reward = session->reward,
+	    .turns = turns,
+	    .appended_tokens = (int64_t)appended,
+	    .decoded_tokens = (int64_t)decoded,
+	    .longest_context = longest,
+	    .compactions = cuts,
 	};
 	return store_session(run->store, &row, err);
 }
@@ -120,7 +129,9 @@ static uint64_t block_uid(struct slot *s, const struct session_event *e)
 {
 	const struct session *session = s->session;
 	if (e->hash_count && session->hashes_global)
-		return ikv_mix64_2(session->hashes[e->hash_first], session->hashes[e->hash_first + e->hash_count - 1]) | 1;
+		return ikv_mix64_2(session->hashes[e->hash_first],
+				   session->hashes[e->hash_first + e->hash_count - 1]) |
+		       1;
 	return ikv_mix64_2(ikv_mix64_2(0x736573736e, s->index), s->next_uid) | 1;
 }
 
@@ -138,9 +149,14 @@ static int add_block(struct run *run, struct slot *s, const struct session_event
 	if (!s->names[i])
 		return out_of_memory(err);
 	s->layout.blocks[i] = (struct ikv_block){
-		.name = s->names[i], .start = s->tokens, .end = s->tokens, .kind = e->kind,
-		.policy = e->has_policy ? e->policy : (enum ikv_policy)run->sc->intent.policy[e->kind],
-		.uid = block_uid(s, e), .birth = s->steps, .line = e->line,
+	    .name = s->names[i],
+	    .start = s->tokens,
+	    .end = s->tokens,
+	    .kind = e->kind,
+	    .policy = e->has_policy ? e->policy : (enum ikv_policy)run->sc->intent.policy[e->kind],
+	    .uid = block_uid(s, e),
+	    .birth = s->steps,
+	    .line = e->line,
 	};
 	s->next_uid++;
 	s->layout.count++;
@@ -169,7 +185,8 @@ static int grow(struct run *run, struct slot *s, uint32_t count, bool unowned, s
 	uint32_t slot = (uint32_t)(s - run->slots), first = s->tokens;
 	uint64_t start = wall_now_ns();
 	if (count > UINT32_MAX / 2 - s->tokens)
-		return ikv_err_set(err, IKV_BAD_INPUT, "session \"%s\": the context exceeds 2^31 tokens", s->session->id);
+		return ikv_err_set(err, IKV_BAD_INPUT, "session \"%s\": the context exceeds 2^31 tokens",
+				   s->session->id);
 	if (reserve_pages(run, s, s->tokens + count, err))
 		return -1;
 	s->tokens += count;
@@ -207,13 +224,15 @@ static int compact(struct run *run, struct slot *s, uint32_t keep, struct ikv_er
 	}
 	if (run->scorer)
 		run->sc->scorer_ops->forget(run->scorer, slot, keep);
-	if (run->source->ops->truncate(run->source, slot, keep, err) || ikv_memory_truncate(run->memory, slot, keep, err))
+	if (run->source->ops->truncate(run->source, slot, keep, err) ||
+	    ikv_memory_truncate(run->memory, slot, keep, err))
 		return -1;
 	if (!run->kv)
 		return 0;
-	return ikv_exact_truncate(run->exact, slot, keep, err) || run->backend_ops->truncate(run->backend, slot, keep, err) ?
-	           -1 :
-	           0;
+	return ikv_exact_truncate(run->exact, slot, keep, err) ||
+		       run->backend_ops->truncate(run->backend, slot, keep, err)
+		   ? -1
+		   : 0;
 }
 
 /* Modelled time of a prefill: dense arithmetic of the weights and the causal attention. */
@@ -224,8 +243,8 @@ static double prefill_ns(const struct run *run, uint64_t before, uint64_t tokens
 		return 0;
 	double parameters = (double)run->sc->model.weight_bytes / 2;
 	double keys = (double)tokens * ((double)before + (double)tokens / 2);
-	double flops = 2 * parameters * (double)tokens + 4.0 * run->sc->preset.layers * run->geometry.q_heads * keys *
-	                                                     run->geometry.d_qk;
+	double flops = 2 * parameters * (double)tokens +
+		       4.0 * run->sc->preset.layers * run->geometry.q_heads * keys * run->geometry.d_qk;
 	return m->step_overhead_ns + flops / m->prefill_flops_per_s * 1e9;
 }
 

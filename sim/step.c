@@ -5,8 +5,8 @@
 
 static bool executes(const struct run *run, const struct slot *s)
 {
-	return run->kv && (run->sc->attention.execute == EXECUTE_FULL ||
-	                   s->steps % (uint64_t)run->sc->attention.every == 0);
+	return run->kv &&
+	       (run->sc->attention.execute == EXECUTE_FULL || s->steps % (uint64_t)run->sc->attention.every == 0);
 }
 
 double run_pressure(const struct run *run)
@@ -27,7 +27,7 @@ static int begin(struct run *run, struct slot *s, struct ikv_err *err)
 	s->spec_accept = NAN;
 	memset(s->kind_mass, 0, sizeof s->kind_mass);
 	memset(s->kind_selected, 0, sizeof s->kind_selected);
-	s->total = (struct layer_result){ NAN, NAN, NAN, NAN, NAN, NAN };
+	s->total = (struct layer_result){NAN, NAN, NAN, NAN, NAN, NAN};
 	s->pressure = run_pressure(run);
 	if (run->source->ops->advance(run->source, slot, s->steps, err))
 		return -1;

@@ -15,9 +15,14 @@ static uint32_t gather(struct run *run, struct slot *s, uint32_t layer, struct i
 			continue;
 		size_t row = (size_t)layer * g->q_heads + u->q_first;
 		out[n++] = (struct ikv_attn_unit){
-			.seq = (uint32_t)(s - run->slots), .layer = layer, .q_first = u->q_first, .q_count = u->q_count,
-			.plan = &u->route.plan, .q = s->q + row * g->d_qk, .out = s->out + row * g->d_v,
-			.mass = s->mass_out + mass,
+		    .seq = (uint32_t)(s - run->slots),
+		    .layer = layer,
+		    .q_first = u->q_first,
+		    .q_count = u->q_count,
+		    .plan = &u->route.plan,
+		    .q = s->q + row * g->d_qk,
+		    .out = s->out + row * g->d_v,
+		    .mass = s->mass_out + mass,
 		};
 		mass += (size_t)u->q_count * u->route.plan.count;
 	}
@@ -49,7 +54,9 @@ static int attend_layer(struct run *run, uint32_t layer, struct ikv_err *err)
 	for (uint32_t i = 0; i < run->active_count; i++) /* a batch's time, by what each read */
 		if (run->active[i]->executed)
 			run->active[i]->wall_attention +=
-			    tokens ? (uint64_t)((double)wall * (double)selected_tokens(run->active[i], run) / (double)tokens) : 0;
+			    tokens ? (uint64_t)((double)wall * (double)selected_tokens(run->active[i], run) /
+						(double)tokens)
+				   : 0;
 	return 0;
 }
 
@@ -59,7 +66,7 @@ static int dense_layer(struct run *run, struct slot *s, uint32_t layer, struct i
 	uint64_t start = wall_now_ns();
 	size_t row = (size_t)layer * g->q_heads;
 	int rc = ikv_exact_dense(run->exact, (uint32_t)(s - run->slots), layer, 0, g->q_heads, s->q + row * g->d_qk,
-	                         run->threads, s->dense + row * g->d_v, s->lse_dense, s->mass_dense, err);
+				 run->threads, s->dense + row * g->d_v, s->lse_dense, s->mass_dense, err);
 	s->wall_dense += wall_now_ns() - start;
 	return rc;
 }
@@ -68,7 +75,7 @@ static int dense_layer(struct run *run, struct slot *s, uint32_t layer, struct i
 static void total(const struct run *run, struct slot *s)
 {
 	uint32_t n = run->geometry.layers;
-	s->total = (struct layer_result){ 0 };
+	s->total = (struct layer_result){0};
 	for (uint32_t l = 0; l < n; l++) {
 		s->total.selected_fraction += s->layers[l].selected_fraction / n;
 		s->total.mass_recall += s->layers[l].mass_recall / n;
@@ -145,7 +152,7 @@ static int model_block_mass(struct run *run, struct slot *s, struct ikv_err *err
 		return -1;
 	memset(s->block_mass, 0, s->layout.count * sizeof *s->block_mass);
 	if (run->source->ops->model_mass(run->source, (uint32_t)(s - run->slots), 0, 0, g->q_heads, g->page_tokens,
-	                                 u->page_mass, err))
+					 u->page_mass, err))
 		return -1;
 	for (uint32_t b = 0; b < s->layout.count; b++) {
 		const struct ikv_block *block = &s->layout.blocks[b];
@@ -173,7 +180,8 @@ int step_verify(struct run *run, struct slot *s, struct ikv_err *err)
 		double p[64], q[64];
 		proxy_distribution(run, s->dense + last, p);
 		proxy_distribution(run, s->out + last, q);
-		s->spec_accept = run->sc->specattn.greedy ? likeliest(p) == likeliest(q) : ikv_speculative_alpha(p, q, 64);
+		s->spec_accept =
+		    run->sc->specattn.greedy ? likeliest(p) == likeliest(q) : ikv_speculative_alpha(p, q, 64);
 	}
 	if (!s->verified)
 		return 0;

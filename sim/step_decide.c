@@ -20,9 +20,14 @@ static int score_really(struct run *run, struct slot *s, struct ikv_err *err)
 	for (uint32_t i = 0; i < run->units; i++) {
 		struct unit *u = &s->units[i];
 		run->score_units[i] = (struct ikv_score_unit){
-			.seq = (uint32_t)(s - run->slots), .layer = u->layer, .q_first = u->q_first, .q_count = u->q_count,
-			.q = s->q + ((size_t)u->layer * g->q_heads + u->q_first) * g->d_qk, .kv = run->exact,
-			.layout = &u->layout, .page_scores = u->page_scores,
+		    .seq = (uint32_t)(s - run->slots),
+		    .layer = u->layer,
+		    .q_first = u->q_first,
+		    .q_count = u->q_count,
+		    .q = s->q + ((size_t)u->layer * g->q_heads + u->q_first) * g->d_qk,
+		    .kv = run->exact,
+		    .layout = &u->layout,
+		    .page_scores = u->page_scores,
 		};
 	}
 	return run->sc->scorer_ops->score(run->scorer, run->score_units, run->units, err);
@@ -46,8 +51,8 @@ static int score_by_model(struct run *run, struct slot *s, struct ikv_err *err)
 			block->has_score = block->policy == IKV_ATTEND || block->policy == IKV_SKIP_BLOCK;
 			block->score = run->scores[b];
 		}
-		if (u->page_scores &&
-		    run->source->ops->model_mass(run->source, slot, u->layer, u->q_first, u->q_count, P, u->page_scores, err))
+		if (u->page_scores && run->source->ops->model_mass(run->source, slot, u->layer, u->q_first,
+								   u->q_count, P, u->page_scores, err))
 			return -1;
 	}
 	return 0;
@@ -55,13 +60,13 @@ static int score_by_model(struct run *run, struct slot *s, struct ikv_err *err)
 
 /* Mean over the unit's heads of the mass that the coming step will really give the pages of one layer. */
 static int layer_mass(struct run *run, struct slot *s, const struct unit *u, uint32_t layer, float *mass,
-                      struct ikv_err *err)
+		      struct ikv_err *err)
 {
 	const struct ikv_geometry *g = &run->geometry;
 	uint32_t slot = (uint32_t)(s - run->slots), pages = ikv_pages(s->tokens, g->page_tokens);
 	if (!s->executed)
-		return run->source->ops->model_mass(run->source, slot, layer, u->q_first, u->q_count, g->page_tokens, mass,
-		                                    err);
+		return run->source->ops->model_mass(run->source, slot, layer, u->q_first, u->q_count, g->page_tokens,
+						    mass, err);
 	const float *q = s->q + ((size_t)layer * g->q_heads + u->q_first) * g->d_qk;
 	if (ikv_exact_mass(run->exact, slot, layer, u->q_first, u->q_count, q, s->mass_out, err))
 		return -1;
@@ -130,9 +135,17 @@ int step_route(struct run *run, struct slot *s, struct ikv_err *err)
 		/* A plan for all layers is none of the first ones, which some routers leave dense. */
 		uint32_t layer = run->share == IKV_SHARE_STEP ? run->geometry.layers - 1 : u->layer;
 		run->route_units[i] = (struct ikv_route_unit){
-			.seq = (uint32_t)(s - run->slots), .layer = run->model_layers[layer], .q_first = u->q_first,
-			.q_count = u->q_count, .step = s->steps, .seed = (uint64_t)run->sc->seed, .layout = &u->layout,
-			.pressure = s->pressure, .page_scores = u->page_scores, .page_mass = u->page_mass, .route = &u->route,
+		    .seq = (uint32_t)(s - run->slots),
+		    .layer = run->model_layers[layer],
+		    .q_first = u->q_first,
+		    .q_count = u->q_count,
+		    .step = s->steps,
+		    .seed = (uint64_t)run->sc->seed,
+		    .layout = &u->layout,
+		    .pressure = s->pressure,
+		    .page_scores = u->page_scores,
+		    .page_mass = u->page_mass,
+		    .route = &u->route,
 		};
 	}
 	int rc = run->sc->router_ops->act(run->router, run->route_units, run->units, err);
@@ -145,7 +158,7 @@ static void unite(struct run *run, struct slot *s, uint32_t gi)
 {
 	struct group *g = &s->groups[gi];
 	struct ikv_plan *plans[RUN_GROUP_HEADS_MAX];
-	uint32_t at[RUN_GROUP_HEADS_MAX] = { 0 }, n = 0;
+	uint32_t at[RUN_GROUP_HEADS_MAX] = {0}, n = 0;
 	for (uint32_t i = 0; i < run->units; i++)
 		if (s->units[i].group == gi)
 			plans[n++] = &s->units[i].route.plan;
@@ -193,7 +206,7 @@ static void tell_stored(struct run *run, struct slot *s)
 }
 
 static int predict(struct run *run, struct slot *s, uint32_t gi, const struct ikv_plan *plan,
-                   const struct ikv_route *route, struct ikv_err *err)
+		   const struct ikv_route *route, struct ikv_err *err)
 {
 	struct group *g = &s->groups[gi];
 	uint32_t stream = (uint32_t)(s - run->slots) * run->groups + gi;
@@ -201,8 +214,8 @@ static int predict(struct run *run, struct slot *s, uint32_t gi, const struct ik
 		g->selected[i] = plan->pages[i].page;
 	g->selected_count = plan->count;
 	return run->sc->prefetch_ops->step(run->prefetcher, stream, g->selected, g->selected_count,
-	                                   route ? route->prefetch : NULL, route ? route->prefetch_count : 0, g->predicted,
-	                                   s->page_cap, &g->predicted_count, err);
+					   route ? route->prefetch : NULL, route ? route->prefetch_count : 0,
+					   g->predicted, s->page_cap, &g->predicted_count, err);
 }
 
 /* What the manager is to be told of one slot: a use for each group. */
@@ -217,9 +230,14 @@ static int prepare_uses(struct run *run, struct slot *s, struct ikv_memory_use *
 		if (predict(run, s, gi, plan, united ? NULL : &u->route, err))
 			return -1;
 		uses[gi] = (struct ikv_memory_use){
-			.seq = (uint32_t)(s - run->slots), .group = gi, .plan = plan, .layout = &s->layout,
-			.prefetch = s->groups[gi].predicted, .prefetch_count = s->groups[gi].predicted_count,
-			.pressure = s->pressure, .missed = s->groups[gi].missed,
+		    .seq = (uint32_t)(s - run->slots),
+		    .group = gi,
+		    .plan = plan,
+		    .layout = &s->layout,
+		    .prefetch = s->groups[gi].predicted,
+		    .prefetch_count = s->groups[gi].predicted_count,
+		    .pressure = s->pressure,
+		    .missed = s->groups[gi].missed,
 		};
 	}
 	return 0;
@@ -232,7 +250,8 @@ int step_memory(struct run *run, struct ikv_err *err)
 	for (uint32_t i = 0; i < run->active_count; i++)
 		if (prepare_uses(run, run->active[i], run->uses + (size_t)i * run->groups, err))
 			return -1;
-	if (ikv_memory_act(run->memory, run->batch_step, run->uses, run->active_count * run->groups, &run->moved, err))
+	if (ikv_memory_act(run->memory, run->batch_step, run->uses, run->active_count * run->groups, &run->moved,
+			   err))
 		return -1;
 	for (uint32_t i = 0; i < run->active_count; i++) {
 		struct slot *s = run->active[i];

@@ -6,7 +6,7 @@
 /* Mean over a unit's heads of the softmax mass on each token of a page, from the exact keys. Only pages that a
  * block boundary or a plan cuts need it; whole pages use the page's own mass. */
 static void token_mass(const struct run *run, const struct slot *s, const struct unit *u, uint32_t layer,
-                       uint32_t page, uint32_t tokens, double *mass)
+		       uint32_t page, uint32_t tokens, double *mass)
 {
 	const struct ikv_geometry *g = &run->geometry;
 	uint32_t group = g->q_heads / g->kv_heads;
@@ -47,7 +47,7 @@ static void count(struct tally *t, double mass, bool selected)
 }
 
 static void tally_tokens(struct tally *t, uint32_t page, uint32_t first, uint32_t tokens, uint32_t next,
-                         const struct ikv_page_ref *ref)
+			 const struct ikv_page_ref *ref)
 {
 	double mass[IKV_PAGE_TOKENS_MAX];
 	const struct ikv_layout *l = &t->s->layout;
@@ -82,12 +82,13 @@ static double tally_unit(const struct run *run, struct slot *s, const struct uni
 	const struct ikv_geometry *g = &run->geometry;
 	const struct ikv_plan *plan = &u->route.plan;
 	uint32_t pages = ikv_pages(s->tokens, g->page_tokens), at = 0, next = 0;
-	struct tally t = { run, s, u, layer, 0, (double)u->q_count / ((double)g->q_heads * g->layers), 0 };
+	struct tally t = {run, s, u, layer, 0, (double)u->q_count / ((double)g->q_heads * g->layers), 0};
 	for (uint32_t page = 0; page < pages; page++) {
 		uint32_t first = page * g->page_tokens, tokens = s->tokens - first;
 		if (tokens > g->page_tokens)
 			tokens = g->page_tokens;
-		const struct ikv_page_ref *ref = at < plan->count && plan->pages[at].page == page ? &plan->pages[at++] : NULL;
+		const struct ikv_page_ref *ref =
+		    at < plan->count && plan->pages[at].page == page ? &plan->pages[at++] : NULL;
 		while (next < s->layout.count && s->layout.blocks[next].end <= first)
 			next++;
 		const struct ikv_block *b = next < s->layout.count ? &s->layout.blocks[next] : NULL;
@@ -146,7 +147,7 @@ void step_measure(struct run *run, struct slot *s, uint32_t layer)
 	struct layer_result *r = &s->layers[layer];
 	uint32_t pages = ikv_pages(s->tokens, g->page_tokens);
 	const float *mass = s->mass_out;
-	*r = (struct layer_result){ 0 };
+	*r = (struct layer_result){0};
 	for (uint32_t i = 0; i < run->units; i++) {
 		struct unit *u = &s->units[i];
 		if (run->share != IKV_SHARE_STEP && u->layer != layer)
@@ -166,7 +167,7 @@ static int model_unit(struct run *run, struct slot *s, struct unit *u, uint32_t 
 	const struct ikv_geometry *g = &run->geometry;
 	double share = (double)u->q_count / ((double)g->q_heads * g->layers);
 	if (run->source->ops->model_mass(run->source, (uint32_t)(s - run->slots), layer, u->q_first, u->q_count,
-	                                 g->page_tokens, u->page_mass, err))
+					 g->page_tokens, u->page_mass, err))
 		return -1;
 	s->total.mass_recall += share * tally_unit(run, s, u, layer);
 	s->total.selected_fraction += share * u->route.plan.count / ikv_pages(s->tokens, g->page_tokens);

@@ -25,11 +25,13 @@ static void account_plans(const struct run *run, const struct slot *s, struct ac
 	double layers = (double)run->sc->preset.layers / (run->share == IKV_SHARE_STEP ? 1 : g->layers);
 	for (uint32_t i = 0; i < run->units; i++) {
 		const struct unit *u = &s->units[i];
-		double heads = (double)u->q_count / g->q_heads * g->kv_heads; /* KV heads' worth; a fraction for HEAD */
+		double heads =
+		    (double)u->q_count / g->q_heads * g->kv_heads; /* KV heads' worth; a fraction for HEAD */
 		for (uint32_t p = 0; p < u->route.plan.count; p++) {
 			const struct ikv_page_ref *ref = &u->route.plan.pages[p];
 			double n = ikv_plan_page_tokens(&u->route.plan, ref);
-			request += n * heads * (g->d_qk + g->d_v) * ikv_format_info(ref->request)->accounting_bytes * layers;
+			request +=
+			    n * heads * (g->d_qk + g->d_v) * ikv_format_info(ref->request)->accounting_bytes * layers;
 		}
 		double weight = (double)u->q_count / g->q_heads / (run->share == IKV_SHARE_STEP ? 1 : g->layers);
 		tokens += weight * (double)u->route.plan.selected_tokens;
@@ -60,11 +62,12 @@ static void account_decisions(const struct run *run, const struct slot *s, struc
 			uint64_t score = 0;
 			if (dec->score == dec->score)
 				memcpy(&score, &dec->score, sizeof score);
-			a->decision_hash = ikv_mix64_2(a->decision_hash,
-			                               score ^ ((uint64_t)dec->code << 8 | (uint64_t)dec->format << 16 |
-			                                        (uint64_t)dec->reason << 24 | (uint64_t)dec->block << 32));
+			a->decision_hash = ikv_mix64_2(
+			    a->decision_hash, score ^ ((uint64_t)dec->code << 8 | (uint64_t)dec->format << 16 |
+						       (uint64_t)dec->reason << 24 | (uint64_t)dec->block << 32));
 			/* A block cut by the recent window has two decisions: it counts once. */
-			bool again = d && r->decisions[d - 1].block == dec->block && r->decisions[d - 1].selected_tokens;
+			bool again =
+			    d && r->decisions[d - 1].block == dec->block && r->decisions[d - 1].selected_tokens;
 			blocks += dec->selected_tokens > 0 && !again;
 		}
 	}
@@ -79,8 +82,8 @@ static void account(const struct run *run, const struct slot *s, struct account 
 	const struct ikv_memory_tally *m = &s->moved;
 	a->fetch_bytes = m->moved_bytes[IKV_MOVE_FETCH] + m->moved_bytes[IKV_MOVE_REFETCH] + m->streamed_bytes;
 	a->prefetch_bytes = m->moved_bytes[IKV_MOVE_PREFETCH];
-	a->recode_bytes = m->moved_bytes[IKV_MOVE_DEMOTE] + m->moved_bytes[IKV_MOVE_PROMOTE] +
-	                  m->moved_bytes[IKV_MOVE_ENCODE];
+	a->recode_bytes =
+	    m->moved_bytes[IKV_MOVE_DEMOTE] + m->moved_bytes[IKV_MOVE_PROMOTE] + m->moved_bytes[IKV_MOVE_ENCODE];
 	if (s->verified) { /* a verification reads everything once more */
 		a->read_bytes += a->dense_bytes;
 		a->flops += a->dense_flops;
@@ -90,9 +93,14 @@ static void account(const struct run *run, const struct slot *s, struct account 
 static struct ikv_cost_work work_of(const struct run *run, const struct account *a)
 {
 	return (struct ikv_cost_work){
-		.layers = run->sc->preset.layers, .sequences = run->active_count, .kv_bytes = a->read_bytes, .flops = a->flops,
-		.fetch_bytes = a->fetch_bytes, .prefetch_bytes = a->prefetch_bytes, .recode_bytes = a->recode_bytes,
-		.weight_bytes = (uint64_t)run->sc->model.weight_bytes,
+	    .layers = run->sc->preset.layers,
+	    .sequences = run->active_count,
+	    .kv_bytes = a->read_bytes,
+	    .flops = a->flops,
+	    .fetch_bytes = a->fetch_bytes,
+	    .prefetch_bytes = a->prefetch_bytes,
+	    .recode_bytes = a->recode_bytes,
+	    .weight_bytes = (uint64_t)run->sc->model.weight_bytes,
 	};
 }
 
@@ -103,7 +111,7 @@ static double part(double whole, uint64_t mine, uint64_t all, uint32_t slots)
 
 /* The batch's time, split: what is shared evenly, what was read or moved by its bytes. */
 static void split_time(const struct account *mine, const struct account *all, const struct ikv_cost_time *batch,
-                       uint32_t slots, struct store_step *row)
+		       uint32_t slots, struct store_step *row)
 {
 	uint64_t moved = mine->fetch_bytes + mine->prefetch_bytes, all_moved = all->fetch_bytes + all->prefetch_bytes;
 	row->sim_overhead_ns = batch->overhead / slots;
@@ -114,7 +122,7 @@ static void split_time(const struct account *mine, const struct account *all, co
 	row->sim_hidden_ns = part(batch->hidden, mine->prefetch_bytes, all->prefetch_bytes, slots);
 	row->sim_exposed_ns = part(batch->exposed, moved, all_moved, slots);
 	row->sim_total_ns = row->sim_overhead_ns + row->sim_weights_ns + row->sim_attention_ns + row->sim_recode_ns +
-	                    row->sim_exposed_ns;
+			    row->sim_exposed_ns;
 }
 
 static void fill_moves(const struct run *run, const struct slot *s, struct store_step *row)
@@ -171,11 +179,11 @@ static void fill_measured(const struct slot *s, struct store_step *row)
 /* Tokens that the units' decisions selected, by role; the mean over units. */
 static void roles_selected(const struct run *run, const struct slot *s, struct store_role *rows)
 {
-	double selected[IKV_KIND_COUNT] = { 0 };
+	double selected[IKV_KIND_COUNT] = {0};
 	for (uint32_t i = 0; i < run->units; i++) {
 		const struct unit *u = &s->units[i];
 		double weight = (double)u->q_count / run->geometry.q_heads /
-		                (run->share == IKV_SHARE_STEP ? 1 : run->geometry.layers);
+				(run->share == IKV_SHARE_STEP ? 1 : run->geometry.layers);
 		for (uint32_t d = 0; d < u->route.decision_count; d++) {
 			const struct ikv_decision *dec = &u->route.decisions[d];
 			selected[s->layout.blocks[dec->block].kind] += weight * dec->selected_tokens;
@@ -231,9 +239,16 @@ static int record_layers(struct run *run, struct slot *s, struct ikv_err *err)
 	for (uint32_t l = 0; l < run->geometry.layers; l++) {
 		const struct layer_result *r = &s->layers[l];
 		struct store_layer row = {
-			.run_id = run->run_id, .session = s->index, .step = (int64_t)s->steps, .layer = run->model_layers[l],
-			.selected_fraction = r->selected_fraction, .mass_recall = r->mass_recall, .rel_l2 = r->rel_l2,
-			.max_abs = r->max_abs, .cosine = r->cosine, .kl = r->kl,
+		    .run_id = run->run_id,
+		    .session = s->index,
+		    .step = (int64_t)s->steps,
+		    .layer = run->model_layers[l],
+		    .selected_fraction = r->selected_fraction,
+		    .mass_recall = r->mass_recall,
+		    .rel_l2 = r->rel_l2,
+		    .max_abs = r->max_abs,
+		    .cosine = r->cosine,
+		    .kl = r->kl,
 		};
 		if (store_layer(run->store, &row, err))
 			return -1;
@@ -249,9 +264,15 @@ static int record_blocks(struct run *run, struct slot *s, struct ikv_err *err)
 			const struct ikv_decision *dec = &u->route.decisions[d];
 			const struct ikv_block *b = &u->layout.blocks[dec->block];
 			struct store_block_event row = {
-				.run_id = run->run_id, .session = s->index, .step = (int64_t)s->steps,
-				.layer = run->model_layers[u->layer], .head = u->q_first, .block = b->name, .kind = b->kind,
-				.policy = b->policy, .decision = dec,
+			    .run_id = run->run_id,
+			    .session = s->index,
+			    .step = (int64_t)s->steps,
+			    .layer = run->model_layers[u->layer],
+			    .head = u->q_first,
+			    .block = b->name,
+			    .kind = b->kind,
+			    .policy = b->policy,
+			    .decision = dec,
 			};
 			if (store_block_event(run->store, &row, err))
 				return -1;
@@ -272,8 +293,8 @@ static int record_moves(struct run *run, struct ikv_err *err)
 	return 0;
 }
 
-static int record_slot(struct run *run, struct slot *s, const struct account *all,
-                       const struct ikv_cost_time *batch, const struct ikv_cost_time *dense, struct ikv_err *err)
+static int record_slot(struct run *run, struct slot *s, const struct account *all, const struct ikv_cost_time *batch,
+		       const struct ikv_cost_time *dense, struct ikv_err *err)
 {
 	const struct account *mine = &s->account;
 	struct store_step row;
@@ -311,7 +332,7 @@ static int record_slot(struct run *run, struct slot *s, const struct account *al
 
 int step_record(struct run *run, struct ikv_err *err)
 {
-	struct account all = { 0 };
+	struct account all = {0};
 	for (uint32_t i = 0; i < run->active_count; i++) {
 		struct account *a = &run->active[i]->account;
 		account(run, run->active[i], a);
@@ -324,8 +345,11 @@ int step_record(struct run *run, struct ikv_err *err)
 		all.dense_flops += a->dense_flops;
 	}
 	struct ikv_cost_work work = work_of(run, &all);
-	struct ikv_cost_work dense_work = { .layers = work.layers, .sequences = work.sequences, .kv_bytes = all.dense_bytes, .flops = all.dense_flops,
-		                            .weight_bytes = work.weight_bytes };
+	struct ikv_cost_work dense_work = {.layers = work.layers,
+					   .sequences = work.sequences,
+					   .kv_bytes = all.dense_bytes,
+					   .flops = all.dense_flops,
+					   .weight_bytes = work.weight_bytes};
 	struct ikv_cost_time time, dense;
 	ikv_cost_step(&run->sc->machine, &work, &time);
 	ikv_cost_step(&run->sc->machine, &dense_work, &dense);

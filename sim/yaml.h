@@ -18,7 +18,7 @@ struct yaml_node {
 	char **keys;              /* MAP */
 	int *key_line, *key_col;  /* MAP: where each key stands, from 1 */
 	uint32_t count, cap;
-	int line, col; /* where the node begins, from 1 */
+	int line, col;  /* where the node begins, from 1 */
 	bool by_option; /* from -s: then it has no place in the file */
 	enum yaml_origin { YAML_FILE, YAML_COMMAND_LINE, YAML_SWEEP } origin;
 };
@@ -36,11 +36,11 @@ struct yaml_node *yaml_copy(const struct yaml_node *n, enum yaml_origin origin);
 /* Put `value` (taken over) at the dotted path, creating maps on the way; replaces what was there. */
 int yaml_put(struct yaml_node *root, const char *path, struct yaml_node *value, struct ikv_err *err);
 /* Where a node stands, for ikv_err_at: file, line, column; "-s" for what came from the command line. */
-#define YAML_PLACE(file, n)                                                                                           \
+#define YAML_PLACE(file, n)                                                                                          \
 	(n)->by_option ? "-s" : (file), (n)->by_option ? 0 : (n)->line, (n)->by_option ? 0 : (n)->col
 /* The same of the key of child i of a map. */
-#define YAML_KEY_PLACE(file, map, i)                                                                                  \
-	(map)->items[i]->by_option ? "-s" : (file), (map)->items[i]->by_option ? 0 : (map)->key_line[i],               \
+#define YAML_KEY_PLACE(file, map, i)                                                                                 \
+	(map)->items[i]->by_option ? "-s" : (file), (map)->items[i]->by_option ? 0 : (map)->key_line[i],             \
 	    (map)->items[i]->by_option ? 0 : (map)->key_col[i]
 
 /* Value of `key` in a map, NULL if absent. */

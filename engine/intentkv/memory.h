@@ -118,7 +118,8 @@ struct ikv_memory_step {                  /* result of one step over all uses */
 	const struct ikv_action *actions; /* owned by the manager, valid until the next call */
 	uint32_t action_count;
 	struct ikv_memory_tally total;
-	struct ikv_memory_tally rest; /* the part of it that no use caused: evictions of sequences that take no part */
+	struct ikv_memory_tally
+	    rest; /* the part of it that no use caused: evictions of sequences that take no part */
 	uint64_t tier_bytes[IKV_TIERS_MAX]; /* of all sequences, as the fields below */
 	uint64_t tier_pages[IKV_TIERS_MAX];
 	uint64_t format_pages[IKV_FMT_COUNT];

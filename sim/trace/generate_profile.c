@@ -124,10 +124,11 @@ int generate_profile_find(const char *name, struct generate_profile **out, struc
 		return generate_profile_read(name, out, err);
 	snprintf(relative, sizeof relative, "scenarios/profiles/%s.yaml", name);
 	if (!datadir_find(relative, path, sizeof path))
-		return ikv_err_set(err, IKV_BAD_INPUT,
-				   "no profile \"%.60s\"; presets are coding-agent, customer-service, deep-research; a "
-				   "path ends in .yaml",
-				   name);
+		return ikv_err_set(
+		    err, IKV_BAD_INPUT,
+		    "no profile \"%.60s\"; presets are coding-agent, customer-service, deep-research; a "
+		    "path ends in .yaml",
+		    name);
 	return generate_profile_read(path, out, err);
 }
 

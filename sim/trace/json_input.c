@@ -244,7 +244,8 @@ int json_wrong(const struct json_input *in, const char *key, struct ikv_err *err
 	va_start(args, fmt);
 	vsnprintf(text, sizeof text, fmt, args);
 	va_end(args);
-	return ikv_err_at(err, IKV_BAD_INPUT, in->path, in->line, 0, key, "%s%s%s", in->part, *in->part ? ": " : "", text);
+	return ikv_err_at(err, IKV_BAD_INPUT, in->path, in->line, 0, key, "%s%s%s", in->part, *in->part ? ": " : "",
+			  text);
 }
 
 static const json_t *member(const json_t *object, const char *key, bool *has)

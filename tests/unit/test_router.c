@@ -75,7 +75,8 @@ static void open_router(struct bench *b, const struct ikv_router_ops *ops, const
 					  .layout = &layout,
 					  .pressure = 0.5,
 					  .route = &b->route,
-					  .page_scores = needs & (IKV_NEEDS_PAGE_SCORES | IKV_WANTS_PAGE_SCORES) ? scores : NULL,
+					  .page_scores =
+					      needs & (IKV_NEEDS_PAGE_SCORES | IKV_WANTS_PAGE_SCORES) ? scores : NULL,
 					  .page_mass = needs & IKV_NEEDS_COMING_MASS ? mass : NULL};
 }
 
@@ -353,8 +354,8 @@ START_TEST(semantic_budget_prefers_pins_and_scores)
 {
 	static const char *const quest[] = {"recent_window_tokens", "160", "budget", "20%", NULL};
 	static const char *const none[] = {"recent_window_tokens", "0", "budget", "10%", "refine", "none", NULL};
-	static const char *const pins[] = {"recent_window_tokens", "0",    "budget",       "10%",
-					   "refine",               "none", "pinned_share", "1", NULL};
+	static const char *const pins[] = {"recent_window_tokens", "0", "budget", "10%", "refine", "none",
+					   "pinned_share",         "1", NULL};
 	const struct ikv_block four[] = {
 	    {.name = "s", .start = 0, .end = 160, .policy = IKV_GLOBAL},
 	    {.name = "a", .start = 160, .end = 8000, .policy = IKV_ATTEND, .has_score = true, .score = 0.9},

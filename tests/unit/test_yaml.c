@@ -99,7 +99,7 @@ END_TEST
 
 START_TEST(unknown_keys_suggest)
 {
-	static const char *const valid[] = { "router", "scorer" };
+	static const char *const valid[] = {"router", "scorer"};
 	struct ikv_err err;
 	struct yaml_node *root = parse("routre: 1\n", &err);
 	ck_assert_int_eq(yaml_check_keys(root, "f", "top", valid, 2, &err), -1);
@@ -111,7 +111,7 @@ END_TEST
 START_TEST(overrides_and_sweeps)
 {
 	struct ikv_err err;
-	struct scenario_doc doc = { .path = (char *)"f.yaml" };
+	struct scenario_doc doc = {.path = (char *)"f.yaml"};
 	struct sweep sweep;
 	doc.root = parse("a: {b: 1}\nsweep: {a.b: [5, 6], c.d: [x, y, z]}\n", &err);
 	ck_assert_int_eq(scenario_override(&doc, "e.f.g=hello: # world", &err), 0);
