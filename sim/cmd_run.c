@@ -213,10 +213,24 @@ static int play_point(struct job *j, struct store **store, const struct scenario
 }
 
 /* Sessions are the same for all points that do not change what they come from. */
+static bool same_source(const struct policy_choice *a, const struct policy_choice *b)
+{
+	char x[IKV_OPT_STRING_BYTES], y[IKV_OPT_STRING_BYTES];
+	if (strcmp(a->name, b->name) != 0)
+		return false;
+	for (const struct ikv_option *o = a->options; o && o->name; o++) {
+		ikv_option_get(o, a->config, x, sizeof x);
+		ikv_option_get(o, b->config, y, sizeof y);
+		if (strcmp(x, y) != 0)
+			return false;
+	}
+	return true;
+}
+
 static bool same_sessions(const struct scenario *a, const struct scenario *b)
 {
 	return a->seed == b->seed && !memcmp(&a->sessions, &b->sessions, sizeof a->sessions) &&
-	       strcmp(a->kv.name, "capture") != 0 && a->memory.page_tokens == b->memory.page_tokens;
+	       same_source(&a->kv, &b->kv) && a->memory.page_tokens == b->memory.page_tokens;
 }
 
 static void say_sessions(const struct job *j, const struct session_list *l)
