@@ -13,8 +13,8 @@ libsim_la_SOURCES = \
 	sim/step.c sim/step_attend.c sim/step_decide.c sim/step_measure.c sim/step_record.c \
 	sim/route_case.c sim/route_case.h sim/bench_memory.c sim/bench_policies.c sim/bench_policies.h
 libsim_la_CPPFLAGS = $(AM_CPPFLAGS) $(DATADIR_CPPFLAGS)
-libsim_la_CFLAGS = $(AM_CFLAGS) $(YAML_CFLAGS) $(JANSSON_CFLAGS)
-libsim_la_LIBADD = $(YAML_LIBS) $(JANSSON_LIBS) -lm
+libsim_la_CFLAGS = $(AM_CFLAGS) $(YAML_CFLAGS) $(JANSSON_CFLAGS) $(XXHASH_CFLAGS) $(ZLIB_CFLAGS) $(ZSTD_CFLAGS) $(PCRE2_CFLAGS)
+libsim_la_LIBADD = $(YAML_LIBS) $(JANSSON_LIBS) $(XXHASH_LIBS) $(ZLIB_LIBS) $(ZSTD_LIBS) $(PCRE2_LIBS) -lm
 intentkv_SOURCES = \
 	sim/main.c sim/command.c sim/command.h sim/cmd_bench.c sim/cmd_check.c sim/cmd_doctor.c sim/cmd_import.c \
 	sim/cmd_list.c \
