@@ -3,8 +3,7 @@
  * What is new enters a small queue. From its oldest end, slots used often enough move to the main queue, the
  * others leave, and a ghost queue remembers them: what comes back while remembered enters the main queue. That
  * one is a Clock with a count up to USES_MAX. The small queue gives way first, unless the main queue is over its
- * share. Details as in the authors' simulator: until the cache is full for the first time, what finds the small
- * queue full enters the main queue; a move to the main queue starts a new count. Unlike there, an object larger
+ * share. A move to the main queue starts a new count, as in the authors' simulator. Unlike there, an object larger
  * than the small queue's share is not refused: it passes it by. */
 #include "intentkv/alloc.h"
 #include "residency/queues.h"
@@ -30,7 +29,6 @@ struct s3fifo {
 	struct queues q; /* first: the shared operations work on it */
 	uint64_t small_bytes, main_bytes, ghost_bytes;
 	uint8_t move_at;
-	bool was_full;
 	uint32_t wanted; /* a remembered slot that has been missed and not been inserted yet */
 };
 
@@ -69,8 +67,7 @@ static void s3fifo_insert(void *state, uint32_t slot, uint64_t bytes, uint64_t s
 	struct s3fifo *f = state;
 	(void)step;
 	s3fifo_miss(f, slot, bytes); /* if it has not been told */
-	bool small_full = f->q.queue[SMALL].bytes >= f->small_bytes;
-	bool to_main = f->wanted == slot || bytes > f->small_bytes || (small_full && !f->was_full);
+	bool to_main = f->wanted == slot || bytes > f->small_bytes;
 	f->wanted = IKV_NO_SLOT;
 	queues_add(&f->q, to_main ? MAIN : SMALL, slot, bytes);
 }
@@ -123,7 +120,6 @@ static uint32_t s3fifo_victim(void *state, bool (*may)(void *ctx, uint32_t slot)
 	struct s3fifo *f = state;
 	bool main_first = f->q.queue[MAIN].bytes > f->main_bytes;
 	uint32_t slot = IKV_NO_SLOT;
-	f->was_full = true;
 	if (!main_first)
 		slot = small_victim(f, may, ctx);
 	if (slot == IKV_NO_SLOT)
@@ -171,7 +167,6 @@ static size_t s3fifo_save(const void *state, void *buffer, size_t size)
 	const struct s3fifo *f = state;
 	struct serial_out o = {buffer, size, 0};
 	queues_write(&f->q, GHOST, &o);
-	serial_put(&o, f->was_full, 1);
 	serial_put(&o, f->wanted, 4);
 	return o.used;
 }
@@ -182,7 +177,6 @@ static int s3fifo_load(void *state, const void *buffer, size_t size, struct ikv_
 	struct serial_in in = {buffer, size, 0, false};
 	if (queues_read(&f->q, GHOST, USES_MAX, &in, err))
 		return -1;
-	f->was_full = serial_get(&in, 1) != 0;
 	f->wanted = (uint32_t)serial_get(&in, 4);
 	return queues_read_end(&in, err);
 }

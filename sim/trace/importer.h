@@ -64,6 +64,7 @@ int trace_bad(struct trace *t, const struct trace_input *in, struct ikv_err *err
 IKV_PRINTF(5, 6)
 void trace_warn(struct trace *t, enum trace_check check, int line, const char *key, const char *fmt, ...);
 
-extern const struct importer importer_intentkv, importer_mooncake, importer_weka, importer_openai_chat;
+extern const struct importer importer_intentkv, importer_mooncake, importer_weka, importer_openai_chat,
+    importer_oracle_general;
 
 #endif

@@ -5,7 +5,7 @@ libsim_la_SOURCES += \
 	sim/trace/reader.c sim/trace/request.c sim/trace/request.h sim/trace/request_log.c sim/trace/request_log.h \
 	sim/trace/table.c sim/trace/trace.c sim/trace/trace.h \
 	sim/trace/mooncake.c sim/trace/weka.c sim/trace/openai_chat.c sim/trace/intentkv.c \
-	sim/trace/intentkv_write.c sim/trace/facts.c
+	sim/trace/intentkv_write.c sim/trace/facts.c sim/trace/oracle_general.c
 libsim_la_SOURCES += sim/trace/generate.c sim/trace/generate.h sim/trace/generate_profile.c
 nobase_dist_pkgdata_DATA += \
 	scenarios/profiles/coding-agent.yaml scenarios/profiles/customer-service.yaml \

@@ -3,7 +3,7 @@
 #include "sim/trace/importer.h"
 
 const struct importer *const importers[] = {&importer_intentkv, &importer_mooncake, &importer_weka,
-					    &importer_openai_chat, NULL};
+					    &importer_openai_chat, &importer_oracle_general, NULL};
 
 const struct importer *importer_find(const char *name)
 {
