@@ -121,3 +121,12 @@ test_prefetch_cost_SOURCES = tests/golden/test_prefetch_cost.c tests/tap.h
 test_prefetch_cost_CFLAGS = $(UNIT_CFLAGS) $(JANSSON_CFLAGS)
 test_prefetch_cost_LDADD = $(UNIT_LDADD) $(JANSSON_LIBS)
 TESTS += test_memory test_memory_sessions test_prefetch test_specattn test_cost test_rope test_prefetch_cost
+
+check_PROGRAMS += test_residency test_mrc
+test_residency_SOURCES = tests/unit/test_residency.c tests/tap.h
+test_residency_CFLAGS = $(UNIT_CFLAGS)
+test_residency_LDADD = $(UNIT_LDADD)
+test_mrc_SOURCES = tests/unit/test_mrc.c tests/unit/naive_residency.c tests/unit/naive_residency.h tests/tap.h
+test_mrc_CFLAGS = $(UNIT_CFLAGS)
+test_mrc_LDADD = libsim.la $(UNIT_LDADD)
+TESTS += test_residency test_mrc
