@@ -60,10 +60,15 @@ int trace_tokens(struct trace *t, const char *text, size_t bytes, uint64_t *toke
 /* A record is bad, `err` says why and `in` which check failed: drop the session being built. 0 when reading may go
  * on behind it (skip_bad, lint), else -1. */
 int trace_bad(struct trace *t, const struct trace_input *in, struct ikv_err *err);
+/* The same for a part of a record, while lint is on: true, and reading may go on inside the record, which must be dropped
+ * at its end. */
+bool trace_note(struct trace *t, const struct trace_input *in, const struct ikv_err *err);
 /* A finding that does not keep a record from being read. */
 IKV_PRINTF(5, 6)
 void trace_warn(struct trace *t, enum trace_check check, int line, const char *key, const char *fmt, ...);
 
-extern const struct importer importer_intentkv, importer_mooncake, importer_weka, importer_openai_chat;
+extern const struct importer importer_intentkv, importer_mooncake, importer_weka, importer_openai_chat,
+    importer_azure, importer_burstgpt, importer_qwen_bailian, importer_aiperf, importer_tracelab,
+    importer_vllm_kv_events;
 
 #endif

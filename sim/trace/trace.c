@@ -228,6 +228,14 @@ int trace_tokens(struct trace *t, const char *text, size_t bytes, uint64_t *toke
 	return 0;
 }
 
+bool trace_note(struct trace *t, const struct trace_input *in, const struct ikv_err *err)
+{
+	if (!t->opts->finding || t->failed || in->unreadable || err->status != IKV_BAD_INPUT)
+		return false;
+	tell(t, &(struct trace_finding){in->path, in->wrong_line, in->check, false, err->text});
+	return true;
+}
+
 int trace_bad(struct trace *t, const struct trace_input *in, struct ikv_err *err)
 {
 	trace_drop(t);
