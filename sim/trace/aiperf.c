@@ -211,6 +211,8 @@ static int read_file(struct trace *t, const char *path, struct ikv_err *err)
 	for (size_t i = 0; i < a.log.session_count; i++)
 		ikv_free(a.sessions[i].ids);
 	if (!rc)
+		rc = starts_close(&a.starts, err);
+	if (!rc)
 		rc = request_log_play(&a.log, t, &player, err);
 	for (size_t i = 0; i < a.log.session_count; i++)
 		free(a.ids[i]);
@@ -220,7 +222,7 @@ static int read_file(struct trace *t, const char *path, struct ikv_err *err)
 	ikv_free(a.ids);
 	ikv_free(a.playing.ids);
 	id_table_free(&a.names);
-	id_table_free(&a.starts.sessions);
+	starts_free(&a.starts);
 	return rc;
 }
 

@@ -1,6 +1,6 @@
 # Trace importers and session generator.
 libsim_la_SOURCES += \
-	sim/session.c sim/session.h sim/trace/check.h sim/trace/id_table.c sim/trace/id_table.h \
+	sim/session.c sim/session.h sim/trace/census.c sim/trace/census.h sim/trace/check.h sim/trace/id_table.c sim/trace/id_table.h \
 	sim/trace/importer.h sim/trace/input.c sim/trace/input.h sim/trace/json_input.c sim/trace/json_input.h \
 	sim/trace/reader.c sim/trace/request.c sim/trace/request.h sim/trace/request_log.c sim/trace/request_log.h \
 	sim/trace/table.c sim/trace/trace.c sim/trace/trace.h \

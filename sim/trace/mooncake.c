@@ -92,7 +92,7 @@ static int read_request(struct trace *t, struct json_input *in, void *ctx, struc
 						     .block_tokens = BLOCK_TOKENS,
 						     .input = r.input,
 						     .output = r.output,
-						     .at_ms = r.at_ms - m->log.records[0].at_ms,
+						     .at_ms = r.at_ms - m->log.first_ms,
 						     .line = r.line},
 			     err);
 }
@@ -109,7 +109,7 @@ static struct session *begin(void *ctx, struct trace *t, uint32_t number, const 
 		return NULL;
 	s->hash_block_tokens = BLOCK_TOKENS;
 	s->hashes_global = true;
-	s->arrival_ms = first->at_ms - m->log.records[0].at_ms;
+	s->arrival_ms = first->at_ms - m->log.first_ms;
 	return s;
 }
 
@@ -139,11 +139,13 @@ static int read_file(struct trace *t, const char *path, struct ikv_err *err)
 	struct request_player player = {&m, begin, play};
 	int rc = json_read(t, path, JSON_LINES, read_request, &m, err);
 	if (!rc)
+		rc = starts_close(&m.starts, err);
+	if (!rc)
 		rc = request_log_play(&m.log, t, &player, err);
 	request_log_free(&m.log);
 	ikv_free(m.row);
 	id_table_free(&m.tails);
-	id_table_free(&m.starts.sessions);
+	starts_free(&m.starts);
 	return rc;
 }
 

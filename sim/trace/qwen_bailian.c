@@ -170,12 +170,14 @@ static int read_file(struct trace *t, const char *path, struct ikv_err *err)
 	struct request_player player = {&b, begin, play};
 	int rc = json_read(t, path, JSON_LINES, read_request, &b, err);
 	if (!rc)
+		rc = starts_close(&b.starts, err);
+	if (!rc)
 		rc = request_log_play(&b.log, t, &player, err);
 	request_log_free(&b.log);
 	ikv_free(b.row);
 	id_table_free(&b.chats);
 	id_table_free(&b.newest);
-	id_table_free(&b.starts.sessions);
+	starts_free(&b.starts);
 	return rc;
 }
 
