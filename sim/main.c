@@ -11,6 +11,7 @@ const struct command commands[] = {
     {"plot", "draw figures from a database", cmd_plot, cmd_plot_help},
     {"route", "route one layout and print the kernel metadata", cmd_route, cmd_route_help},
     {"import", "read a trace and write it as sessions", cmd_import, cmd_import_help},
+    {"lint", "say what is wrong with a trace", cmd_lint, cmd_lint_help},
     {"mrc", "miss-ratio curves of a trace, by residency policy", cmd_mrc, cmd_mrc_help},
     {"list", "list policies, formats, models and their options", cmd_list, cmd_list_help},
     {"check", "check scenarios without running them", cmd_check, cmd_check_help},

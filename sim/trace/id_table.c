@@ -112,6 +112,11 @@ int id_set_add(struct id_set *t, uint64_t key, struct ikv_err *err)
 	return 1;
 }
 
+bool id_set_has(const struct id_set *t, uint64_t key)
+{
+	return key ? t->cap && t->keys[set_place(t, key)] : t->zero;
+}
+
 void id_set_free(struct id_set *t)
 {
 	ikv_free(t->keys);

@@ -22,6 +22,7 @@ struct id_set {
 };
 /* 1: it is new and now in the set; 0: it was there; -1. */
 int id_set_add(struct id_set *t, uint64_t key, struct ikv_err *err);
+bool id_set_has(const struct id_set *t, uint64_t key);
 void id_set_free(struct id_set *t);
 
 #endif

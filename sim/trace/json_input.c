@@ -85,6 +85,8 @@ static int reserve(char **text, size_t *cap, size_t used, size_t more, struct ik
 
 static int keep(struct json_input *in, const void *bytes, size_t size, struct ikv_err *err)
 {
+	if (size == 0)
+		return 0;
 	if (reserve(&in->text, &in->cap, in->size, size, err))
 		return -1;
 	memcpy(in->text + in->size, bytes, size);

@@ -115,8 +115,8 @@ static void release(struct trace *t)
 	session_clear(&t->session);
 	ikv_free(t->pending);
 	ikv_free(t->pending_ids);
-	id_table_free(&t->names);
-	id_set_free(&t->seen);
+	id_set_free(&t->names);
+	census_free(&t->seen);
 	id_table_free(&t->places);
 }
 
@@ -126,6 +126,10 @@ static int read_files(struct trace *t, char *const *paths, size_t count, struct 
 	for (size_t i = 0; !rc && i < count && !trace_full(t); i++) {
 		t->path = paths[i];
 		rc = t->importer->read(t, paths[i], err);
+	}
+	if (!rc && !t->blocks_known) {
+		rc = census_distinct(&t->seen, &t->facts->unique_blocks, err);
+		t->facts->prefix_hits = t->facts->block_refs - t->facts->unique_blocks;
 	}
 	if (!rc && t->sessions == 0 && !t->opts->finding)
 		rc = ikv_err_set(err, IKV_BAD_INPUT, "%s: no session in it%s", paths[0],

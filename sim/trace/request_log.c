@@ -2,7 +2,7 @@
 #include <string.h>
 #include "sim/trace/request_log.h"
 
-enum { WORDS_IN_MEMORY = 8 << 20 };
+enum { WORDS_IN_MEMORY = 8 << 20, RECORD_WORDS = (sizeof(struct logged) + 7) / 8 };
 
 static int room(void *array, size_t count, size_t *cap, size_t more, size_t size, struct ikv_err *err)
 {
@@ -36,31 +36,35 @@ int request_log_add(struct request_log *log, uint32_t session, const struct logg
 {
 	if (log->count >= UINT32_MAX - 1)
 		return ikv_err_set(err, IKV_BAD_INPUT, "more than %u requests in one trace", UINT32_MAX - 1);
-	if (room(&log->records, log->count, &log->cap, 1, sizeof *log->records, err) ||
+	size_t words = RECORD_WORDS + (size_t)record->words;
+	if (room(&log->places, log->count, &log->place_cap, 1, sizeof *log->places, err) ||
+	    room(&log->next, log->count, &log->next_cap, 1, sizeof *log->next, err) ||
 	    room(&log->sessions, log->session_count, &log->session_cap, 1, sizeof *log->sessions, err) ||
 	    (log->word_count >= WORDS_IN_MEMORY && spill(log, err)) ||
-	    room(&log->words, log->word_count, &log->word_cap, record->words, sizeof *log->words, err))
+	    room(&log->words, log->word_count, &log->word_cap, words, sizeof *log->words, err))
 		return -1;
 	uint32_t number = (uint32_t)log->count++;
-	struct logged *r = &log->records[number];
-	*r = *record;
-	r->payload = log->spilled + log->word_count;
-	r->next = UINT32_MAX;
-	if (r->words)
-		memcpy(log->words + log->word_count, payload, r->words * sizeof *payload);
-	log->word_count += r->words;
+	if (number == 0)
+		log->first_ms = record->at_ms;
+	log->places[number] = log->spilled + log->word_count;
+	log->next[number] = UINT32_MAX;
+	uint64_t *to = log->words + log->word_count;
+	memcpy(to, record, sizeof *record);
+	if (record->words)
+		memcpy(to + RECORD_WORDS, payload, record->words * sizeof *payload);
+	log->word_count += words;
 	if (session == log->session_count)
-		log->sessions[log->session_count++] = (struct logged_session){number, number, 0};
+		log->sessions[log->session_count++] = (struct logged_session){number, number};
 	else
-		log->records[log->sessions[session].last].next = number;
+		log->next[log->sessions[session].last] = number;
 	log->sessions[session].last = number;
-	log->sessions[session].count++;
 	return 0;
 }
 
 void request_log_free(struct request_log *log)
 {
-	ikv_free(log->records);
+	ikv_free(log->places);
+	ikv_free(log->next);
 	ikv_free(log->sessions);
 	ikv_free(log->words);
 	if (log->file)
@@ -68,40 +72,55 @@ void request_log_free(struct request_log *log)
 	*log = (struct request_log){0};
 }
 
-struct payload {
-	uint64_t *words;
+struct fetched {
+	struct logged record;
+	uint64_t *words; /* its payload; owned */
 	size_t cap;
 };
 
-static int fetch(const struct request_log *log, const struct logged *r, struct payload *to, struct ikv_err *err)
+static int read_words(const struct request_log *log, void *to, size_t bytes, struct ikv_err *err)
 {
-	if (room(&to->words, 0, &to->cap, r->words, sizeof *to->words, err))
-		return -1;
-	if (r->words == 0)
-		return 0;
-	if (r->payload >= log->spilled) {
-		memcpy(to->words, log->words + (r->payload - log->spilled), r->words * sizeof *to->words);
+	return bytes && fread(to, 1, bytes, log->file) != bytes ? failed(err) : 0;
+}
+
+static int fetch(const struct request_log *log, uint32_t number, struct fetched *to, struct ikv_err *err)
+{
+	uint64_t place = log->places[number];
+	struct logged *r = &to->record;
+	/* A record lies wholly in the file or wholly in memory: it is spilled between two. */
+	if (place >= log->spilled) {
+		const uint64_t *words = log->words + (place - log->spilled);
+		memcpy(r, words, sizeof *r);
+		if (room(&to->words, 0, &to->cap, r->words, sizeof *to->words, err))
+			return -1;
+		if (r->words)
+			memcpy(to->words, words + RECORD_WORDS, r->words * sizeof *to->words);
 		return 0;
 	}
-	/* A payload lies wholly in the file or wholly in memory: it is spilled between two records. */
-	if (fseeko(log->file, (off_t)(r->payload * sizeof *to->words), SEEK_SET) ||
-	    fread(to->words, sizeof *to->words, r->words, log->file) != r->words)
+	uint64_t head[RECORD_WORDS];
+	if (fseeko(log->file, (off_t)(place * sizeof *head), SEEK_SET))
 		return failed(err);
-	return 0;
+	if (read_words(log, head, sizeof head, err))
+		return -1;
+	memcpy(r, head, sizeof *r);
+	return room(&to->words, 0, &to->cap, r->words, sizeof *to->words, err) ||
+	       read_words(log, to->words, r->words * sizeof *to->words, err);
 }
 
 static int play_session(const struct request_log *log, struct trace *t, const struct request_player *player,
-			uint32_t number, struct payload room[2], struct ikv_err *err)
+			uint32_t number, struct fetched room[2], struct ikv_err *err)
 {
-	uint32_t at = log->sessions[number].first;
 	struct request_stream stream = {0};
-	struct session *s = player->begin(player->ctx, t, number, &log->records[at], err);
-	int rc = s ? 0 : -1;
-	for (uint32_t i = 0; !rc && at != UINT32_MAX; i++, at = log->records[at].next) {
-		const struct logged *r = &log->records[at];
-		rc = fetch(log, r, &room[i % 2], err);
+	struct session *s = NULL;
+	int rc = 0;
+	uint32_t i = 0;
+	for (uint32_t at = log->sessions[number].first; !rc && at != UINT32_MAX; at = log->next[at], i++) {
+		struct fetched *f = &room[i % 2];
+		rc = fetch(log, at, f, err);
+		if (!rc && i == 0 && !(s = player->begin(player->ctx, t, number, &f->record, err)))
+			rc = -1;
 		if (!rc)
-			rc = player->play(player->ctx, s, &stream, r, room[i % 2].words, err);
+			rc = player->play(player->ctx, s, &stream, &f->record, f->words, err);
 	}
 	return rc ? rc : trace_hand_over(t, err);
 }
@@ -109,7 +128,7 @@ static int play_session(const struct request_log *log, struct trace *t, const st
 int request_log_play(const struct request_log *log, struct trace *t, const struct request_player *player,
 		     struct ikv_err *err)
 {
-	struct payload room[2] = {{0}};
+	struct fetched room[2] = {0};
 	int rc = 0;
 	if (log->file && fflush(log->file))
 		return failed(err);

@@ -1,7 +1,7 @@
 /* Logs in which the requests of many sessions interleave: kept, and given back session by session.
  *
- * A record stays in memory (some 50 bytes); its payload, ids and whatever else an importer notes of it as 64-bit
- * words, goes to a temporary file once there is more than 64 MB of it. */
+ * Records and their payload, ids and whatever else an importer notes as 64-bit words, go to a temporary file once
+ * there is more than 64 MB of them; 12 bytes a record and 16 a session stay in memory. */
 #ifndef SIM_TRACE_REQUEST_LOG_H
 #define SIM_TRACE_REQUEST_LOG_H
 
@@ -14,21 +14,20 @@ struct logged {
 	uint32_t input, output; /* tokens */
 	uint32_t words;         /* of payload */
 	int line;
-	uint64_t payload; /* place of its first word; set by request_log_add */
-	uint32_t next;    /* record of the same session; set by request_log_add */
 };
 
 struct logged_session {
 	uint32_t first, last; /* records */
-	uint32_t count;
 };
 
 struct request_log {
-	struct logged *records;
-	size_t count, cap;
+	uint64_t *places; /* of each record's first word */
+	uint32_t *next;   /* record of the same session, UINT32_MAX after the last */
+	size_t count, place_cap, next_cap;
+	double first_ms; /* at_ms of the first record */
 	struct logged_session *sessions;
 	size_t session_count, session_cap;
-	uint64_t *words; /* of payload, not yet in the file */
+	uint64_t *words; /* of records, not yet in the file */
 	size_t word_count, word_cap;
 	uint64_t spilled; /* words in the file */
 	FILE *file;
