@@ -35,8 +35,8 @@ int ref_trace_read(struct ref_trace *t, const char *path, const struct ref_trace
  * libCacheSim has them. `seconds` (may be NULL): spent on the references alone. */
 int mrc_run(const struct ref_trace *t, const struct ikv_residency_ops *ops, const void *config,
 	    const uint64_t *capacity_bytes, uint32_t caches, uint64_t *misses, double *seconds, struct ikv_err *err);
-/* The same for LRU from stack distances, so that the number of caches costs nothing; capacities ascending. Exact for
- * blocks. For objects a reference hits where the bytes of all objects used since, and its own, fit. */
+/* The same for LRU from stack distances, so that the number of caches costs nothing; capacities ascending. Exact
+ * where an object keeps its bytes and none is larger than the cache; else weighted by bytes all the same. */
 int mrc_curve(const struct ref_trace *t, const uint64_t *capacity_bytes, uint32_t caches, uint64_t *misses,
 	      struct ikv_err *err);
 
