@@ -3,7 +3,6 @@
  * cumulative. */
 #include <stdio.h>
 #include <string.h>
-#include <xxhash.h>
 #include "sim/trace/json_input.h"
 #include "sim/trace/request_log.h"
 #include "sim/trace/starts.h"
@@ -24,25 +23,18 @@ struct aiperf {
 	struct request_log log;
 	uint64_t *row;
 	size_t row_cap;
-	struct id_table names; /* hash of session_id -> session */
 	struct session_ids *sessions;
 	size_t session_cap;
 	struct session_starts starts;
-	char **ids; /* names of the sessions; owned */
-	size_t id_cap;
 	struct session_ids playing;
 	double last_ms;
 };
 
 static int detect(const char *path, const char *head, size_t size)
 {
+	static const char *const keys[] = {"\"session_id\"", "\"input_length\"", "\"output_length\"", NULL};
 	(void)path;
-	const char *end = memchr(head, '\n', size);
-	size_t line = end ? (size_t)(end - head) : size;
-	return memmem(head, line, "\"session_id\"", 12) && memmem(head, line, "\"input_length\"", 14) &&
-		       memmem(head, line, "\"output_length\"", 15)
-		   ? 90
-		   : 0;
+	return json_line_has(head, size, keys) ? 90 : 0;
 }
 
 static int widen(void *array, size_t *cap, size_t count, size_t want, size_t size, struct ikv_err *err)
@@ -65,25 +57,6 @@ static int append_ids(struct session_ids *s, const uint64_t *ids, uint32_t count
 		memcpy(s->ids + s->count, ids, count * sizeof *ids);
 	s->count += count;
 	return 0;
-}
-
-/* The row's session: one that goes on, or the next. */
-static int find_session(struct aiperf *a, const char *name, uint32_t *number, struct ikv_err *err)
-{
-	uint64_t found, key = XXH3_64bits(name, strlen(name));
-	if (id_table_get(&a->names, key, &found)) {
-		*number = (uint32_t)found;
-		return 0;
-	}
-	size_t n = a->log.session_count;
-	if (widen(&a->sessions, &a->session_cap, n, n + 1, sizeof *a->sessions, err) ||
-	    widen(&a->ids, &a->id_cap, n, n + 1, sizeof *a->ids, err))
-		return -1;
-	*number = (uint32_t)n;
-	a->sessions[n] = (struct session_ids){0};
-	if (!(a->ids[n] = strdup(name)))
-		return ikv_err_set(err, IKV_FAILED, "out of memory");
-	return id_table_put(&a->names, key, n, err);
 }
 
 static int check_row(struct json_input *in, const struct aiperf *a, const struct session_ids *s,
@@ -113,7 +86,6 @@ static int read_row(struct trace *t, struct json_input *in, void *ctx, struct ik
 	int64_t input, output;
 	double at_ms = 0, delay_ms = 0;
 	bool timed, delayed;
-	uint32_t number;
 	if (json_member_text(in, o, "session_id", false, &name, err) ||
 	    json_member_int(in, o, "input_length", 1, REQUEST_TOKENS_MAX, &input, NULL, err) ||
 	    json_member_int(in, o, "output_length", 0, REQUEST_TOKENS_MAX, &output, NULL, err) ||
@@ -127,27 +99,24 @@ static int read_row(struct trace *t, struct json_input *in, void *ctx, struct ik
 				  SESSION_ID_MAX);
 	r.input = (uint32_t)input;
 	r.output = (uint32_t)output;
-	if (find_session(a, name, &number, err))
+	uint32_t number = request_log_session(&a->log, name);
+	bool starts = number == a->log.session_count;
+	if (widen(&a->sessions, &a->session_cap, a->log.session_count, (size_t)number + 1, sizeof *a->sessions, err))
 		return -1;
 	struct session_ids *s = &a->sessions[number];
-	if (number == a->log.session_count) {
-		/* Only a good row makes the session count. */
-		if (check_row(in, a, s, &r, err)) {
-			id_table_remove(&a->names, XXH3_64bits(name, strlen(name)));
-			free(a->ids[number]);
-			return -1;
-		}
-		s->first = r.words ? a->row[0] : 0;
-	} else if (check_row(in, a, s, &r, err)) {
+	if (starts)
+		*s = (struct session_ids){0};
+	if (check_row(in, a, s, &r, err))
 		return -1;
-	}
+	if (starts)
+		s->first = r.words ? a->row[0] : 0;
 	/* A later row may have the time of its own instead of a delay after the answer. */
 	if (s->turns && timed && !delayed && at_ms < s->at_ms)
 		return json_fault(in, CHECK_TIME, "timestamp", err, "time runs backwards: %.17g after %.17g", at_ms,
 				  s->at_ms);
 	s->at_ms = r.at_ms = timed && !(s->turns && delayed) ? at_ms : s->at_ms + delay_ms;
-	if (append_ids(s, a->row, r.words, err) || (s->turns == 0 && starts_add(&a->starts, s->ids, s->count, err)) ||
-	    request_log_add(&a->log, number, &r, a->row, err))
+	if (request_log_add(&a->log, number, name, &r, a->row, err) || append_ids(s, a->row, r.words, err) ||
+	    (starts && starts_add(&a->starts, s->ids, s->count, err)))
 		return -1;
 	s->turns++;
 	s->context += r.input;
@@ -166,7 +135,7 @@ static struct session *begin(void *ctx, struct trace *t, uint32_t number, const 
 			     struct ikv_err *err)
 {
 	struct aiperf *a = ctx;
-	struct session *s = trace_session(t, a->ids[number], err);
+	struct session *s = trace_session(t, a->log.sessions[number].name, err);
 	a->playing.count = 0;
 	a->playing.context = 0;
 	if (!s)
@@ -214,14 +183,10 @@ static int read_file(struct trace *t, const char *path, struct ikv_err *err)
 		rc = starts_close(&a.starts, err);
 	if (!rc)
 		rc = request_log_play(&a.log, t, &player, err);
-	for (size_t i = 0; i < a.log.session_count; i++)
-		free(a.ids[i]);
 	request_log_free(&a.log);
 	ikv_free(a.row);
 	ikv_free(a.sessions);
-	ikv_free(a.ids);
 	ikv_free(a.playing.ids);
-	id_table_free(&a.names);
 	starts_free(&a.starts);
 	return rc;
 }

@@ -2,7 +2,6 @@
  * none. A row without tokens is a call that failed. */
 #include <stdio.h>
 #include <string.h>
-#include <xxhash.h>
 #include "sim/trace/csv_input.h"
 #include "sim/trace/request_log.h"
 
@@ -16,7 +15,6 @@ static const struct csv_column columns[COLUMNS] = {{.name = "Timestamp"},
 
 struct burstgpt {
 	struct request_log log;
-	struct id_table sessions; /* hash of the session id -> number */
 	bool begun;
 	double first_s, newest_s;
 	double last_ms, last_elapsed_ms; /* of the session being played */
@@ -48,22 +46,13 @@ static int read_values(struct csv_input *in, double *at_s, double *elapsed_s, in
 	return 0;
 }
 
-/* The number of the row's session: one that goes on, or the next. */
-static int place(struct burstgpt *b, const char *name, uint32_t *session, struct ikv_err *err)
-{
-	uint64_t number = b->log.session_count, key = XXH3_64bits(name, strlen(name));
-	if (*name && !id_table_get(&b->sessions, key, &number) && id_table_put(&b->sessions, key, number, err))
-		return -1;
-	*session = (uint32_t)number;
-	return 0;
-}
-
 static int read_row(struct trace *t, struct csv_input *in, void *ctx, struct ikv_err *err)
 {
 	struct burstgpt *b = ctx;
 	double at_s, elapsed_s;
 	int64_t input, output;
-	uint32_t session;
+	const char *name = csv_text(in, SESSION);
+	uint32_t session = *name ? request_log_session(&b->log, name) : (uint32_t)b->log.session_count;
 	if (read_values(in, &at_s, &elapsed_s, &input, &output, err))
 		return -1;
 	if (b->begun && at_s < b->newest_s)
@@ -73,8 +62,6 @@ static int read_row(struct trace *t, struct csv_input *in, void *ctx, struct ikv
 		trace_warn(t, CHECK_VALUE, in->line, columns[REQUEST].name, "a failed call without tokens; left out");
 		return 0;
 	}
-	if (place(b, csv_text(in, SESSION), &session, err))
-		return -1;
 	if (!b->begun)
 		b->first_s = at_s;
 	b->begun = true;
@@ -86,7 +73,7 @@ static int read_row(struct trace *t, struct csv_input *in, void *ctx, struct ikv
 			   .line = in->line};
 	uint64_t elapsed;
 	memcpy(&elapsed, &elapsed_s, sizeof elapsed);
-	if (request_log_add(&b->log, session, &r, &elapsed, err))
+	if (request_log_add(&b->log, session, *name ? name : NULL, &r, &elapsed, err))
 		return -1;
 	return trace_request(
 	    t, &(struct trace_request){.input = r.input, .output = r.output, .at_ms = r.at_ms, .line = r.line}, err);
@@ -130,7 +117,6 @@ static int read_file(struct trace *t, const char *path, struct ikv_err *err)
 	if (!rc)
 		rc = request_log_play(&b.log, t, &player, err);
 	request_log_free(&b.log);
-	id_table_free(&b.sessions);
 	return rc;
 }
 

@@ -27,10 +27,12 @@ struct trace {
 	struct id_set names;           /* hashes of the ids of all sessions so far */
 	struct census seen;            /* of the content ids, with their scope */
 	bool blocks_known;             /* the file itself says how many different ids there are */
-	struct id_table places;        /* lint: the place in its request at which each was met */
-	struct trace_request newest;   /* lint: the one before, without its ids, */
-	uint64_t newest_id;            /* and the last of those */
-	struct session session;        /* being built, if `building` */
+	void *memory;                  /* what an importer keeps over the files of a folder; freed by forget */
+	void (*forget)(void *memory);
+	struct id_table places;      /* lint: the place in its request at which each was met */
+	struct trace_request newest; /* lint: the one before, without its ids, */
+	uint64_t newest_id;          /* and the last of those */
+	struct session session;      /* being built, if `building` */
 	bool building;
 	struct trace_pending *pending;
 	size_t pending_count, pending_cap;

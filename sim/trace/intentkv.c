@@ -8,9 +8,9 @@ enum { VERSION = 1 };
 
 static int detect(const char *path, const char *head, size_t size)
 {
+	static const char *const keys[] = {"\"intentkv_sessions\"", NULL};
 	(void)path;
-	const char *end = memchr(head, '\n', size);
-	return memmem(head, end ? (size_t)(end - head) : size, "\"intentkv_sessions\"", 19) ? 100 : 0;
+	return json_line_has(head, size, keys) ? 100 : 0;
 }
 
 struct reader {

@@ -332,6 +332,16 @@ int json_read(struct trace *t, const char *path, enum json_form form,
 	return rc;
 }
 
+bool json_line_has(const char *head, size_t size, const char *const *keys)
+{
+	const char *end = memchr(head, '\n', size);
+	size_t line = end ? (size_t)(end - head) : size;
+	for (; *keys; keys++)
+		if (!memmem(head, line, *keys, strlen(*keys)))
+			return false;
+	return true;
+}
+
 struct session *json_session(struct trace *t, struct json_input *in, const char *key, const char *id,
 			     struct ikv_err *err)
 {

@@ -20,12 +20,11 @@ struct mooncake {
 
 static int detect(const char *path, const char *head, size_t size)
 {
+	static const char *const keys[] = {"\"hash_ids\"", "\"input_length\"", "\"timestamp\"", NULL},
+				 *const session[] = {"\"session_id\"", NULL}, *const chat[] = {"\"chat_id\"", NULL};
 	(void)path;
-	const char *end = memchr(head, '\n', size);
-	size_t line = end ? (size_t)(end - head) : size;
-	return memmem(head, line, "\"hash_ids\"", 10) && memmem(head, line, "\"input_length\"", 14) &&
-		       memmem(head, line, "\"timestamp\"", 11) && !memmem(head, line, "\"session_id\"", 12) &&
-		       !memmem(head, line, "\"chat_id\"", 9)
+	return json_line_has(head, size, keys) && !json_line_has(head, size, session) &&
+		       !json_line_has(head, size, chat)
 		   ? 90
 		   : 0;
 }
@@ -83,7 +82,7 @@ static int read_request(struct trace *t, struct json_input *in, void *ctx, struc
 	struct logged r = {0};
 	uint32_t session;
 	if (read_record(in, m, &r, err) || place_record(m, &r, &session, err) ||
-	    request_log_add(&m->log, session, &r, m->row, err))
+	    request_log_add(&m->log, session, NULL, &r, m->row, err))
 		return -1;
 	m->newest_ms = r.at_ms;
 	return trace_request(t,

@@ -30,13 +30,9 @@ struct bailian {
 
 static int detect(const char *path, const char *head, size_t size)
 {
+	static const char *const keys[] = {"\"parent_chat_id\"", "\"chat_id\"", "\"input_length\"", NULL};
 	(void)path;
-	const char *end = memchr(head, '\n', size);
-	size_t line = end ? (size_t)(end - head) : size;
-	return memmem(head, line, "\"parent_chat_id\"", 16) && memmem(head, line, "\"chat_id\"", 9) &&
-		       memmem(head, line, "\"input_length\"", 14)
-		   ? 95
-		   : 0;
+	return json_line_has(head, size, keys) ? 95 : 0;
 }
 
 static int read_record(struct json_input *in, struct bailian *b, struct logged *r, int64_t chat[2],
@@ -113,7 +109,7 @@ static int read_request(struct trace *t, struct json_input *in, void *ctx, struc
 		b->row_cap = r.words;
 	}
 	b->row[ids] = type;
-	if (request_log_add(&b->log, session, &r, b->row, err))
+	if (request_log_add(&b->log, session, NULL, &r, b->row, err))
 		return -1;
 	return trace_request(t,
 			     &(struct trace_request){.ids = b->row,

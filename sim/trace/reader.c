@@ -113,6 +113,8 @@ static void release(struct trace *t)
 {
 	trace_drop(t);
 	session_clear(&t->session);
+	if (t->forget)
+		t->forget(t->memory);
 	ikv_free(t->pending);
 	ikv_free(t->pending_ids);
 	id_set_free(&t->names);

@@ -1,5 +1,7 @@
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 #include "sim/trace/request_log.h"
 
 enum { WORDS_IN_MEMORY = 8 << 20, RECORD_WORDS = (sizeof(struct logged) + 7) / 8 };
@@ -31,8 +33,25 @@ static int spill(struct request_log *log, struct ikv_err *err)
 	return 0;
 }
 
-int request_log_add(struct request_log *log, uint32_t session, const struct logged *record, const uint64_t *payload,
-		    struct ikv_err *err)
+uint32_t request_log_session(const struct request_log *log, const char *name)
+{
+	uint64_t found;
+	bool known = id_table_get(&log->names, XXH3_64bits(name, strlen(name)), &found);
+	return (uint32_t)(known ? found : log->session_count);
+}
+
+static int add_session(struct request_log *log, const char *name, uint32_t record, struct ikv_err *err)
+{
+	struct logged_session *s = &log->sessions[log->session_count];
+	*s = (struct logged_session){.first = record};
+	if (name && !(s->name = strdup(name)))
+		return ikv_err_set(err, IKV_FAILED, "out of memory");
+	log->session_count++;
+	return name ? id_table_put(&log->names, XXH3_64bits(name, strlen(name)), log->session_count - 1, err) : 0;
+}
+
+int request_log_add(struct request_log *log, uint32_t session, const char *name, const struct logged *record,
+		    const uint64_t *payload, struct ikv_err *err)
 {
 	if (log->count >= UINT32_MAX - 1)
 		return ikv_err_set(err, IKV_BAD_INPUT, "more than %u requests in one trace", UINT32_MAX - 1);
@@ -53,16 +72,19 @@ int request_log_add(struct request_log *log, uint32_t session, const struct logg
 	if (record->words)
 		memcpy(to + RECORD_WORDS, payload, record->words * sizeof *payload);
 	log->word_count += words;
-	if (session == log->session_count)
-		log->sessions[log->session_count++] = (struct logged_session){number, number};
-	else
+	if (session < log->session_count)
 		log->next[log->sessions[session].last] = number;
+	else if (add_session(log, name, number, err))
+		return -1;
 	log->sessions[session].last = number;
 	return 0;
 }
 
 void request_log_free(struct request_log *log)
 {
+	for (size_t i = 0; i < log->session_count; i++)
+		free(log->sessions[i].name);
+	id_table_free(&log->names);
 	ikv_free(log->places);
 	ikv_free(log->next);
 	ikv_free(log->sessions);

@@ -1,7 +1,7 @@
 /* Logs in which the requests of many sessions interleave: kept, and given back session by session.
  *
  * Records and their payload, ids and whatever else an importer notes as 64-bit words, go to a temporary file once
- * there is more than 64 MB of them; 12 bytes a record and 16 a session stay in memory. */
+ * there is more than 64 MB of them; 12 bytes a record and some 40 a session stay in memory. */
 #ifndef SIM_TRACE_REQUEST_LOG_H
 #define SIM_TRACE_REQUEST_LOG_H
 
@@ -18,6 +18,7 @@ struct logged {
 
 struct logged_session {
 	uint32_t first, last; /* records */
+	char *name;           /* owned, or NULL */
 };
 
 struct request_log {
@@ -27,15 +28,19 @@ struct request_log {
 	double first_ms; /* at_ms of the first record */
 	struct logged_session *sessions;
 	size_t session_count, session_cap;
-	uint64_t *words; /* of records, not yet in the file */
+	struct id_table names; /* hash of a name -> session */
+	uint64_t *words;       /* of records, not yet in the file */
 	size_t word_count, word_cap;
 	uint64_t spilled; /* words in the file */
 	FILE *file;
 };
 
-/* The record of session number `session`; a number beyond the last begins a new session, and must be the next. */
-int request_log_add(struct request_log *log, uint32_t session, const struct logged *record, const uint64_t *payload,
-		    struct ikv_err *err);
+/* The number of the session of that name; that of the next one if there is none. */
+uint32_t request_log_session(const struct request_log *log, const char *name);
+/* A record of session number `session`; the number after the last begins a session, named `name` unless that is NULL.
+ */
+int request_log_add(struct request_log *log, uint32_t session, const char *name, const struct logged *record,
+		    const uint64_t *payload, struct ikv_err *err);
 void request_log_free(struct request_log *log);
 
 /* How a session is made from its records: `begin` names it (trace_session) and sets its block size, `play` adds one

@@ -31,11 +31,11 @@ struct session *trace_session(struct trace *t, const char *id, struct ikv_err *e
 {
 	trace_drop(t);
 	if (!*id) {
-		ikv_err_set(err, IKV_BAD_INPUT, "a session with an empty id");
+		ikv_err_set(err, IKV_BAD_INPUT, "%s: a session with an empty id", t->path);
 		return NULL;
 	}
 	if (trace_has_session(t, id)) {
-		ikv_err_set(err, IKV_BAD_INPUT, "two sessions with the id \"%.100s\"; ids must differ", id);
+		ikv_err_set(err, IKV_BAD_INPUT, "%s: two sessions with the id \"%.100s\"; ids must differ", t->path, id);
 		return NULL;
 	}
 	if (session_begin(&t->session, id, err))

@@ -2,7 +2,6 @@
  * cache held of its input, and the tools called after it. No ids. */
 #include <stdio.h>
 #include <string.h>
-#include <xxhash.h>
 #include "sim/trace/json_input.h"
 #include "sim/trace/request_log.h"
 #include "sim/trace/timestamp.h"
@@ -22,9 +21,7 @@ struct round_state {
 
 struct tracelab {
 	struct request_log log;
-	struct id_table names; /* hash of session_id -> session */
 	struct round_state *sessions;
-	char **ids;
 	size_t cap;
 	int64_t first_ns; /* of the trace, 0: not known yet */
 };
@@ -94,21 +91,15 @@ static int read_tools(struct json_input *in, uint64_t *chars, double *longest_ms
 	return 0;
 }
 
-static int find_session(struct tracelab *l, const char *name, uint32_t *number, struct ikv_err *err)
+/* Room for the state of session `number`. */
+static int widen(struct tracelab *l, uint32_t number, struct ikv_err *err)
 {
-	uint64_t found;
-	if (id_table_get(&l->names, XXH3_64bits(name, strlen(name)), &found)) {
-		*number = (uint32_t)found;
+	if (number < l->cap)
 		return 0;
-	}
-	size_t n = l->log.session_count;
-	*number = (uint32_t)n;
-	if (n < l->cap)
-		return 0;
-	if (ikv_grow(&l->sessions, n, n * 2 + 16, sizeof *l->sessions, err) ||
-	    ikv_grow(&l->ids, n, n * 2 + 16, sizeof *l->ids, err))
+	size_t cap = (size_t)number * 2 + 16;
+	if (ikv_grow(&l->sessions, number, cap, sizeof *l->sessions, err))
 		return -1;
-	l->cap = n * 2 + 16;
+	l->cap = cap;
 	return 0;
 }
 
@@ -164,7 +155,6 @@ static int read_row(struct trace *t, struct json_input *in, void *ctx, struct ik
 	int64_t round, ns[2];
 	double tools_ms;
 	const char *name;
-	uint32_t number;
 	if (json_member_text(in, in->value, "session_id", false, &name, err) ||
 	    json_member_int(in, in->value, "round_index", 0, INT64_MAX, &round, NULL, err) ||
 	    read_lengths(t, in, &r, words, err) || read_events(in, ns, &words[W_KIND], err) ||
@@ -173,23 +163,20 @@ static int read_row(struct trace *t, struct json_input *in, void *ctx, struct ik
 	if (!*name || strlen(name) > SESSION_ID_MAX)
 		return json_wrong(in, "session_id", err, "an id of %zu bytes, expected 1 to %d", strlen(name),
 				  SESSION_ID_MAX);
-	if (find_session(l, name, &number, err))
+	uint32_t number = request_log_session(&l->log, name);
+	if (widen(l, number, err))
 		return -1;
 	bool starts = number == l->log.session_count;
 	struct round_state *s = &l->sessions[number];
 	if (!starts && round <= s->index)
 		return json_fault(in, round == s->index ? CHECK_DUPLICATE : CHECK_TIME, "round_index", err,
 				  "round %lld after round %lld", (long long)round, (long long)s->index);
-	if (starts) {
+	if (starts)
 		*s = (struct round_state){0};
-		if (!(l->ids[number] = strdup(name)))
-			return ikv_err_set(err, IKV_FAILED, "out of memory");
-	}
 	s->index = round;
 	words[W_CALL] = (chars + CHARS_PER_TOKEN - 1) / CHARS_PER_TOKEN;
 	set_times(l, s, starts, ns, tools_ms, &r, words);
-	if ((starts && id_table_put(&l->names, XXH3_64bits(name, strlen(name)), number, err)) ||
-	    request_log_add(&l->log, number, &r, words, err))
+	if (request_log_add(&l->log, number, name, &r, words, err))
 		return -1;
 	return trace_request(
 	    t, &(struct trace_request){.input = r.input, .output = r.output, .at_ms = r.at_ms, .line = r.line}, err);
@@ -199,7 +186,7 @@ static struct session *begin(void *ctx, struct trace *t, uint32_t number, const 
 			     struct ikv_err *err)
 {
 	struct tracelab *l = ctx;
-	struct session *s = trace_session(t, l->ids[number], err);
+	struct session *s = trace_session(t, l->log.sessions[number].name, err);
 	if (s)
 		s->arrival_ms = first->at_ms > 0 ? first->at_ms : 0;
 	return s;
@@ -238,12 +225,8 @@ static int read_file(struct trace *t, const char *path, struct ikv_err *err)
 	int rc = json_read(t, path, JSON_LINES, read_row, &l, err);
 	if (!rc)
 		rc = request_log_play(&l.log, t, &player, err);
-	for (size_t i = 0; i < l.log.session_count; i++)
-		free(l.ids[i]);
 	request_log_free(&l.log);
 	ikv_free(l.sessions);
-	ikv_free(l.ids);
-	id_table_free(&l.names);
 	return rc;
 }
 

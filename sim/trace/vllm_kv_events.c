@@ -141,7 +141,7 @@ static int log_store(struct trace *t, struct engine *e, int line, double at_ms, 
 			   .output = generated ? e->block_tokens : 0,
 			   .words = c->count - before,
 			   .line = line};
-	if (request_log_add(&e->log, (uint32_t)session, &r, c->ids + before, err) ||
+	if (request_log_add(&e->log, (uint32_t)session, NULL, &r, c->ids + before, err) ||
 	    id_table_put(&e->tails, last, session, err))
 		return -1;
 	if (generated) {

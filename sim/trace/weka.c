@@ -1,11 +1,12 @@
 /* Coding-agent sessions as recorded for Weka's kv-cache-tester: one session a file, full blocks of the input as
  * ids, think and API times. A subagent's requests make a session of their own, "<id>/<agent>". */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include "sim/trace/json_input.h"
 #include "sim/trace/request.h"
 
-enum { AGENT_DEPTH_MAX = 8 };
+enum { AGENT_DEPTH_MAX = 8, ROOTS_MAX = 64 };
 
 struct weka {
 	struct json_input *in;
@@ -99,6 +100,65 @@ static int wait_for(struct stream *t, struct session *s, double at_s, double thi
 	return request_wait(&t->r, s, ms, err);
 }
 
+/* Lint: the first sessions of global ids that begin with different blocks. */
+struct roots {
+	struct root {
+		uint64_t *ids; /* of its first request; owned */
+		uint32_t count, tools, prompt;
+		char id[64];
+	} items[ROOTS_MAX];
+	uint32_t count;
+};
+
+static void forget_roots(void *memory)
+{
+	struct roots *roots = memory;
+	for (uint32_t i = 0; roots && i < roots->count; i++)
+		ikv_free(roots->items[i].ids);
+	ikv_free(roots);
+}
+
+/* Two sessions that share the blocks of their prompts have the same prompt; if its parts are of different length, the
+ * ids only look the same. */
+static void check_root(struct weka *w, const struct stream *t, const struct root *r, uint32_t count)
+{
+	uint32_t common = 0, longest = t->prompt > r->prompt ? t->prompt : r->prompt;
+	while (common < count && common < r->count && t->ids[0][common] == r->ids[common])
+		common++;
+	if ((uint64_t)common * w->block > longest && (t->tools != r->tools || t->prompt != r->prompt))
+		trace_warn(w->t, CHECK_SCOPE, w->in->line, "hash_id_scope",
+			   "global, and the first %u blocks are those of the session \"%s\", but its tools and "
+			   "system prompt "
+			   "take %u + %u tokens and here they take %u + %u: the ids look local",
+			   common, r->id, r->tools, r->prompt - r->tools, t->tools, t->prompt - t->tools);
+}
+
+static int check_scope(struct weka *w, const struct stream *t, uint32_t count, struct ikv_err *err)
+{
+	struct trace *trace = w->t;
+	if (!trace->opts->finding || !w->global || count == 0 || t->r.turn)
+		return 0;
+	if (!trace->memory && !(trace->memory = ikv_alloc(1, sizeof(struct roots), err)))
+		return -1;
+	trace->forget = forget_roots;
+	struct roots *roots = trace->memory;
+	for (uint32_t i = 0; i < roots->count; i++)
+		if (roots->items[i].ids[0] == t->ids[0][0]) {
+			check_root(w, t, &roots->items[i], count);
+			return 0;
+		}
+	if (roots->count == ROOTS_MAX)
+		return 0;
+	struct root *r = &roots->items[roots->count];
+	*r = (struct root){.count = count, .tools = t->tools, .prompt = t->prompt};
+	if (!(r->ids = ikv_alloc(count, sizeof *r->ids, err)))
+		return -1;
+	memcpy(r->ids, t->ids[0], count * sizeof *r->ids);
+	snprintf(r->id, sizeof r->id, "%s", trace->session.id);
+	roots->count++;
+	return 0;
+}
+
 static int read_request(struct weka *w, struct stream *t, const json_t *o, struct ikv_err *err)
 {
 	int64_t input, output;
@@ -124,7 +184,7 @@ static int read_request(struct weka *w, struct stream *t, const json_t *o, struc
 	bool first = t->r.turn == 0, shrank = (uint32_t)input < t->r.input;
 	float sure;
 	enum ikv_kind kind = input_kind(json_object_get(o, "input_types"), first, shrank, &sure);
-	if (wait_for(t, s, at_s, think_s, err) ||
+	if (check_scope(w, t, count, err) || wait_for(t, s, at_s, think_s, err) ||
 	    request_begin(&t->r, s, t->ids[0], count, (uint32_t)input, w->in->line, err) ||
 	    request_append(&t->r, s, t->tools, IKV_KIND_TOOLS, 1, err) ||
 	    request_append(&t->r, s, t->prompt, IKV_KIND_SYSTEM, 1, err) ||

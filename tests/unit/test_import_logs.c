@@ -302,6 +302,8 @@ END_TEST
 	"{\"id\":\"w\",\"block_size\":4,\"hash_id_scope\":\"" scope "\",\"requests\":[" requests "],\"totals\":"     \
 	"{\"parent_tokens\":{\"input\":" totals ",\"output\":2}}}"
 
+#define SAME "{\"t\":0,\"type\":\"n\",\"in\":8,\"out\":1,\"hash_ids\":[1,2]}"
+
 START_TEST(lint_of_a_session)
 {
 	struct findings n = lint("weka", W("local",
@@ -314,6 +316,13 @@ START_TEST(lint_of_a_session)
 			   "{\"t\":1,\"type\":\"n\",\"in\":8,\"out\":1,\"hash_ids\":[2,1]}",
 			   "17"));
 	ck_assert(n.errors == 0 && n.warnings == 2 && n.check[CHECK_SCOPE] == 1 && n.check[CHECK_CONSISTENCY] == 1);
+	/* The same blocks for prompts of different length: no ids of one scope. */
+	n = lint("weka",
+		 "[{\"id\":\"a\",\"block_size\":4,\"hash_id_scope\":\"global\",\"tool_tokens\":6,\"requests\":[" SAME
+		 "]},"
+		 "{\"id\":\"b\",\"block_size\":4,\"hash_id_scope\":\"global\",\"tool_tokens\":5,\"requests\":[" SAME
+		 "]}]");
+	ck_assert(n.errors == 0 && n.warnings == 2 && n.check[CHECK_SCOPE] == 1 && n.check[CHECK_DUPLICATE] == 1);
 	n = lint("weka", W("shared", "{}", "0"));
 	ck_assert(n.errors == 1 && n.check[CHECK_SCOPE] == 1);
 }
