@@ -98,7 +98,7 @@ static int choose_policies(struct curves *c, const struct request *r)
 	return rc;
 }
 
-static int parse_capacity(const char *word, uint64_t block_bytes, uint64_t *bytes, struct ikv_err *err)
+static int parse_capacity(const char *word, const struct ref_trace *t, uint64_t *bytes, struct ikv_err *err)
 {
 	static const struct ikv_option sizes[] = {{"--capacity", IKV_OPT_BYTES, 0, "0", 1, 0x1p62, NULL, ""},
 						  IKV_OPTION_END};
@@ -106,13 +106,13 @@ static int parse_capacity(const char *word, uint64_t block_bytes, uint64_t *byte
 	errno = 0;
 	unsigned long long blocks = strtoull(word, &end, 10);
 	if (*word >= '0' && *word <= '9' && !strcmp(end, "blk")) {
-		if (block_bytes == 1)
+		if (t->bytes)
 			return ikv_err_set(err, IKV_USAGE,
 					   "--capacity: got \"%.40s\", but the trace names objects, not blocks",
 					   word);
-		if (blocks == 0 || errno || blocks > (1ull << 62) / block_bytes)
+		if (blocks == 0 || errno || blocks > (1ull << 62) / t->unit_bytes)
 			return ikv_err_set(err, IKV_USAGE, "--capacity: got \"%.40s\", expected 1blk or more", word);
-		*bytes = blocks * block_bytes;
+		*bytes = blocks * t->unit_bytes;
 		return 0;
 	}
 	int64_t value;
@@ -131,7 +131,7 @@ static int add_capacity(struct curves *c, const char *word)
 	struct ikv_err err;
 	if (c->count == CAPACITIES_MAX)
 		return command_usage("mrc", "--capacity: more than %d", CAPACITIES_MAX);
-	if (parse_capacity(word, c->trace.unit_bytes, &c->bytes[c->count], &err))
+	if (parse_capacity(word, &c->trace, &c->bytes[c->count], &err))
 		return command_usage("mrc", "%s", err.text);
 	c->count++;
 	return 0;

@@ -41,7 +41,7 @@ int queues_read(struct queues *q, unsigned numbers, uint8_t most_uses, struct se
 		for (uint32_t i = 0; i < count; i++) {
 			uint32_t s = (uint32_t)serial_get(in, 4), bytes = (uint32_t)serial_get(in, 4);
 			uint8_t uses = (uint8_t)serial_get(in, 1);
-			if (s >= slots || q->entries[s].queue || uses > most_uses)
+			if (s >= slots || q->entries[s].queue || bytes == 0 || uses > most_uses)
 				return ikv_err_set(err, IKV_BAD_INPUT,
 						   "saved residency state: slot %u is not valid here", s);
 			queues_add(q, n, s, bytes);
