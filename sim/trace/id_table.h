@@ -4,8 +4,11 @@
 
 #include <intentkv.h>
 
+struct id_entry {
+	uint64_t key, value;
+};
 struct id_table {
-	uint64_t *keys, *values;
+	struct id_entry *entries;
 	unsigned char *state; /* 0 free, 1 used, 2 removed */
 	size_t cap, used;     /* used counts removed places too */
 };

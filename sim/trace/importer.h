@@ -51,6 +51,8 @@ int trace_emit(struct trace *t, struct ikv_err *err);
 /* The same for a session whose requests have been told of already, in the order of the trace. */
 int trace_hand_over(struct trace *t, struct ikv_err *err);
 void trace_drop(struct trace *t);
+/* Does the sink take sessions, or requests alone? */
+bool trace_wants_sessions(const struct trace *t);
 /* As many sessions as wanted have been emitted. */
 bool trace_full(const struct trace *t);
 

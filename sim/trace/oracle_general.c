@@ -160,19 +160,20 @@ static int add_record(struct reading *r, const struct record *rec, struct ikv_er
 		r->first_time = rec->time;
 	r->started = true;
 	r->newest_time = rec->time;
-	if (!r->session && begin_session(r, rec, err))
+	bool plays = trace_wants_sessions(r->trace);
+	if (plays && ((!r->session && begin_session(r, rec, err)) || add_turn(r, rec, tokens, err)))
 		return -1;
-	if (add_turn(r, rec, tokens, err) || trace_request(r->trace,
-							   &(struct trace_request){
-							       .ids = &rec->object,
-							       .count = 1,
-							       .bytes = rec->bytes,
-							       .input = tokens,
-							       .output = 1,
-							       .at_ms = 1e3 * (rec->time - r->first_time),
-							       .line = (int)r->number,
-							   },
-							   err))
+	if (trace_request(r->trace,
+			  &(struct trace_request){
+			      .ids = &rec->object,
+			      .count = 1,
+			      .bytes = rec->bytes,
+			      .input = tokens,
+			      .output = 1,
+			      .at_ms = 1e3 * (rec->time - r->first_time),
+			      .line = (int)r->number,
+			  },
+			  err))
 		return -1;
 	return r->turn < SESSION_REQUESTS ? 0 : end_session(r, err);
 }

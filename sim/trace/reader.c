@@ -133,8 +133,10 @@ static int read_files(struct trace *t, char *const *paths, size_t count, struct 
 		rc = census_distinct(&t->seen, &t->facts->unique_blocks, err);
 		t->facts->prefix_hits = t->facts->block_refs - t->facts->unique_blocks;
 	}
-	if (!rc && t->sessions == 0 && !t->opts->finding)
-		rc = ikv_err_set(err, IKV_BAD_INPUT, "%s: no session in it%s", paths[0],
+	uint64_t read = trace_wants_sessions(t) ? t->sessions : t->facts->requests;
+	if (!rc && read == 0 && !t->opts->finding)
+		rc = ikv_err_set(err, IKV_BAD_INPUT, "%s: no %s in it%s", paths[0],
+				 trace_wants_sessions(t) ? "session" : "request",
 				 t->facts->skipped ? " (all records were bad and skipped)" : "");
 	return rc;
 }

@@ -154,7 +154,8 @@ int request_log_play(const struct request_log *log, struct trace *t, const struc
 	int rc = 0;
 	if (log->file && fflush(log->file))
 		return failed(err);
-	for (uint32_t i = 0; !rc && i < log->session_count && !trace_full(t); i++)
+	uint32_t count = trace_wants_sessions(t) || t->opts->finding ? (uint32_t)log->session_count : 0;
+	for (uint32_t i = 0; !rc && i < count && !trace_full(t); i++)
 		rc = play_session(log, t, player, i, room, err);
 	ikv_free(room[0].words);
 	ikv_free(room[1].words);

@@ -207,6 +207,11 @@ int trace_emit(struct trace *t, struct ikv_err *err)
 	return deliver_all(t, err) ? -1 : trace_hand_over(t, err);
 }
 
+bool trace_wants_sessions(const struct trace *t)
+{
+	return t->sink->session != NULL;
+}
+
 bool trace_full(const struct trace *t)
 {
 	return t->opts->limit && t->sessions >= t->opts->limit;
