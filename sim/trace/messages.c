@@ -138,8 +138,9 @@ static void count_data(struct message *m, const json_t *part, const char *type, 
 	const json_t *data = any_member(json_is_object(o) ? o : part, datas);
 	const char *form = json_string_value(json_object_get(json_is_object(o) ? o : part, "format"));
 	if (!json_is_string(data)) {
-		trace_warn(m->t, CHECK_VALUE, m->in->line, m->key,
-			   "a part of type \"%.40s\" without its data counts as no tokens", type);
+		if (!m->quiet)
+			trace_warn(m->t, CHECK_VALUE, m->in->line, m->key,
+				   "a part of type \"%.40s\" without its data counts as no tokens", type);
 		return;
 	}
 	bool pcm = !form || !strcmp(form, "wav") || !strcmp(form, "pcm16");
@@ -297,21 +298,20 @@ static int read_call(struct message *m, const json_t *function, struct ikv_err *
 {
 	static const char *const inputs[] = {"arguments", "args", "input", NULL};
 	return put_value(m, json_object_get(function, "name"), err) ||
-	       put_value(m, any_member(function, inputs), err) ||
-	       flush(m, IKV_KIND_TOOL_CALL, true, 1, err);
+	       put_value(m, any_member(function, inputs), err) || flush(m, IKV_KIND_TOOL_CALL, true, 1, err);
 }
 
-static int read_calls(struct message *m, const json_t *o, struct ikv_err *err)
+int message_calls(struct message *m, const json_t *calls, struct ikv_err *err)
 {
+	static const char *const holders[] = {"function", "custom", NULL};
 	char text[80];
 	size_t i;
-	const json_t *call, *calls = json_object_get(o, "tool_calls"), *old = json_object_get(o, "function_call");
+	const json_t *call;
 	if (calls && !json_is_null(calls) && !json_is_array(calls))
 		return json_wrong(m->in, m->key, err, "tool_calls is %s, expected a list",
 				  json_describe(calls, text));
 	json_array_foreach(calls, i, call)
 	{
-		static const char *const holders[] = {"function", "custom", NULL};
 		const json_t *function = any_member(call, holders);
 		if (!function && json_is_string(json_object_get(call, "name")))
 			function = call;
@@ -320,7 +320,7 @@ static int read_calls(struct message *m, const json_t *o, struct ikv_err *err)
 		if (read_call(m, function, err))
 			return -1;
 	}
-	return json_is_object(old) ? read_call(m, old, err) : 0;
+	return 0;
 }
 
 int message_read(struct message *m, const json_t *o, struct ikv_err *err)
@@ -335,6 +335,7 @@ int message_read(struct message *m, const json_t *o, struct ikv_err *err)
 	static const char *const thoughts[] = {"reasoning_content", "reasoning", NULL};
 	char text[80];
 	size_t i = 0, n = sizeof roles / sizeof *roles;
+	const json_t *old = json_object_get(o, "function_call");
 	const char *role = json_string_value(json_object_get(o, "role"));
 	while (role && i < n && strcmp(role, roles[i].role))
 		i++;
@@ -348,7 +349,8 @@ int message_read(struct message *m, const json_t *o, struct ikv_err *err)
 	return message_value(m, any_member(o, thoughts), IKV_KIND_REASONING, true, err) ||
 	       message_content(m, any_member(o, contents), IKV_KIND_ASSISTANT, true, err) ||
 	       message_value(m, json_object_get(o, "refusal"), IKV_KIND_ASSISTANT, true, err) ||
-	       read_calls(m, o, err);
+	       message_calls(m, json_object_get(o, "tool_calls"), err) ||
+	       (json_is_object(old) && read_call(m, old, err));
 }
 
 int transcript_add(struct transcript *c, const struct message *m, struct ikv_err *err)

@@ -16,6 +16,7 @@ struct message_block {
 struct message {
 	struct trace *t;
 	struct json_input *in;
+	bool quiet;                   /* no warnings: it is read a second time */
 	const char *key;              /* of the complaints: where we are */
 	struct message_block *blocks; /* of the newest message, none without tokens; owned */
 	size_t count, cap;
@@ -38,6 +39,8 @@ int message_content(struct message *m, const json_t *content, enum ikv_kind kind
 int message_value(struct message *m, const json_t *value, enum ikv_kind kind, bool generated, struct ikv_err *err);
 int message_text(struct message *m, const char *text, size_t bytes, enum ikv_kind kind, bool generated,
 		 float confidence, struct ikv_err *err);
+/* The calls of a list of tool_calls, one block each. */
+int message_calls(struct message *m, const json_t *calls, struct ikv_err *err);
 void message_free(struct message *m);
 
 /* How the lengths of messages are counted, for the facts of the trace. */

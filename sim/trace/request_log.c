@@ -122,7 +122,9 @@ static int play_session(const struct request_log *log, struct trace *t, const st
 		if (!rc)
 			rc = player->play(player->ctx, s, &stream, &f->record, f->words, err);
 	}
-	return rc ? rc : trace_hand_over(t, err);
+	if (rc)
+		return rc;
+	return t->pending_count ? trace_emit(t, err) : trace_hand_over(t, err);
 }
 
 int request_log_play(const struct request_log *log, struct trace *t, const struct request_player *player,

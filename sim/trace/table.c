@@ -13,6 +13,9 @@ const struct importer *const importers[] = {
     &importer_aiperf,
     &importer_tracelab,
     &importer_vllm_kv_events,
+    &importer_swe_agent,
+    &importer_lmcache_agentic,
+    &importer_otel_genai,
     NULL,
 };
 
