@@ -78,8 +78,8 @@ static int put_answer(struct message *m, const char *text, const char *thought, 
 		return put_split(m, text, (size_t)(found - text), 0.9F, err);
 	found = find_action(text);
 	if (found)
-		return put_split(m, text, (size_t)(found - text), 0.6F, err);
-	return put_whole(m, text, IKV_KIND_ASSISTANT, 0.6F, err);
+		return put_split(m, text, (size_t)(found - text), 0.7F, err);
+	return put_whole(m, text, IKV_KIND_ASSISTANT, 0.7F, err);
 }
 
 static int read_answer(struct run *r, const json_t *o, const char *content_key, struct ikv_err *err)
@@ -103,7 +103,7 @@ static int read_answer(struct run *r, const json_t *o, const char *content_key, 
 		return -1;
 	for (size_t i = before; i < m->count; i++)
 		if (m->blocks[i].kind == IKV_KIND_REASONING && !thought)
-			m->blocks[i].confidence = 0.8F;
+			m->blocks[i].confidence = 0.9F;
 	return 0;
 }
 
@@ -123,7 +123,7 @@ static enum ikv_kind input_kind(const json_t *o, bool acted, float *confidence)
 	const json_t *role = json_object_get(o, "role"), *type = json_object_get(o, "message_type");
 	*confidence = 1;
 	if (demonstrates(o)) {
-		*confidence = json_is_true(json_object_get(o, "is_demo")) || is(type, "demonstration") ? 1 : 0.8F;
+		*confidence = json_is_true(json_object_get(o, "is_demo")) || is(type, "demonstration") ? 1 : 0.9F;
 		return IKV_KIND_MEMORY;
 	}
 	if (is(role, "system"))

@@ -157,7 +157,7 @@ START_TEST(swe_roles)
 			    "," OLD(
 				"user",
 				"[{\"type\":\"text\",\"text\":\"out\",\"cache_control\":{\"type\":\"ephemeral\"}}]")),
-	    "system 1, memory 7 (0.8), user 1 (0.9), >reasoning 2, >tool_call 3, tool_output 1 (0.7)");
+	    "system 1, memory 7 (0.9), user 1 (0.9), >reasoning 2, >tool_call 3, tool_output 1 (0.7)");
 	refused("swe-agent", HISTORY(OLD("system", "\"1\"") "," OLD("robot", "\"1\"")),
 		":1: message 1: role is the string");
 	refused("swe-agent", "{\"history\":[5]}", "message 0: found the number 5, expected a message");
@@ -171,9 +171,9 @@ START_TEST(swe_answers)
 #define STEP(fields) "{\"trajectory\":[{\"action\":\"\",\"observation\":\"\"," fields "}]}"
 	static const char *const answers[][2] = {
 	    /* A command, a fenced block of which the last counts, none, a call by function. */
-	    {STEP("\"response\":\"1234<command>\\nls\\n</command>\""), ">reasoning 1 (0.6), >tool_call 6 (0.6)"},
-	    {STEP("\"response\":\"```\\na\\n```12345```\\nls\\n```\""), ">reasoning 4 (0.6), >tool_call 3 (0.6)"},
-	    {STEP("\"response\":\"12345\""), ">assistant 2 (0.6)"},
+	    {STEP("\"response\":\"1234<command>\\nls\\n</command>\""), ">reasoning 1 (0.7), >tool_call 6 (0.7)"},
+	    {STEP("\"response\":\"```\\na\\n```12345```\\nls\\n```\""), ">reasoning 4 (0.7), >tool_call 3 (0.7)"},
+	    {STEP("\"response\":\"12345\""), ">assistant 2 (0.7)"},
 	    {STEP("\"response\":\"1234\",\"thought\":\"1234\",\"tool_calls\":[{\"function\":{\"name\":\"ls\","
 		  "\"arguments\":"
 		  "\"{}\"}}]"),
