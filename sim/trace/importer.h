@@ -76,6 +76,7 @@ void trace_warn(struct trace *t, enum trace_check check, int line, const char *k
 
 extern const struct importer importer_intentkv, importer_mooncake, importer_weka, importer_openai_chat,
     importer_azure, importer_burstgpt, importer_qwen_bailian, importer_aiperf, importer_tracelab,
-    importer_vllm_kv_events, importer_oracle_general;
+    importer_vllm_kv_events, importer_oracle_general, importer_swe_agent, importer_lmcache_agentic,
+    importer_otel_genai;
 
 #endif

@@ -8,7 +8,9 @@ libsim_la_SOURCES += \
 	sim/trace/intentkv_write.c sim/trace/facts.c sim/trace/oracle_general.c \
 	sim/trace/csv_input.c sim/trace/csv_input.h sim/trace/timestamp.c sim/trace/timestamp.h \
 	sim/trace/starts.c sim/trace/starts.h sim/trace/azure.c sim/trace/burstgpt.c sim/trace/qwen_bailian.c \
-	sim/trace/aiperf.c sim/trace/tracelab.c sim/trace/msgpack.c sim/trace/msgpack.h sim/trace/vllm_kv_events.c
+	sim/trace/aiperf.c sim/trace/tracelab.c sim/trace/msgpack.c sim/trace/msgpack.h sim/trace/vllm_kv_events.c \
+	sim/trace/messages.c sim/trace/messages.h sim/trace/conversation.c sim/trace/conversation.h \
+	sim/trace/swe_agent.c sim/trace/lmcache_agentic.c sim/trace/otel_genai.c
 libsim_la_SOURCES += sim/trace/generate.c sim/trace/generate.h sim/trace/generate_profile.c
 nobase_dist_pkgdata_DATA += \
 	scenarios/profiles/coding-agent.yaml scenarios/profiles/customer-service.yaml \
