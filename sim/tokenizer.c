@@ -3,7 +3,7 @@
 #include "sim/tokenizer_parts.h"
 
 /* Steps that patterns get for a text, beyond those that nobody counts; see pattern_next. */
-enum { STEPS_BASE = 1 << 24, STEPS_PER_BYTE = 1024 };
+enum { STEPS_BASE = 1 << 26, STEPS_PER_BYTE = 1024 };
 
 /* --- added tokens --- */
 

@@ -2,15 +2,15 @@
  *
  * The two differ in places, so a pattern is read item by item: what means the same in both is copied, what does not
  * is spelled out (\s, \d, \w, scripts), and everything else is refused rather than taken to mean something else.
- * Bounds: a search may take a number of steps in proportion to the text. */
+ * The work of a search is bounded in proportion to the text. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 #include <stdio.h>
 #include "sim/tokenizer_parts.h"
 
 enum { PATTERN_MAX = 16384, PAREN_DEPTH_MAX = 100, STACK_MIN = 32 << 10, STACK_MAX = 1 << 20, HEAP_KIB = 64 << 10 };
-/* Steps of a search that passes without being counted, and the factor by which it is let go on. */
-enum { STEPS_FREE = 1000, STEPS_FACTOR = 16 };
+/* Steps of a search, and bytes it looks at, that nobody counts; and the factor by which it may then go on. */
+enum { STEPS_FREE = 1000, PART_FREE = 1024, STEPS_FACTOR = 16 };
 
 struct pattern {
 	char *literal; /* else a regular expression */
@@ -326,7 +326,7 @@ static int compile(struct pattern *p, const struct token_text *text, struct ikv_
 	if (!context || !p->match || !p->context)
 		return ikv_err_set(err, IKV_FAILED, "out of memory: a pattern");
 	pcre2_set_heap_limit(p->context, HEAP_KIB);
-	p->jit = !pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE) &&
+	p->jit = !pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE | PCRE2_JIT_PARTIAL_HARD) &&
 		 (p->stack = pcre2_jit_stack_create(STACK_MIN, STACK_MAX, NULL));
 	if (p->jit)
 		pcre2_jit_stack_assign(p->context, NULL, p->stack);
@@ -366,17 +366,22 @@ void pattern_free(struct pattern *p)
 	ikv_free(p);
 }
 
-static int try_match(struct pattern *p, const char *text, size_t size, size_t from, uint32_t steps, bool here)
+/* Try at `from`, or from there on, in the first `end` bytes of the text. PCRE2_ERROR_PARTIAL: it depends on what
+ * follows. */
+static int try_match(struct pattern *p, const char *text, size_t size, size_t from, size_t end, uint32_t steps,
+		     bool here)
 {
 	pcre2_set_match_limit(p->context, steps);
 	pcre2_set_depth_limit(p->context, steps);
-	uint32_t options = PCRE2_NO_UTF_CHECK | (here ? PCRE2_ANCHORED : 0);
+	uint32_t options = PCRE2_NO_UTF_CHECK | (end < size ? PCRE2_PARTIAL_HARD : 0);
 	int rc = PCRE2_ERROR_JIT_STACKLIMIT;
 	if (p->jit && !here)
-		rc = pcre2_jit_match(p->code, (PCRE2_SPTR)text, size, from, options, p->match, p->context);
+		rc = pcre2_jit_match(p->code, (PCRE2_SPTR)text, end, from, options, p->match, p->context);
+	options |= PCRE2_NO_JIT | (here ? PCRE2_ANCHORED : 0);
 	if (rc == PCRE2_ERROR_JIT_STACKLIMIT)
-		rc = pcre2_match(p->code, (PCRE2_SPTR)text, size, from, options | PCRE2_NO_JIT, p->match, p->context);
-	return rc;
+		rc = pcre2_match(p->code, (PCRE2_SPTR)text, end, from, options, p->match, p->context);
+	/* An assertion at the very end of the part may not have asked for more. */
+	return rc > 0 && end < size && pcre2_get_ovector_pointer(p->match)[1] == end ? PCRE2_ERROR_PARTIAL : rc;
 }
 
 static bool out_of_steps(int rc)
@@ -384,22 +389,46 @@ static bool out_of_steps(int rc)
 	return rc == PCRE2_ERROR_MATCHLIMIT || rc == PCRE2_ERROR_DEPTHLIMIT;
 }
 
-/* PCRE2 counts steps anew at each place it tries. So once some place needed more than the free ones, go on place by
- * place, and charge what is beyond. */
+static size_t part_end(const char *text, size_t size, size_t from, size_t part)
+{
+	size_t end = size - from > part ? from + part : size;
+	while (end < size && ((unsigned char)text[end] & 0xc0) == 0x80)
+		end++;
+	return end;
+}
+
+/* PCRE2 counts steps anew at each place it tries, and a step may read any length of text. So once some place needed
+ * more than is free, go on place by place, and charge what is beyond. */
 static int match_slowly(struct pattern *p, const char *text, size_t size, size_t from, uint64_t *left)
 {
 	for (;; from += utf8_length(text[from])) {
-		uint64_t steps = STEPS_FREE;
-		int rc = try_match(p, text, size, from, STEPS_FREE, true);
-		while (out_of_steps(rc)) {
-			steps *= STEPS_FACTOR;
-			if (steps > *left || steps > UINT32_MAX)
-				return rc;
-			*left -= steps;
-			rc = try_match(p, text, size, from, (uint32_t)steps, true);
+		uint64_t steps = STEPS_FREE, part = PART_FREE;
+		int rc;
+		for (;;) {
+			rc = try_match(p, text, size, from, part_end(text, size, from, part), (uint32_t)steps, true);
+			uint64_t *more = out_of_steps(rc) ? &steps : rc == PCRE2_ERROR_PARTIAL ? &part : NULL;
+			if (!more)
+				break;
+			*more *= STEPS_FACTOR;
+			if (*more > *left || *more > UINT32_MAX)
+				return PCRE2_ERROR_MATCHLIMIT;
+			*left -= *more;
 		}
 		if (rc != PCRE2_ERROR_NOMATCH || from == size)
 			return rc;
+	}
+}
+
+static int match(struct pattern *p, const char *text, size_t size, size_t from, uint64_t *left)
+{
+	for (;;) {
+		size_t end = part_end(text, size, from, PART_FREE);
+		int rc = try_match(p, text, size, from, end, STEPS_FREE, false);
+		if (out_of_steps(rc) || rc == PCRE2_ERROR_PARTIAL)
+			return match_slowly(p, text, size, from, left);
+		if (rc != PCRE2_ERROR_NOMATCH || end == size)
+			return rc;
+		from = end;
 	}
 }
 
@@ -412,9 +441,7 @@ static int search(struct pattern *p, const char *text, size_t size, struct patte
 		s->end = s->start + p->literal_size;
 		return hit != NULL;
 	}
-	int rc = try_match(p, text, size, s->next, STEPS_FREE, false);
-	if (out_of_steps(rc))
-		rc = match_slowly(p, text, size, s->next, steps);
+	int rc = match(p, text, size, s->next, steps);
 	if (rc == PCRE2_ERROR_NOMATCH)
 		return 0;
 	if (rc < 0) {

@@ -8,6 +8,18 @@ enum { NESTING_MAX = 8, KEY_MAX = 200 };
 static const char gpt2_words[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 static const char block[] = "\u2581"; /* what SentencePiece writes for a space */
 
+/* The original takes punctuation from Unicode 8.0 and ASCII's signs: without what became punctuation since, with what
+ * then was. */
+static const char punctuation[] =
+    "(?!["
+    "\\x{61d}\\x{9fd}\\x{a76}\\x{c77}\\x{c84}\\x{1b7d}-\\x{1b7e}\\x{2e43}-\\x{2e4f}"
+    "\\x{2e52}-\\x{2e5d}\\x{10ead}\\x{10f55}-\\x{10f59}\\x{10f86}-\\x{10f89}\\x{1144b}-\\x{1144f}"
+    "\\x{1145a}-\\x{1145b}\\x{1145d}\\x{11660}-\\x{1166c}\\x{116b9}\\x{1183b}\\x{11944}-\\x{11946}"
+    "\\x{119e2}\\x{11a3f}-\\x{11a46}\\x{11a9a}-\\x{11a9c}\\x{11a9e}-\\x{11aa2}\\x{11c41}-\\x{11c45}"
+    "\\x{11c70}-\\x{11c71}\\x{11ef7}-\\x{11ef8}\\x{11fff}\\x{12ff1}-\\x{12ff2}\\x{16e97}-\\x{16e9a}"
+    "\\x{16fe2}\\x{1e95e}-\\x{1e95f}"
+    "])[\\p{P}$+<=>^`|~\\x{166d}\\x{111c9}]";
+
 static const char *type_of(const json_t *v)
 {
 	const char *type = json_string_value(json_object_get(v, "type"));
@@ -268,9 +280,8 @@ int tokenizer_read_pre_tokenizer(struct tokenizer_json *j, const json_t *v, cons
 	if (!strcmp(type, "WhitespaceSplit"))
 		return add_split(j, path, "\\s", SPLIT_REMOVED, false);
 	if (!strcmp(type, "Punctuation"))
-		return read_behavior(j, v, path, false, &behavior)
-			   ? -1
-			   : add_split(j, path, "[\\p{P}$+<=>^`|~]", behavior, false);
+		return read_behavior(j, v, path, false, &behavior) ? -1
+								   : add_split(j, path, punctuation, behavior, false);
 	return tokenizer_wrong(
 	    j, key, json_object_get(v, "type"),
 	    "ByteLevel, Split, Metaspace, Digits, Whitespace, WhitespaceSplit, Punctuation or Sequence");
