@@ -63,6 +63,8 @@ int trace_request(struct trace *t, const struct trace_request *r, struct ikv_err
 
 /* Tokens of a text of `bytes` bytes of UTF-8, by the tokenizer, else its code points / 4, rounded up. */
 int trace_tokens(struct trace *t, const char *text, size_t bytes, uint64_t *tokens, struct ikv_err *err);
+/* What counted them: "chars/4" or the tokenizer's file; valid as long as the options. */
+const char *trace_tokens_by(const struct trace *t);
 
 /* A record is bad, `err` says why and `in` which check failed: drop the session being built. 0 when reading may go
  * on behind it (skip_bad, lint), else -1. */

@@ -203,7 +203,7 @@ static int read_count(struct otel *o, const struct span *span, const char *key, 
 	if (w->tokens == 0 && (needed || !said))
 		return json_wrong(o->in, o->key, err, "neither a count in %s nor messages to count", key);
 	*tokens = (int64_t)w->tokens;
-	snprintf(o->t->facts->tokens_by, sizeof o->t->facts->tokens_by, "trace, chars/4");
+	snprintf(o->t->facts->tokens_by, sizeof o->t->facts->tokens_by, "trace, %s", trace_tokens_by(o->t));
 	return 0;
 }
 
