@@ -123,3 +123,9 @@ test_prefetch_cost_SOURCES = tests/golden/test_prefetch_cost.c tests/tap.h
 test_prefetch_cost_CFLAGS = $(UNIT_CFLAGS) $(JANSSON_CFLAGS)
 test_prefetch_cost_LDADD = $(UNIT_LDADD) $(JANSSON_LIBS)
 TESTS += test_memory test_prefetch test_specattn test_cost test_rope test_prefetch_cost
+check_PROGRAMS += test_tokenizer
+test_tokenizer_SOURCES = tests/unit/test_tokenizer.c tests/tap.h
+test_tokenizer_CFLAGS = $(UNIT_CFLAGS) $(JANSSON_CFLAGS) -DSRCDIR='"$(abs_srcdir)"'
+test_tokenizer_LDADD = $(SIM_TEST_LDADD) $(JANSSON_LIBS)
+TESTS += test_tokenizer
+EXTRA_DIST += tests/unit/tokenizer
