@@ -144,6 +144,10 @@ START_TEST(long_words)
 	memset(text, 'b', sizeof text - 1);
 	ck_assert_uint_eq(count(t, text), 2 * PAIRS);
 	tokenizer_free(t);
+	/* x and a share an id, so the merge of a and b is one of x and b too. */
+	t = read_text("{\"model\":{\"vocab\":{\"a\":0,\"b\":1,\"ab\":2,\"x\":0},\"merges\":[\"a b\"]}}");
+	ck_assert_uint_eq(count(t, "xbxbxbxbxbxbxbxbxbxbxbxbxbxbxbxbxbxbxbxb"), 20);
+	tokenizer_free(t);
 }
 END_TEST
 
