@@ -36,6 +36,8 @@ void bpe_free(struct bpe *b)
 {
 	vocab_free(&b->vocab);
 	ikv_free(b->merges.slots);
+	ikv_free(b->joints.slots);
+	ikv_free(b->joined);
 	ikv_free(b->unk_token.at);
 	ikv_free(b->cache);
 	ikv_free(b->mapped.at);
@@ -229,7 +231,8 @@ static int merge_word(struct bpe *b, const char *word, size_t size, size_t *coun
 	return 0;
 }
 
-int bpe_encode(struct bpe *b, const char *word, size_t size, const uint32_t **ids, size_t *count, struct ikv_err *err)
+static int encode_cached(struct bpe *b, const char *word, size_t size, const uint32_t **ids, size_t *count,
+			 struct ikv_err *err)
 {
 	struct cached_word *set = NULL;
 	if (size <= CACHE_WORD_MAX) {
@@ -250,5 +253,70 @@ int bpe_encode(struct bpe *b, const char *word, size_t size, const uint32_t **id
 	set[0] = (struct cached_word){.size = (uint8_t)size, .count = (uint8_t)*count};
 	memcpy(set[0].word, word, size);
 	memcpy(set[0].ids, b->ids, *count * sizeof *b->ids);
+	return 0;
+}
+
+static uint32_t code_point(const char *text)
+{
+	size_t bytes = utf8_length(*text);
+	uint32_t code = (unsigned char)*text & (bytes == 1 ? 0x7fu : 0x7fu >> bytes);
+	for (size_t i = 1; i < bytes; i++)
+		code = code << 6 | ((unsigned char)text[i] & 0x3f);
+	return code;
+}
+
+static size_t last_character(const char *text, size_t end)
+{
+	size_t start = end - 1;
+	while (start > 0 && ((unsigned char)text[start] & 0xc0) == 0x80)
+		start--;
+	return start;
+}
+
+int bpe_note_joint(struct bpe *b, const char *left, size_t left_size, const char *right, struct ikv_err *err)
+{
+	return merge_table_add(&b->joints, code_point(left + last_character(left, left_size)), code_point(right), 0,
+			       0, err);
+}
+
+/* Can the symbols on both sides of this place never become one? So it is if no merge joins these two characters; what
+ * stands for a character that is not in the vocabulary is left alone. */
+static bool parts_here(const struct bpe *b, const char *word, size_t before, size_t at)
+{
+	return !merge_find(&b->joints, code_point(word + before), code_point(word + at)) &&
+	       vocab_find(&b->vocab, word + before, at - before) != TOKEN_NONE &&
+	       vocab_find(&b->vocab, word + at, utf8_length(word[at])) != TOKEN_NONE;
+}
+
+static int encode_part(struct bpe *b, const char *part, size_t size, struct ikv_err *err)
+{
+	const uint32_t *ids;
+	size_t count;
+	if (encode_cached(b, part, size, &ids, &count, err) ||
+	    token_reserve(&b->joined, &b->joined_cap, b->joined_count + count, sizeof *ids, err))
+		return -1;
+	memcpy(b->joined + b->joined_count, ids, count * sizeof *ids);
+	b->joined_count += count;
+	return 0;
+}
+
+int bpe_encode(struct bpe *b, const char *word, size_t size, const uint32_t **ids, size_t *count, struct ikv_err *err)
+{
+	if (size <= CACHE_WORD_MAX || b->byte_level || b->ignore_merges || b->shares_ids)
+		return encode_cached(b, word, size, ids, count, err);
+	/* A long word, as a whole text is to a file without a pre-tokenizer: by the parts that no merge joins. */
+	size_t done = 0;
+	b->joined_count = 0;
+	for (size_t before = 0, at; (at = before + utf8_length(word[before])) < size; before = at) {
+		if (!parts_here(b, word, before, at))
+			continue;
+		if (encode_part(b, word + done, at - done, err))
+			return -1;
+		done = at;
+	}
+	if (encode_part(b, word + done, size - done, err))
+		return -1;
+	*ids = b->joined;
+	*count = b->joined_count;
 	return 0;
 }

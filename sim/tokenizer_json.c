@@ -36,14 +36,15 @@ int tokenizer_flag(struct tokenizer_json *j, const json_t *object, const char *p
 
 /* --- the vocabulary --- */
 
-static int read_vocab(struct tokenizer_json *j, json_t *vocab)
+static int read_vocab(struct tokenizer_json *j, json_t *vocab, struct merge_table *seen)
 {
 	const char *string;
 	json_t *id;
 	struct bpe *b = &j->t->bpe;
 	if (!json_is_object(vocab))
 		return tokenizer_wrong(j, "model.vocab", vocab, "an object of strings with their ids");
-	if (vocab_make(&b->vocab, json_object_size(vocab), j->err))
+	if (vocab_make(&b->vocab, json_object_size(vocab), j->err) ||
+	    merge_table_make(seen, json_object_size(vocab), j->err))
 		return -1;
 	json_object_foreach(vocab, string, id)
 	{
@@ -60,7 +61,10 @@ static int read_vocab(struct tokenizer_json *j, json_t *vocab)
 		if (size > STRING_MAX)
 			return ikv_err_at(j->err, IKV_BAD_INPUT, j->file, 0, 0, "model.vocab",
 					  "a string of %zu bytes, expected at most %d", size, STRING_MAX);
-		if (vocab_add(&b->vocab, string, size, (uint32_t)json_integer_value(id), j->err) < 0)
+		uint32_t number = (uint32_t)json_integer_value(id);
+		b->shares_ids = b->shares_ids || merge_find(seen, 0, number);
+		if (merge_table_add(seen, 0, number, 0, 0, j->err) ||
+		    vocab_add(&b->vocab, string, size, number, j->err) < 0)
 			return -1;
 	}
 	return 0;
@@ -94,7 +98,7 @@ static int read_merge(struct tokenizer_json *j, const json_t *v, size_t number, 
 	size_t size[2];
 	struct bpe *b = &j->t->bpe;
 	snprintf(key, sizeof key, "model.merges[%zu]", number);
-	if (!halves(v, half, size))
+	if (!halves(v, half, size) || !size[0] || !size[1])
 		return tokenizer_wrong(j, key, v, "two strings, as \"a b\" or [\"a\", \"b\"]");
 	whole->size = 0;
 	if (token_text_add(whole, half[0], size[0], j->err) || token_text_add(whole, half[1], size[1], j->err))
@@ -106,7 +110,9 @@ static int read_merge(struct tokenizer_json *j, const json_t *v, size_t number, 
 				  left == TOKEN_NONE    ? "first string"
 				  : right == TOKEN_NONE ? "second string"
 							: "result");
-	return merge_table_add(&b->merges, (uint32_t)left, (uint32_t)right, rank, (uint32_t)id, j->err);
+	if (merge_table_add(&b->merges, (uint32_t)left, (uint32_t)right, rank, (uint32_t)id, j->err))
+		return -1;
+	return bpe_note_joint(b, half[0], size[0], half[1], j->err);
 }
 
 static int read_merges(struct tokenizer_json *j, const json_t *merges)
@@ -116,7 +122,8 @@ static int read_merges(struct tokenizer_json *j, const json_t *merges)
 	size_t count = json_array_size(merges);
 	struct token_text whole = {0};
 	uint32_t rank = 0;
-	int rc = merge_table_make(&j->t->bpe.merges, count, j->err);
+	int rc =
+	    merge_table_make(&j->t->bpe.merges, count, j->err) || merge_table_make(&j->t->bpe.joints, count, j->err);
 	for (size_t i = 0; !rc && i < count; i++) {
 		const json_t *v = json_array_get(merges, i);
 		if (json_is_string(v) && !strncmp(json_string_value(v), "#version", 8))
@@ -168,7 +175,10 @@ static int read_model(struct tokenizer_json *j, const json_t *root)
 		return tokenizer_wrong(j, "model.unk_token", unk, "a string or null");
 	if (b->has_unk && token_text_add(&b->unk_token, json_string_value(unk), json_string_length(unk), j->err))
 		return -1;
-	if (read_vocab(j, json_object_get(model, "vocab")) || read_merges(j, json_object_get(model, "merges")))
+	struct merge_table seen = {0};
+	int rc = read_vocab(j, json_object_get(model, "vocab"), &seen);
+	ikv_free(seen.slots);
+	if (rc || read_merges(j, json_object_get(model, "merges")))
 		return -1;
 	return bpe_prepare(b, j->err);
 }

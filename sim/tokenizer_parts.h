@@ -151,8 +151,11 @@ struct queued_merge {
 struct bpe {
 	struct vocab vocab;
 	struct merge_table merges;
+	struct merge_table
+	    joints; /* code points that some merge joins: the last of its left, the first of its right */
 	struct token_text unk_token;
 	bool has_unk, fuse_unk, byte_fallback, ignore_merges;
+	bool shares_ids;         /* strings with one id: merges do not tell them apart */
 	bool byte_level;         /* words are bytes written in GPT-2's alphabet */
 	char byte_chars[256][2]; /* that alphabet: 1 or 2 bytes of UTF-8 each */
 	uint8_t byte_sizes[256];
@@ -165,8 +168,12 @@ struct bpe {
 	size_t symbols_cap;
 	struct queued_merge *queue;
 	size_t queue_cap;
+	uint32_t *joined; /* ids of a word encoded in parts */
+	size_t joined_count, joined_cap;
 };
 
+/* Of every merge: that these two strings, neither empty, may be joined. */
+int bpe_note_joint(struct bpe *b, const char *left, size_t left_size, const char *right, struct ikv_err *err);
 int bpe_prepare(struct bpe *b, struct ikv_err *err);
 /* The ids of a word. *ids is good until the next call. */
 int bpe_encode(struct bpe *b, const char *word, size_t size, const uint32_t **ids, size_t *count,

@@ -145,3 +145,9 @@ test_mrc_SOURCES = tests/unit/test_mrc.c tests/unit/naive_residency.c tests/unit
 test_mrc_CFLAGS = $(UNIT_CFLAGS)
 test_mrc_LDADD = libsim.la $(UNIT_LDADD)
 TESTS += test_residency test_mrc
+check_PROGRAMS += test_tokenizer
+test_tokenizer_SOURCES = tests/unit/test_tokenizer.c tests/tap.h
+test_tokenizer_CFLAGS = $(UNIT_CFLAGS) $(JANSSON_CFLAGS) -DSRCDIR='"$(abs_srcdir)"'
+test_tokenizer_LDADD = $(SIM_TEST_LDADD) $(JANSSON_LIBS)
+TESTS += test_tokenizer
+EXTRA_DIST += tests/unit/tokenizer
