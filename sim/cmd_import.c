@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "sim/command.h"
-#include "sim/session.h"
+#include "sim/trace/trace.h"
 
 const char cmd_import_help[] =
     "intentkv import TRACE [-o sessions.jsonl]: read a trace, say what is in it, write it as sessions\n\n"
@@ -16,70 +16,125 @@ const char cmd_import_help[] =
     "      --limit N       at most N sessions\n"
     "      --skip-bad      count broken records and go on\n";
 
-/* Percentile of ascending values by nearest rank. */
+/* What is printed at the end, gathered while the trace goes by. */
+struct summary {
+	struct session_writer *writer; /* or NULL */
+	uint32_t sessions, longest;
+	uint64_t appended, decoded, role[IKV_KIND_COUNT];
+	struct overlap_tally overlap;
+	uint32_t *inputs; /* of all requests */
+	size_t count, cap;
+};
+
+static int add_request(void *ctx, const struct trace_request *r, struct ikv_err *err)
+{
+	struct summary *s = ctx;
+	if (s->count == s->cap) {
+		size_t cap = s->cap * 2 + 1024;
+		if (ikv_grow(&s->inputs, s->count, cap, sizeof *s->inputs, err))
+			return -1;
+		s->cap = cap;
+	}
+	s->inputs[s->count++] = r->input;
+	return 0;
+}
+
+static int add_session(void *ctx, struct session *session, struct ikv_err *err)
+{
+	struct summary *s = ctx;
+	uint64_t appended, decoded;
+	uint32_t longest;
+	session_totals(session, &appended, &decoded, &longest);
+	s->sessions++;
+	s->appended += appended;
+	s->decoded += decoded;
+	s->longest = longest > s->longest ? longest : s->longest;
+	for (uint32_t i = 0; i < session->event_count; i++) {
+		const struct session_event *e = &session->events[i];
+		if ((e->op == SESSION_APPEND && !e->unowned) || e->op == SESSION_DECODE)
+			s->role[e->kind] += e->tokens;
+	}
+	if (overlap_add(&s->overlap, session, err))
+		return -1;
+	return s->writer ? session_writer_put(s->writer, session, err) : 0;
+}
+
+static int ascending(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+	return (x > y) - (x < y);
+}
+
+/* Percentile by nearest rank. */
 static uint32_t at(const uint32_t *sorted, uint64_t n, uint32_t percent)
 {
 	uint64_t rank = (n * percent + 99) / 100;
 	return sorted[rank ? rank - 1 : 0];
 }
 
-static int lengths(const struct session_list *l, struct ikv_err *err)
+static void print_facts(const struct trace_facts *f, const struct summary *s)
 {
-	uint32_t *inputs;
-	uint64_t n;
-	if (session_inputs(l, &inputs, &n, err))
-		return -1;
-	if (n)
-		printf("input p50 / p99   %u / %u\n", at(inputs, n, 50), at(inputs, n, 99));
-	ikv_free(inputs);
+	printf("format            ");
+	command_print(stdout, f->format);
+	if (strcmp(f->form, f->format) != 0)
+		printf(", in the form of %s", f->form);
+	printf("%s\ntokens by         ", f->detected ? " (detected)" : "");
+	command_print(stdout, f->tokens_by);
+	printf("\nrecords           %llu\nskipped           %llu\n", (unsigned long long)f->records,
+	       (unsigned long long)f->skipped);
+	printf("sessions          %u\nrequests          %llu\ninput tokens      %llu\noutput tokens     %llu\n",
+	       s->sessions, (unsigned long long)f->requests, (unsigned long long)f->input_tokens,
+	       (unsigned long long)f->output_tokens);
+	if (f->requests)
+		printf("mean in / out     %.0f / %.0f\n", (double)f->input_tokens / (double)f->requests,
+		       (double)f->output_tokens / (double)f->requests);
+	printf("longest context   %u\nappended tokens   %llu\ndecoded tokens    %llu\n", s->longest,
+	       (unsigned long long)s->appended, (unsigned long long)s->decoded);
+	if (f->block_refs)
+		printf("block references  %llu\nunique blocks     %llu\nprefix hits       %llu (%.2f %%)\n",
+		       (unsigned long long)f->block_refs, (unsigned long long)f->unique_blocks,
+		       (unsigned long long)f->prefix_hits, 100.0 * (double)f->prefix_hits / (double)f->block_refs);
+}
+
+static int print_summary(const struct trace_facts *f, struct summary *s, struct ikv_err *err)
+{
 	struct overlap_summary o;
-	if (overlap_summarise(l, &o, err))
+	if (overlap_finish(&s->overlap, &o, err))
 		return -1;
+	print_facts(f, s);
+	for (int k = 0; k < IKV_KIND_COUNT; k++)
+		if (s->role[k])
+			printf("share %-12s %.1f %%\n", ikv_kind_name((enum ikv_kind)k),
+			       100.0 * (double)s->role[k] / (double)(s->appended + s->decoded));
+	if (s->count) {
+		qsort(s->inputs, s->count, sizeof *s->inputs, ascending);
+		printf("input p50 / p99   %u / %u\n", at(s->inputs, s->count, 50), at(s->inputs, s->count, 99));
+	}
 	if (o.sessions)
 		printf("overlap with the request before, %% of blocks over %u sessions: min %.2f, P25 %.2f, median "
-		       "%.2f, "
-		       "P75 %.2f, mean %.2f\n",
+		       "%.2f, P75 %.2f, mean %.2f\n",
 		       o.sessions, o.min, o.p25, o.median, o.p75, o.mean);
 	return 0;
 }
 
-static void summary(const struct session_list *l)
+static int import(const char *path, const char *format, const struct session_options *options, const char *output,
+		  struct ikv_err *err)
 {
-	uint64_t appended = 0, decoded = 0, a, d, role[IKV_KIND_COUNT] = {0};
-	uint32_t longest = 0, n;
-	for (uint32_t i = 0; i < l->count; i++) {
-		session_totals(&l->items[i], &a, &d, &n);
-		appended += a;
-		decoded += d;
-		longest = n > longest ? n : longest;
-		for (uint32_t e = 0; e < l->items[i].event_count; e++) {
-			const struct session_event *ev = &l->items[i].events[e];
-			if ((ev->op == SESSION_APPEND && !ev->unowned) || ev->op == SESSION_DECODE)
-				role[ev->kind] += ev->tokens;
-		}
+	struct summary s = {0};
+	struct trace_facts facts;
+	struct trace_sink sink = {&s, add_session, add_request};
+	int rc = output ? session_writer_open(&s.writer, output, err) : 0;
+	if (!rc) {
+		rc = trace_read(path, format, options, &sink, &facts, err);
+		if (s.writer && session_writer_close(s.writer, rc ? NULL : &facts, err))
+			rc = -1;
 	}
-	printf("format            ");
-	command_print(stdout, l->format);
-	printf("\ntokens by         ");
-	command_print(stdout, l->tokens_by);
-	printf("\nrecords           %llu\nskipped           %llu\n", (unsigned long long)l->records,
-	       (unsigned long long)l->skipped);
-	printf("sessions          %u\nrequests          %llu\ninput tokens      %llu\noutput tokens     %llu\n",
-	       l->count, (unsigned long long)l->requests, (unsigned long long)l->input_tokens,
-	       (unsigned long long)l->output_tokens);
-	if (l->requests)
-		printf("mean in / out     %.0f / %.0f\n", (double)l->input_tokens / (double)l->requests,
-		       (double)l->output_tokens / (double)l->requests);
-	printf("longest context   %u\nappended tokens   %llu\ndecoded tokens    %llu\n", longest,
-	       (unsigned long long)appended, (unsigned long long)decoded);
-	if (l->block_refs)
-		printf("block references  %llu\nunique blocks     %llu\nprefix hits       %llu (%.2f %%)\n",
-		       (unsigned long long)l->block_refs, (unsigned long long)l->unique_blocks,
-		       (unsigned long long)l->prefix_hits, 100.0 * (double)l->prefix_hits / (double)l->block_refs);
-	for (int k = 0; k < IKV_KIND_COUNT; k++)
-		if (role[k])
-			printf("share %-12s %.1f %%\n", ikv_kind_name((enum ikv_kind)k),
-			       100.0 * (double)role[k] / (double)(appended + decoded));
+	if (!rc)
+		rc = print_summary(&facts, &s, err);
+	ikv_free(s.overlap.percent);
+	free(s.overlap.root);
+	ikv_free(s.inputs);
+	return rc;
 }
 
 int cmd_import(int argc, char **argv)
@@ -114,16 +169,6 @@ int cmd_import(int argc, char **argv)
 	}
 	if (optind + 1 != argc)
 		return command_usage("import", "expected one file or folder");
-	struct session_list list;
 	struct ikv_err err;
-	memset(&list, 0, sizeof list);
-	if (session_import(argv[optind], format, &options, &list, &err))
-		return command_fail(&err);
-	int rc = output ? session_write(&list, output, &err) : 0;
-	if (!rc) {
-		summary(&list);
-		rc = lengths(&list, &err);
-	}
-	session_list_free(&list);
-	return rc ? command_fail(&err) : IKV_OK;
+	return import(argv[optind], format, &options, output, &err) ? command_fail(&err) : IKV_OK;
 }

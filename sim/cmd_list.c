@@ -8,6 +8,7 @@
 #include "sim/command.h"
 #include "sim/datadir.h"
 #include "sim/scenario.h"
+#include "sim/trace/trace.h"
 
 const char cmd_list_help[] =
     "intentkv list [WHAT [NAME]]: what a scenario can choose from\n\n"

@@ -170,7 +170,7 @@ static int begin_run(struct job *j, const struct scenario *sc, struct run *run, 
 		run->ladder == &run->uniform ? ikv_format_info(run->uniform_rule.format)->name : sc->ladder.name,
 	    .model = sc->preset.name,
 	    .machine = sc->machine.name,
-	    .format = run->sessions->format,
+	    .format = run->sessions->facts.format,
 	    .threads = run->backend ? (int)run->threads : 0,
 	    .params = params,
 	    .param_count = sc->param_count,
@@ -245,28 +245,29 @@ static void say_sessions(const struct job *j, const struct session_list *l)
 	}
 	if (!j->quiet) {
 		fprintf(stderr, "%u sessions (format ", l->count);
-		command_print(stderr, l->format);
-		fputs(", tokens by ", stderr);
-		command_print(stderr, l->tokens_by);
+		command_print(stderr, l->facts.format);
+		fputs(l->facts.detected ? ", detected; tokens by " : "; tokens by ", stderr);
+		command_print(stderr, l->facts.tokens_by);
 		fprintf(stderr, "): %llu tokens appended, %llu decoded, contexts up to %u\n",
 			(unsigned long long)appended, (unsigned long long)decoded, longest);
-		if (l->shortened)
+		if (l->facts.shortened)
 			fprintf(stderr,
 				"%llu of %u sessions cut to sessions.max_context_tokens or max_decode_tokens\n",
-				(unsigned long long)l->shortened, l->count);
-		if (l->requests)
+				(unsigned long long)l->facts.shortened, l->count);
+		if (l->facts.requests)
 			fprintf(stderr, "the trace: %llu requests, mean input %.0f, output %.0f",
-				(unsigned long long)l->requests, (double)l->input_tokens / (double)l->requests,
-				(double)l->output_tokens / (double)l->requests);
-		if (l->block_refs)
+				(unsigned long long)l->facts.requests,
+				(double)l->facts.input_tokens / (double)l->facts.requests,
+				(double)l->facts.output_tokens / (double)l->facts.requests);
+		if (l->facts.block_refs)
 			fprintf(stderr, "; %llu block references, %llu unique, prefix hit %.2f %% of blocks",
-				(unsigned long long)l->block_refs, (unsigned long long)l->unique_blocks,
-				100.0 * (double)l->prefix_hits / (double)l->block_refs);
-		if (l->requests)
+				(unsigned long long)l->facts.block_refs, (unsigned long long)l->facts.unique_blocks,
+				100.0 * (double)l->facts.prefix_hits / (double)l->facts.block_refs);
+		if (l->facts.requests)
 			fputc('\n', stderr);
 	}
-	if (l->skipped) /* even when quiet: results that leave data out must not look complete */
-		fprintf(stderr, "%llu broken records skipped\n", (unsigned long long)l->skipped);
+	if (l->facts.skipped) /* even when quiet: results that leave data out must not look complete */
+		fprintf(stderr, "%llu broken records skipped\n", (unsigned long long)l->facts.skipped);
 }
 
 static int resolve(struct job *j, uint32_t point, struct scenario *out, struct ikv_err *err)

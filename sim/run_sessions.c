@@ -1,6 +1,7 @@
 /* Where a run's sessions come from, and how long they may be. */
 #include <string.h>
 #include "sim/run.h"
+#include "sim/trace/trace.h"
 
 /* Cut a session before its context exceeds `context` tokens or its decode steps `decode` (0: no limit). */
 static bool cut(struct session *s, int64_t context, int64_t decode)
@@ -110,7 +111,7 @@ int run_sessions(const struct scenario *sc, struct session_list *out, struct ikv
 	uint32_t shortened = 0;
 	for (uint32_t i = 0; i < out->count; i++)
 		shortened += cut(&out->items[i], c->max_context_tokens, c->max_decode_tokens);
-	out->shortened += shortened;
+	out->facts.shortened += shortened;
 	if (out->count == 0) {
 		session_list_free(out);
 		return ikv_err_set(err, IKV_BAD_INPUT, "no sessions in %s", *c->path ? c->path : sc->name);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "sim/scenario_parts.h"
+#include "sim/trace/trace.h"
 
 static int read_tier(const struct yaml_node *n, const char *file, bool last, struct ikv_tier *tier,
 		     struct ikv_err *err)

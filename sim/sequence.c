@@ -112,7 +112,7 @@ int slot_begin(struct run *run, struct slot *s, uint32_t index, struct ikv_err *
 	    .session = index,
 	    .id = session->id,
 	    .task = session->task,
-	    .tokens_by = run->sessions->tokens_by,
+	    .tokens_by = run->sessions->facts.tokens_by,
 	    .arrival_ms = session->arrival_ms,
 	    .reward = session->reward,
 	    .turns = turns,

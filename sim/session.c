@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "sim/session.h"
-#include "sim/trace/table.h"
+#include "sim/trace/importer.h"
 
 struct session_index {
 	struct id_table table;
@@ -58,33 +58,41 @@ static int make_room(void *array, uint32_t count, uint32_t *cap, uint32_t more, 
 	return 0;
 }
 
-struct session *session_add(struct session_list *list, const char *id, struct ikv_err *err)
+int session_list_take(struct session_list *list, struct session *s, struct ikv_err *err)
 {
 	uint64_t place = 0;
 	bool found;
-	if (!*id) {
-		ikv_err_set(err, IKV_BAD_INPUT, "a session with an empty id");
-		return NULL;
-	}
-	uint64_t key = find_key(list, id, &place, &found);
-	if (found) {
-		ikv_err_set(err, IKV_BAD_INPUT, "two sessions with the id \"%.100s\"; ids must differ", id);
-		return NULL;
-	}
+	uint64_t key = find_key(list, s->id, &place, &found);
+	if (found)
+		return ikv_err_set(err, IKV_BAD_INPUT, "two sessions with the id \"%.100s\"; ids must differ", s->id);
 	if (!list->ids && !(list->ids = ikv_alloc(1, sizeof *list->ids, err)))
-		return NULL;
-	if (make_room(&list->items, list->count, &list->cap, 1, sizeof *list->items, err))
-		return NULL;
-	struct session *s = &list->items[list->count];
+		return -1;
+	if (make_room(&list->items, list->count, &list->cap, 1, sizeof *list->items, err) ||
+	    id_table_put(&list->ids->table, key, list->count, err))
+		return -1;
+	list->items[list->count++] = *s;
 	*s = (struct session){.reward = NAN};
-	if (!(s->id = copy_text(id, err)))
+	return 0;
+}
+
+int session_begin(struct session *s, const char *id, struct ikv_err *err)
+{
+	*s = (struct session){.reward = NAN};
+	if (!*id)
+		return ikv_err_set(err, IKV_BAD_INPUT, "a session with an empty id");
+	return (s->id = copy_text(id, err)) ? 0 : -1;
+}
+
+struct session *session_add(struct session_list *list, const char *id, struct ikv_err *err)
+{
+	struct session s;
+	if (session_begin(&s, id, err))
 		return NULL;
-	if (id_table_put(&list->ids->table, key, list->count, err)) {
-		ikv_free(s->id);
+	if (session_list_take(list, &s, err)) {
+		ikv_free(s.id);
 		return NULL;
 	}
-	list->count++;
-	return s;
+	return &list->items[list->count - 1];
 }
 
 struct session_event *session_push(struct session *s, enum session_op op, struct ikv_err *err)
@@ -111,7 +119,7 @@ int session_push_hashes(struct session *s, struct session_event *e, const uint64
 	return 0;
 }
 
-static void session_clear(struct session *s)
+void session_clear(struct session *s)
 {
 	for (uint32_t i = 0; i < s->event_count; i++)
 		ikv_free(s->events[i].name);
@@ -119,18 +127,7 @@ static void session_clear(struct session *s)
 	ikv_free(s->hashes);
 	ikv_free(s->id);
 	ikv_free(s->task);
-}
-
-void session_list_shrink(struct session_list *list, uint32_t count)
-{
-	while (list->count > count) {
-		uint64_t place = 0;
-		bool found;
-		uint64_t key = find_key(list, list->items[list->count - 1].id, &place, &found);
-		if (found)
-			id_table_remove(&list->ids->table, key);
-		session_clear(&list->items[--list->count]);
-	}
+	*s = (struct session){.reward = NAN};
 }
 
 void session_list_free(struct session_list *list)

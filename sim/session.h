@@ -40,52 +40,51 @@ struct session {
 	char *task;                 /* owned; groups the trials of one task, or NULL */
 };
 
+/* What a trace says of itself, before sessions are made from it. */
+struct trace_facts {
+	char format[32];           /* "mooncake", … or "generate" */
+	char tokens_by[64];        /* how tokens were counted: "trace", "chars/4", "profile", a tokenizer's file */
+	char form[32];             /* of the file: `format`, or "intentkv" for a canonical file made from it */
+	bool detected;             /* the format was found from the content, not given */
+	bool by_session;           /* requests came session by session, not in order of time */
+	uint64_t records, skipped; /* input records read; bad ones left out */
+	uint64_t warnings;         /* suspicious places that were read all the same */
+	uint64_t requests, input_tokens, output_tokens, block_refs, unique_blocks, prefix_hits;
+	uint64_t shortened; /* sessions cut at max_context_tokens */
+};
+
 struct session_list {
 	struct session *items;
 	uint32_t count, cap;
-	char format[32];           /* "mooncake", … or "generate" */
-	char tokens_by[64];        /* how tokens were counted: "trace", "chars/4", "profile" */
-	uint64_t records, skipped; /* input records read; bad ones skipped with --skip-bad */
-	/* Facts about the trace itself, before sessions are made from it. */
-	uint64_t requests, input_tokens, output_tokens, block_refs, unique_blocks, prefix_hits;
-	uint64_t shortened;        /* sessions cut at max_context_tokens */
+	struct trace_facts facts;
 	struct session_index *ids; /* id -> place in items, kept by session_add; owned */
 };
 
-struct session_options {            /* what importers need to know */
-	bool skip_bad;              /* count bad records and go on, instead of stopping at the first */
-	uint32_t limit;             /* at most so many sessions, 0: all */
-	int64_t max_context_tokens; /* sessions longer than this are cut with a warning, 0: no limit */
-};
-
-struct importer {
-	const char *name, *summary;
-	/* Does the file look like this format? From its name and first bytes. 0 no … 100 certain. */
-	int (*detect)(const char *path, const char *head, size_t size);
-	int (*read)(const char *path, const struct session_options *opts, struct session_list *out,
-		    struct ikv_err *err);
-};
-extern const struct importer *const importers[]; /* NULL-terminated */
-const struct importer *importer_find(const char *name);
-
-/* Read `path` (a file, or a folder of files of one format) in `format` ("auto" detects and writes what it
- * decided to out->format). Nothing is left allocated on failure. */
-int session_import(const char *path, const char *format, const struct session_options *opts, struct session_list *out,
-		   struct ikv_err *err);
-
-/* Write the canonical JSONL form, one session a line; `import -o`. */
-int session_write(const struct session_list *list, const char *path, struct ikv_err *err);
+struct trace_request; /* sim/trace/trace.h */
 
 /* Building. The returned event is owned by the session and valid until the next call. */
+/* An empty session of that name; free with session_clear. */
+int session_begin(struct session *s, const char *id, struct ikv_err *err);
 struct session *session_add(struct session_list *list, const char *id, struct ikv_err *err);
 const struct session *session_find(const struct session_list *list, const char *id);
 struct session_event *session_push(struct session *s, enum session_op op, struct ikv_err *err);
 int session_push_hashes(struct session *s, struct session_event *e, const uint64_t *ids, uint32_t n,
 			struct ikv_err *err);
+/* Move a session to the end of the list: what it owns goes over, `s` is left empty. Its id must be new there. */
+int session_list_take(struct session_list *list, struct session *s, struct ikv_err *err);
 void session_list_free(struct session_list *list);
+/* Free what a session owns. */
+void session_clear(struct session *s);
 
 /* Invariants: positive counts, compaction below the context, known kinds, unique ids. */
 int session_check(const struct session *s, struct ikv_err *err);
+/* End the session where its context would exceed max_context; true if something was cut. */
+bool session_shorten(struct session *s, uint64_t max_context);
+/* The requests of a session, worked out from its events: the context and its ids when each was sent, what it
+ * generated, and when. A turn without output counts if ids were appended in it. `scope` is left 0. */
+int session_requests(const struct session *s,
+		     int (*fn)(void *ctx, const struct trace_request *r, struct ikv_err *err), void *ctx,
+		     struct ikv_err *err);
 /* Tokens appended, decoded, and the longest context it reaches. */
 void session_totals(const struct session *s, uint64_t *appended, uint64_t *decoded, uint32_t *longest);
 
@@ -110,15 +109,21 @@ struct overlap_summary {
 	uint32_t sessions;
 	double min, p25, median, p75, mean; /* percent over sessions; quartiles interpolate linearly */
 };
-/* Over a list; sessions named "<id>/..." (subagents) count with session <id>. */
-int overlap_summarise(const struct session_list *list, struct overlap_summary *out, struct ikv_err *err);
+/* The same over many sessions, added one after the other; those named "<id>/..." (subagents) right after session <id>
+ * count with it. Starts zeroed. */
+struct overlap_tally {
+	double *percent; /* of the sessions before the newest; owned */
+	uint32_t count, cap;
+	char *root; /* of the newest; owned */
+	uint64_t shared, total;
+};
+int overlap_add(struct overlap_tally *o, const struct session *s, struct ikv_err *err);
+/* Frees the tally, whatever it returns. */
+int overlap_finish(struct overlap_tally *o, struct overlap_summary *out, struct ikv_err *err);
 
 /* pass^k (Yao et al. 2024, tau-bench): mean over tasks of C(successes, k) / C(trials, k); a trial with reward 1
  * is a success. Tasks with fewer than k trials are left out; -1 when none is left. */
 int session_pass_k(const struct session_list *list, uint32_t k, double *out, struct ikv_err *err);
-/* Tokens in the context when each request of the list was sent, ascending. `*out` is the caller's to free. */
-int session_inputs(const struct session_list *list, uint32_t **out, uint64_t *count, struct ikv_err *err);
-
 /* Generator of agent sessions from a profile (docs/generator.md). */
 struct generate_config {
 	int64_t count;

@@ -111,8 +111,8 @@ static int capture_sessions(struct source *src, struct session_list *out, struct
 	uint32_t query = 0, block = 0;
 	if (!s)
 		return -1;
-	strcpy(out->format, "capture");
-	strcpy(out->tokens_by, "trace");
+	strcpy(out->facts.format, "capture");
+	strcpy(out->facts.tokens_by, "trace");
 	for (uint32_t at = 0; query < c->queries;) {
 		while (block < c->block_count && c->blocks[block].end <= at)
 			block++;

@@ -2,7 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include "sim/trace/table.h"
+#include "sim/trace/trace.h"
 
 /* Blocks that the request which ends here shares with the one before. */
 static void compare(const struct session_chain *now, const struct session_chain *before, uint64_t *shared,
@@ -60,48 +60,63 @@ static double quantile(const double *v, uint32_t n, double p)
 	return i + 1 < n ? v[i] + (at - i) * (v[i + 1] - v[i]) : v[n - 1];
 }
 
-/* Does `s` belong to the session `root`, as a subagent of it? */
-static bool agent_of(const struct session *s, const char *root)
+/* The newest session is whole. */
+static int close_root(struct overlap_tally *o, struct ikv_err *err)
 {
-	size_t n = strlen(root);
-	return !strncmp(s->id, root, n) && s->id[n] == '/';
+	if (o->total) {
+		if (o->count == o->cap) {
+			uint32_t cap = o->cap * 2 + 64;
+			if (ikv_grow(&o->percent, o->count, cap, sizeof *o->percent, err))
+				return -1;
+			o->cap = cap;
+		}
+		o->percent[o->count++] = 100.0 * (double)o->shared / (double)o->total;
+	}
+	free(o->root);
+	o->root = NULL;
+	o->shared = o->total = 0;
+	return 0;
 }
 
-int overlap_summarise(const struct session_list *list, struct overlap_summary *out, struct ikv_err *err)
+int overlap_add(struct overlap_tally *o, const struct session *s, struct ikv_err *err)
+{
+	uint64_t shared, total;
+	size_t n = o->root ? strlen(o->root) : 0;
+	bool agent = o->root && !strncmp(s->id, o->root, n) && s->id[n] == '/';
+	if (!agent) {
+		if (close_root(o, err))
+			return -1;
+		if (!(o->root = strdup(s->id)))
+			return ikv_err_set(err, IKV_FAILED, "out of memory");
+	}
+	if (session_overlap(s, &shared, &total, err))
+		return -1;
+	o->shared += shared;
+	o->total += total;
+	return 0;
+}
+
+int overlap_finish(struct overlap_tally *o, struct overlap_summary *out, struct ikv_err *err)
 {
 	*out = (struct overlap_summary){0};
-	double *percent = ikv_alloc(list->count, sizeof *percent, err), sum = 0;
-	if (!percent)
-		return -1;
-	uint32_t n = 0;
-	for (uint32_t i = 0; i < list->count;) {
-		uint64_t shared = 0, total = 0;
-		const char *root = list->items[i].id;
-		do {
-			uint64_t a, b;
-			if (session_overlap(&list->items[i++], &a, &b, err)) {
-				ikv_free(percent);
-				return -1;
-			}
-			shared += a;
-			total += b;
-		} while (i < list->count && agent_of(&list->items[i], root));
-		if (total) {
-			percent[n] = 100.0 * (double)shared / (double)total;
-			sum += percent[n++];
-		}
-	}
-	if (n) {
-		qsort(percent, n, sizeof *percent, ascending);
+	int rc = close_root(o, err);
+	uint32_t n = o->count;
+	if (!rc && n) {
+		double sum = 0;
+		for (uint32_t i = 0; i < n; i++)
+			sum += o->percent[i];
+		qsort(o->percent, n, sizeof *o->percent, ascending);
 		*out = (struct overlap_summary){n,
-						percent[0],
-						quantile(percent, n, .25),
-						quantile(percent, n, .5),
-						quantile(percent, n, .75),
+						o->percent[0],
+						quantile(o->percent, n, .25),
+						quantile(o->percent, n, .5),
+						quantile(o->percent, n, .75),
 						sum / n};
 	}
-	ikv_free(percent);
-	return 0;
+	ikv_free(o->percent);
+	free(o->root);
+	*o = (struct overlap_tally){0};
+	return rc;
 }
 
 static int by_task(const void *a, const void *b)
@@ -144,40 +159,48 @@ int session_pass_k(const struct session_list *list, uint32_t k, double *out, str
 	return 0;
 }
 
-static int ascending_u32(const void *a, const void *b)
-{
-	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-	return (x > y) - (x < y);
-}
+/* What a turn has done so far. */
+struct turn {
+	uint32_t context, input, output; /* tokens: now; when the request was sent; generated */
+	bool asked, with_ids;
+};
 
-int session_inputs(const struct session_list *list, uint32_t **out, uint64_t *count, struct ikv_err *err)
+int session_requests(const struct session *s,
+		     int (*fn)(void *ctx, const struct trace_request *r, struct ikv_err *err), void *ctx,
+		     struct ikv_err *err)
 {
-	uint64_t most = 0;
-	for (uint32_t i = 0; i < list->count; i++)
-		most += list->items[i].event_count;
-	*count = 0;
-	*out = ikv_alloc(most, sizeof **out, err);
-	if (!*out)
-		return -1;
-	for (uint32_t i = 0; i < list->count; i++) {
-		const struct session *s = &list->items[i];
-		uint32_t context = 0;
-		bool answered = false;
-		for (uint32_t j = 0; j < s->event_count; j++) {
-			const struct session_event *e = &s->events[j];
-			if (j && e->turn != e[-1].turn)
-				answered = false;
-			if (e->op == SESSION_DECODE && !answered) {
-				(*out)[(*count)++] = context;
-				answered = true;
-			}
-			if (e->op == SESSION_APPEND || e->op == SESSION_DECODE)
-				context += e->tokens;
-			else if (e->op == SESSION_COMPACT)
-				context = e->tokens;
+	struct session_chain chain = {0};
+	struct turn turn = {0};
+	double now_ms = s->arrival_ms, sent_ms = now_ms;
+	int rc = 0, line = 0;
+	for (uint32_t i = 0; !rc && i < s->event_count; i++) {
+		const struct session_event *e = &s->events[i];
+		if (i == 0 || e->turn != e[-1].turn)
+			turn = (struct turn){.context = turn.context};
+		if (e->op == SESSION_WAIT)
+			now_ms += e->wait_ms;
+		if ((rc = session_chain_step(&chain, s, e, err)))
+			break;
+		if (e->op == SESSION_DECODE && !turn.asked) {
+			turn.asked = true;
+			turn.input = turn.context;
+			sent_ms = now_ms;
 		}
+		turn.output += e->op == SESSION_DECODE ? e->tokens : 0;
+		turn.with_ids |= e->op == SESSION_APPEND && e->hash_count;
+		turn.context = chain.context;
+		line = e->op == SESSION_WAIT ? line : e->line;
+		if ((i + 1 < s->event_count && e[1].turn == e->turn) || !(turn.asked || turn.with_ids))
+			continue;
+		struct trace_request r = {.ids = chain.count ? chain.ids : NULL,
+					  .count = chain.count,
+					  .block_tokens = chain.count ? s->hash_block_tokens : 0,
+					  .input = turn.asked ? turn.input : turn.context,
+					  .output = turn.output,
+					  .at_ms = turn.asked ? sent_ms : now_ms,
+					  .line = line};
+		rc = fn(ctx, &r, err);
 	}
-	if (*count)
-		qsort(*out, *count, sizeof **out, ascending_u32);
-	return 0;
+	session_chain_free(&chain);
+	return rc;
 }

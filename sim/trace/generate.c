@@ -1,9 +1,9 @@
 /* Agent sessions drawn from a profile. Every session has its own random stream; the same seed gives the same
  * bits everywhere. */
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 #include "sim/trace/generate.h"
-#include "sim/trace/table.h"
 
 #define GEN_OPT(field) offsetof(struct generate_config, field)
 const struct ikv_option generate_options[] = {
@@ -213,13 +213,13 @@ int session_generate(const struct generate_profile *p, const struct generate_con
 		     struct session_list *out, struct ikv_err *err)
 {
 	double clock_ms = 0;
-	*out = (struct session_list){.format = "generate", .tokens_by = "profile"};
+	*out = (struct session_list){.facts = {.format = "generate", .tokens_by = "profile"}};
 	for (int64_t i = 0; i < config->count; i++) {
 		if (one_session(p, config, seed, (uint32_t)i, &clock_ms, out, err)) {
 			session_list_free(out);
 			return -1;
 		}
-		out->records++;
+		out->facts.records++;
 	}
 	return 0;
 }

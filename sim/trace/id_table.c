@@ -1,4 +1,4 @@
-#include "sim/trace/table.h"
+#include "sim/trace/id_table.h"
 
 static size_t place_of(const struct id_table *t, uint64_t key)
 {
@@ -72,4 +72,48 @@ void id_table_remove(struct id_table *t, uint64_t key)
 	size_t i = place_of(t, key);
 	if (t->state[i] == 1)
 		t->state[i] = 2;
+}
+
+static size_t set_place(const struct id_set *t, uint64_t key)
+{
+	size_t i = (size_t)ikv_mix64(key) & (t->cap - 1);
+	while (t->keys[i] && t->keys[i] != key)
+		i = (i + 1) & (t->cap - 1);
+	return i;
+}
+
+static int set_widen(struct id_set *t, struct ikv_err *err)
+{
+	struct id_set n = {.cap = t->cap ? t->cap * 2 : 64, .used = t->used, .zero = t->zero};
+	if (!(n.keys = ikv_alloc(n.cap, sizeof *n.keys, err)))
+		return -1;
+	for (size_t i = 0; i < t->cap; i++)
+		if (t->keys[i])
+			n.keys[set_place(&n, t->keys[i])] = t->keys[i];
+	ikv_free(t->keys);
+	*t = n;
+	return 0;
+}
+
+int id_set_add(struct id_set *t, uint64_t key, struct ikv_err *err)
+{
+	if (key == 0) {
+		int new = !t->zero;
+		t->zero = true;
+		return new;
+	}
+	if (t->used + t->used / 3 >= t->cap && set_widen(t, err))
+		return -1;
+	size_t i = set_place(t, key);
+	if (t->keys[i])
+		return 0;
+	t->keys[i] = key;
+	t->used++;
+	return 1;
+}
+
+void id_set_free(struct id_set *t)
+{
+	ikv_free(t->keys);
+	*t = (struct id_set){0};
 }

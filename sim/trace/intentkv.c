@@ -2,10 +2,9 @@
 #include <errno.h>
 #include <math.h>
 #include <string.h>
-#include <unistd.h>
 #include "sim/trace/json_input.h"
 
-enum { VERSION = 1, WRITE_MAX_BYTES = 16 << 20 };
+enum { VERSION = 1 };
 
 static int detect(const char *path, const char *head, size_t size)
 {
@@ -15,7 +14,9 @@ static int detect(const char *path, const char *head, size_t size)
 }
 
 struct reader {
-	struct json_input in;
+	struct json_input *in;
+	bool headed;              /* the header has been read */
+	struct trace_facts facts; /* what it says */
 	uint32_t block;
 	bool global;
 	uint64_t *ids;
@@ -35,7 +36,7 @@ static int check_keys(struct reader *r, const json_t *o, const char *const *vali
 		if (i < count)
 			continue;
 		const char *near = ikv_nearest(key, valid, count);
-		return json_wrong(&r->in, NULL, err, "unknown key \"%.60s\"%s%s%s", key,
+		return json_wrong(r->in, NULL, err, "unknown key \"%.60s\"%s%s%s", key,
 				  near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
 	}
 	return 0;
@@ -45,7 +46,7 @@ static int read_count(struct reader *r, const char *key, uint64_t *out, struct i
 {
 	int64_t n = 0;
 	bool has;
-	if (json_member_int(&r->in, r->in.value, key, 0, INT64_MAX, &n, &has, err))
+	if (json_member_int(r->in, r->in->value, key, 0, INT64_MAX, &n, &has, err))
 		return -1;
 	*out = (uint64_t)n;
 	return 0;
@@ -57,10 +58,10 @@ static int read_scope(struct reader *r, const json_t *o, uint32_t *block, bool *
 	int64_t n = *block;
 	bool has;
 	const json_t *g = json_object_get(o, "hashes_global");
-	if (json_member_int(&r->in, o, "hash_block_tokens", 0, 1 << 20, &n, &has, err))
+	if (json_member_int(r->in, o, "hash_block_tokens", 0, 1 << 20, &n, &has, err))
 		return -1;
 	if (g && !json_is_boolean(g))
-		return json_wrong(&r->in, "hashes_global", err, "found %s, expected true or false",
+		return json_wrong(r->in, "hashes_global", err, "found %s, expected true or false",
 				  json_describe(g, text));
 	*block = (uint32_t)n;
 	if (g)
@@ -68,27 +69,26 @@ static int read_scope(struct reader *r, const json_t *o, uint32_t *block, bool *
 	return 0;
 }
 
-static int read_header(struct reader *r, struct session_list *out, struct ikv_err *err)
+static int read_header(struct reader *r, struct ikv_err *err)
 {
+	struct trace_facts *out = &r->facts;
 	static const char *const valid[] = {"intentkv_sessions", "format",        "tokens_by",  "hash_block_tokens",
 					    "hashes_global",     "records",       "skipped",    "requests",
 					    "input_tokens",      "output_tokens", "block_refs", "unique_blocks",
 					    "prefix_hits",       "shortened"};
 	int64_t version;
 	const char *text;
-	const json_t *o = r->in.value;
-	if (json_member_int(&r->in, o, "intentkv_sessions", VERSION, VERSION, &version, NULL, err) ||
+	const json_t *o = r->in->value;
+	if (json_member_int(r->in, o, "intentkv_sessions", VERSION, VERSION, &version, NULL, err) ||
 	    check_keys(r, o, valid, sizeof valid / sizeof *valid, err) ||
 	    read_scope(r, o, &r->block, &r->global, err))
 		return -1;
-	if (json_member_text(&r->in, o, "format", true, &text, err))
+	if (json_member_text(r->in, o, "format", true, &text, err))
 		return -1;
-	if (text)
-		snprintf(out->format, sizeof out->format, "%s", text);
-	if (json_member_text(&r->in, o, "tokens_by", true, &text, err))
+	snprintf(out->format, sizeof out->format, "%s", text ? text : "intentkv");
+	if (json_member_text(r->in, o, "tokens_by", true, &text, err))
 		return -1;
-	if (text)
-		snprintf(out->tokens_by, sizeof out->tokens_by, "%s", text);
+	snprintf(out->tokens_by, sizeof out->tokens_by, "%s", text ? text : "trace");
 	return read_count(r, "records", &out->records, err) || read_count(r, "skipped", &out->skipped, err) ||
 	       read_count(r, "requests", &out->requests, err) ||
 	       read_count(r, "input_tokens", &out->input_tokens, err) ||
@@ -109,7 +109,7 @@ static int name_in(const struct reader *r, const char *key, const char *text, co
 		n++;
 	}
 	const char *near = ikv_nearest(text, names, n);
-	return json_wrong(&r->in, key, err, "unknown name \"%.40s\"%s%s%s", text, near ? "; did you mean \"" : "",
+	return json_wrong(r->in, key, err, "unknown name \"%.40s\"%s%s%s", text, near ? "; did you mean \"" : "",
 			  near ? near : "", near ? "\"?" : "");
 }
 
@@ -120,11 +120,11 @@ static int read_block(struct reader *r, const json_t *o, const char *op, struct 
 	int64_t tokens;
 	double confidence = 1;
 	bool has;
-	if (json_member_text(&r->in, o, op, false, &kind, err) ||
-	    json_member_int(&r->in, o, "tokens", 1, SESSION_CONTEXT_MAX, &tokens, NULL, err) ||
-	    json_member_real(&r->in, o, "confidence", 0, 1, &confidence, &has, err) ||
-	    json_member_text(&r->in, o, "policy", true, &policy, err) ||
-	    json_member_text(&r->in, o, "name", true, &name, err))
+	if (json_member_text(r->in, o, op, false, &kind, err) ||
+	    json_member_int(r->in, o, "tokens", 1, SESSION_CONTEXT_MAX, &tokens, NULL, err) ||
+	    json_member_real(r->in, o, "confidence", 0, 1, &confidence, &has, err) ||
+	    json_member_text(r->in, o, "policy", true, &policy, err) ||
+	    json_member_text(r->in, o, "name", true, &name, err))
 		return -1;
 	e->tokens = (uint32_t)tokens;
 	e->confidence = (float)confidence;
@@ -142,9 +142,9 @@ static int read_block(struct reader *r, const json_t *o, const char *op, struct 
 	if (!json_object_get(o, "hashes"))
 		return 0;
 	if (e->op != SESSION_APPEND || s->hash_block_tokens == 0)
-		return json_wrong(&r->in, "hashes", err, "ids %s",
+		return json_wrong(r->in, "hashes", err, "ids %s",
 				  e->op != SESSION_APPEND ? "belong to an append" : "without hash_block_tokens");
-	return json_member_ids(&r->in, o, "hashes", &r->ids, &r->cap, &n, err) ||
+	return json_member_ids(r->in, o, "hashes", &r->ids, &r->cap, &n, err) ||
 	       session_push_hashes(s, e, r->ids, n, err);
 }
 
@@ -156,7 +156,7 @@ static int read_event(struct reader *r, const json_t *o, struct session *s, int6
 	int op = -1, found = 0;
 	bool has;
 	if (!json_is_object(o))
-		return json_wrong(&r->in, "events", err, "event %u is not an object", s->event_count);
+		return json_wrong(r->in, "events", err, "event %u is not an object", s->event_count);
 	for (int i = 0; i < 4; i++)
 		if (json_object_get(o, ops[i])) {
 			op = i;
@@ -165,30 +165,30 @@ static int read_event(struct reader *r, const json_t *o, struct session *s, int6
 	if (check_keys(r, o, valid, sizeof valid / sizeof *valid, err))
 		return -1;
 	if (found != 1)
-		return json_wrong(&r->in, "events", err,
+		return json_wrong(r->in, "events", err,
 				  "event %u has %d of append, decode, compact and wait, expected one", s->event_count,
 				  found);
-	if (json_member_int(&r->in, o, "turn", 0, UINT32_MAX, turn, &has, err))
+	if (json_member_int(r->in, o, "turn", 0, UINT32_MAX, turn, &has, err))
 		return -1;
 	struct session_event *e = session_push(s, (enum session_op)op, err);
 	if (!e)
 		return -1;
 	e->turn = (uint32_t)*turn;
-	e->line = r->in.line;
+	e->line = r->in->line;
 	if (op == SESSION_WAIT)
-		return json_member_real(&r->in, o, "wait", 0, 1e15, &e->wait_ms, NULL, err);
+		return json_member_real(r->in, o, "wait", 0, 1e15, &e->wait_ms, NULL, err);
 	int64_t keep = 0;
-	if (op == SESSION_COMPACT && json_member_int(&r->in, o, "compact", 0, SESSION_CONTEXT_MAX, &keep, NULL, err))
+	if (op == SESSION_COMPACT && json_member_int(r->in, o, "compact", 0, SESSION_CONTEXT_MAX, &keep, NULL, err))
 		return -1;
 	e->tokens = (uint32_t)keep;
 	return op == SESSION_COMPACT ? 0 : read_block(r, o, ops[op], s, e, err);
 }
 
-static int read_session(struct reader *r, struct session_list *out, struct ikv_err *err)
+static int read_session(struct reader *r, struct trace *t, struct ikv_err *err)
 {
 	static const char *const valid[] = {
 	    "id", "arrival_ms", "reward", "task", "hash_block_tokens", "hashes_global", "events"};
-	const json_t *o = r->in.value, *v, *events = json_object_get(o, "events");
+	const json_t *o = r->in->value, *v, *events = json_object_get(o, "events");
 	char text[80];
 	const char *id, *task;
 	double arrival = 0;
@@ -196,52 +196,72 @@ static int read_session(struct reader *r, struct session_list *out, struct ikv_e
 	size_t i;
 	int64_t turn = 0;
 	if (check_keys(r, o, valid, sizeof valid / sizeof *valid, err) ||
-	    json_member_text(&r->in, o, "id", false, &id, err) ||
-	    json_member_text(&r->in, o, "task", true, &task, err) ||
-	    json_member_real(&r->in, o, "arrival_ms", 0, 1e15, &arrival, &has, err))
+	    json_member_text(r->in, o, "id", false, &id, err) ||
+	    json_member_text(r->in, o, "task", true, &task, err) ||
+	    json_member_real(r->in, o, "arrival_ms", 0, 1e15, &arrival, &has, err))
 		return -1;
 	if (!json_is_array(events))
-		return json_wrong(&r->in, "events", err, "found %s, expected a list of events",
+		return json_wrong(r->in, "events", err, "found %s, expected a list of events",
 				  json_describe(events, text));
-	if (!*id || session_find(out, id))
-		return json_wrong(&r->in, "id", err,
-				  *id ? "two sessions with the id \"%.100s\"; ids must differ" : "an empty id%s", id);
-	struct session *s = session_add(out, id, err);
+	struct session *s = json_session(t, r->in, "id", id, err);
 	if (!s)
 		return -1;
 	s->arrival_ms = arrival;
 	s->hash_block_tokens = r->block;
 	s->hashes_global = r->global;
-	if (json_member_real(&r->in, o, "reward", -1e12, 1e12, &s->reward, &has, err) ||
+	if (json_member_real(r->in, o, "reward", -1e12, 1e12, &s->reward, &has, err) ||
 	    read_scope(r, o, &s->hash_block_tokens, &s->hashes_global, err))
 		return -1;
 	if (task && !(s->task = strdup(task)))
 		return ikv_err_set(err, IKV_FAILED, "out of memory");
 	json_array_foreach(events, i, v) if (read_event(r, v, s, &turn, err)) return -1;
 	struct ikv_err why;
-	return session_check(s, &why) ? json_wrong(&r->in, NULL, err, "%s", why.text) : 0;
+	return session_check(s, &why) ? json_fault(r->in, CHECK_CONSISTENCY, NULL, err, "%s", why.text)
+				      : trace_emit(t, err);
 }
 
-static int read_file(const char *path, const struct session_options *opts, struct session_list *out,
-		     struct ikv_err *err)
+static int read_line(struct trace *t, struct json_input *in, void *ctx, struct ikv_err *err)
+{
+	struct reader *r = ctx;
+	r->in = in;
+	if (r->headed)
+		return read_session(r, t, err);
+	t->facts->records--; /* the header is none */
+	if (read_header(r, err)) {
+		in->file.unreadable = true;
+		return -1;
+	}
+	r->headed = true;
+	return 0;
+}
+
+/* The header's counts, which are the source's, stand for the sessions' own where all sessions were read. */
+static void add_facts(struct trace_facts *to, const struct trace_facts *before, const struct trace_facts *header)
+{
+	to->records = before->records + header->records;
+	to->skipped += header->skipped;
+	to->shortened += header->shortened;
+	to->requests = before->requests + header->requests;
+	to->input_tokens = before->input_tokens + header->input_tokens;
+	to->output_tokens = before->output_tokens + header->output_tokens;
+	to->block_refs = before->block_refs + header->block_refs;
+	to->unique_blocks = before->unique_blocks + header->unique_blocks;
+	to->prefix_hits = before->prefix_hits + header->prefix_hits;
+}
+
+static int read_file(struct trace *t, const char *path, struct ikv_err *err)
 {
 	struct reader r = {0};
-	int rc = json_input_open(&r.in, path, JSON_LINES, err), got = 0;
-	if (!rc && (got = json_input_next(&r.in, err)) != 1)
-		rc =
-		    got == 0 ? ikv_err_at(err, IKV_BAD_INPUT, path, 1, 0, NULL, "empty, expected a header line") : -1;
-	if (!rc)
-		rc = read_header(&r, out, err);
-	while (!rc && !(opts->limit && out->count >= opts->limit) && (got = json_input_next(&r.in, err)) != 0) {
-		uint32_t before = out->count;
-		rc = got == 1 ? read_session(&r, out, err) : -1;
-		if (!rc || got == -1 || !opts->skip_bad)
-			continue;
-		session_list_shrink(out, before);
-		out->skipped++;
-		rc = 0;
+	struct trace_facts before = *t->facts;
+	int rc = json_read(t, path, JSON_LINES, read_line, &r, err);
+	if (!rc && !r.headed && !t->opts->finding)
+		rc = ikv_err_at(err, IKV_BAD_INPUT, path, 1, 0, NULL, "empty, expected a header line");
+	if (!rc && r.headed) {
+		snprintf(t->facts->format, sizeof t->facts->format, "%s", r.facts.format);
+		snprintf(t->facts->tokens_by, sizeof t->facts->tokens_by, "%s", r.facts.tokens_by);
+		if (r.facts.requests && !trace_full(t) && !t->opts->max_context_tokens)
+			add_facts(t->facts, &before, &r.facts);
 	}
-	json_input_close(&r.in);
 	ikv_free(r.ids);
 	return rc;
 }
@@ -249,6 +269,7 @@ static int read_file(const char *path, const struct session_options *opts, struc
 const struct importer importer_intentkv = {
     .name = "intentkv",
     .summary = "the project's own session form, JSONL version 1",
+    .by_session = true,
     .detect = detect,
     .read = read_file,
 };

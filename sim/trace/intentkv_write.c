@@ -6,7 +6,15 @@
 #include <unistd.h>
 #include "sim/trace/json_input.h"
 
-enum { LINE_LIMIT_BYTES = 16 << 20 };
+enum { LINE_LIMIT_BYTES = 16 << 20, HEADER_BYTES = 700 };
+
+struct session_writer {
+	FILE *file;
+	char *path, *part;
+	bool begun; /* the first session has set what the header says of ids */
+	uint32_t block;
+	bool global;
+};
 
 static int put(json_t *o, const char *key, json_t *value)
 {
@@ -81,7 +89,7 @@ static json_t *session_value(const struct session *s, uint32_t block, bool globa
 	return NULL;
 }
 
-static json_t *header_value(const struct session_list *list, uint32_t block, bool global)
+static json_t *header_value(const struct trace_facts *list, uint32_t block, bool global)
 {
 	const struct {
 		const char *key;
@@ -110,47 +118,93 @@ static json_t *header_value(const struct session_list *list, uint32_t block, boo
 	return NULL;
 }
 
-/* Takes `value`. */
-static int write_line(FILE *f, json_t *value, const char *path, const char *what, struct ikv_err *err)
+/* Takes `value`. A line of at least `width` bytes, filled with blanks. */
+static int write_line(struct session_writer *w, json_t *value, size_t width, const char *what, struct ikv_err *err)
 {
 	char *text = value ? json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;
 	json_decref(value);
 	if (!text)
 		return ikv_err_set(err, IKV_FAILED,
-				   "%s: cannot write %.100s: out of memory, or text that is not UTF-8", path, what);
+				   "%s: cannot write %.100s: out of memory, or text that is not UTF-8", w->path,
+				   what);
 	int rc = 0;
-	if (strlen(text) > LINE_LIMIT_BYTES)
-		rc = ikv_err_set(err, IKV_FAILED, "%s: %.100s takes %zu bytes, expected at most 16 MB a line", path,
-				 what, strlen(text));
-	else if (fputs(text, f) == EOF || putc('\n', f) == EOF)
-		rc = ikv_err_set(err, IKV_IO, "%s: %s", path, strerror(errno));
+	size_t size = strlen(text);
+	if (size > LINE_LIMIT_BYTES || (width && size > width))
+		rc = ikv_err_set(err, IKV_FAILED, "%s: %.100s takes %zu bytes, expected at most %d a line", w->path,
+				 what, size, width ? (int)width : LINE_LIMIT_BYTES);
+	else if (fprintf(w->file, "%-*s\n", (int)width, text) < 0)
+		rc = ikv_err_set(err, IKV_IO, "%s: %s", w->path, strerror(errno));
 	free(text);
 	return rc;
 }
 
+static int give_up(struct session_writer *w, int rc)
+{
+	if (w->file)
+		fclose(w->file);
+	if (w->part && rc)
+		unlink(w->part);
+	free(w->part);
+	free(w->path);
+	ikv_free(w);
+	return rc;
+}
+
+int session_writer_open(struct session_writer **out, const char *path, struct ikv_err *err)
+{
+	struct session_writer *w = ikv_alloc(1, sizeof *w, err);
+	if (!w)
+		return -1;
+	w->path = strdup(path);
+	if (!w->path || asprintf(&w->part, "%s.part", path) < 0) {
+		w->part = NULL;
+		return give_up(w, ikv_err_set(err, IKV_FAILED, "out of memory"));
+	}
+	w->file = fopen(w->part, "wbe");
+	if (!w->file) {
+		ikv_err_set(err, IKV_CANT_CREATE, "%s: %s", w->part, strerror(errno));
+		return give_up(w, -1);
+	}
+	*out = w;
+	/* The header's counts are known at the end: keep its place. */
+	if (fprintf(w->file, "%*s\n", HEADER_BYTES, "") < 0)
+		return give_up(w, ikv_err_set(err, IKV_IO, "%s: %s", path, strerror(errno)));
+	return 0;
+}
+
+int session_writer_put(struct session_writer *w, const struct session *s, struct ikv_err *err)
+{
+	if (!w->begun) {
+		w->begun = true;
+		w->block = s->hash_block_tokens;
+		w->global = s->hashes_global;
+	}
+	return write_line(w, session_value(s, w->block, w->global), 0, s->id, err);
+}
+
+int session_writer_close(struct session_writer *w, const struct trace_facts *facts, struct ikv_err *err)
+{
+	int rc = facts ? 0 : -1;
+	if (!rc && fseek(w->file, 0, SEEK_SET))
+		rc = ikv_err_set(err, IKV_IO, "%s: %s", w->path, strerror(errno));
+	if (!rc)
+		rc = write_line(w, header_value(facts, w->block, w->global), HEADER_BYTES, "the header", err);
+	if (!rc && (fflush(w->file) || ferror(w->file)))
+		rc = ikv_err_set(err, IKV_IO, "%s: %s", w->part, strerror(errno));
+	/* A reader never sees half a file. */
+	if (!rc && rename(w->part, w->path))
+		rc = ikv_err_set(err, IKV_CANT_CREATE, "%s: %s", w->path, strerror(errno));
+	return give_up(w, rc);
+}
+
 int session_write(const struct session_list *list, const char *path, struct ikv_err *err)
 {
-	uint32_t block = list->count ? list->items[0].hash_block_tokens : 0;
-	bool global = list->count ? list->items[0].hashes_global : false;
-	char *part = NULL;
-	if (asprintf(&part, "%s.part", path) < 0)
-		return ikv_err_set(err, IKV_FAILED, "out of memory");
-	FILE *f = fopen(part, "wb");
-	if (!f) {
-		int rc = ikv_err_set(err, IKV_CANT_CREATE, "%s: %s", part, strerror(errno));
-		free(part);
-		return rc;
-	}
-	int rc = write_line(f, header_value(list, block, global), path, "the header", err);
-	for (uint32_t i = 0; !rc && i < list->count; i++)
-		rc = write_line(f, session_value(&list->items[i], block, global), path, list->items[i].id, err);
-	if (fclose(f) && !rc)
-		rc = ikv_err_set(err, IKV_IO, "%s: %s", part, strerror(errno));
-	/* A reader never sees half a file. */
-	if (!rc && rename(part, path))
-		rc = ikv_err_set(err, IKV_CANT_CREATE, "%s: %s", path, strerror(errno));
+	struct session_writer *w;
+	int rc = session_writer_open(&w, path, err);
 	if (rc)
-		unlink(part);
-	free(part);
-	return rc;
+		return rc;
+	for (uint32_t i = 0; !rc && i < list->count; i++)
+		rc = session_writer_put(w, &list->items[i], err);
+	int closed = session_writer_close(w, rc ? NULL : &list->facts, err);
+	return rc ? rc : closed;
 }

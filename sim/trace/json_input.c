@@ -1,52 +1,14 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <string.h>
+#include <xxhash.h>
 #include "sim/trace/json_input.h"
 
-enum { LINE_MAX_BYTES = 16 << 20, VALUE_MAX_BYTES = 64 << 20, DEPTH_MAX = 64, INPUT_FAILED = -1, INPUT_BROKEN = -2 };
-#define FILE_MAX_BYTES (UINT64_C(1) << 30)
-
-int json_input_open(struct json_input *in, const char *path, enum json_form form, struct ikv_err *err)
-{
-	*in = (struct json_input){.path = path, .form = form, .next_line = 1, .first = true};
-	in->file = fopen(path, "rb");
-	if (!in->file)
-		return ikv_err_set(err, IKV_BAD_INPUT, "%s: %s", path, strerror(errno));
-	return 0;
-}
-
-void json_input_close(struct json_input *in)
-{
-	if (in->file)
-		fclose(in->file);
-	json_decref(in->value);
-	ikv_free(in->text);
-	in->file = NULL;
-	in->value = NULL;
-	in->text = NULL;
-}
-
-static int keep(struct json_input *in, int c, struct ikv_err *err)
-{
-	if (in->size == in->cap) {
-		size_t next = in->cap ? in->cap * 2 : 65536;
-		if (ikv_grow(&in->text, in->size, next, 1, err))
-			return -1;
-		in->cap = next;
-	}
-	in->text[in->size++] = (char)c;
-	return 0;
-}
-
-static int next_char(struct json_input *in)
-{
-	int c = getc_unlocked(in->file);
-	if (c != EOF)
-		in->total++;
-	if (c == '\n')
-		in->next_line++;
-	return c;
-}
+enum { LINE_MAX_BYTES = 16 << 20, VALUE_MAX_BYTES = 64 << 20, DEPTH_MAX = 64, HEAD_BYTES = 65536 };
+/* What reading can come to besides 1, a value, and 0, the end. */
+enum { INPUT_FAILED = -1, INPUT_BROKEN = -2 };
+/* Digits of the longest number that fits 63 bits. */
+enum { SAFE_DIGITS = 18 };
 
 /* Depth is checked before parsing: jansson recurses up to 2048 levels. Strings hide brackets. */
 struct nesting {
@@ -72,131 +34,264 @@ static void nest(struct nesting *n, int c)
 	}
 }
 
-static int read_error(struct json_input *in, struct ikv_err *err)
+/* One value a line? Yes if the first line is a whole object. */
+static bool has_lines(const unsigned char *head, size_t size)
 {
-	return ikv_err_set(err, IKV_IO, "%s: %s", in->path, strerror(errno));
+	struct nesting n = {0};
+	size_t i = 0;
+	while (i < size && strchr(" \t\r\n", head[i]))
+		i++;
+	if (i == size || head[i] != '{')
+		return false;
+	for (; i < size && head[i] != '\n'; i++)
+		nest(&n, head[i]);
+	return i < size && n.depth == 0;
 }
 
-/* The next line into in->text. 1, 0 at the end, -1. A line that is too long is an end to reading: nothing says
- * where the damage stops. */
+int json_input_open(struct json_input *in, const char *path, enum json_form form, struct ikv_err *err)
+{
+	*in = (struct json_input){.form = form, .next_line = 1, .first = true};
+	if (trace_input_open(&in->file, path, err))
+		return -1;
+	if (form != JSON_EITHER)
+		return 0;
+	long size = trace_input_head(&in->file, HEAD_BYTES, err);
+	if (size < 0)
+		return -1;
+	in->form = has_lines(in->file.at, (size_t)size) ? JSON_LINES : JSON_VALUES;
+	return 0;
+}
+
+void json_input_close(struct json_input *in)
+{
+	trace_input_close(&in->file);
+	json_decref(in->value);
+	ikv_free(in->text);
+	ikv_free(in->quoted);
+	in->value = NULL;
+	in->text = in->quoted = NULL;
+}
+
+static int reserve(char **text, size_t *cap, size_t used, size_t more, struct ikv_err *err)
+{
+	if (*cap - used >= more)
+		return 0;
+	size_t next = (*cap ? *cap * 2 : 65536) + more;
+	if (ikv_grow(text, used, next, 1, err))
+		return -1;
+	*cap = next;
+	return 0;
+}
+
+static int keep(struct json_input *in, const void *bytes, size_t size, struct ikv_err *err)
+{
+	if (reserve(&in->text, &in->cap, in->size, size, err))
+		return -1;
+	memcpy(in->text + in->size, bytes, size);
+	in->size += size;
+	return 0;
+}
+
+static int next_char(struct json_input *in, struct ikv_err *err)
+{
+	int c = trace_getc(&in->file, err);
+	if (c == '\n')
+		in->next_line++;
+	return c;
+}
+
+/* Reading cannot go on behind this. */
+static int stop(struct json_input *in)
+{
+	in->file.unreadable = true;
+	return INPUT_FAILED;
+}
+
+static bool blank(const char *text, size_t size)
+{
+	for (size_t i = 0; i < size; i++)
+		if (!strchr(" \t\r", text[i]) || !text[i])
+			return false;
+	return true;
+}
+
+/* The next line that is not blank into in->text. 1, 0 at the end, -1. A line that is too long is an end to reading:
+ * nothing says where the damage stops. */
 static int read_line(struct json_input *in, bool *cut_short, struct ikv_err *err)
 {
+	in->line = in->next_line;
+	in->size = 0;
 	for (;;) {
+		if (in->file.at == in->file.end) {
+			int more = trace_input_fill(&in->file, err);
+			if (more < 0)
+				return INPUT_FAILED;
+			*cut_short = !more;
+			if (!more)
+				return !blank(in->text, in->size);
+		}
+		size_t size = (size_t)(in->file.end - in->file.at);
+		const unsigned char *end = memchr(in->file.at, '\n', size);
+		size = end ? (size_t)(end - in->file.at) : size;
+		if (in->size + size > LINE_MAX_BYTES)
+			return json_fault(in, CHECK_LIMIT, NULL, err, "a line longer than 16 MB"), stop(in);
+		if (keep(in, in->file.at, size, err))
+			return INPUT_FAILED;
+		in->file.at += size + (end != NULL);
+		if (!end)
+			continue;
+		in->next_line++;
+		if (!blank(in->text, in->size))
+			return 1;
 		in->line = in->next_line;
 		in->size = 0;
-		bool blank = true;
-		int c;
-		while ((c = next_char(in)) != EOF && c != '\n') {
-			if (in->size == LINE_MAX_BYTES)
-				return json_wrong(in, NULL, err, "a line longer than 16 MB");
-			blank = blank && (c == ' ' || c == '\t' || c == '\r');
-			if (keep(in, c, err))
-				return -1;
-		}
-		if (c == EOF && ferror(in->file))
-			return read_error(in, err);
-		*cut_short = c == EOF;
-		if (!blank)
-			return 1;
-		if (c == EOF)
-			return 0;
 	}
 }
 
-static int skip_blanks(struct json_input *in)
+static int skip_blanks(struct json_input *in, struct ikv_err *err)
 {
 	int c;
 	do
-		c = next_char(in);
+		c = next_char(in, err);
 	while (c == ' ' || c == '\t' || c == '\r' || c == '\n');
 	return c;
 }
 
-/* Step over what stands between values. Gives the first character of the next value, EOF at the end, or -2. */
-static int next_value_start(struct json_input *in, struct ikv_err *err)
+/* Step over what stands between values: 1 and the first character of the next value in *c, 0 at the end, -1. */
+static int next_value_start(struct json_input *in, int *c, struct ikv_err *err)
 {
-	int c = skip_blanks(in);
-	if (in->first && c == '[') {
+	*c = skip_blanks(in, err);
+	if (in->first && *c == '[') {
 		in->in_array = true;
-		c = skip_blanks(in);
-		if (c == ']')
-			in->done = true;
+		*c = skip_blanks(in, err);
+		in->done = *c == ']';
 	} else if (in->in_array && !in->first) {
-		if (c == ']')
-			in->done = true;
-		else if (c == ',')
-			c = skip_blanks(in);
-		else if (c != EOF)
-			return json_wrong(in, NULL, err, "found '%c', expected ',' or ']' between values",
-					  c < 32 ? '?' : c),
-			       INPUT_BROKEN;
+		in->done = *c == ']';
+		if (*c == ',')
+			*c = skip_blanks(in, err);
+		else if (*c >= 0 && !in->done)
+			return json_fault(in, CHECK_SYNTAX, NULL, err,
+					  "found '%c', expected ',' or ']' between values",
+					  *c < 32 || *c > 126 ? '?' : *c),
+			       stop(in);
 	}
-	if (in->in_array && c == EOF && !ferror(in->file))
-		return json_wrong(in, NULL, err, "the file ends inside its list: it is truncated"), INPUT_BROKEN;
+	if (*c == TRACE_FAILED)
+		return INPUT_FAILED;
+	if (in->in_array && *c == TRACE_EOF)
+		return json_fault(in, CHECK_TRUNCATED, NULL, err, "the file ends inside its list: it is truncated"),
+		       stop(in);
 	in->first = false;
-	if (in->done) {
-		if (skip_blanks(in) != EOF)
-			return json_wrong(in, NULL, err, "text after the end of the list"), INPUT_BROKEN;
-		return EOF;
-	}
-	return c;
+	if (!in->done)
+		return *c != TRACE_EOF;
+	if ((*c = skip_blanks(in, err)) >= 0)
+		return json_fault(in, CHECK_SYNTAX, NULL, err, "text after the end of the list"), stop(in);
+	return *c == TRACE_EOF ? 0 : INPUT_FAILED;
 }
 
 /* The next array element or top-level object into in->text. 1, 0 at the end, -1. */
 static int read_value(struct json_input *in, struct ikv_err *err)
 {
+	int c = 0;
 	in->size = 0;
+	in->line = in->next_line;
 	if (in->done)
 		return 0;
-	in->line = in->next_line;
-	int c = next_value_start(in, err);
-	if (c == INPUT_BROKEN)
-		return -1;
-	if (c == EOF)
-		return ferror(in->file) ? read_error(in, err) : 0;
+	int got = next_value_start(in, &c, err);
+	if (got != 1)
+		return got;
 	in->line = in->next_line;
 	if (c != '{')
-		return json_wrong(in, NULL, err, "found '%c', expected an object {...}", c < 32 || c > 126 ? '?' : c);
+		return json_fault(in, CHECK_SYNTAX, NULL, err, "found '%c', expected an object {...}",
+				  c < 32 || c > 126 ? '?' : c),
+		       stop(in);
 	struct nesting n = {0};
-	for (; c != EOF; c = next_char(in)) {
+	for (; c >= 0; c = next_char(in, err)) {
+		char byte = (char)c;
 		if (in->size == VALUE_MAX_BYTES)
-			return json_wrong(in, NULL, err, "an object larger than 64 MB");
-		if (in->total > FILE_MAX_BYTES)
-			return json_wrong(in, NULL, err, "the file is larger than 1 GB");
-		if (keep(in, c, err))
-			return -1;
+			return json_fault(in, CHECK_LIMIT, NULL, err, "an object larger than 64 MB"), stop(in);
+		if (keep(in, &byte, 1, err))
+			return INPUT_FAILED;
 		nest(&n, c);
 		if (n.depth == 0)
 			return 1;
 	}
-	if (ferror(in->file))
-		return read_error(in, err);
-	return json_wrong(in, NULL, err, "the file ends inside this object: it is truncated");
+	if (c == TRACE_FAILED)
+		return INPUT_FAILED;
+	return json_fault(in, CHECK_TRUNCATED, NULL, err, "the file ends inside this object: it is truncated"),
+	       stop(in);
+}
+
+/* Is the number of `digits` digits at `text` beyond what the parser takes? */
+static bool too_large(const char *text, size_t digits)
+{
+	return digits > SAFE_DIGITS + 1 ||
+	       (digits == SAFE_DIGITS + 1 && memcmp(text, "9223372036854775807", digits) > 0);
+}
+
+/* Depth, and ids above 2^63 put in quotes: where there are any, the text goes to in->quoted. */
+static int prepare(struct json_input *in, const char **text, size_t *size, struct ikv_err *err)
+{
+	struct nesting n = {0};
+	size_t copied = 0, used = 0;
+	for (size_t i = 0; i < in->size; i++) {
+		const char *c = in->text + i;
+		size_t digits = 0;
+		nest(&n, *c);
+		if (n.depth > DEPTH_MAX)
+			return json_fault(in, CHECK_LIMIT, NULL, err, "more than %d levels of nesting", DEPTH_MAX);
+		if (n.in_string || *c < '0' || *c > '9')
+			continue;
+		while (i + digits < in->size && c[digits] >= '0' && c[digits] <= '9')
+			digits++;
+		bool whole = i + digits == in->size || !strchr(".eE", c[digits]);
+		bool starts = i == 0 || !strchr("-+.0123456789eE", c[-1]);
+		if (digits > SAFE_DIGITS && whole && starts && too_large(c, digits)) {
+			if (reserve(&in->quoted, &in->quoted_cap, used, i - copied + digits + 6, err))
+				return -1;
+			memcpy(in->quoted + used, in->text + copied, i - copied);
+			used += i - copied;
+			memcpy(in->quoted + used, "\"u64:", 5);
+			memcpy(in->quoted + used + 5, c, digits);
+			in->quoted[used + 5 + digits] = '"';
+			used += digits + 6;
+			copied = i + digits;
+		}
+		i += digits - 1;
+	}
+	if (copied == 0)
+		return 0;
+	if (reserve(&in->quoted, &in->quoted_cap, used, in->size - copied, err))
+		return -1;
+	memcpy(in->quoted + used, in->text + copied, in->size - copied);
+	*text = in->quoted;
+	*size = used + in->size - copied;
+	return 0;
 }
 
 static int parse(struct json_input *in, bool cut_short, struct ikv_err *err)
 {
-	struct nesting n = {0};
-	for (size_t i = 0; i < in->size; i++) {
-		nest(&n, in->text[i]);
-		if (n.depth > DEPTH_MAX)
-			return json_wrong(in, NULL, err, "more than %d levels of nesting", DEPTH_MAX), INPUT_BROKEN;
-	}
 	json_error_t why;
-	in->value = json_loadb(in->text, in->size, JSON_REJECT_DUPLICATES, &why);
+	const char *text = in->text;
+	size_t size = in->size;
+	if (prepare(in, &text, &size, err))
+		return err->status == IKV_BAD_INPUT ? INPUT_BROKEN : INPUT_FAILED;
+	in->value = json_loadb(text, size, JSON_REJECT_DUPLICATES, &why);
 	if (in->value && json_is_object(in->value))
 		return 1;
 	if (in->value) {
-		char text[80];
-		json_wrong(in, NULL, err, "found %s, expected an object {...}", json_describe(in->value, text));
+		char found[80];
+		json_fault(in, CHECK_SYNTAX, NULL, err, "found %s, expected an object {...}",
+			   json_describe(in->value, found));
 	} else if (cut_short) {
-		json_wrong(in, NULL, err, "truncated last line: it has no end of line and is not valid JSON");
+		json_fault(in, CHECK_TRUNCATED, NULL, err,
+			   "truncated last line: it has no end of line and is not valid JSON");
 	} else {
 		for (char *c = why.text; *c; c++)
 			if ((unsigned char)*c < 32 || *c == 127)
 				*c = '?';
-		ikv_err_at(err, IKV_BAD_INPUT, in->path, in->line + (why.line > 1 ? why.line - 1 : 0), why.column,
-			   NULL, "not valid JSON: %s", why.text);
+		int line = in->line + (why.line > 1 ? why.line - 1 : 0);
+		trace_wrong(&in->file, CHECK_SYNTAX, line, NULL, err, "not valid JSON: %s", why.text);
+		ikv_err_at(err, IKV_BAD_INPUT, in->file.path, line, why.column, NULL, "not valid JSON: %s", why.text);
 	}
 	return INPUT_BROKEN;
 }
@@ -206,11 +301,46 @@ int json_input_next(struct json_input *in, struct ikv_err *err)
 	json_decref(in->value);
 	in->value = NULL;
 	*in->part = 0;
+	in->file.check = CHECK_CONSISTENCY;
 	bool cut_short = false;
 	int got = in->form == JSON_LINES ? read_line(in, &cut_short, err) : read_value(in, err);
-	if (got != 1)
-		return got;
-	return parse(in, cut_short, err);
+	in->file.wrong_line = in->line;
+	return got == 1 ? parse(in, cut_short, err) : got;
+}
+
+int json_read(struct trace *t, const char *path, enum json_form form,
+	      int (*record)(struct trace *t, struct json_input *in, void *ctx, struct ikv_err *err), void *ctx,
+	      struct ikv_err *err)
+{
+	struct json_input in;
+	int got = 1, rc = json_input_open(&in, path, form, err);
+	if (rc && in.file.unpacker)
+		rc = trace_bad(t, &in.file, err), got = 0;
+	while (!rc && got && !trace_full(t) && (got = json_input_next(&in, err)) != 0) {
+		rc = got == 1 ? record(t, &in, ctx, err) : -1;
+		if (!rc) {
+			t->facts->records++;
+			continue;
+		}
+		rc = trace_bad(t, &in.file, err);
+		if (in.file.unreadable)
+			break;
+	}
+	json_input_close(&in);
+	return rc;
+}
+
+struct session *json_session(struct trace *t, struct json_input *in, const char *key, const char *id,
+			     struct ikv_err *err)
+{
+	size_t size = strlen(id);
+	if (size == 0 || size > SESSION_ID_MAX)
+		json_wrong(in, key, err, "an id of %zu bytes, expected 1 to %d", size, SESSION_ID_MAX);
+	else if (trace_has_session(t, id))
+		json_fault(in, CHECK_DUPLICATE, key, err, "two sessions with the id \"%.100s\"; ids must differ", id);
+	else
+		return trace_session(t, id, err);
+	return NULL;
 }
 
 const char *json_describe(const json_t *v, char text[80])
@@ -225,9 +355,14 @@ const char *json_describe(const json_t *v, char text[80])
 	if (!json_is_string(v) && !json_is_number(v))
 		return strcpy(text, names[json_typeof(v)]);
 	char value[48] = "";
-	if (json_is_string(v)) {
+	const char *string = json_string_value(v);
+	if (string && !strncmp(string, "u64:", 4)) { /* a number, in quotes only for the parser */
+		snprintf(text, 80, "%s %.40s", names[JSON_INTEGER], string + 4);
+		return text;
+	}
+	if (string) {
 		size_t n = 0;
-		for (const char *c = json_string_value(v); *c && n < 40; c++)
+		for (const char *c = string; *c && n < 40; c++)
 			value[n++] = *c < 32 || *c > 126 ? '?' : *c;
 		snprintf(text, 80, "%s \"%s\"%s", names[JSON_STRING], value, n == 40 ? "..." : "");
 		return text;
@@ -237,15 +372,31 @@ const char *json_describe(const json_t *v, char text[80])
 	return text;
 }
 
-int json_wrong(const struct json_input *in, const char *key, struct ikv_err *err, const char *fmt, ...)
+static int complain(struct json_input *in, enum trace_check check, const char *key, struct ikv_err *err,
+		    const char *fmt, va_list args)
 {
 	char text[600];
+	vsnprintf(text, sizeof text, fmt, args);
+	return trace_wrong(&in->file, check, in->line, key, err, "%s%s%s", in->part, *in->part ? ": " : "", text);
+}
+
+int json_wrong(struct json_input *in, const char *key, struct ikv_err *err, const char *fmt, ...)
+{
 	va_list args;
 	va_start(args, fmt);
-	vsnprintf(text, sizeof text, fmt, args);
+	complain(in, CHECK_VALUE, key, err, fmt, args);
 	va_end(args);
-	return ikv_err_at(err, IKV_BAD_INPUT, in->path, in->line, 0, key, "%s%s%s", in->part, *in->part ? ": " : "",
-			  text);
+	return -1;
+}
+
+int json_fault(struct json_input *in, enum trace_check check, const char *key, struct ikv_err *err, const char *fmt,
+	       ...)
+{
+	va_list args;
+	va_start(args, fmt);
+	complain(in, check, key, err, fmt, args);
+	va_end(args);
+	return -1;
 }
 
 static const json_t *member(const json_t *object, const char *key, bool *has)
@@ -256,7 +407,7 @@ static const json_t *member(const json_t *object, const char *key, bool *has)
 	return v;
 }
 
-int json_member_int(const struct json_input *in, const json_t *object, const char *key, int64_t min, int64_t max,
+int json_member_int(struct json_input *in, const json_t *object, const char *key, int64_t min, int64_t max,
 		    int64_t *out, bool *has, struct ikv_err *err)
 {
 	char text[80];
@@ -279,7 +430,7 @@ int json_member_int(const struct json_input *in, const json_t *object, const cha
 			  (long long)min, (long long)max);
 }
 
-int json_member_real(const struct json_input *in, const json_t *object, const char *key, double min, double max,
+int json_member_real(struct json_input *in, const json_t *object, const char *key, double min, double max,
 		     double *out, bool *has, struct ikv_err *err)
 {
 	char text[80];
@@ -294,8 +445,8 @@ int json_member_real(const struct json_input *in, const json_t *object, const ch
 	return 0;
 }
 
-int json_member_text(const struct json_input *in, const json_t *object, const char *key, bool optional,
-		     const char **out, struct ikv_err *err)
+int json_member_text(struct json_input *in, const json_t *object, const char *key, bool optional, const char **out,
+		     struct ikv_err *err)
 {
 	char text[80];
 	const json_t *v = json_object_get(object, key);
@@ -311,23 +462,21 @@ int json_id(const json_t *v, uint64_t *out)
 		*out = (uint64_t)json_integer_value(v);
 		return 0;
 	}
-	const char *text = json_string_value(v);
-	if (!text)
+	const char *text = json_string_value(v), *c = text;
+	if (!text || !*text)
 		return -1;
-	if (!strncmp(text, "u64:", 4))
-		text += 4;
+	bool fits = true;
 	uint64_t n = 0;
-	const char *c = text;
-	for (; *c >= '0' && *c <= '9'; c++)
-		if (__builtin_mul_overflow(n, 10, &n) || __builtin_add_overflow(n, (uint64_t)(*c - '0'), &n))
-			return -1;
-	if (c == text || *c)
+	for (c += strncmp(text, "u64:", 4) ? 0 : 4; *c >= '0' && *c <= '9'; c++)
+		fits = fits && !__builtin_mul_overflow(n, 10, &n) &&
+		       !__builtin_add_overflow(n, (uint64_t)(*c - '0'), &n);
+	if (!*c && !fits)
 		return -1;
-	*out = n;
+	*out = *c ? XXH3_64bits(text, json_string_length(v)) : n;
 	return 0;
 }
 
-int json_member_ids(const struct json_input *in, const json_t *object, const char *key, uint64_t **ids, size_t *cap,
+int json_member_ids(struct json_input *in, const json_t *object, const char *key, uint64_t **ids, size_t *cap,
 		    uint32_t *count, struct ikv_err *err)
 {
 	char text[80];
@@ -342,7 +491,8 @@ int json_member_ids(const struct json_input *in, const json_t *object, const cha
 	}
 	for (size_t i = 0; i < n; i++)
 		if (json_id(json_array_get(list, i), &(*ids)[i]))
-			return json_wrong(in, key, err, "id %zu is %s, expected a whole number from 0 to 2^64 - 1", i,
+			return json_fault(in, CHECK_ID_RANGE, key, err,
+					  "id %zu is %s, expected a whole number from 0 to 2^64 - 1 or a string", i,
 					  json_describe(json_array_get(list, i), text));
 	*count = (uint32_t)n;
 	return 0;

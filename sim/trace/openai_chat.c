@@ -8,7 +8,7 @@ enum { CHARS_PER_TOKEN = 4, IMAGE_TOKENS = 765 };
 
 struct chat {
 	struct json_input *in;
-	struct session_list *out;
+	struct trace *t;
 	struct session *s;
 	uint64_t context;
 	bool answered; /* the newest event is a decode: what follows belongs to the next request */
@@ -47,12 +47,6 @@ static int add(struct chat *c, enum session_op op, enum ikv_kind kind, uint64_t 
 	struct session_event *e = session_push(c->s, op, err);
 	if (!e)
 		return -1;
-	if (op == SESSION_DECODE && (!c->answered || c->s->event_count == 1)) {
-		c->out->requests++;
-		c->out->input_tokens += c->context - tokens;
-	}
-	if (op == SESSION_DECODE)
-		c->out->output_tokens += tokens;
 	if (op == SESSION_APPEND && c->answered)
 		c->turn++;
 	c->answered = op == SESSION_DECODE;
@@ -182,7 +176,7 @@ static int name_session(struct chat *c, char *id, size_t size, char *task, size_
 {
 	static const char *const keys[] = {"id", "session_id", "conversation_id"};
 	const json_t *o = c->in->value;
-	const char *slash = strrchr(c->in->path, '/');
+	const char *slash = strrchr(c->in->file.path, '/');
 	int64_t n, trial;
 	bool has, has_trial;
 	*task = '\0';
@@ -203,15 +197,16 @@ static int name_session(struct chat *c, char *id, size_t size, char *task, size_
 			return json_wrong(c->in, keys[i], err, "an id longer than %zu bytes", size - 1);
 		return 0;
 	}
-	snprintf(id, size, "%.150s#%llu", slash ? slash + 1 : c->in->path, (unsigned long long)number);
+	snprintf(id, size, "%.150s#%llu", slash ? slash + 1 : c->in->file.path, (unsigned long long)number);
 	return 0;
 }
 
-static int read_session(struct json_input *in, struct session_list *out, struct ikv_err *err)
+static int read_session(struct trace *t, struct json_input *in, void *ctx, struct ikv_err *err)
 {
 	char id[256], task[32], text[80];
-	struct chat c = {.in = in, .out = out, .key = "messages"};
+	struct chat c = {.in = in, .t = t, .key = "messages"};
 	const json_t *o = in->value, *m, *list = json_object_get(o, "messages");
+	(void)ctx;
 	if (!list)
 		list = json_object_get(o, "traj");
 	if (!json_is_array(list))
@@ -220,11 +215,9 @@ static int read_session(struct json_input *in, struct session_list *out, struct 
 	double reward = 0;
 	bool rewarded;
 	if (json_member_real(in, o, "reward", -1e12, 1e12, &reward, &rewarded, err) ||
-	    name_session(&c, id, sizeof id, task, sizeof task, out->records + out->skipped + 1, err))
+	    name_session(&c, id, sizeof id, task, sizeof task, t->facts->records + t->facts->skipped + 1, err))
 		return -1;
-	if (session_find(out, id))
-		return json_wrong(in, NULL, err, "two sessions with the id \"%.100s\"; ids must differ", id);
-	if (!(c.s = session_add(out, id, err)))
+	if (!(c.s = json_session(t, in, NULL, id, err)))
 		return -1;
 	if (rewarded)
 		c.s->reward = reward;
@@ -240,46 +233,19 @@ static int read_session(struct json_input *in, struct session_list *out, struct 
 		if (read_message(&c, m, err))
 			return -1;
 	}
-	return 0;
+	return trace_emit(t, err);
 }
 
-static bool lines(const char *path)
+static int read_file(struct trace *t, const char *path, struct ikv_err *err)
 {
-	size_t n = strlen(path);
-	return (n > 6 && !strcmp(path + n - 6, ".jsonl")) || (n > 7 && !strcmp(path + n - 7, ".ndjson"));
-}
-
-static int read_file(const char *path, const struct session_options *opts, struct session_list *out,
-		     struct ikv_err *err)
-{
-	struct json_input in;
-	int rc = json_input_open(&in, path, lines(path) ? JSON_LINES : JSON_VALUES, err), got;
-	snprintf(out->tokens_by, sizeof out->tokens_by, "chars/%d", CHARS_PER_TOKEN);
-	while (!rc && (got = json_input_next(&in, err)) != 0) {
-		struct session_list before = *out;
-		rc = got == 1 ? read_session(&in, out, err) : -1;
-		if (!rc) {
-			out->records++;
-			if (opts->limit && out->count >= opts->limit)
-				break;
-			continue;
-		}
-		if (got == -1 || !opts->skip_bad)
-			break;
-		session_list_shrink(out, before.count);
-		out->requests = before.requests;
-		out->input_tokens = before.input_tokens;
-		out->output_tokens = before.output_tokens;
-		out->skipped++;
-		rc = 0;
-	}
-	json_input_close(&in);
-	return rc;
+	snprintf(t->facts->tokens_by, sizeof t->facts->tokens_by, "chars/%d", CHARS_PER_TOKEN);
+	return json_read(t, path, JSON_EITHER, read_session, NULL, err);
 }
 
 const struct importer importer_openai_chat = {
     .name = "openai-chat",
     .summary = "chat messages, JSON or JSONL, and tau-bench results; tokens estimated from characters",
+    .by_session = true,
     .detect = detect,
     .read = read_file,
 };

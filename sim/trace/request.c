@@ -87,23 +87,3 @@ int request_wait(const struct request_stream *r, struct session *s, double ms, s
 	e->turn = r->turn;
 	return 0;
 }
-
-int request_count(struct session_list *out, struct id_table *seen, const uint64_t *ids, uint32_t count,
-		  uint64_t input, uint64_t output, struct ikv_err *err)
-{
-	out->requests++;
-	out->input_tokens += input;
-	out->output_tokens += output;
-	out->block_refs += count;
-	for (uint32_t i = 0; i < count; i++) {
-		uint64_t unused;
-		if (id_table_get(seen, ids[i], &unused)) {
-			out->prefix_hits++;
-			continue;
-		}
-		if (id_table_put(seen, ids[i], 1, err))
-			return -1;
-		out->unique_blocks++;
-	}
-	return 0;
-}

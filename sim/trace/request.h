@@ -2,7 +2,7 @@
 #ifndef SIM_TRACE_REQUEST_H
 #define SIM_TRACE_REQUEST_H
 
-#include "sim/trace/table.h"
+#include "sim/session.h"
 
 #define REQUEST_TOKENS_MAX 0x3fffffff /* of one input or output, so that sums stay below 2^31 */
 
@@ -27,9 +27,5 @@ int request_append(struct request_stream *r, struct session *s, uint32_t upto, e
 int request_decode(struct request_stream *r, struct session *s, uint32_t tokens, enum ikv_kind kind, float confidence,
 		   struct ikv_err *err);
 int request_wait(const struct request_stream *r, struct session *s, double ms, struct ikv_err *err);
-
-/* Count one request and its blocks in the facts of the list. `seen` holds the ids met so far. */
-int request_count(struct session_list *out, struct id_table *seen, const uint64_t *ids, uint32_t count,
-		  uint64_t input, uint64_t output, struct ikv_err *err);
 
 #endif

@@ -5,21 +5,23 @@
 #include "sim/trace/json_input.h"
 #include "sim/trace/request.h"
 
+enum { AGENT_DEPTH_MAX = 8 };
+
 struct weka {
 	struct json_input *in;
-	struct session_list *out;
-	struct id_table seen;
+	struct trace *t;
 	uint32_t block;
 	bool global;
+	int64_t sums[2][2]; /* tokens of the session's own requests and of its agents': in, out */
+	int depth;          /* of the stream being read; 0: the session itself */
 };
 
 struct stream {
 	struct request_stream r;
-	uint32_t session;       /* place in the list */
 	uint32_t tools, prompt; /* positions where the tool definitions and the system prompt end */
 	uint64_t *ids[2];       /* of this request and the one before */
 	size_t cap[2];
-	double at_s, api_s;
+	double start_ms, at_s, api_s; /* of the stream in the trace; the newest request in the stream */
 };
 
 static int detect(const char *path, const char *head, size_t size)
@@ -111,12 +113,13 @@ static int read_request(struct weka *w, struct stream *t, const json_t *o, struc
 	    check_types(w, o, "input_types", err) || check_types(w, o, "output_types", err))
 		return -1;
 	if (count != (uint32_t)input / w->block)
-		return json_wrong(w->in, "hash_ids", err,
+		return json_fault(w->in, CHECK_ID_COUNT, "hash_ids", err,
 				  "%u ids for an input of %lld tokens, expected %u: one for each full block of %u",
 				  count, (long long)input, (uint32_t)input / w->block, w->block);
 	if (t->r.turn && at_s < t->at_s)
-		return json_wrong(w->in, "t", err, "time runs backwards: %.17g after %.17g", at_s, t->at_s);
-	struct session *s = &w->out->items[t->session];
+		return json_fault(w->in, CHECK_TIME, "t", err, "time runs backwards: %.17g after %.17g", at_s,
+				  t->at_s);
+	struct session *s = &w->t->session;
 	bool first = t->r.turn == 0, shrank = (uint32_t)input < t->r.input;
 	float sure;
 	enum ikv_kind kind = input_kind(json_object_get(o, "input_types"), first, shrank, &sure);
@@ -126,8 +129,18 @@ static int read_request(struct weka *w, struct stream *t, const json_t *o, struc
 	    request_append(&t->r, s, t->prompt, IKV_KIND_SYSTEM, 1, err) ||
 	    request_append(&t->r, s, (uint32_t)input, kind, sure, err) ||
 	    decode(w, t, s, json_object_get(o, "output_types"), (uint32_t)output, err) ||
-	    request_count(w->out, &w->seen, t->ids[0], count, (uint64_t)input, (uint64_t)output, err))
+	    trace_request(w->t,
+			  &(struct trace_request){.ids = t->ids[0],
+						  .count = count,
+						  .block_tokens = w->block,
+						  .input = (uint32_t)input,
+						  .output = (uint32_t)output,
+						  .at_ms = t->start_ms + at_s * 1e3,
+						  .line = w->in->line},
+			  err))
 		return -1;
+	w->sums[w->depth > 0][0] += input;
+	w->sums[w->depth > 0][1] += output;
 	uint64_t *ids = t->ids[0];
 	size_t cap = t->cap[0];
 	t->ids[0] = t->ids[1];
@@ -147,120 +160,128 @@ static int open_stream(struct weka *w, struct stream *t, const json_t *o, const 
 	if (json_member_int(w->in, o, "tool_tokens", 0, REQUEST_TOKENS_MAX, &tools, &has, err) ||
 	    json_member_int(w->in, o, "system_tokens", 0, REQUEST_TOKENS_MAX, &prompt, &has, err))
 		return -1;
-	if (session_find(w->out, id))
-		return json_wrong(w->in, "id", err, "two sessions with the id \"%.100s\"; ids must differ", id);
-	struct session *s = session_add(w->out, id, err);
+	struct session *s = json_session(w->t, w->in, "id", id, err);
 	if (!s)
 		return -1;
 	s->hash_block_tokens = w->block;
 	s->hashes_global = w->global;
 	s->arrival_ms = start_s * 1e3;
 	*t = (struct stream){
-	    .session = w->out->count - 1, .tools = (uint32_t)tools, .prompt = (uint32_t)(tools + prompt)};
+	    .start_ms = start_s * 1e3, .tools = (uint32_t)tools, .prompt = (uint32_t)(tools + prompt)};
 	return 0;
 }
 
-static int read_requests(struct weka *w, const json_t *o, const char *id, double start_s, int depth,
-			 struct ikv_err *err);
+static int read_requests(struct weka *w, const json_t *o, const char *id, double start_s, struct ikv_err *err);
 
-static int read_subagent(struct weka *w, const json_t *o, const char *parent, int depth, struct ikv_err *err)
+static int read_subagent(struct weka *w, const json_t *o, const char *parent, struct ikv_err *err)
 {
 	const char *agent;
 	double at_s;
-	char id[400];
-	if (depth >= 8)
-		return json_wrong(w->in, "requests", err, "subagents nested more than 8 deep");
+	char id[SESSION_ID_MAX + 1];
+	if (w->depth >= AGENT_DEPTH_MAX)
+		return json_wrong(w->in, "requests", err, "subagents nested more than %d deep", AGENT_DEPTH_MAX);
 	if (json_member_text(w->in, o, "agent_id", false, &agent, err) ||
 	    json_member_real(w->in, o, "t", 0, 1e12, &at_s, NULL, err))
 		return -1;
 	if ((size_t)snprintf(id, sizeof id, "%s/%s", parent, agent) >= sizeof id)
 		return json_wrong(w->in, "agent_id", err, "an id longer than %zu bytes", sizeof id);
-	return read_requests(w, o, id, at_s, depth + 1, err);
+	w->depth++;
+	int rc = read_requests(w, o, id, at_s, err);
+	w->depth--;
+	return rc;
 }
 
-static int read_requests(struct weka *w, const json_t *o, const char *id, double start_s, int depth,
-			 struct ikv_err *err)
+/* The stream's own requests, or its agents. Agents come after the stream they belong to, so that a session and its
+ * agents stand together; a broken one is left out alone. */
+static int read_part(struct weka *w, struct stream *t, const json_t *list, const char *id, bool agents,
+		     struct ikv_err *err)
+{
+	char text[80];
+	const json_t *v;
+	size_t i;
+	json_array_foreach(list, i, v)
+	{
+		const char *type;
+		snprintf(w->in->part, sizeof w->in->part, "request %zu", i);
+		if (!json_is_object(v))
+			return json_wrong(w->in, "requests", err, "request %zu is %s, expected an object", i,
+					  json_describe(v, text));
+		if (json_member_text(w->in, v, "type", false, &type, err))
+			return -1;
+		if ((!strcmp(type, "subagent")) != agents)
+			continue;
+		if (agents ? read_subagent(w, v, id, err) && trace_bad(w->t, &w->in->file, err)
+			   : read_request(w, t, v, err))
+			return -1;
+	}
+	return 0;
+}
+
+static int read_requests(struct weka *w, const json_t *o, const char *id, double start_s, struct ikv_err *err)
 {
 	char text[80];
 	struct stream t = {0};
-	const json_t *list = json_object_get(o, "requests"), *v;
-	size_t i;
+	const json_t *list = json_object_get(o, "requests");
 	if (!json_is_array(list) || json_array_size(list) == 0)
 		return json_wrong(w->in, "requests", err, "found %s, expected a list of at least one request",
 				  json_is_array(list) ? "an empty list" : json_describe(list, text));
 	int rc = open_stream(w, &t, o, id, start_s, err);
-	/* Subagents after the stream they belong to, so that a session and its agents stand together. */
-	for (int agents = 0; agents < 2; agents++)
-		json_array_foreach(list, i, v)
-		{
-			const char *type;
-			if (rc)
-				break;
-			snprintf(w->in->part, sizeof w->in->part, "request %zu", i);
-			if (!json_is_object(v))
-				rc = json_wrong(w->in, "requests", err, "request %zu is %s, expected an object", i,
-						json_describe(v, text));
-			else if (!(rc = json_member_text(w->in, v, "type", false, &type, err)) &&
-				 (!strcmp(type, "subagent")) == agents)
-				rc = agents ? read_subagent(w, v, id, depth, err) : read_request(w, &t, v, err);
-		}
+	if (!rc)
+		rc = read_part(w, &t, list, id, false, err);
+	if (!rc && w->t->session.event_count)
+		rc = trace_emit(w->t, err);
 	ikv_free(t.ids[0]);
 	ikv_free(t.ids[1]);
-	return rc;
+	return rc ? rc : read_part(w, &t, list, id, true, err);
 }
 
-static int read_session(struct weka *w, struct ikv_err *err)
+/* The file's own sums, where it has them. */
+static void check_totals(struct weka *w, const json_t *o)
+{
+	static const char *const names[] = {"parent_tokens", "subagent_tokens"}, *const ends[] = {"input", "output"};
+	const json_t *totals = json_object_get(o, "totals");
+	for (int i = 0; i < 4; i++) {
+		const json_t *v = json_object_get(json_object_get(totals, names[i / 2]), ends[i % 2]);
+		int64_t sum = w->sums[i / 2][i % 2];
+		if (json_is_integer(v) && json_integer_value(v) != sum)
+			trace_warn(w->t, CHECK_CONSISTENCY, w->in->line, "totals",
+				   "%s.%s is %lld, but the requests add up to %lld", names[i / 2], ends[i % 2],
+				   (long long)json_integer_value(v), (long long)sum);
+	}
+}
+
+static int read_session(struct trace *t, struct json_input *in, void *ctx, struct ikv_err *err)
 {
 	const char *id, *scope;
 	int64_t block;
-	const json_t *o = w->in->value;
-	if (json_member_text(w->in, o, "id", false, &id, err) ||
-	    json_member_int(w->in, o, "block_size", 1, 65536, &block, NULL, err) ||
-	    json_member_text(w->in, o, "hash_id_scope", false, &scope, err))
+	const json_t *o = in->value;
+	(void)ctx;
+	if (json_member_text(in, o, "id", false, &id, err) ||
+	    json_member_int(in, o, "block_size", 1, 65536, &block, NULL, err) ||
+	    json_member_text(in, o, "hash_id_scope", false, &scope, err))
 		return -1;
 	if (strlen(id) == 0 || strlen(id) > 200)
-		return json_wrong(w->in, "id", err, "an id of %zu bytes, expected 1 to 200", strlen(id));
+		return json_wrong(in, "id", err, "an id of %zu bytes, expected 1 to 200", strlen(id));
 	if (strcmp(scope, "local") != 0 && strcmp(scope, "global") != 0)
-		return json_wrong(w->in, "hash_id_scope", err, "found \"%.40s\", expected local or global", scope);
-	w->block = (uint32_t)block;
-	w->global = !strcmp(scope, "global");
-	return read_requests(w, o, id, 0, 0, err);
+		return json_fault(in, CHECK_SCOPE, "hash_id_scope", err, "found \"%.40s\", expected local or global",
+				  scope);
+	struct weka w = {.in = in, .t = t, .block = (uint32_t)block, .global = !strcmp(scope, "global")};
+	if (read_requests(&w, o, id, 0, err))
+		return -1;
+	*in->part = 0;
+	check_totals(&w, o);
+	return 0;
 }
 
-static int read_file(const char *path, const struct session_options *opts, struct session_list *out,
-		     struct ikv_err *err)
+static int read_file(struct trace *t, const char *path, struct ikv_err *err)
 {
-	struct json_input in;
-	int rc = json_input_open(&in, path, JSON_VALUES, err), got;
-	while (!rc && (got = json_input_next(&in, err)) != 0) {
-		struct weka w = {.in = &in, .out = out};
-		/* Facts of a broken record must not stay; sessions of it are dropped. */
-		struct session_list before = *out;
-		rc = got == 1 ? read_session(&w, err) : -1;
-		id_table_free(&w.seen);
-		if (!rc) {
-			out->records++;
-			continue;
-		}
-		if (got == -1 || !opts->skip_bad)
-			break;
-		session_list_shrink(out, before.count);
-		out->requests = before.requests;
-		out->input_tokens = before.input_tokens;
-		out->output_tokens = before.output_tokens;
-		out->block_refs = before.block_refs;
-		out->unique_blocks = before.unique_blocks;
-		out->prefix_hits = before.prefix_hits;
-		out->skipped++;
-		rc = 0;
-	}
-	json_input_close(&in);
-	return rc;
+	return json_read(t, path, JSON_VALUES, read_session, NULL, err);
 }
 
 const struct importer importer_weka = {
     .name = "weka",
     .summary = "Weka kv-cache-tester JSON: one coding-agent session a file, ids of full blocks",
+    .by_session = true,
     .detect = detect,
     .read = read_file,
 };

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "sim/session.h"
+#include "sim/trace/trace.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -42,7 +42,7 @@ static void round_trip(const struct session_list *list)
 	}
 	require(session_write(list, path, &err) == 0);
 	require(session_import(path, "intentkv", NULL, &again, &err) == 0);
-	require(again.count == list->count && again.requests == list->requests);
+	require(again.count == list->count && again.facts.requests == list->facts.requests);
 	for (uint32_t i = 0; i < list->count; i++)
 		same_session(&list->items[i], &again.items[i]);
 	session_list_free(&again);

@@ -1,8 +1,9 @@
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "sim/session.h"
+#include "sim/trace/trace.h"
 #include "tap.h"
 
 static struct ikv_err err;
@@ -49,13 +50,13 @@ START_TEST(mooncake_continues_a_session)
 {
 	struct session_list l;
 	ck_assert_msg(import_text("auto", M1 M2, false, &l) == 0, "%s", err.text);
-	ck_assert_str_eq(l.format, "mooncake");
+	ck_assert_str_eq(l.facts.format, "mooncake");
 	ck_assert_uint_eq(l.count, 1);
 	const struct session *s = &l.items[0];
 	ck_assert_uint_eq(s->event_count, 5);
 	ck_assert(s->events[2].op == SESSION_WAIT && s->events[2].wait_ms == 5);
 	ck_assert(s->events[3].op == SESSION_APPEND && s->events[3].tokens == 690 && s->events[3].hash_count == 2);
-	ck_assert_uint_eq(l.prefix_hits, 2);
+	ck_assert_uint_eq(l.facts.prefix_hits, 2);
 	session_list_free(&l);
 }
 END_TEST
@@ -75,7 +76,7 @@ START_TEST(mooncake_errors_have_places)
 		"{\"timestamp\":0,\"input_length\":1,\"output_length\":1,\"hash_ids\":[1],\"x\":\"\xff\"}\n", ":1:");
 	refused("auto", "hello\n", "known formats: intentkv, mooncake, weka, openai-chat");
 	ck_assert_int_eq(import_text("mooncake", M1 "{broken\n" M2, true, &l), 0);
-	ck_assert(l.skipped == 1 && l.records == 2);
+	ck_assert(l.facts.skipped == 1 && l.facts.records == 2);
 	session_list_free(&l);
 }
 END_TEST
@@ -155,7 +156,7 @@ START_TEST(chat_decodes_the_assistant)
 			false, &l) == 0,
 	    "%s", err.text);
 	const struct session *s = &l.items[0];
-	ck_assert_str_eq(l.tokens_by, "chars/4");
+	ck_assert_str_eq(l.facts.tokens_by, "chars/4");
 	ck_assert_uint_eq(s->event_count, 3);
 	ck_assert(s->events[0].op == SESSION_APPEND && s->events[0].tokens == 2);
 	ck_assert(s->events[1].op == SESSION_DECODE && s->events[1].kind == IKV_KIND_TOOL_CALL);
@@ -166,20 +167,41 @@ START_TEST(chat_decodes_the_assistant)
 }
 END_TEST
 
+struct inputs {
+	uint32_t tokens[4000], count;
+};
+
+static int add_input(void *ctx, const struct trace_request *r, struct ikv_err *e)
+{
+	struct inputs *in = ctx;
+	(void)e;
+	in->tokens[in->count++] = r->input;
+	return in->count == 4000;
+}
+
+static int ascending(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+	return (x > y) - (x < y);
+}
+
 START_TEST(published_mooncake)
 {
 	struct session_list l;
-	uint32_t *in;
-	uint64_t n;
 	const char *path = shared("mooncake/synthetic_trace.jsonl");
 	if (!path)
 		return;
 	ck_assert_msg(session_import(path, "auto", NULL, &l, &err) == 0, "%s", err.text);
-	ck_assert(l.requests == 3993 && l.block_refs == 121877 && l.unique_blocks == 43924 && l.prefix_hits == 77953);
-	ck_assert(l.input_tokens / l.requests == 15325 && l.output_tokens / l.requests == 149);
-	ck_assert_int_eq(session_inputs(&l, &in, &n, &err), 0);
-	ck_assert(n == 3993 && in[(n + 1) / 2 - 1] == 11587 && in[(n * 99 + 99) / 100 - 1] == 66458);
-	ikv_free(in);
+	ck_assert(l.facts.requests == 3993 && l.facts.block_refs == 121877 && l.facts.unique_blocks == 43924 &&
+		  l.facts.prefix_hits == 77953);
+	ck_assert(l.facts.input_tokens / l.facts.requests == 15325 &&
+		  l.facts.output_tokens / l.facts.requests == 149);
+	struct inputs in = {0};
+	for (uint32_t i = 0; i < l.count; i++)
+		ck_assert_int_eq(session_requests(&l.items[i], add_input, &in, &err), 0);
+	qsort(in.tokens, in.count, sizeof *in.tokens, ascending);
+	ck_assert(in.count == 3993 && in.tokens[(3993 + 1) / 2 - 1] == 11587);
+	ck_assert(in.tokens[(3993 * 99 + 99) / 100 - 1] == 66458);
 	session_list_free(&l);
 }
 END_TEST
@@ -192,7 +214,10 @@ START_TEST(published_weka)
 	if (!path)
 		return;
 	ck_assert_msg(session_import(path, "auto", NULL, &l, &err) == 0, "%s", err.text);
-	ck_assert_int_eq(overlap_summarise(&l, &o, &err), 0);
+	struct overlap_tally tally = {0};
+	for (uint32_t i = 0; i < l.count; i++)
+		ck_assert_int_eq(overlap_add(&tally, &l.items[i], &err), 0);
+	ck_assert_int_eq(overlap_finish(&tally, &o, &err), 0);
 	ck_assert_uint_eq(o.sessions, 30);
 	ck_assert(fabs(o.min - 86.20) < .01 && fabs(o.p25 - 94.31) < .01 && fabs(o.median - 95.83) < .01);
 	ck_assert(fabs(o.p75 - 97.85) < .01 && fabs(o.mean - 95.60) < .01);

@@ -1,14 +1,14 @@
 #include <math.h>
 #include <string.h>
 #include <unistd.h>
-#include "sim/session.h"
+#include "sim/trace/trace.h"
 #include "tap.h"
 
 static struct ikv_err err;
 
 static struct session_list sample(void)
 {
-	struct session_list l = {.format = "test", .tokens_by = "trace"};
+	struct session_list l = {.facts = {.format = "test", .tokens_by = "trace"}};
 	uint64_t ids[] = {1, UINT64_MAX, (uint64_t)INT64_MAX + 1};
 	struct session *s = session_add(&l, "a \"quoted\" \xc3\xa9", &err);
 	s->arrival_ms = 0.1;
@@ -51,7 +51,7 @@ START_TEST(round_trip_is_exact)
 	struct session *s = &a.items[0], *t = &b.items[0];
 	ck_assert_str_eq(s->id, t->id);
 	ck_assert_str_eq(t->task, "t");
-	ck_assert_str_eq(b.format, "test");
+	ck_assert_str_eq(b.facts.format, "test");
 	ck_assert(s->arrival_ms == t->arrival_ms && t->reward == 1);
 	ck_assert_uint_eq(s->event_count, t->event_count);
 	ck_assert_uint_eq(t->hash_count, 3);

@@ -1,0 +1,27 @@
+/* A table of 64-bit ids: open addressing, linear probing; keys are spread before use. Starts zeroed. */
+#ifndef SIM_TRACE_ID_TABLE_H
+#define SIM_TRACE_ID_TABLE_H
+
+#include <intentkv.h>
+
+struct id_table {
+	uint64_t *keys, *values;
+	unsigned char *state; /* 0 free, 1 used, 2 removed */
+	size_t cap, used;     /* used counts removed places too */
+};
+int id_table_put(struct id_table *t, uint64_t key, uint64_t value, struct ikv_err *err);
+bool id_table_get(const struct id_table *t, uint64_t key, uint64_t *value);
+void id_table_remove(struct id_table *t, uint64_t key);
+void id_table_free(struct id_table *t);
+
+/* Ids only: 8 bytes a place. Starts zeroed. */
+struct id_set {
+	uint64_t *keys; /* 0: free; the id 0 itself is kept apart */
+	size_t cap, used;
+	bool zero;
+};
+/* 1: it is new and now in the set; 0: it was there; -1. */
+int id_set_add(struct id_set *t, uint64_t key, struct ikv_err *err);
+void id_set_free(struct id_set *t);
+
+#endif

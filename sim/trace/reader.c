@@ -1,0 +1,189 @@
+/* Reading a file or a folder in one of the formats. */
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include "sim/trace/importer.h"
+
+enum { HEAD_BYTES = 65536, SURE = 50 };
+
+static int unknown(const char *path, const char *what, struct ikv_err *err)
+{
+	char names[300] = "";
+	size_t n = 0;
+	for (const struct importer *const *i = importers; *i && n < sizeof names; i++)
+		n += (size_t)snprintf(names + n, sizeof names - n, "%s%s", n ? ", " : "", (*i)->name);
+	return ikv_err_set(err, IKV_BAD_INPUT, "%s: %s; known formats: %s", path, what, names);
+}
+
+static const struct importer *most_likely(const char *path, const char *head, size_t size, struct ikv_err *err)
+{
+	const struct importer *best = NULL;
+	int most = 0;
+	bool tie = false;
+	for (const struct importer *const *i = importers; *i; i++) {
+		int sure = (*i)->detect(path, head, size);
+		tie = sure == most ? tie || most > 0 : sure > most ? false : tie;
+		if (sure > most) {
+			most = sure;
+			best = *i;
+		}
+	}
+	if (most >= SURE && !tie)
+		return best;
+	unknown(path, tie ? "looks like more than one format, say which" : "the format is not recognised", err);
+	return NULL;
+}
+
+static const struct importer *detect(const char *path, struct ikv_err *err)
+{
+	const struct importer *found = NULL;
+	struct trace_input in;
+	if (!trace_input_open(&in, path, err)) {
+		long size = trace_input_head(&in, HEAD_BYTES, err);
+		if (size == 0)
+			ikv_err_set(err, IKV_BAD_INPUT, "%s: the file is empty", path);
+		else if (size > 0)
+			found = most_likely(path, (const char *)in.at, size < HEAD_BYTES ? (size_t)size : HEAD_BYTES,
+					    err);
+	}
+	trace_input_close(&in);
+	return found;
+}
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static void free_names(char **names, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		free(names[i]);
+	ikv_free(names);
+}
+
+/* Paths of the regular files in a folder, hidden ones left out, in byte order. */
+static int list_folder(const char *path, char ***out, size_t *count, struct ikv_err *err)
+{
+	size_t cap = 0;
+	int rc = 0;
+	const struct dirent *d;
+	DIR *dir = opendir(path);
+	*out = NULL;
+	*count = 0;
+	if (!dir)
+		return ikv_err_set(err, IKV_BAD_INPUT, "%s: cannot be read: %s", path, strerror(errno));
+	while (!rc && (d = readdir(dir))) {
+		struct stat st;
+		char *name = NULL;
+		if (d->d_name[0] == '.')
+			continue;
+		if (asprintf(&name, "%s/%s", path, d->d_name) < 0) {
+			rc = ikv_err_set(err, IKV_FAILED, "out of memory");
+			break;
+		}
+		if (stat(name, &st) || !S_ISREG(st.st_mode)) {
+			free(name);
+			continue;
+		}
+		if (*count == cap) {
+			rc = ikv_grow(out, *count, cap * 2 + 16, sizeof **out, err);
+			cap = cap * 2 + 16;
+		}
+		if (rc)
+			free(name);
+		else
+			(*out)[(*count)++] = name;
+	}
+	closedir(dir);
+	if (rc) {
+		free_names(*out, *count);
+		return -1;
+	}
+	if (*count)
+		qsort(*out, *count, sizeof **out, by_name);
+	return *count ? 0
+		      : (free_names(*out, 0), ikv_err_set(err, IKV_BAD_INPUT, "%s: a folder without files", path));
+}
+
+static void release(struct trace *t)
+{
+	trace_drop(t);
+	session_clear(&t->session);
+	ikv_free(t->pending);
+	ikv_free(t->pending_ids);
+	id_table_free(&t->names);
+	id_set_free(&t->seen);
+	id_table_free(&t->places);
+}
+
+static int read_files(struct trace *t, char *const *paths, size_t count, struct ikv_err *err)
+{
+	int rc = 0;
+	for (size_t i = 0; !rc && i < count && !trace_full(t); i++) {
+		t->path = paths[i];
+		rc = t->importer->read(t, paths[i], err);
+	}
+	if (!rc && t->sessions == 0 && !t->opts->finding)
+		rc = ikv_err_set(err, IKV_BAD_INPUT, "%s: no session in it%s", paths[0],
+				 t->facts->skipped ? " (all records were bad and skipped)" : "");
+	return rc;
+}
+
+static const struct importer *choose(const char *format, const char *path, struct ikv_err *err)
+{
+	char what[80];
+	if (!strcmp(format, "auto"))
+		return detect(path, err);
+	const struct importer *found = importer_find(format);
+	snprintf(what, sizeof what, "unknown format \"%.40s\"", format);
+	if (!found)
+		unknown(path, what, err);
+	return found;
+}
+
+int trace_read(const char *path, const char *format, const struct session_options *opts,
+	       const struct trace_sink *sink, struct trace_facts *facts, struct ikv_err *err)
+{
+	static const struct session_options defaults;
+	struct stat st;
+	char *single[] = {(char *)path}, **names = single;
+	size_t count = 1;
+	*facts = (struct trace_facts){.tokens_by = "trace", .detected = !strcmp(format, "auto")};
+	if (stat(path, &st))
+		return ikv_err_set(err, IKV_BAD_INPUT, "%s: cannot be read: %s", path, strerror(errno));
+	if (S_ISDIR(st.st_mode) && list_folder(path, &names, &count, err))
+		return -1;
+	struct trace t = {.opts = opts ? opts : &defaults, .sink = sink, .facts = facts};
+	t.importer = choose(format, names[0], err);
+	int rc = t.importer ? 0 : -1;
+	if (!rc) {
+		snprintf(facts->format, sizeof facts->format, "%s", t.importer->name);
+		snprintf(facts->form, sizeof facts->form, "%s", t.importer->name);
+		facts->by_session = t.importer->by_session;
+		rc = read_files(&t, names, count, err);
+	}
+	release(&t);
+	if (names != single)
+		free_names(names, count);
+	return rc;
+}
+
+static int take(void *ctx, struct session *s, struct ikv_err *err)
+{
+	return session_list_take(ctx, s, err);
+}
+
+int session_import(const char *path, const char *format, const struct session_options *opts, struct session_list *out,
+		   struct ikv_err *err)
+{
+	struct trace_sink sink = {out, take, NULL};
+	*out = (struct session_list){0};
+	int rc = trace_read(path, format, opts, &sink, &out->facts, err);
+	if (rc)
+		session_list_free(out);
+	return rc;
+}
