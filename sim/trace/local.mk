@@ -6,7 +6,10 @@ libsim_la_SOURCES += \
 	sim/trace/table.c sim/trace/trace.c sim/trace/trace.h \
 	sim/trace/mooncake.c sim/trace/weka.c sim/trace/openai_chat.c sim/trace/intentkv.c \
 	sim/trace/intentkv_write.c sim/trace/facts.c
-libsim_la_SOURCES += sim/trace/generate.c sim/trace/generate.h sim/trace/generate_profile.c
+libsim_la_SOURCES += sim/trace/stats.c sim/trace/stats.h sim/trace/stats_requests.c
+libsim_la_SOURCES += sim/trace/generate.c sim/trace/generate.h sim/trace/generate_pieces.c \
+	sim/trace/draw.c sim/trace/draw.h sim/trace/generate_agentic.c sim/trace/twin.h sim/trace/twin_draw.c \
+	sim/trace/twin_emit.c sim/trace/twin_fit.c sim/trace/twin_plan.c sim/trace/twin_profile.c sim/trace/twin_share.c
 nobase_dist_pkgdata_DATA += \
-	scenarios/profiles/coding-agent.yaml scenarios/profiles/customer-service.yaml \
+	scenarios/profiles/agentic-code.yaml scenarios/profiles/coding-agent.yaml scenarios/profiles/customer-service.yaml \
 	scenarios/profiles/deep-research.yaml
