@@ -6,17 +6,22 @@
 #include "sim/session.h"
 #include "sim/trace/draw.h"
 
-enum { TWIN_VERSION = 1, TWIN_BINS = 8, TWIN_KIND_BINS = 4 };
+enum { TWIN_VERSION = 1, TWIN_BINS = 8, TWIN_KIND_BINS = 4, TWIN_START_BINS = 4 };
 
 /* Blocks: content ids; where the trace has none, tokens. */
 struct twin_first_bin {
 	double upto;              /* tokens: first inputs up to this size */
 	struct draw_table shared; /* blocks that the input shares with earlier requests */
 };
+struct twin_start_bin {
+	double upto;             /* turns: sessions of up to so many */
+	struct draw_table input; /* tokens of the first input */
+};
 struct twin_later_bin {
 	double upto;              /* tokens: inputs before of up to this size */
 	struct draw_table growth; /* input / input before */
-	struct draw_table kept;   /* of the blocks that the session's earlier requests offer, the share reused */
+	struct draw_table kept;   /* of the blocks that the request before offers, the share reused */
+	double p_back; /* chance that more is reused: an older, longer input of the session is gone back to */
 };
 struct twin_kind_bin {
 	double upto;                  /* tokens that enter */
@@ -30,13 +35,14 @@ struct twin {
 	bool global, partial;  /* as in struct trace_stats */
 	/* As trace-stats measures them. */
 	struct draw_table turns, input, output, prefix_hit;
-	struct draw_table session_gap_ms, think_ms, first_input;
+	struct draw_table session_gap_ms, think_ms;
 	struct draw_table reuse_age; /* requests since a shared start was last used */
 	double p_think;              /* of a later request: a wait before it */
+	struct twin_start_bin start[TWIN_START_BINS];
 	struct twin_first_bin first[TWIN_BINS];
 	struct twin_later_bin later[TWIN_BINS];
 	struct twin_kind_bin kinds[TWIN_KIND_BINS]; /* of what enters with later requests */
-	uint32_t first_bins, later_bins, kind_bins;
+	uint32_t start_bins, first_bins, later_bins, kind_bins;
 	double first_kinds[IKV_KIND_COUNT], output_kinds[IKV_KIND_COUNT]; /* shares of tokens */
 	double confidence[IKV_KIND_COUNT];
 };
@@ -70,9 +76,9 @@ int twin_batch(const struct draw_table *t, size_t n, double **out, struct ikv_er
 void twin_shuffle(double *v, size_t n, struct ikv_rng *r);
 /* Ranks of values, from the smallest; equal ones in the order they stand. */
 int twin_order(const double *v, size_t n, uint32_t **order, struct ikv_err *err);
-/* Hand `targets` (ascending) to items: the larger `wish`, the larger the target, but at most `bound`, where one fits.
- */
-int twin_assign(const double *wish, const double *bound, const double *targets, size_t n, double *out,
+/* Hand `targets` (ascending) to items: the larger `wish`, the larger the target, but at most `bound`. Where none
+ * fits, the item with most room gets its bound, or the target all the same (`exceed`). */
+int twin_assign(const double *wish, const double *bound, const double *targets, size_t n, bool exceed, double *out,
 		struct ikv_err *err);
 /* Blocks that an input of `input` tokens can take over from one of `before`. */
 uint32_t twin_offer(const struct twin *t, uint32_t before, uint32_t input);

@@ -118,7 +118,7 @@ static uint32_t heap_take(struct heap *h)
 	}
 }
 
-int twin_assign(const double *wish, const double *bound, const double *targets, size_t n, double *out,
+int twin_assign(const double *wish, const double *bound, const double *targets, size_t n, bool exceed, double *out,
 		struct ikv_err *err)
 {
 	uint32_t *order;
@@ -133,7 +133,7 @@ int twin_assign(const double *wish, const double *bound, const double *targets, 
 			out[heap_take(&h)] = targets[i];
 		else
 			/* Taking what has most room leaves the others for smaller targets. */
-			left--, out[order[left]] = bound[order[left]];
+			left--, out[order[left]] = exceed ? targets[i] : bound[order[left]];
 	}
 	ikv_free(order);
 	int rc = h.place ? 0 : -1;

@@ -120,6 +120,36 @@ static bool in_bin(const struct fit_request *q, bool later, const double *edge, 
 	return (q->r->turn > 0) == later && (b == 0 || size > edge[b - 1]) && (b + 1 == bins || size <= edge[b]);
 }
 
+/* First inputs, by the requests of their sessions: `turns` of each. */
+static void fit_start(struct fit *f, const uint32_t *turns)
+{
+	const struct stat_values *all = &f->s->values[STAT_TURNS];
+	size_t bins = all->count / BIN_VALUES_MIN;
+	bins = bins < 1 ? 1 : bins > TWIN_START_BINS ? TWIN_START_BINS : bins;
+	double edge[TWIN_START_BINS];
+	for (uint32_t b = 0; b < bins; b++) {
+		/* Among sessions weighted by their requests: single requests are otherwise all that is seen. */
+		uint64_t sum = 0, want = (uint64_t)f->s->request_count * (b + 1) / bins;
+		size_t i = 0;
+		while (i + 1 < all->count && (sum += (uint64_t)all->v[i]) < want)
+			i++;
+		edge[b] = b + 1 == bins ? all->v[all->count - 1] : all->v[i];
+	}
+	for (uint32_t b = 0; b < bins; b++) {
+		struct twin_start_bin *bin = &f->t->start[f->t->start_bins];
+		size_t n = 0;
+		for (uint32_t i = 0; i < f->s->request_count; i++) {
+			const struct stat_request *r = &f->s->requests[i];
+			double k = turns[r->session];
+			if (!r->turn && (b == 0 || k > edge[b - 1]) && k <= edge[b])
+				f->v[n++] = r->input;
+		}
+		bin->upto = edge[b];
+		tabulate(f->v, n, &bin->input);
+		f->t->start_bins += n > 0;
+	}
+}
+
 static void fit_first(struct fit *f)
 {
 	double edge[TWIN_BINS];
@@ -143,19 +173,20 @@ static void fit_later(struct fit *f)
 	uint32_t bins = find_edges(f, true, edge), filled = 0;
 	for (uint32_t b = 0; b < bins; b++) {
 		struct twin_later_bin *bin = &f->t->later[filled];
-		size_t n = 0, kept = 0;
+		size_t n = 0, kept = 0, back = 0;
 		for (uint32_t i = 0; i < f->s->request_count; i++) {
 			const struct fit_request *q = &f->requests[i];
 			if (!in_bin(q, true, edge, b, bins) || !q->before)
 				continue;
 			f->v[n++] = (double)q->r->input / q->before;
-			uint32_t offer = twin_offer(f->t, f->t->block_tokens ? q->longest : q->before, q->r->input);
-			double share = offer ? (double)q->r->hits / offer : 1;
+			uint32_t offer = twin_offer(f->t, q->before, q->r->input);
+			back += q->r->hits > offer && q->longest > q->before;
 			if (offer)
-				f->sizes[kept++] = share < 1 ? share : 1;
+				f->sizes[kept++] = q->r->hits < offer ? (double)q->r->hits / offer : 1;
 		}
 		tabulate(f->v, n, &bin->growth);
 		tabulate(f->sizes, kept, &bin->kept);
+		bin->p_back = n ? (double)back / (double)n : 0;
 		bin->upto = edge[b];
 		filled += n && kept;
 	}
@@ -166,16 +197,12 @@ static void fit_series(struct fit *f)
 {
 	struct twin *t = f->t;
 	const struct trace_stats *s = f->s;
-	size_t first = 0, age = 0, waits = 0;
+	size_t age = 0, waits = 0;
 	tabulate_stat(&s->values[STAT_TURNS], 1, &t->turns);
 	tabulate_stat(&s->values[STAT_INPUT], 1, &t->input);
 	tabulate_stat(&s->values[STAT_OUTPUT], 1, &t->output);
 	tabulate_stat(&s->values[STAT_PREFIX_HIT], 1, &t->prefix_hit);
 	tabulate_stat(&s->values[STAT_ARRIVAL], 1e3, &t->session_gap_ms);
-	for (uint32_t i = 0; i < s->request_count; i++)
-		if (!s->requests[i].turn)
-			f->v[first++] = s->requests[i].input;
-	tabulate(f->v, first, &t->first_input);
 	for (uint32_t i = 0; i < s->request_count; i++)
 		if (!s->requests[i].turn && s->requests[i].age)
 			f->v[age++] = s->requests[i].age;
@@ -248,42 +275,47 @@ static void fit_kinds(struct fit *f, const struct session_list *list)
 		t->confidence[k] = s->roles[k].tokens ? s->roles[k].confidence : 1;
 }
 
-static int look_back(struct fit *f, struct ikv_err *err)
+static int look_back(struct fit *f, uint32_t **turns, struct ikv_err *err)
 {
 	uint32_t n = f->s->sessions;
 	uint32_t *before = ikv_alloc(n, sizeof *before, err),
 		 *longest = before ? ikv_alloc(n, sizeof *longest, err) : NULL;
-	for (uint32_t i = 0; longest && i < f->s->request_count; i++) {
+	*turns = longest ? ikv_alloc(n, sizeof **turns, err) : NULL;
+	for (uint32_t i = 0; *turns && i < f->s->request_count; i++) {
 		const struct stat_request *r = &f->s->requests[i];
 		f->requests[i] = (struct fit_request){r, before[r->session], longest[r->session]};
 		before[r->session] = r->input;
+		++(*turns)[r->session];
 		if (r->input > longest[r->session])
 			longest[r->session] = r->input;
 	}
 	ikv_free(before);
 	ikv_free(longest);
-	return longest ? 0 : -1;
+	return *turns ? 0 : -1;
 }
 
 int twin_fit(const struct trace_stats *s, const struct session_list *list, struct twin *t, struct ikv_err *err)
 {
 	struct fit f = {.s = s, .t = t};
+	uint32_t *turns = NULL;
 	*t = (struct twin){.block_tokens = s->block_tokens, .global = s->global, .partial = s->partial};
 	if (!s->request_count)
 		return ikv_err_set(err, IKV_BAD_INPUT, "the trace has no request to fit a profile to");
 	f.requests = ikv_alloc(s->request_count, sizeof *f.requests, err);
 	f.v = f.requests ? ikv_alloc(s->request_count, sizeof *f.v, err) : NULL;
 	f.sizes = f.v ? ikv_alloc(s->request_count, sizeof *f.sizes, err) : NULL;
-	int rc = f.sizes ? look_back(&f, err) : -1;
+	int rc = f.sizes ? look_back(&f, &turns, err) : -1;
 	if (!rc) {
 		/* Sessions without a request cannot be drawn. */
 		t->sessions = (uint32_t)s->values[STAT_TURNS].count;
 		t->turns_mean = (double)s->request_count / t->sessions;
 		fit_series(&f);
+		fit_start(&f, turns);
 		fit_first(&f);
 		fit_later(&f);
 		fit_kinds(&f, list);
 	}
+	ikv_free(turns);
 	ikv_free(f.requests);
 	ikv_free(f.v);
 	ikv_free(f.sizes);

@@ -165,28 +165,53 @@ static double next_level(double *at)
 	return *at;
 }
 
+static uint32_t start_bin(const struct twin *t, uint32_t turns)
+{
+	uint32_t bin = 0;
+	while (bin + 1 < t->start_bins && turns > t->start[bin].upto)
+		bin++;
+	return bin;
+}
+
+/* First inputs, by how many requests the session will have. */
+static int plan_starts(const struct twin *t, const struct twin_plan *p, struct ikv_rng *r, double *raw,
+		       struct ikv_err *err)
+{
+	for (uint32_t bin = 0; bin < t->start_bins; bin++) {
+		double *value;
+		size_t n = 0;
+		for (uint32_t i = 0; i < p->sessions; i++)
+			n += start_bin(t, p->first[i + 1] - p->first[i]) == bin;
+		if (twin_batch(&t->start[bin].input, n, &value, err))
+			return -1;
+		twin_shuffle(value, n, r);
+		n = 0;
+		for (uint32_t i = 0; i < p->sessions; i++)
+			if (start_bin(t, p->first[i + 1] - p->first[i]) == bin)
+				raw[p->first[i]] = value[n++];
+		ikv_free(value);
+	}
+	return 0;
+}
+
 /* A session's inputs follow from each other by factors that depend on the size reached; then all inputs of the batch
  * are moved to the quantiles of the trace, which keeps their order. */
 static int plan_inputs(const struct twin *t, uint64_t seed, struct twin_plan *p, struct ikv_err *err)
 {
 	struct ikv_rng r;
-	double *first = NULL, *final = NULL, *raw = ikv_alloc(p->count, sizeof *raw, err), at[TWIN_BINS];
+	double *final = NULL, *raw = ikv_alloc(p->count, sizeof *raw, err), at[TWIN_BINS];
 	uint32_t *order = NULL;
 	int rc = raw ? 0 : -1;
 	ikv_rng_stream(&r, seed, IKV_STREAM_SESSION, DRAW_INPUTS, 1);
 	for (int i = 0; i < TWIN_BINS; i++)
 		at[i] = ikv_rng_uniform(&r);
 	if (!rc)
-		rc = twin_batch(&t->first_input, p->sessions, &first, err);
-	if (!rc)
-		twin_shuffle(first, p->sessions, &r);
+		rc = plan_starts(t, p, &r, raw, err);
 	for (uint32_t i = 0; !rc && i < p->count; i++) {
 		const struct twin_request *q = &p->requests[i];
-		if (!q->turn) {
-			raw[i] = first[q->session];
-			continue;
-		}
 		uint32_t bin = 0;
+		if (!q->turn)
+			continue;
 		while (bin + 1 < t->later_bins && raw[i - 1] > t->later[bin].upto)
 			bin++;
 		raw[i] = raw[i - 1] * (t->later_bins ? draw_at(&t->later[bin].growth, next_level(&at[bin])) : 1);
@@ -197,7 +222,6 @@ static int plan_inputs(const struct twin *t, uint64_t seed, struct twin_plan *p,
 		double n = final[i] < 1 ? 1 : final[i] > TOKENS_MAX ? TOKENS_MAX : floor(final[i] + .5);
 		p->requests[order[i]].input = (uint32_t)n;
 	}
-	ikv_free(first);
 	ikv_free(final);
 	ikv_free(raw);
 	ikv_free(order);
@@ -218,18 +242,13 @@ static int plan_outputs(const struct twin *t, uint64_t seed, struct twin_plan *p
 		target[i] = floor(target[i] + .5);
 		wish[i] = ikv_rng_uniform(&r);
 		bool grows = i + 1 < p->count && q[1].turn && q[1].input > q->input;
-		bound[i] = grows ? q[1].input - q->input : TOKENS_MAX;
+		bound[i] = grows ? q[1].input - q->input - 1 : TOKENS_MAX;
 	}
+	/* What fits nowhere is generated all the same, and left out of the input after it. */
 	if (!rc)
-		rc = twin_assign(wish, bound, target, p->count, got, err);
-	/* What fitted nowhere is generated all the same, and left out of the input after it. */
-	if (!rc) {
-		uint32_t *order;
-		rc = twin_order(got, p->count, &order, err);
-		for (uint32_t i = 0; !rc && i < p->count; i++)
-			p->requests[order[i]].output = (uint32_t)(target[i] > TOKENS_MAX ? TOKENS_MAX : target[i]);
-		ikv_free(order);
-	}
+		rc = twin_assign(wish, bound, target, p->count, true, got, err);
+	for (uint32_t i = 0; !rc && i < p->count; i++)
+		p->requests[i].output = (uint32_t)(got[i] > TOKENS_MAX ? TOKENS_MAX : got[i]);
 	ikv_free(target);
 	ikv_free(wish);
 	ikv_free(bound);

@@ -18,7 +18,6 @@ static const struct {
     {"prefix_hit", "share of an input that was seen before", FIELD(prefix_hit), true},
     {"session_gap_ms", "between the arrivals of sessions", FIELD(session_gap_ms), true},
     {"think_ms", "waits before a later request", FIELD(think_ms), true},
-    {"first_input", "tokens of a session's first input", FIELD(first_input), false},
     {"reuse_age_requests", "since a shared start was last used", FIELD(reuse_age), true},
 };
 enum { TABLES = sizeof tables / sizeof *tables };
@@ -106,9 +105,20 @@ static int read_bins(const struct yaml_node *root, const char *path, const char 
 
 static int read_all_bins(const struct yaml_node *root, const char *path, struct twin *t, struct ikv_err *err)
 {
-	static const char *const first[] = {"upto", "shared_blocks"}, *const later[] = {"upto", "growth", "kept"},
-				 *const kinds[] = {"upto", "kinds"};
+	static const char *const first[] = {"upto", "shared_blocks"},
+				 *const later[] = {"upto", "growth", "kept", "p_back"},
+				 *const kinds[] = {"upto", "kinds"}, *const start[] = {"upto", "input"};
 	const struct yaml_node *n;
+	if (read_bins(root, path, "start", start, 2, TWIN_START_BINS, &n, err))
+		return -1;
+	if (n->count == 0)
+		return ikv_err_at(err, IKV_BAD_INPUT, path, n->line, n->col, "start",
+				  "empty, expected at least one bin");
+	t->start_bins = n->count;
+	for (uint32_t i = 0; i < n->count; i++)
+		if (read_real(n->items[i], path, "upto", 1e12, &t->start[i].upto, err) ||
+		    read_table(n->items[i], path, "input", &t->start[i].input, err))
+			return -1;
 	if (read_bins(root, path, "first", first, 2, TWIN_BINS, &n, err))
 		return -1;
 	t->first_bins = n->count;
@@ -116,11 +126,12 @@ static int read_all_bins(const struct yaml_node *root, const char *path, struct 
 		if (read_real(n->items[i], path, "upto", 1e12, &t->first[i].upto, err) ||
 		    read_table(n->items[i], path, "shared_blocks", &t->first[i].shared, err))
 			return -1;
-	if (read_bins(root, path, "later", later, 3, TWIN_BINS, &n, err))
+	if (read_bins(root, path, "later", later, 4, TWIN_BINS, &n, err))
 		return -1;
 	t->later_bins = n->count;
 	for (uint32_t i = 0; i < n->count; i++)
 		if (read_real(n->items[i], path, "upto", 1e12, &t->later[i].upto, err) ||
+		    read_real(n->items[i], path, "p_back", 1, &t->later[i].p_back, err) ||
 		    read_table(n->items[i], path, "growth", &t->later[i].growth, err) ||
 		    read_table(n->items[i], path, "kept", &t->later[i].kept, err))
 			return -1;
@@ -137,9 +148,10 @@ static int read_all_bins(const struct yaml_node *root, const char *path, struct 
 int twin_read(const struct yaml_node *root, const char *path, void *twin, struct ikv_err *err)
 {
 	struct twin *t = twin;
-	const char *valid[TABLES + 15] = {
-	    GENERATE_KEYS, "version", "sessions", "turns_mean",  "block_tokens", "global_ids",   "partial_last_block",
-	    "p_think",     "first",   "later",    "later_kinds", "first_kinds",  "output_kinds", "confidence"};
+	const char *valid[TABLES + 16] = {
+	    GENERATE_KEYS,        "version",      "sessions",  "turns_mean", "block_tokens", "global_ids",
+	    "partial_last_block", "p_think",      "start",     "first",      "later",        "later_kinds",
+	    "first_kinds",        "output_kinds", "confidence"};
 	int64_t version, sessions, block;
 	size_t count = 0;
 	while (valid[count])
@@ -192,6 +204,12 @@ static void put_kinds(FILE *f, const double *share)
 static void put_bins(FILE *f, const struct twin *t)
 {
 	static const char indent[] = ",\n       ";
+	fputs("# By the requests of a session: tokens of its first input.\nstart:\n", f);
+	for (uint32_t i = 0; i < t->start_bins; i++) {
+		fprintf(f, "  - upto: %.9g\n    input: ", t->start[i].upto);
+		put_table(f, &t->start[i].input, indent);
+		fputc('\n', f);
+	}
 	fprintf(f,
 		"# By the size of a session's first input: blocks that it shares with earlier requests.\nfirst:%s\n",
 		t->first_bins ? "" : " []");
@@ -200,13 +218,13 @@ static void put_bins(FILE *f, const struct twin *t)
 		put_table(f, &t->first[i].shared, indent);
 		fputc('\n', f);
 	}
-	fprintf(
-	    f,
-	    "# By the size of the input before: how much longer the next one is (a factor), and which share it keeps "
-	    "of\n# what the session's earlier inputs offer.\nlater:%s\n",
-	    t->later_bins ? "" : " []");
+	fprintf(f,
+		"# By the size of the input before: how much longer the next one is (a factor), which share of it is "
+		"kept, and the\n"
+		"# chance that an older, longer input of the session is gone back to.\nlater:%s\n",
+		t->later_bins ? "" : " []");
 	for (uint32_t i = 0; i < t->later_bins; i++) {
-		fprintf(f, "  - upto: %.9g\n    growth: ", t->later[i].upto);
+		fprintf(f, "  - upto: %.9g\n    p_back: %.6g\n    growth: ", t->later[i].upto, t->later[i].p_back);
 		put_table(f, &t->later[i].growth, indent);
 		fputs("\n    kept: ", f);
 		put_table(f, &t->later[i].kept, indent);

@@ -5,11 +5,12 @@
 
 enum { DRAW_SHARED = 5, DRAW_KEPT, DRAW_DONORS, SEARCH_MAX = 4096 };
 /* Shares drawn for each request are moved to the trace's quantiles only where they miss one by more than this. */
-#define DRAWN_WELL 0.03
+#define DRAWN_WELL 0.04
 
 /* What a request can take over: blocks, from the longest input before it that it may share with. */
 struct offers {
-	uint32_t *of;      /* [count] blocks offered to each request */
+	uint32_t *of;      /* [count] blocks offered to each request, at most */
+	uint32_t *whole;   /* [count] blocks of a request that was drawn to go on from all of one before, else 0 */
 	double *wish;      /* [count] share of the input, as drawn */
 	uint32_t *scratch; /* [count] */
 };
@@ -72,54 +73,104 @@ static void draw_later(const struct twin *t, const struct twin_plan *p, struct i
 			continue;
 		while (bin + 1 < t->later_bins && q[-1].input > t->later[bin].upto)
 			bin++;
-		double kept = draw_at(&t->later[bin].kept, next_level(&at[bin]));
-		o->wish[i] = floor(kept * o->of[i] + .5) / q->blocks;
+		double level = next_level(&at[bin]), kept = draw_at(&t->later[bin].kept, level);
+		uint32_t before = twin_offer(t, q[-1].input, q->input);
+		bool back = ikv_rng_uniform(r) < t->later[bin].p_back && o->of[i] > before;
+		uint32_t blocks = back ? o->of[i] : (uint32_t)(kept * before + .5);
+		o->wish[i] = (double)blocks / q->blocks;
+		if (back || blocks == before)
+			o->whole[i] = blocks;
 	}
 }
 
-static bool near(double got, double wanted)
+struct settling {
+	const struct offers *o;
+	const uint32_t *at; /* places of the requests with blocks */
+	uint32_t n;
+	double *wish, *bound, *target, *got, *share; /* share: what comes out, in whole blocks */
+};
+
+/* Blocks kept with `weight` of the way from the draws to what has the trace's quantiles. Sessions that were drawn to
+ * go on do so, unless that alone keeps the quantiles from coming out (weight 1). */
+static void mix(struct settling *s, struct twin_plan *p, double weight)
 {
-	return fabs(got - wanted) <= DRAWN_WELL * wanted;
+	for (uint32_t i = 0; i < s->n; i++) {
+		struct twin_request *q = &p->requests[s->at[i]];
+		uint32_t offer = s->o->of[s->at[i]];
+		double share = s->wish[i] + weight * (s->got[i] - s->wish[i]), kept = floor(share * q->blocks + .5);
+		uint32_t whole = s->o->whole[s->at[i]];
+		q->kept = kept > offer ? offer : (uint32_t)kept;
+		if (whole && (weight < 1 || fabs(kept - whole) <= q->blocks / 100.))
+			q->kept = whole;
+		s->share[i] = (double)q->kept / q->blocks;
+	}
 }
 
-/* Blocks kept: as drawn where the draws have the trace's percentiles, else as near as the offers allow. `at`: places
- * of the requests with blocks. */
-static int settle(const struct twin *t, const struct offers *o, struct twin_plan *p, const uint32_t *at, uint32_t n,
-		  struct ikv_err *err)
+static int misses(const struct settling *s, double *most, struct ikv_err *err)
 {
-	double *wish = ikv_alloc(n, sizeof *wish, err), *bound = wish ? ikv_alloc(n, sizeof *bound, err) : NULL;
-	double *got = bound ? ikv_alloc(n, sizeof *got, err) : NULL, *target = NULL;
-	uint32_t *order = NULL;
-	int rc = got ? 0 : -1;
-	for (uint32_t i = 0; !rc && i < n; i++) {
-		bound[i] = (double)o->of[at[i]] / p->requests[at[i]].blocks;
-		got[i] = wish[i] = o->wish[at[i]] < bound[i] ? o->wish[at[i]] : bound[i];
+	static const double levels[] = {.5, .9, .99};
+	uint32_t *order;
+	if (twin_order(s->share, s->n, &order, err))
+		return -1;
+	*most = 0;
+	for (int i = 0; i < 3; i++) {
+		size_t k = (size_t)ceil(levels[i] * s->n - 1e-9 * s->n);
+		k = k ? k - 1 : 0;
+		double wanted = s->target[k], miss = fabs(s->share[order[k]] - wanted);
+		miss = wanted > 0 ? miss / wanted : miss > 0 ? 1 : 0;
+		*most = miss > *most ? miss : *most;
 	}
-	rc = rc || twin_batch(&t->prefix_hit, n, &target, err) || twin_order(wish, n, &order, err) ? -1 : 0;
-	if (!rc) {
-		static const double levels[] = {.5, .9, .99};
-		bool well = true;
-		for (int i = 0; i < 3; i++) {
-			size_t k = (size_t)ceil(levels[i] * n - 1e-9 * n);
-			k = k ? k - 1 : 0;
-			well = well && near(wish[order[k]], target[k]);
-		}
-		if (!well)
-			rc = twin_assign(wish, bound, target, n, got, err);
-	}
-	for (uint32_t i = 0; !rc && i < n; i++) {
-		struct twin_request *q = &p->requests[at[i]];
-		double kept = floor(got[i] * q->blocks + .5);
-		q->kept = kept > o->of[at[i]] ? o->of[at[i]] : (uint32_t)kept;
-		/* Nearly all that is offered: the session goes on rather than being cut a little. */
-		if (q->turn && o->wish[at[i]] >= bound[i] && q->kept + q->blocks / 100 >= o->of[at[i]])
-			q->kept = o->of[at[i]];
-	}
-	ikv_free(wish);
-	ikv_free(bound);
-	ikv_free(got);
-	ikv_free(target);
 	ikv_free(order);
+	return 0;
+}
+
+/* Blocks kept: as drawn where the draws have the trace's percentiles, else moved as little as brings them near,
+ * within the offers. */
+static int settle(const struct twin *t, struct settling *s, struct twin_plan *p, struct ikv_err *err)
+{
+	static const double weights[] = {0, .25, .5, .75, .999, 1};
+	enum { WEIGHTS = sizeof weights / sizeof *weights };
+	double miss[WEIGHTS];
+	int best = 0;
+	for (uint32_t i = 0; i < s->n; i++) {
+		uint32_t place = s->at[i];
+		s->bound[i] = (double)s->o->of[place] / p->requests[place].blocks;
+		s->wish[i] = s->o->wish[place] < s->bound[i] ? s->o->wish[place] : s->bound[i];
+	}
+	if (twin_batch(&t->prefix_hit, s->n, &s->target, err) ||
+	    twin_assign(s->wish, s->bound, s->target, s->n, false, s->got, err))
+		return -1;
+	for (int i = 0; i < WEIGHTS; i++) {
+		mix(s, p, weights[i]);
+		if (misses(s, &miss[i], err))
+			return -1;
+		if (miss[i] < miss[best])
+			best = i;
+		if (miss[i] <= DRAWN_WELL)
+			return 0;
+	}
+	mix(s, p, weights[best]);
+	return 0;
+}
+
+static int share_all(const struct twin *t, const struct offers *o, struct twin_plan *p, struct ikv_err *err)
+{
+	struct settling s = {.o = o, .at = o->scratch};
+	for (uint32_t i = 0; i < p->count; i++)
+		if (p->requests[i].blocks)
+			o->scratch[s.n++] = i;
+	if (!s.n || !t->prefix_hit.count)
+		return 0;
+	s.wish = ikv_alloc(s.n, sizeof *s.wish, err);
+	s.bound = s.wish ? ikv_alloc(s.n, sizeof *s.bound, err) : NULL;
+	s.got = s.bound ? ikv_alloc(s.n, sizeof *s.got, err) : NULL;
+	s.share = s.got ? ikv_alloc(s.n, sizeof *s.share, err) : NULL;
+	int rc = s.share ? settle(t, &s, p, err) : -1;
+	ikv_free(s.wish);
+	ikv_free(s.bound);
+	ikv_free(s.got);
+	ikv_free(s.share);
+	ikv_free(s.target);
 	return rc;
 }
 
@@ -172,24 +223,22 @@ int twin_share(const struct twin *t, uint64_t seed, struct twin_plan *p, struct 
 	struct ikv_rng r;
 	struct offers o = {0};
 	o.of = ikv_alloc(p->count, sizeof *o.of, err);
-	o.wish = o.of ? ikv_alloc(p->count, sizeof *o.wish, err) : NULL;
+	o.whole = o.of ? ikv_alloc(p->count, sizeof *o.whole, err) : NULL;
+	o.wish = o.whole ? ikv_alloc(p->count, sizeof *o.wish, err) : NULL;
 	o.scratch = o.wish ? ikv_alloc(p->count, sizeof *o.scratch, err) : NULL;
 	int rc = o.scratch ? 0 : -1;
 	if (!rc) {
-		uint32_t n = 0;
 		find_offers(t, p, &o);
 		ikv_rng_stream(&r, seed, IKV_STREAM_SESSION, DRAW_SHARED, 1);
 		draw_first(t, p, &r, &o);
 		ikv_rng_stream(&r, seed, IKV_STREAM_SESSION, DRAW_KEPT, 1);
 		draw_later(t, p, &r, &o);
-		for (uint32_t i = 0; i < p->count; i++)
-			if (p->requests[i].blocks)
-				o.scratch[n++] = i;
-		rc = n ? settle(t, &o, p, o.scratch, n, err) : 0;
+		rc = share_all(t, &o, p, err);
 	}
 	if (!rc)
 		find_donors(t, seed, p);
 	ikv_free(o.of);
+	ikv_free(o.whole);
 	ikv_free(o.wish);
 	ikv_free(o.scratch);
 	return rc;
