@@ -10,7 +10,7 @@
 const char cmd_generate_help[] =
     "intentkv generate PROFILE [-o sessions.jsonl] [options]: draw sessions from a profile (docs/generator.md)\n\n"
     "  intentkv generate coding-agent                         what would come out\n"
-    "  intentkv generate twin.yaml -o sessions.jsonl          from a fitted profile; `intentkv trace-stats --fit`\n"
+    "  intentkv generate twin.yaml -o sessions.jsonl          from a profile that trace-stats fitted\n"
     "  intentkv generate agentic-code --count 100 --seed 7 -o sessions.jsonl\n\n"
     "  -o, --output FILE     write the canonical form (docs/traces.md)\n"
     "      --count N         sessions (default: as many as the profile was fitted on, else 8)\n"

@@ -11,12 +11,12 @@ static void distribution(FILE *f, const char *name, const struct stat_values *v)
 	for (size_t i = 0; i < v->count; i++)
 		if (i + 1 == v->count || i % step == 0)
 			fprintf(f, "%s\t%.9g\t%.9g\n", name, v->v[i], (double)(i + 1) / (double)v->count);
-	fputs("\n\n", f);
 }
 
 static void lengths(FILE *f, const struct trace_stats *s)
 {
 	distribution(f, "input", &s->values[STAT_INPUT]);
+	fputs("\n\n", f);
 	distribution(f, "output", &s->values[STAT_OUTPUT]);
 }
 

@@ -100,6 +100,9 @@ static void mix(struct settling *s, struct twin_plan *p, double weight)
 		double share = s->wish[i] + weight * (s->got[i] - s->wish[i]), kept = floor(share * q->blocks + .5);
 		uint32_t whole = s->o->whole[s->at[i]];
 		q->kept = kept > offer ? offer : (uint32_t)kept;
+		/* Rounding must not turn nearly all of a short input into all of it. */
+		if (share < 1 - 1e-9 && q->kept == q->blocks)
+			q->kept--;
 		if (whole && (weight < 1 || fabs(kept - whole) <= q->blocks / 100.))
 			q->kept = whole;
 		s->share[i] = (double)q->kept / q->blocks;
