@@ -11,6 +11,7 @@
 
 #include "intentkv/error.h"
 #include "intentkv/alloc.h"
+#include "intentkv/residency.h"
 #include "intentkv/rng.h"
 #include "intentkv/option.h"
 #include "intentkv/layout.h"

@@ -344,6 +344,10 @@ static int check_setup(const struct ikv_memory_setup *s, struct ikv_err *err)
 	if (s->page_tokens < 1 || s->page_tokens > IKV_PAGE_TOKENS_MAX)
 		return ikv_err_set(err, IKV_BAD_INPUT, "memory.page_tokens: got %u, expected 1 to %d", s->page_tokens,
 				   IKV_PAGE_TOKENS_MAX);
+	if (s->residency->foresee)
+		return ikv_err_set(err, IKV_BAD_INPUT,
+				   "memory.residency: %s needs to know the future; only `intentkv mrc` has it",
+				   s->residency->name);
 	if (!s->sequences || !s->groups || s->sequences > UINT32_MAX / s->groups)
 		return ikv_err_set(err, IKV_BAD_INPUT, "memory: %u sequences of %u groups cannot be managed",
 				   s->sequences, s->groups);
@@ -383,7 +387,8 @@ int memory_shell(struct ikv_memory **out, const struct ikv_memory *like, struct 
 	if (m->residency->config_bytes && like->residency_config)
 		memcpy(m->residency_config, like->residency_config, m->residency->config_bytes);
 	for (int k = 0; k < MEMORY_CLASSES; k++)
-		if (m->residency->create(&m->resident[k], m->residency_config, err))
+		if (m->residency->create(&m->resident[k], m->residency_config, (uint64_t)m->tiers[0].capacity_bytes,
+					 err))
 			goto fail;
 	*out = m;
 	return 0;

@@ -26,13 +26,16 @@ int memory_act_on(struct ikv_memory *m, uint32_t slot, enum ikv_move move, enum 
 	m->tally->moved_bytes[move] += bytes;
 	memory_count(m, p, -1);
 	bool arrives = p->tier != 0 && tier == 0, leaves = p->tier == 0 && tier != 0;
+	bool resized = p->format != format && p->tier == 0 && tier == 0 && !p->open && m->residency->resize;
 	if (p->format != format)
 		p->uses = p->lower = 0;
 	p->format = (uint8_t)format;
 	p->tier = (uint8_t)tier;
 	memory_count(m, p, 1);
 	if (leaves)
-		m->residency->remove(memory_resident(m, p), slot);
+		m->residency->evict(memory_resident(m, p), slot);
+	else if (resized)
+		m->residency->resize(memory_resident(m, p), slot, memory_bytes(m, p));
 	if (arrives)
 		m->residency->insert(memory_resident(m, p), slot, memory_bytes(m, p), m->step);
 	return 0;
@@ -47,12 +50,6 @@ static bool may_unkept(void *ctx, uint32_t slot)
 {
 	const struct ikv_memory *m = ctx;
 	return m->pages[slot].kept != m->epoch;
-}
-
-static bool may_any(void *ctx, uint32_t slot)
-{
-	(void)ctx, (void)slot;
-	return true;
 }
 
 /* Move a page out of the fast tier into the first slower one that has room. */
@@ -119,7 +116,7 @@ int memory_shrink(struct ikv_memory *m, struct ikv_memory_use *uses, uint32_t co
 		uint32_t slot = victim(m, true);
 		/* The step's own set exceeds the tier: what does not fit is read through from below. */
 		for (int k = MEMORY_PLAIN; k < MEMORY_CLASSES && slot == MEMORY_END; k++)
-			slot = m->residency->victim(m->resident[k], may_any, m);
+			slot = m->residency->victim(m->resident[k], NULL, NULL);
 		if (slot == MEMORY_END)
 			break; /* open pages alone: they stay */
 		while (payer < count && !unit_of(m, &uses[payer])->grown)
@@ -162,12 +159,21 @@ static int lower_request(struct ikv_memory *m, uint32_t slot, unsigned request, 
 	return 0;
 }
 
+/* Room is about to be made for a page that is not in the fast tier. */
+static void tell_miss(struct ikv_memory *m, uint32_t slot, uint64_t bytes)
+{
+	if (m->residency->miss)
+		m->residency->miss(memory_resident(m, &m->pages[slot]), slot, bytes);
+}
+
 /* The page gets its higher requested format, if there is room. */
 static int promote(struct ikv_memory *m, uint32_t slot, unsigned request, struct ikv_err *err)
 {
 	struct memory_page *p = &m->pages[slot];
 	bool lossy = m->config.promotion == IKV_PROMOTE_LOSSY;
 	uint64_t now = p->tier == 0 ? memory_bytes(m, p) : 0, then = m->page_bytes[request];
+	if (p->tier != 0)
+		tell_miss(m, slot, then);
 	int room = make_room(m, then > now ? then - now : 0, true, err);
 	if (room <= 0)
 		return room;
@@ -198,6 +204,7 @@ static int fetch(struct ikv_memory *m, uint32_t slot, bool refetch, unsigned req
 		if (p->tier == 0)
 			return 0;
 	}
+	tell_miss(m, slot, memory_bytes(m, p));
 	int room = make_room(m, memory_bytes(m, p), true, err);
 	if (room < 0)
 		return -1;
@@ -265,6 +272,7 @@ int memory_prefetch(struct ikv_memory *m, const struct ikv_memory_use *use, stru
 		struct memory_page *p = &m->pages[slot];
 		if (p->tier == 0 || p->kept == m->epoch)
 			continue;
+		tell_miss(m, slot, memory_bytes(m, p));
 		int room = make_room(m, memory_bytes(m, p), false, err);
 		if (room < 0)
 			return -1;

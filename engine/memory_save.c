@@ -30,6 +30,8 @@ static void put_setup(struct serial_out *o, const struct ikv_memory *m)
 	serial_put_real(o, c->recode_pressure);
 	for (size_t i = 0; i <= strlen(m->residency->name); i++)
 		serial_put(o, (unsigned char)m->residency->name[i], 1);
+	for (size_t i = 0; i < m->residency->config_bytes; i++) /* zeroed before it was filled, so no stray bytes */
+		serial_put(o, ((const unsigned char *)m->residency_config)[i], 1);
 }
 #define SETUP_BYTES_MAX 512
 
@@ -287,40 +289,26 @@ static int load_queues(struct ikv_memory *m, struct serial_in *in, struct ikv_er
 	return 0;
 }
 
-struct census {
-	const struct ikv_memory *m;
-	uint32_t right, wrong;
-	bool pinned;
-};
-
 static bool is_resident(const struct memory_page *p, bool pinned)
 {
 	return p->unit != MEMORY_END && p->tier == 0 && !p->open && p->pinned == pinned;
 }
 
-static bool count_resident(void *ctx, uint32_t slot)
-{
-	struct census *c = ctx;
-	bool ok = slot < c->m->slot_count && is_resident(&c->m->pages[slot], c->pinned);
-	*(ok ? &c->right : &c->wrong) += 1;
-	return false;
-}
-
 /* Each residency state must know exactly its pages of the fast tier. */
 static int load_resident(struct ikv_memory *m, int class, struct serial_in *in, struct ikv_err *err)
 {
-	struct census c = {m, 0, 0, class == MEMORY_PINNED};
-	uint32_t expected = 0;
 	uint64_t length = serial_get(in, 8);
 	if (in->bad || length > in->size - in->used)
 		return bad(err, "cut short");
 	if (m->residency->load(m->resident[class], in->at + in->used, (size_t)length, err))
 		return -1;
 	in->used += (size_t)length;
-	for (uint32_t s = 0; s < m->slot_count; s++)
-		expected += is_resident(&m->pages[s], c.pinned);
-	m->residency->victim(m->resident[class], count_resident, &c);
-	return c.wrong || c.right != expected ? bad(err, "the residency policy knows other pages") : 0;
+	for (uint32_t s = 0; s < m->slot_cap; s++) {
+		bool expected = s < m->slot_count && is_resident(&m->pages[s], class == MEMORY_PINNED);
+		if (m->residency->holds(m->resident[class], s) != expected)
+			return bad(err, "the residency policy knows other pages");
+	}
+	return 0;
 }
 
 static int load_all(struct ikv_memory *m, struct serial_in *in, struct ikv_err *err)

@@ -17,7 +17,7 @@
 #define MEMORY_HOT_MIN       1
 #define MEMORY_HOT_MAX       20
 #define MEMORY_POWERS        256
-#define MEMORY_STATE_VERSION 2
+#define MEMORY_STATE_VERSION 3
 
 enum memory_hint { MEMORY_HINT_NONE, MEMORY_HINT_WANTED, MEMORY_HINT_ARRIVED };
 enum memory_class { MEMORY_PLAIN, MEMORY_PINNED, MEMORY_CLASSES }; /* which residency state holds a page */

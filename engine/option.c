@@ -92,8 +92,9 @@ static int parse_bytes(const char *text, int64_t *out)
 		const char *suffix;
 		double factor;
 	} units[] = {
-	    {"", 1},      {"B", 1},        {"KB", 1e3},     {"MB", 1e6},     {"GB", 1e9},
-	    {"TB", 1e12}, {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30}, {"TiB", 0x1p40},
+	    {"", 1},         {"B", 1},        {"k", 1e3},      {"M", 1e6},      {"G", 1e9},
+	    {"T", 1e12},     {"KB", 1e3},     {"MB", 1e6},     {"GB", 1e9},     {"TB", 1e12},
+	    {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30}, {"TiB", 0x1p40},
 	};
 	double v;
 	const char *rest;

@@ -82,6 +82,8 @@ static void print_facts(const struct trace_facts *f, const struct summary *s)
 	command_print(stdout, f->tokens_by);
 	printf("\nrecords           %llu\nskipped           %llu\n", (unsigned long long)f->records,
 	       (unsigned long long)f->skipped);
+	if (f->warnings)
+		printf("warnings          %llu (intentkv lint shows them)\n", (unsigned long long)f->warnings);
 	printf("sessions          %u\nrequests          %llu\ninput tokens      %llu\noutput tokens     %llu\n",
 	       s->sessions, (unsigned long long)f->requests, (unsigned long long)f->input_tokens,
 	       (unsigned long long)f->output_tokens);

@@ -252,6 +252,8 @@ static void markdown(void)
 			markdown_policies("router", "policy", 3);
 		if (!strcmp(s->name, "prefetch"))
 			markdown_policies("prefetch", "policy", 4);
+		if (!strcmp(s->name, "memory"))
+			markdown_policies("memory.residency", "policy", 5);
 	}
 }
 

@@ -1,10 +1,13 @@
 /* intentkv plot: figures of a result database by gnuplot. Each leaves its script, its data and its picture. */
+#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include "db/store.h"
 #include "sim/command.h"
-#include "sim/figure.h"
+#include "sim/plot.h"
 
 const char cmd_plot_help[] =
     "Usage: intentkv plot DB [FIGURE]... [-o FOLDER] [--type svg|png] [--run RUN]\n"
@@ -16,18 +19,20 @@ const char cmd_plot_help[] =
     "  -r, --run RUN      a run's number or name, or all (default: the newest runs of the last scenario)\n";
 
 struct figure {
-	const char *name, *title, *query, *script;
+	struct plot plot;
+	const char *query;
 };
 static const struct figure figures[] = {
-    {"hit-rate", "Fast-tier hit rate over decode steps", "hit-rate", "plots/hit-rate.gp"},
-    {"bytes-error", "Bytes read and output error of each run", "plot-bytes-error", "plots/bytes-error.gp"},
-    {"mass-bytes", "Recalled attention mass against bytes read", "plot-mass-bytes", "plots/mass-bytes.gp"},
-    {"formats", "Formats of the stored pages over decode steps", "formats", "plots/formats.gp"},
-    {"model-measured", "Modelled against measured attention time", "plot-model-measured", "plots/model-measured.gp"},
+    {{"hit-rate", "Fast-tier hit rate over decode steps", "plots/hit-rate.gp"}, "hit-rate"},
+    {{"bytes-error", "Bytes read and output error of each run", "plots/bytes-error.gp"}, "plot-bytes-error"},
+    {{"mass-bytes", "Recalled attention mass against bytes read", "plots/mass-bytes.gp"}, "plot-mass-bytes"},
+    {{"formats", "Formats of the stored pages over decode steps", "plots/formats.gp"}, "formats"},
+    {{"model-measured", "Modelled against measured attention time", "plots/model-measured.gp"},
+     "plot-model-measured"},
 };
 #define FIGURES (sizeof figures / sizeof *figures)
 
-static int write_data(const struct figure *fig, const char *folder, const char *db, const char *run, long *size)
+static int write_data(const struct figure *fig, const char *path, const char *db, const char *run)
 {
 	struct ikv_err err;
 	char param[300];
@@ -38,36 +43,48 @@ static int write_data(const struct figure *fig, const char *folder, const char *
 		snprintf(param, sizeof param, "run=%s", run);
 		query.param_count = 1;
 	}
-	FILE *f;
-	int rc = figure_data_open(folder, fig->name, &f);
-	if (rc)
-		return rc;
+	FILE *f = fopen(path, "we");
+	if (!f)
+		return plot_fail(IKV_CANT_CREATE, path, strerror(errno));
+	int rc = 0;
 	if (store_query_run(db, &query, f, &err) != 0)
 		rc = command_fail(&err);
-	*size = ftell(f);
-	int rc2 = figure_data_close(folder, fig->name, f);
+	int rc2 = plot_finish(f, path);
 	return rc ? rc : rc2;
 }
 
 static int make(const struct figure *fig, const char *db, const char *folder, const char *type, const char *run)
 {
-	long size = 0;
-	int rc = write_data(fig, folder, db, run, &size);
+	char data[4096], script[4096], picture[4096];
+	struct stat st;
+	if (snprintf(data, sizeof data, "%s/%s.tsv", folder, fig->plot.name) >= (int)sizeof data ||
+	    snprintf(script, sizeof script, "%s/%s.gp", folder, fig->plot.name) >= (int)sizeof script ||
+	    snprintf(picture, sizeof picture, "%s/%s.%s", folder, fig->plot.name, type) >= (int)sizeof picture)
+		return plot_fail(IKV_USAGE, folder, "the path is too long");
+	int rc = write_data(fig, data, db, run);
 	if (rc)
 		return rc;
-	if (size == 0) {
-		fprintf(stderr, "intentkv: %s: the runs have no data for it; left out\n", fig->name);
-		figure_remove(folder, fig->name, type);
+	if (stat(data, &st) == 0 && st.st_size == 0) {
+		fprintf(stderr, "intentkv: %s: the runs have no data for it; left out\n", fig->plot.name);
+		/* What an earlier call drew there would pass for a figure of these runs. */
+		unlink(data);
+		unlink(script);
+		unlink(picture);
 		return 0;
 	}
-	return figure_draw(folder, fig->name, fig->title, fig->script, type);
+	rc = plot_script(&fig->plot, script, type);
+	if (rc == 0)
+		rc = plot_draw(&fig->plot, folder);
+	if (rc == 0)
+		printf("%s/%s.%s\n", folder, fig->plot.name, type);
+	return rc;
 }
 
 static const struct figure *find(const char *name)
 {
 	const char *names[FIGURES];
 	for (size_t i = 0; i < FIGURES; i++) {
-		names[i] = figures[i].name;
+		names[i] = figures[i].plot.name;
 		if (strcmp(name, names[i]) == 0)
 			return &figures[i];
 	}
@@ -80,7 +97,7 @@ static const struct figure *find(const char *name)
 static int list(void)
 {
 	for (size_t i = 0; i < FIGURES; i++)
-		printf("%-16s  %s\n", figures[i].name, figures[i].title);
+		printf("%-16s  %s\n", figures[i].plot.name, figures[i].plot.title);
 	return fflush(stdout) == 0 ? 0 : IKV_IO;
 }
 
@@ -114,15 +131,15 @@ int cmd_plot(int argc, char **argv)
 		}
 	}
 	if (strcmp(type, "svg") != 0 && strcmp(type, "png") != 0)
-		return figure_fail(IKV_USAGE, "--type", "expected svg or png");
+		return plot_fail(IKV_USAGE, "--type", "expected svg or png");
 	if (optind >= argc)
-		return figure_fail(IKV_USAGE, "plot", "no database given; see intentkv plot --help");
+		return plot_fail(IKV_USAGE, "plot", "no database given; see intentkv plot --help");
 	const char *db = argv[optind++];
 	for (int i = optind; i < argc; i++)
 		if (!find(argv[i]))
 			return IKV_USAGE;
-	if ((rc = figure_folder(folder)) != 0)
-		return rc;
+	if (mkdir(folder, 0777) != 0 && errno != EEXIST)
+		return plot_fail(IKV_CANT_CREATE, folder, strerror(errno));
 	for (int i = optind; i < argc && rc == 0; i++)
 		rc = make(find(argv[i]), db, folder, type, run);
 	for (size_t i = 0; optind == argc && i < FIGURES && rc == 0; i++)

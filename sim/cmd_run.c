@@ -268,6 +268,9 @@ static void say_sessions(const struct job *j, const struct session_list *l)
 	}
 	if (l->facts.skipped) /* even when quiet: results that leave data out must not look complete */
 		fprintf(stderr, "%llu broken records skipped\n", (unsigned long long)l->facts.skipped);
+	if (l->facts.warnings && !j->quiet)
+		fprintf(stderr, "%llu suspicious places in the trace; `intentkv lint` shows them\n",
+			(unsigned long long)l->facts.warnings);
 }
 
 static int resolve(struct job *j, uint32_t point, struct scenario *out, struct ikv_err *err)

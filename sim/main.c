@@ -11,6 +11,8 @@ const struct command commands[] = {
     {"plot", "draw figures from a database", cmd_plot, cmd_plot_help},
     {"route", "route one layout and print the kernel metadata", cmd_route, cmd_route_help},
     {"import", "read a trace and write it as sessions", cmd_import, cmd_import_help},
+    {"lint", "say what is wrong with a trace", cmd_lint, cmd_lint_help},
+    {"mrc", "miss-ratio curves of a trace, by residency policy", cmd_mrc, cmd_mrc_help},
     {"trace-stats", "lengths, turns, reuse and roles of a trace; fit a profile", cmd_trace_stats,
      cmd_trace_stats_help},
     {"generate", "draw sessions from a profile and write them", cmd_generate, cmd_generate_help},

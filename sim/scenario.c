@@ -321,6 +321,11 @@ static int resolve_memory(const struct yaml_node *root, const char *file, struct
 	    scenario_tiers(yaml_get(n, "tiers"), file, s, err))
 		return -1;
 	s->residency_ops = ikv_residency_find(s->residency.name);
+	const struct yaml_node *chosen = yaml_get(n, "residency");
+	if (s->residency_ops->foresee)
+		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, chosen), "memory.residency",
+				  "got \"%s\", which needs to know the future; only `intentkv mrc` has it",
+				  s->residency.name);
 	return 0;
 }
 

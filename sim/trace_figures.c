@@ -1,4 +1,8 @@
-#include "sim/figure.h"
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "sim/plot.h"
 #include "sim/trace_figures.h"
 
 enum { POINTS = 1000 };
@@ -47,35 +51,58 @@ static void roles(FILE *f, const struct trace_stats *s)
 	}
 }
 
+static int make(const struct trace_stats *s, const struct plot *plot, const char *folder, bool data,
+		void (*write)(FILE *f, const struct trace_stats *s))
+{
+	char path[3][4096];
+	static const char *const suffixes[] = {"tsv", "gp", "svg"};
+	for (int i = 0; i < 3; i++)
+		if (snprintf(path[i], sizeof path[i], "%s/%s.%s", folder, plot->name, suffixes[i]) >=
+		    (int)sizeof path[i])
+			return plot_fail(IKV_USAGE, folder, "the path is too long");
+	if (!data) {
+		fprintf(stderr, "intentkv: %s: the trace has no data for it; left out\n", plot->name);
+		/* What an earlier call drew there would pass for a figure of this trace. */
+		for (int i = 0; i < 3; i++)
+			unlink(path[i]);
+		return 0;
+	}
+	FILE *f = fopen(path[0], "we");
+	if (!f)
+		return plot_fail(IKV_CANT_CREATE, path[0], strerror(errno));
+	write(f, s);
+	int rc = plot_finish(f, path[0]);
+	if (!rc)
+		rc = plot_script(plot, path[1], "svg");
+	if (!rc)
+		rc = plot_draw(plot, folder);
+	if (!rc)
+		fprintf(stderr, "%s\n", path[2]);
+	return rc;
+}
+
 int trace_figures(const struct trace_stats *s, const char *folder)
 {
 	static const struct {
-		const char *name, *title, *script;
+		struct plot plot;
 		enum stat_series series; /* that must have values; STAT_SERIES: role tokens */
 		void (*write)(FILE *f, const struct trace_stats *s);
 	} figures[] = {
-	    {"trace-lengths", "Input and output lengths of requests", "plots/trace-lengths.gp", STAT_INPUT, lengths},
-	    {"trace-turns", "Requests of a session", "plots/trace-turns.gp", STAT_TURNS, turns},
-	    {"trace-think", "Waits before a request", "plots/trace-think.gp", STAT_THINK, think},
-	    {"trace-roles", "Tokens by role", "plots/trace-roles.gp", STAT_SERIES, roles},
-	    {"trace-reuse", "References of a block", "plots/trace-reuse.gp", STAT_REUSE, reuse},
+	    {{"trace-lengths", "Input and output lengths of requests", "plots/trace-lengths.gp"},
+	     STAT_INPUT,
+	     lengths},
+	    {{"trace-turns", "Requests of a session", "plots/trace-turns.gp"}, STAT_TURNS, turns},
+	    {{"trace-think", "Waits before a request", "plots/trace-think.gp"}, STAT_THINK, think},
+	    {{"trace-roles", "Tokens by role", "plots/trace-roles.gp"}, STAT_SERIES, roles},
+	    {{"trace-reuse", "References of a block", "plots/trace-reuse.gp"}, STAT_REUSE, reuse},
 	};
-	int rc = figure_folder(folder);
+	int rc = 0;
+	if (mkdir(folder, 0777) != 0 && errno != EEXIST)
+		rc = plot_fail(IKV_CANT_CREATE, folder, strerror(errno));
 	for (size_t i = 0; !rc && i < sizeof figures / sizeof *figures; i++) {
 		enum stat_series series = figures[i].series;
-		FILE *f;
-		if (series == STAT_SERIES ? !s->role_tokens : !s->values[series].count) {
-			fprintf(stderr, "intentkv: %s: the trace has no data for it; left out\n", figures[i].name);
-			figure_remove(folder, figures[i].name, "svg");
-			continue;
-		}
-		rc = figure_data_open(folder, figures[i].name, &f);
-		if (rc)
-			break;
-		figures[i].write(f, s);
-		rc = figure_data_close(folder, figures[i].name, f);
-		if (!rc)
-			rc = figure_draw(folder, figures[i].name, figures[i].title, figures[i].script, "svg");
+		rc = make(s, &figures[i].plot, folder,
+			  series == STAT_SERIES ? s->role_tokens > 0 : s->values[series].count > 0, figures[i].write);
 	}
 	return rc;
 }

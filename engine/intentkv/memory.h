@@ -15,6 +15,7 @@
 #include "layout.h"
 #include "option.h"
 #include "plan.h"
+#include "residency.h"
 
 #define IKV_TIERS_MAX 4
 
@@ -40,6 +41,8 @@ IKV_API extern const struct ikv_option ikv_memory_options[];
 
 struct ikv_memory_setup {
 	const struct ikv_memory_config *config;
+	/* Slots are page indices. The manager keeps two states, one of the pinned pages and one of the others, both
+	 * told the fast tier's capacity; pinned pages go only when no other page may. */
 	const struct ikv_residency_ops *residency;
 	const void *residency_config;
 	const struct ikv_tier *tiers; /* fastest first */
@@ -49,27 +52,6 @@ struct ikv_memory_setup {
 	/* Stored bytes of one closed page of any group in each format, all its layers and heads, K and V. */
 	uint64_t page_bytes[IKV_FMT_COUNT];
 };
-
-/* Residency: whom to evict from the fast tier. Slots are the manager's page indices. The manager keeps two
- * states, one of the pinned pages and one of the others; pinned pages go only when no other page may. */
-struct ikv_residency_ops {
-	const char *name, *summary;
-	const struct ikv_option *options;
-	size_t config_bytes;
-	int (*create)(void **state, const void *config, struct ikv_err *err);
-	void (*destroy)(void *state);
-	int (*reserve)(void *state, uint32_t slots, struct ikv_err *err); /* slots 0..slots-1 may be used */
-	void (*insert)(void *state, uint32_t slot, uint64_t bytes, uint64_t step);
-	/* Accesses in the order given, no slot twice; slots that are not held are passed over. */
-	void (*touch)(void *state, const uint32_t *slots, uint32_t count, uint64_t step);
-	void (*remove)(void *state, uint32_t slot);
-	/* Next victim for which `may` is true, UINT32_MAX if none. */
-	uint32_t (*victim)(void *state, bool (*may)(void *ctx, uint32_t slot), void *ctx);
-	size_t (*save)(const void *state, void *buffer, size_t size);
-	int (*load)(void *state, const void *buffer, size_t size, struct ikv_err *err);
-};
-IKV_API const struct ikv_residency_ops *const *ikv_residencies(void); /* lru; NULL-terminated */
-IKV_API const struct ikv_residency_ops *ikv_residency_find(const char *name);
 
 enum ikv_move {
 	IKV_MOVE_FETCH,    /* slower tier → fast, because the step selected it: stalls unless hidden */

@@ -1,9 +1,11 @@
 /* The residency policies. */
 #include <string.h>
-#include "intentkv/memory.h"
 #include "residency/residency_table.h"
 
-static const struct ikv_residency_ops *const table[] = {&residency_lru, NULL};
+static const struct ikv_residency_ops *const table[] = {
+    &residency_lru,    &residency_fifo, &residency_clock,  &residency_lfu, &residency_sieve,
+    &residency_s3fifo, &residency_arc,  &residency_belady, NULL,
+};
 
 const struct ikv_residency_ops *const *ikv_residencies(void)
 {

@@ -3,15 +3,14 @@
 static size_t place_of(const struct id_table *t, uint64_t key)
 {
 	size_t i = (size_t)ikv_mix64(key) & (t->cap - 1);
-	while (t->state[i] && !(t->state[i] == 1 && t->keys[i] == key))
+	while (t->state[i] && !(t->state[i] == 1 && t->entries[i].key == key))
 		i = (i + 1) & (t->cap - 1);
 	return i;
 }
 
 void id_table_free(struct id_table *t)
 {
-	ikv_free(t->keys);
-	ikv_free(t->values);
+	ikv_free(t->entries);
 	ikv_free(t->state);
 	*t = (struct id_table){0};
 }
@@ -19,9 +18,8 @@ void id_table_free(struct id_table *t)
 static int rebuild(struct id_table *t, size_t cap, struct ikv_err *err)
 {
 	struct id_table n = {.cap = cap};
-	n.keys = ikv_alloc(cap, sizeof *n.keys, err);
-	n.values = n.keys ? ikv_alloc(cap, sizeof *n.values, err) : NULL;
-	n.state = n.values ? ikv_alloc(cap, 1, err) : NULL;
+	n.entries = ikv_alloc(cap, sizeof *n.entries, err);
+	n.state = n.entries ? ikv_alloc(cap, 1, err) : NULL;
 	if (!n.state) {
 		id_table_free(&n);
 		return -1;
@@ -29,9 +27,8 @@ static int rebuild(struct id_table *t, size_t cap, struct ikv_err *err)
 	for (size_t i = 0; i < t->cap; i++) {
 		if (t->state[i] != 1)
 			continue;
-		size_t at = place_of(&n, t->keys[i]);
-		n.keys[at] = t->keys[i];
-		n.values[at] = t->values[i];
+		size_t at = place_of(&n, t->entries[i].key);
+		n.entries[at] = t->entries[i];
 		n.state[at] = 1;
 		n.used++;
 	}
@@ -47,10 +44,10 @@ int id_table_put(struct id_table *t, uint64_t key, uint64_t value, struct ikv_er
 	size_t i = place_of(t, key);
 	if (t->state[i] == 0) {
 		t->state[i] = 1;
-		t->keys[i] = key;
+		t->entries[i].key = key;
 		t->used++;
 	}
-	t->values[i] = value;
+	t->entries[i].value = value;
 	return 0;
 }
 
@@ -61,7 +58,7 @@ bool id_table_get(const struct id_table *t, uint64_t key, uint64_t *value)
 	size_t i = place_of(t, key);
 	if (t->state[i] != 1)
 		return false;
-	*value = t->values[i];
+	*value = t->entries[i].value;
 	return true;
 }
 
@@ -110,6 +107,11 @@ int id_set_add(struct id_set *t, uint64_t key, struct ikv_err *err)
 	t->keys[i] = key;
 	t->used++;
 	return 1;
+}
+
+bool id_set_has(const struct id_set *t, uint64_t key)
+{
+	return key ? t->cap && t->keys[set_place(t, key)] : t->zero;
 }
 
 void id_set_free(struct id_set *t)

@@ -4,8 +4,11 @@
 
 #include <intentkv.h>
 
+struct id_entry {
+	uint64_t key, value;
+};
 struct id_table {
-	uint64_t *keys, *values;
+	struct id_entry *entries;
 	unsigned char *state; /* 0 free, 1 used, 2 removed */
 	size_t cap, used;     /* used counts removed places too */
 };
@@ -22,6 +25,7 @@ struct id_set {
 };
 /* 1: it is new and now in the set; 0: it was there; -1. */
 int id_set_add(struct id_set *t, uint64_t key, struct ikv_err *err);
+bool id_set_has(const struct id_set *t, uint64_t key);
 void id_set_free(struct id_set *t);
 
 #endif

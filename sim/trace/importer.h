@@ -2,7 +2,7 @@
 #ifndef SIM_TRACE_IMPORTER_H
 #define SIM_TRACE_IMPORTER_H
 
-#include "sim/trace/id_table.h"
+#include "sim/trace/census.h"
 #include "sim/trace/input.h"
 #include "sim/trace/trace.h"
 
@@ -24,12 +24,15 @@ struct trace {
 	bool failed;                   /* the sink did: not the record's fault */
 	char root[SESSION_ID_MAX + 1]; /* the newest session that is no agent of another, */
 	uint64_t scope;                /* and the number of its ids' scope */
-	struct id_table names;         /* hashes of the ids of all sessions so far */
-	struct id_set seen;            /* content ids met so far, with their scope */
-	struct id_table places;        /* lint: the place in its request at which each was met */
-	struct trace_request newest;   /* lint: the one before, without its ids, */
-	uint64_t newest_id;            /* and the last of those */
-	struct session session;        /* being built, if `building` */
+	struct id_set names;           /* hashes of the ids of all sessions so far */
+	struct census seen;            /* of the content ids, with their scope */
+	bool blocks_known;             /* the file itself says how many different ids there are */
+	void *memory;                  /* what an importer keeps over the files of a folder; freed by forget */
+	void (*forget)(void *memory);
+	struct id_table places;      /* lint: the place in its request at which each was met */
+	struct trace_request newest; /* lint: the one before, without its ids, */
+	uint64_t newest_id;          /* and the last of those */
+	struct session session;      /* being built, if `building` */
 	bool building;
 	struct trace_pending *pending;
 	size_t pending_count, pending_cap;
@@ -48,6 +51,8 @@ int trace_emit(struct trace *t, struct ikv_err *err);
 /* The same for a session whose requests have been told of already, in the order of the trace. */
 int trace_hand_over(struct trace *t, struct ikv_err *err);
 void trace_drop(struct trace *t);
+/* Does the sink take sessions, or requests alone? */
+bool trace_wants_sessions(const struct trace *t);
 /* As many sessions as wanted have been emitted. */
 bool trace_full(const struct trace *t);
 
@@ -60,10 +65,15 @@ int trace_tokens(struct trace *t, const char *text, size_t bytes, uint64_t *toke
 /* A record is bad, `err` says why and `in` which check failed: drop the session being built. 0 when reading may go
  * on behind it (skip_bad, lint), else -1. */
 int trace_bad(struct trace *t, const struct trace_input *in, struct ikv_err *err);
+/* The same for a part of a record, while lint is on: true, and reading may go on inside the record, which must be
+ * dropped at its end. */
+bool trace_note(struct trace *t, const struct trace_input *in, const struct ikv_err *err);
 /* A finding that does not keep a record from being read. */
 IKV_PRINTF(5, 6)
 void trace_warn(struct trace *t, enum trace_check check, int line, const char *key, const char *fmt, ...);
 
-extern const struct importer importer_intentkv, importer_mooncake, importer_weka, importer_openai_chat;
+extern const struct importer importer_intentkv, importer_mooncake, importer_weka, importer_openai_chat,
+    importer_azure, importer_burstgpt, importer_qwen_bailian, importer_aiperf, importer_tracelab,
+    importer_vllm_kv_events, importer_oracle_general;
 
 #endif

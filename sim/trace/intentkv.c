@@ -8,9 +8,9 @@ enum { VERSION = 1 };
 
 static int detect(const char *path, const char *head, size_t size)
 {
+	static const char *const keys[] = {"\"intentkv_sessions\"", NULL};
 	(void)path;
-	const char *end = memchr(head, '\n', size);
-	return memmem(head, end ? (size_t)(end - head) : size, "\"intentkv_sessions\"", 19) ? 100 : 0;
+	return json_line_has(head, size, keys) ? 100 : 0;
 }
 
 struct reader {
@@ -236,8 +236,10 @@ static int read_line(struct trace *t, struct json_input *in, void *ctx, struct i
 }
 
 /* The header's counts, which are the source's, stand for the sessions' own where all sessions were read. */
-static void add_facts(struct trace_facts *to, const struct trace_facts *before, const struct trace_facts *header)
+static void add_facts(struct trace *t, const struct trace_facts *before, const struct trace_facts *header)
 {
+	struct trace_facts *to = t->facts;
+	t->blocks_known = true;
 	to->records = before->records + header->records;
 	to->skipped += header->skipped;
 	to->shortened += header->shortened;
@@ -260,7 +262,7 @@ static int read_file(struct trace *t, const char *path, struct ikv_err *err)
 		snprintf(t->facts->format, sizeof t->facts->format, "%s", r.facts.format);
 		snprintf(t->facts->tokens_by, sizeof t->facts->tokens_by, "%s", r.facts.tokens_by);
 		if (r.facts.requests && !trace_full(t) && !t->opts->max_context_tokens)
-			add_facts(t->facts, &before, &r.facts);
+			add_facts(t, &before, &r.facts);
 	}
 	ikv_free(r.ids);
 	return rc;

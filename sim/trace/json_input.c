@@ -85,6 +85,8 @@ static int reserve(char **text, size_t *cap, size_t used, size_t more, struct ik
 
 static int keep(struct json_input *in, const void *bytes, size_t size, struct ikv_err *err)
 {
+	if (size == 0)
+		return 0;
 	if (reserve(&in->text, &in->cap, in->size, size, err))
 		return -1;
 	memcpy(in->text + in->size, bytes, size);
@@ -328,6 +330,16 @@ int json_read(struct trace *t, const char *path, enum json_form form,
 	}
 	json_input_close(&in);
 	return rc;
+}
+
+bool json_line_has(const char *head, size_t size, const char *const *keys)
+{
+	const char *end = memchr(head, '\n', size);
+	size_t line = end ? (size_t)(end - head) : size;
+	for (; *keys; keys++)
+		if (!memmem(head, line, *keys, strlen(*keys)))
+			return false;
+	return true;
 }
 
 struct session *json_session(struct trace *t, struct json_input *in, const char *key, const char *id,

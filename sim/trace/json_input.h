@@ -35,6 +35,9 @@ int json_read(struct trace *t, const char *path, enum json_form form,
 	      int (*record)(struct trace *t, struct json_input *in, void *ctx, struct ikv_err *err), void *ctx,
 	      struct ikv_err *err);
 
+/* Are all these keys in the first line? NULL-terminated, with their quotes; for detect(). */
+bool json_line_has(const char *head, size_t size, const char *const *keys);
+
 /* Begin a session named by the value of `key`; complains of an id that is empty, longer than 400 bytes or taken. */
 struct session *json_session(struct trace *t, struct json_input *in, const char *key, const char *id,
 			     struct ikv_err *err);

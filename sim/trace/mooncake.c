@@ -4,27 +4,27 @@
 #include <string.h>
 #include "sim/trace/json_input.h"
 #include "sim/trace/request_log.h"
+#include "sim/trace/starts.h"
 
-enum { BLOCK_TOKENS = 512, CHAIN_BLOCKS_MIN = 2, SHARED_STARTS_MIN = 4 };
+enum { BLOCK_TOKENS = 512, CHAIN_BLOCKS_MIN = 2 };
 
 struct mooncake {
 	struct request_log log;
 	double newest_ms;
 	uint64_t *row; /* ids of the line at hand */
 	size_t row_cap;
-	struct id_table tails;  /* last full block of a session's newest request -> session */
-	struct id_table starts; /* id -> in how many sessions' first requests it occurs */
-	double last_ms;         /* of the session being played */
+	struct id_table tails; /* last full block of a session's newest request -> session */
+	struct session_starts starts;
+	double last_ms; /* of the session being played */
 };
 
 static int detect(const char *path, const char *head, size_t size)
 {
+	static const char *const keys[] = {"\"hash_ids\"", "\"input_length\"", "\"timestamp\"", NULL},
+				 *const session[] = {"\"session_id\"", NULL}, *const chat[] = {"\"chat_id\"", NULL};
 	(void)path;
-	const char *end = memchr(head, '\n', size);
-	size_t line = end ? (size_t)(end - head) : size;
-	return memmem(head, line, "\"hash_ids\"", 10) && memmem(head, line, "\"input_length\"", 14) &&
-		       memmem(head, line, "\"timestamp\"", 11) && !memmem(head, line, "\"session_id\"", 12) &&
-		       !memmem(head, line, "\"chat_id\"", 9)
+	return json_line_has(head, size, keys) && !json_line_has(head, size, session) &&
+		       !json_line_has(head, size, chat)
 		   ? 90
 		   : 0;
 }
@@ -73,13 +73,7 @@ static int place_record(struct mooncake *m, const struct logged *r, uint32_t *pl
 		return -1;
 	if (session < m->log.session_count)
 		return 0;
-	for (uint32_t i = 0; i < r->words; i++) {
-		uint64_t n = 0;
-		id_table_get(&m->starts, m->row[i], &n);
-		if (id_table_put(&m->starts, m->row[i], n + 1, err))
-			return -1;
-	}
-	return 0;
+	return starts_add(&m->starts, m->row, r->words, err);
 }
 
 static int read_request(struct trace *t, struct json_input *in, void *ctx, struct ikv_err *err)
@@ -88,7 +82,7 @@ static int read_request(struct trace *t, struct json_input *in, void *ctx, struc
 	struct logged r = {0};
 	uint32_t session;
 	if (read_record(in, m, &r, err) || place_record(m, &r, &session, err) ||
-	    request_log_add(&m->log, session, &r, m->row, err))
+	    request_log_add(&m->log, session, NULL, &r, m->row, err))
 		return -1;
 	m->newest_ms = r.at_ms;
 	return trace_request(t,
@@ -97,7 +91,7 @@ static int read_request(struct trace *t, struct json_input *in, void *ctx, struc
 						     .block_tokens = BLOCK_TOKENS,
 						     .input = r.input,
 						     .output = r.output,
-						     .at_ms = r.at_ms - m->log.records[0].at_ms,
+						     .at_ms = r.at_ms - m->log.first_ms,
 						     .line = r.line},
 			     err);
 }
@@ -114,7 +108,7 @@ static struct session *begin(void *ctx, struct trace *t, uint32_t number, const 
 		return NULL;
 	s->hash_block_tokens = BLOCK_TOKENS;
 	s->hashes_global = true;
-	s->arrival_ms = first->at_ms - m->log.records[0].at_ms;
+	s->arrival_ms = first->at_ms - m->log.first_ms;
 	return s;
 }
 
@@ -130,10 +124,7 @@ static int play(void *ctx, struct session *s, struct request_stream *stream, con
 	m->last_ms = r->at_ms;
 	if (request_begin(stream, s, ids, r->words, r->input, r->line, err))
 		return -1;
-	uint32_t shared = 0;
-	uint64_t n;
-	while (starts && shared < r->words && id_table_get(&m->starts, ids[shared], &n) && n >= SHARED_STARTS_MIN)
-		shared++;
+	uint32_t shared = starts ? starts_shared(&m->starts, ids, r->words) : 0;
 	if (shared && request_append(stream, s, shared * BLOCK_TOKENS, IKV_KIND_SYSTEM, 0.5F, err))
 		return -1;
 	if (request_append(stream, s, r->input, IKV_KIND_USER, 0.5F, err))
@@ -147,11 +138,13 @@ static int read_file(struct trace *t, const char *path, struct ikv_err *err)
 	struct request_player player = {&m, begin, play};
 	int rc = json_read(t, path, JSON_LINES, read_request, &m, err);
 	if (!rc)
+		rc = starts_close(&m.starts, err);
+	if (!rc)
 		rc = request_log_play(&m.log, t, &player, err);
 	request_log_free(&m.log);
 	ikv_free(m.row);
 	id_table_free(&m.tails);
-	id_table_free(&m.starts);
+	starts_free(&m.starts);
 	return rc;
 }
 

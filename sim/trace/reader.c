@@ -113,10 +113,12 @@ static void release(struct trace *t)
 {
 	trace_drop(t);
 	session_clear(&t->session);
+	if (t->forget)
+		t->forget(t->memory);
 	ikv_free(t->pending);
 	ikv_free(t->pending_ids);
-	id_table_free(&t->names);
-	id_set_free(&t->seen);
+	id_set_free(&t->names);
+	census_free(&t->seen);
 	id_table_free(&t->places);
 }
 
@@ -127,8 +129,14 @@ static int read_files(struct trace *t, char *const *paths, size_t count, struct 
 		t->path = paths[i];
 		rc = t->importer->read(t, paths[i], err);
 	}
-	if (!rc && t->sessions == 0 && !t->opts->finding)
-		rc = ikv_err_set(err, IKV_BAD_INPUT, "%s: no session in it%s", paths[0],
+	if (!rc && !t->blocks_known) {
+		rc = census_distinct(&t->seen, &t->facts->unique_blocks, err);
+		t->facts->prefix_hits = t->facts->block_refs - t->facts->unique_blocks;
+	}
+	uint64_t read = trace_wants_sessions(t) ? t->sessions : t->facts->requests;
+	if (!rc && read == 0 && !t->opts->finding)
+		rc = ikv_err_set(err, IKV_BAD_INPUT, "%s: no %s in it%s", paths[0],
+				 trace_wants_sessions(t) ? "session" : "request",
 				 t->facts->skipped ? " (all records were bad and skipped)" : "");
 	return rc;
 }

@@ -1,8 +1,10 @@
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 #include "sim/trace/request_log.h"
 
-enum { WORDS_IN_MEMORY = 8 << 20 };
+enum { WORDS_IN_MEMORY = 8 << 20, RECORD_WORDS = (sizeof(struct logged) + 7) / 8 };
 
 static int room(void *array, size_t count, size_t *cap, size_t more, size_t size, struct ikv_err *err)
 {
@@ -31,36 +33,60 @@ static int spill(struct request_log *log, struct ikv_err *err)
 	return 0;
 }
 
-int request_log_add(struct request_log *log, uint32_t session, const struct logged *record, const uint64_t *payload,
-		    struct ikv_err *err)
+uint32_t request_log_session(const struct request_log *log, const char *name)
+{
+	uint64_t found;
+	bool known = id_table_get(&log->names, XXH3_64bits(name, strlen(name)), &found);
+	return (uint32_t)(known ? found : log->session_count);
+}
+
+static int add_session(struct request_log *log, const char *name, uint32_t record, struct ikv_err *err)
+{
+	struct logged_session *s = &log->sessions[log->session_count];
+	*s = (struct logged_session){.first = record};
+	if (name && !(s->name = strdup(name)))
+		return ikv_err_set(err, IKV_FAILED, "out of memory");
+	log->session_count++;
+	return name ? id_table_put(&log->names, XXH3_64bits(name, strlen(name)), log->session_count - 1, err) : 0;
+}
+
+int request_log_add(struct request_log *log, uint32_t session, const char *name, const struct logged *record,
+		    const uint64_t *payload, struct ikv_err *err)
 {
 	if (log->count >= UINT32_MAX - 1)
 		return ikv_err_set(err, IKV_BAD_INPUT, "more than %u requests in one trace", UINT32_MAX - 1);
-	if (room(&log->records, log->count, &log->cap, 1, sizeof *log->records, err) ||
+	size_t words = RECORD_WORDS + (size_t)record->words;
+	if (room(&log->places, log->count, &log->place_cap, 1, sizeof *log->places, err) ||
+	    room(&log->next, log->count, &log->next_cap, 1, sizeof *log->next, err) ||
 	    room(&log->sessions, log->session_count, &log->session_cap, 1, sizeof *log->sessions, err) ||
 	    (log->word_count >= WORDS_IN_MEMORY && spill(log, err)) ||
-	    room(&log->words, log->word_count, &log->word_cap, record->words, sizeof *log->words, err))
+	    room(&log->words, log->word_count, &log->word_cap, words, sizeof *log->words, err))
 		return -1;
 	uint32_t number = (uint32_t)log->count++;
-	struct logged *r = &log->records[number];
-	*r = *record;
-	r->payload = log->spilled + log->word_count;
-	r->next = UINT32_MAX;
-	if (r->words)
-		memcpy(log->words + log->word_count, payload, r->words * sizeof *payload);
-	log->word_count += r->words;
-	if (session == log->session_count)
-		log->sessions[log->session_count++] = (struct logged_session){number, number, 0};
-	else
-		log->records[log->sessions[session].last].next = number;
+	if (number == 0)
+		log->first_ms = record->at_ms;
+	log->places[number] = log->spilled + log->word_count;
+	log->next[number] = UINT32_MAX;
+	uint64_t *to = log->words + log->word_count;
+	memcpy(to, record, sizeof *record);
+	if (record->words)
+		memcpy(to + RECORD_WORDS, payload, record->words * sizeof *payload);
+	log->word_count += words;
+	if (session < log->session_count)
+		log->next[log->sessions[session].last] = number;
+	else if (add_session(log, name, number, err))
+		return -1;
 	log->sessions[session].last = number;
-	log->sessions[session].count++;
 	return 0;
 }
 
 void request_log_free(struct request_log *log)
 {
-	ikv_free(log->records);
+	for (size_t i = 0; i < log->session_count; i++)
+		free(log->sessions[i].name);
+	id_table_free(&log->names);
+	ikv_free(log->places);
+	ikv_free(log->next);
 	ikv_free(log->sessions);
 	ikv_free(log->words);
 	if (log->file)
@@ -68,40 +94,55 @@ void request_log_free(struct request_log *log)
 	*log = (struct request_log){0};
 }
 
-struct payload {
-	uint64_t *words;
+struct fetched {
+	struct logged record;
+	uint64_t *words; /* its payload; owned */
 	size_t cap;
 };
 
-static int fetch(const struct request_log *log, const struct logged *r, struct payload *to, struct ikv_err *err)
+static int read_words(const struct request_log *log, void *to, size_t bytes, struct ikv_err *err)
 {
-	if (room(&to->words, 0, &to->cap, r->words, sizeof *to->words, err))
-		return -1;
-	if (r->words == 0)
-		return 0;
-	if (r->payload >= log->spilled) {
-		memcpy(to->words, log->words + (r->payload - log->spilled), r->words * sizeof *to->words);
+	return bytes && fread(to, 1, bytes, log->file) != bytes ? failed(err) : 0;
+}
+
+static int fetch(const struct request_log *log, uint32_t number, struct fetched *to, struct ikv_err *err)
+{
+	uint64_t place = log->places[number];
+	struct logged *r = &to->record;
+	/* A record lies wholly in the file or wholly in memory: it is spilled between two. */
+	if (place >= log->spilled) {
+		const uint64_t *words = log->words + (place - log->spilled);
+		memcpy(r, words, sizeof *r);
+		if (room(&to->words, 0, &to->cap, r->words, sizeof *to->words, err))
+			return -1;
+		if (r->words)
+			memcpy(to->words, words + RECORD_WORDS, r->words * sizeof *to->words);
 		return 0;
 	}
-	/* A payload lies wholly in the file or wholly in memory: it is spilled between two records. */
-	if (fseeko(log->file, (off_t)(r->payload * sizeof *to->words), SEEK_SET) ||
-	    fread(to->words, sizeof *to->words, r->words, log->file) != r->words)
+	uint64_t head[RECORD_WORDS];
+	if (fseeko(log->file, (off_t)(place * sizeof *head), SEEK_SET))
 		return failed(err);
-	return 0;
+	if (read_words(log, head, sizeof head, err))
+		return -1;
+	memcpy(r, head, sizeof *r);
+	return room(&to->words, 0, &to->cap, r->words, sizeof *to->words, err) ||
+	       read_words(log, to->words, r->words * sizeof *to->words, err);
 }
 
 static int play_session(const struct request_log *log, struct trace *t, const struct request_player *player,
-			uint32_t number, struct payload room[2], struct ikv_err *err)
+			uint32_t number, struct fetched room[2], struct ikv_err *err)
 {
-	uint32_t at = log->sessions[number].first;
 	struct request_stream stream = {0};
-	struct session *s = player->begin(player->ctx, t, number, &log->records[at], err);
-	int rc = s ? 0 : -1;
-	for (uint32_t i = 0; !rc && at != UINT32_MAX; i++, at = log->records[at].next) {
-		const struct logged *r = &log->records[at];
-		rc = fetch(log, r, &room[i % 2], err);
+	struct session *s = NULL;
+	int rc = 0;
+	uint32_t i = 0;
+	for (uint32_t at = log->sessions[number].first; !rc && at != UINT32_MAX; at = log->next[at], i++) {
+		struct fetched *f = &room[i % 2];
+		rc = fetch(log, at, f, err);
+		if (!rc && i == 0 && !(s = player->begin(player->ctx, t, number, &f->record, err)))
+			rc = -1;
 		if (!rc)
-			rc = player->play(player->ctx, s, &stream, r, room[i % 2].words, err);
+			rc = player->play(player->ctx, s, &stream, &f->record, f->words, err);
 	}
 	return rc ? rc : trace_hand_over(t, err);
 }
@@ -109,11 +150,12 @@ static int play_session(const struct request_log *log, struct trace *t, const st
 int request_log_play(const struct request_log *log, struct trace *t, const struct request_player *player,
 		     struct ikv_err *err)
 {
-	struct payload room[2] = {{0}};
+	struct fetched room[2] = {0};
 	int rc = 0;
 	if (log->file && fflush(log->file))
 		return failed(err);
-	for (uint32_t i = 0; !rc && i < log->session_count && !trace_full(t); i++)
+	uint32_t count = trace_wants_sessions(t) || t->opts->finding ? (uint32_t)log->session_count : 0;
+	for (uint32_t i = 0; !rc && i < count && !trace_full(t); i++)
 		rc = play_session(log, t, player, i, room, err);
 	ikv_free(room[0].words);
 	ikv_free(room[1].words);

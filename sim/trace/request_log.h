@@ -1,7 +1,7 @@
 /* Logs in which the requests of many sessions interleave: kept, and given back session by session.
  *
- * A record stays in memory (some 50 bytes); its payload, ids and whatever else an importer notes of it as 64-bit
- * words, goes to a temporary file once there is more than 64 MB of it. */
+ * Records and their payload, ids and whatever else an importer notes as 64-bit words, go to a temporary file once
+ * there is more than 64 MB of them; 12 bytes a record and some 40 a session stay in memory. */
 #ifndef SIM_TRACE_REQUEST_LOG_H
 #define SIM_TRACE_REQUEST_LOG_H
 
@@ -14,29 +14,33 @@ struct logged {
 	uint32_t input, output; /* tokens */
 	uint32_t words;         /* of payload */
 	int line;
-	uint64_t payload; /* place of its first word; set by request_log_add */
-	uint32_t next;    /* record of the same session; set by request_log_add */
 };
 
 struct logged_session {
 	uint32_t first, last; /* records */
-	uint32_t count;
+	char *name;           /* owned, or NULL */
 };
 
 struct request_log {
-	struct logged *records;
-	size_t count, cap;
+	uint64_t *places; /* of each record's first word */
+	uint32_t *next;   /* record of the same session, UINT32_MAX after the last */
+	size_t count, place_cap, next_cap;
+	double first_ms; /* at_ms of the first record */
 	struct logged_session *sessions;
 	size_t session_count, session_cap;
-	uint64_t *words; /* of payload, not yet in the file */
+	struct id_table names; /* hash of a name -> session */
+	uint64_t *words;       /* of records, not yet in the file */
 	size_t word_count, word_cap;
 	uint64_t spilled; /* words in the file */
 	FILE *file;
 };
 
-/* The record of session number `session`; a number beyond the last begins a new session, and must be the next. */
-int request_log_add(struct request_log *log, uint32_t session, const struct logged *record, const uint64_t *payload,
-		    struct ikv_err *err);
+/* The number of the session of that name; that of the next one if there is none. */
+uint32_t request_log_session(const struct request_log *log, const char *name);
+/* A record of session number `session`; the number after the last begins a session, named `name` unless that is NULL.
+ */
+int request_log_add(struct request_log *log, uint32_t session, const char *name, const struct logged *record,
+		    const uint64_t *payload, struct ikv_err *err);
 void request_log_free(struct request_log *log);
 
 /* How a session is made from its records: `begin` names it (trace_session) and sets its block size, `play` adds one

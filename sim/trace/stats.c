@@ -138,7 +138,7 @@ static int replay(const struct session_list *list, struct trace_stats *s, struct
 	s->unique_blocks = s->block_refs - s->block_hits;
 	for (size_t i = 0; i < seen->table.cap; i++)
 		if (seen->table.state[i] == 1 &&
-		    stat_push(&s->values[STAT_REUSE], (double)(seen->table.values[i] >> 32), err))
+		    stat_push(&s->values[STAT_REUSE], (double)(seen->table.entries[i].value >> 32), err))
 			return -1;
 	return 0;
 }

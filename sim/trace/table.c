@@ -2,8 +2,20 @@
 #include <string.h>
 #include "sim/trace/importer.h"
 
-const struct importer *const importers[] = {&importer_intentkv, &importer_mooncake, &importer_weka,
-					    &importer_openai_chat, NULL};
+const struct importer *const importers[] = {
+    &importer_intentkv,
+    &importer_mooncake,
+    &importer_weka,
+    &importer_openai_chat,
+    &importer_azure,
+    &importer_burstgpt,
+    &importer_qwen_bailian,
+    &importer_aiperf,
+    &importer_tracelab,
+    &importer_vllm_kv_events,
+    &importer_oracle_general,
+    NULL,
+};
 
 const struct importer *importer_find(const char *name)
 {

@@ -7,17 +7,16 @@
 
 enum { CHARS_PER_TOKEN = 4 };
 
-/* Names are told apart by 128 bits of hash: the list of a large trace's ids is never in memory. */
-static XXH128_hash_t name_hash(const char *id)
+/* Names are told apart by 64 bits of hash: the list of a large trace's ids is never in memory. Among ten million, the
+ * chance that one looks taken is 3e-6. */
+static uint64_t name_hash(const char *id)
 {
-	return XXH3_128bits(id, strlen(id));
+	return XXH3_64bits(id, strlen(id));
 }
 
 bool trace_has_session(const struct trace *t, const char *id)
 {
-	uint64_t high;
-	XXH128_hash_t h = name_hash(id);
-	return id_table_get(&t->names, h.low64, &high) && high == h.high64;
+	return id_set_has(&t->names, name_hash(id));
 }
 
 void trace_drop(struct trace *t)
@@ -32,11 +31,11 @@ struct session *trace_session(struct trace *t, const char *id, struct ikv_err *e
 {
 	trace_drop(t);
 	if (!*id) {
-		ikv_err_set(err, IKV_BAD_INPUT, "a session with an empty id");
+		ikv_err_set(err, IKV_BAD_INPUT, "%s: a session with an empty id", t->path);
 		return NULL;
 	}
 	if (trace_has_session(t, id)) {
-		ikv_err_set(err, IKV_BAD_INPUT, "two sessions with the id \"%.100s\"; ids must differ", id);
+		ikv_err_set(err, IKV_BAD_INPUT, "%s: two sessions with the id \"%.100s\"; ids must differ", t->path, id);
 		return NULL;
 	}
 	if (session_begin(&t->session, id, err))
@@ -113,13 +112,9 @@ static int deliver(struct trace *t, const struct trace_request *r, struct ikv_er
 	f->input_tokens += r->input;
 	f->output_tokens += r->output;
 	f->block_refs += r->count;
-	for (uint32_t i = 0; i < r->count; i++) {
-		int new = id_set_add(&t->seen, r->scope ? ikv_mix64_2(r->scope, r->ids[i]) : r->ids[i], err);
-		if (new < 0)
+	for (uint32_t i = 0; i < r->count; i++)
+		if (census_add(&t->seen, r->scope ? ikv_mix64_2(r->scope, r->ids[i]) : r->ids[i], err))
 			return -1;
-		f->unique_blocks += (uint64_t) new;
-		f->prefix_hits += (uint64_t) !new;
-	}
 	if (!t->sink->request)
 		return 0;
 	int rc = t->sink->request(t->sink->ctx, r, err);
@@ -193,8 +188,7 @@ int trace_hand_over(struct trace *t, struct ikv_err *err)
 		t->facts->shortened++;
 	if (session_check(s, &why))
 		return ikv_err_set(err, why.status, "%s: %s", t->path, why.text);
-	XXH128_hash_t h = name_hash(s->id);
-	if (id_table_put(&t->names, h.low64, h.high64, err))
+	if (id_set_add(&t->names, name_hash(s->id), err) < 0)
 		return -1;
 	t->sessions++;
 	int rc = t->sink->session ? t->sink->session(t->sink->ctx, s, err) : 0;
@@ -213,6 +207,11 @@ int trace_emit(struct trace *t, struct ikv_err *err)
 	return deliver_all(t, err) ? -1 : trace_hand_over(t, err);
 }
 
+bool trace_wants_sessions(const struct trace *t)
+{
+	return t->sink->session != NULL;
+}
+
 bool trace_full(const struct trace *t)
 {
 	return t->opts->limit && t->sessions >= t->opts->limit;
@@ -226,6 +225,14 @@ int trace_tokens(struct trace *t, const char *text, size_t bytes, uint64_t *toke
 		n += ((unsigned char)text[i] & 0xc0) != 0x80;
 	*tokens = (n + CHARS_PER_TOKEN - 1) / CHARS_PER_TOKEN;
 	return 0;
+}
+
+bool trace_note(struct trace *t, const struct trace_input *in, const struct ikv_err *err)
+{
+	if (!t->opts->finding || t->failed || in->unreadable || err->status != IKV_BAD_INPUT)
+		return false;
+	tell(t, &(struct trace_finding){in->path, in->wrong_line, in->check, false, err->text});
+	return true;
 }
 
 int trace_bad(struct trace *t, const struct trace_input *in, struct ikv_err *err)

@@ -1,11 +1,12 @@
 /* Coding-agent sessions as recorded for Weka's kv-cache-tester: one session a file, full blocks of the input as
  * ids, think and API times. A subagent's requests make a session of their own, "<id>/<agent>". */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include "sim/trace/json_input.h"
 #include "sim/trace/request.h"
 
-enum { AGENT_DEPTH_MAX = 8 };
+enum { AGENT_DEPTH_MAX = 8, ROOTS_MAX = 64 };
 
 struct weka {
 	struct json_input *in;
@@ -13,6 +14,7 @@ struct weka {
 	uint32_t block;
 	bool global;
 	int64_t sums[2][2]; /* tokens of the session's own requests and of its agents': in, out */
+	bool broken;        /* a request of the stream is, and lint looks for more */
 	int depth;          /* of the stream being read; 0: the session itself */
 };
 
@@ -98,6 +100,65 @@ static int wait_for(struct stream *t, struct session *s, double at_s, double thi
 	return request_wait(&t->r, s, ms, err);
 }
 
+/* Lint: the first sessions of global ids that begin with different blocks. */
+struct roots {
+	struct root {
+		uint64_t *ids; /* of its first request; owned */
+		uint32_t count, tools, prompt;
+		char id[64];
+	} items[ROOTS_MAX];
+	uint32_t count;
+};
+
+static void forget_roots(void *memory)
+{
+	struct roots *roots = memory;
+	for (uint32_t i = 0; roots && i < roots->count; i++)
+		ikv_free(roots->items[i].ids);
+	ikv_free(roots);
+}
+
+/* Two sessions that share the blocks of their prompts have the same prompt; if its parts are of different length, the
+ * ids only look the same. */
+static void check_root(struct weka *w, const struct stream *t, const struct root *r, uint32_t count)
+{
+	uint32_t common = 0, longest = t->prompt > r->prompt ? t->prompt : r->prompt;
+	while (common < count && common < r->count && t->ids[0][common] == r->ids[common])
+		common++;
+	if ((uint64_t)common * w->block > longest && (t->tools != r->tools || t->prompt != r->prompt))
+		trace_warn(w->t, CHECK_SCOPE, w->in->line, "hash_id_scope",
+			   "global, and the first %u blocks are those of the session \"%s\", but its tools and "
+			   "system prompt "
+			   "take %u + %u tokens and here they take %u + %u: the ids look local",
+			   common, r->id, r->tools, r->prompt - r->tools, t->tools, t->prompt - t->tools);
+}
+
+static int check_scope(struct weka *w, const struct stream *t, uint32_t count, struct ikv_err *err)
+{
+	struct trace *trace = w->t;
+	if (!trace->opts->finding || !w->global || count == 0 || t->r.turn)
+		return 0;
+	if (!trace->memory && !(trace->memory = ikv_alloc(1, sizeof(struct roots), err)))
+		return -1;
+	trace->forget = forget_roots;
+	struct roots *roots = trace->memory;
+	for (uint32_t i = 0; i < roots->count; i++)
+		if (roots->items[i].ids[0] == t->ids[0][0]) {
+			check_root(w, t, &roots->items[i], count);
+			return 0;
+		}
+	if (roots->count == ROOTS_MAX)
+		return 0;
+	struct root *r = &roots->items[roots->count];
+	*r = (struct root){.count = count, .tools = t->tools, .prompt = t->prompt};
+	if (!(r->ids = ikv_alloc(count, sizeof *r->ids, err)))
+		return -1;
+	memcpy(r->ids, t->ids[0], count * sizeof *r->ids);
+	snprintf(r->id, sizeof r->id, "%s", trace->session.id);
+	roots->count++;
+	return 0;
+}
+
 static int read_request(struct weka *w, struct stream *t, const json_t *o, struct ikv_err *err)
 {
 	int64_t input, output;
@@ -123,7 +184,7 @@ static int read_request(struct weka *w, struct stream *t, const json_t *o, struc
 	bool first = t->r.turn == 0, shrank = (uint32_t)input < t->r.input;
 	float sure;
 	enum ikv_kind kind = input_kind(json_object_get(o, "input_types"), first, shrank, &sure);
-	if (wait_for(t, s, at_s, think_s, err) ||
+	if (check_scope(w, t, count, err) || wait_for(t, s, at_s, think_s, err) ||
 	    request_begin(&t->r, s, t->ids[0], count, (uint32_t)input, w->in->line, err) ||
 	    request_append(&t->r, s, t->tools, IKV_KIND_TOOLS, 1, err) ||
 	    request_append(&t->r, s, t->prompt, IKV_KIND_SYSTEM, 1, err) ||
@@ -183,6 +244,11 @@ static int read_subagent(struct weka *w, const json_t *o, const char *parent, st
 	if (json_member_text(w->in, o, "agent_id", false, &agent, err) ||
 	    json_member_real(w->in, o, "t", 0, 1e12, &at_s, NULL, err))
 		return -1;
+	/* kv-cache-tester counts an agent's times from its start, the AgentX traces from the session's. A first
+	 * request before the agent's own start can only be the former. */
+	const json_t *first = json_array_get(json_object_get(o, "requests"), 0);
+	if (json_number_value(json_object_get(first, "t")) >= at_s)
+		at_s = 0;
 	if ((size_t)snprintf(id, sizeof id, "%s/%s", parent, agent) >= sizeof id)
 		return json_wrong(w->in, "agent_id", err, "an id longer than %zu bytes", sizeof id);
 	w->depth++;
@@ -210,9 +276,13 @@ static int read_part(struct weka *w, struct stream *t, const json_t *list, const
 			return -1;
 		if ((!strcmp(type, "subagent")) != agents)
 			continue;
-		if (agents ? read_subagent(w, v, id, err) && trace_bad(w->t, &w->in->file, err)
-			   : read_request(w, t, v, err))
+		if (agents && read_subagent(w, v, id, err) && trace_bad(w->t, &w->in->file, err))
 			return -1;
+		if (!agents && read_request(w, t, v, err)) {
+			if (!trace_note(w->t, &w->in->file, err))
+				return -1;
+			w->broken = true;
+		}
 	}
 	return 0;
 }
@@ -228,8 +298,13 @@ static int read_requests(struct weka *w, const json_t *o, const char *id, double
 	int rc = open_stream(w, &t, o, id, start_s, err);
 	if (!rc)
 		rc = read_part(w, &t, list, id, false, err);
-	if (!rc && w->t->session.event_count)
+	if (!rc && w->broken) {
+		trace_drop(w->t);
+		w->t->facts->skipped++;
+	} else if (!rc && w->t->session.event_count) {
 		rc = trace_emit(w->t, err);
+	}
+	w->broken = false;
 	ikv_free(t.ids[0]);
 	ikv_free(t.ids[1]);
 	return rc ? rc : read_part(w, &t, list, id, true, err);

@@ -67,7 +67,7 @@ fi
 
 if command -v gnuplot >/dev/null; then
 	$p trace-stats "$d/agentic-code.jsonl" -o "$d/figures" >/dev/null 2>"$d/err"
-	none "five figures are drawn" "$(cat "$d/err"; for f in lengths turns think roles reuse; do
+	none "five figures are drawn" "$(grep -v "svg$" "$d/err"; for f in lengths turns think roles reuse; do
 		[ -s "$d/figures/trace-$f.svg" ] || echo "no trace-$f.svg"; done)"
 else
 	skip "no gnuplot"

@@ -1,9 +1,11 @@
-/* A fuzzer's corpus without the fuzzer: every file of tests/fuzz/corpus/CORPUS goes through once. A file that breaks
- * something ends the program, which the test driver reports. */
+/* A fuzzer's corpus without the fuzzer: every file of tests/fuzz/corpus/CORPUS goes through once, those of a folder
+ * in it with the folder's name as FUZZ_FORMAT. A file that breaks something ends the program, which the test driver
+ * reports. */
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -36,23 +38,42 @@ static int visible(const struct dirent *d)
 	return d->d_name[0] != '.';
 }
 
+/* The files of a folder and of those in it; how many, or -1. */
+static int replay_all(const char *folder, int number)
+{
+	char path[4096];
+	struct dirent **entries;
+	int n = scandir(folder, &entries, visible, alphasort);
+	for (int i = 0; i < n; i++) {
+		const char *name = entries[i]->d_name;
+		struct stat st;
+		snprintf(path, sizeof path, "%s/%s", folder, name);
+		if (!stat(path, &st) && S_ISDIR(st.st_mode)) {
+			setenv("FUZZ_FORMAT", name, 1);
+			number = replay_all(path, number);
+			unsetenv("FUZZ_FORMAT");
+		} else {
+			fflush(stdout);
+			number++;
+			printf("%s %d - %s\n", replay(folder, name) ? "not ok" : "ok", number, name);
+		}
+		free(entries[i]);
+	}
+	if (n >= 0)
+		free(entries);
+	return number;
+}
+
 int main(void)
 {
-	char folder[4096];
+	char folder[4000];
 	const char *srcdir = getenv("srcdir");
-	struct dirent **files;
 	snprintf(folder, sizeof folder, "%s/tests/fuzz/corpus/" CORPUS, srcdir ? srcdir : ".");
-	int n = scandir(folder, &files, visible, alphasort);
-	if (n <= 0) {
+	int n = replay_all(folder, 0);
+	if (n == 0) {
 		printf("Bail out! no corpus in %s\n", folder);
 		return 1;
 	}
 	printf("1..%d\n", n);
-	for (int i = 0; i < n; i++) {
-		fflush(stdout);
-		printf("%s %d - %s\n", replay(folder, files[i]->d_name) ? "not ok" : "ok", i + 1, files[i]->d_name);
-		free(files[i]);
-	}
-	free(files);
 	return 0;
 }

@@ -1,0 +1,22 @@
+/* Figures by gnuplot: NAME.gp, NAME.tsv and the picture lie in one folder, and `gnuplot NAME.gp` there draws it
+ * again. What goes wrong is told on stderr; functions return 0 or the exit code. */
+#ifndef SIM_PLOT_H
+#define SIM_PLOT_H
+
+#include <stdio.h>
+#include <intentkv.h>
+
+struct plot { /* names of the program's own tables: they enter the script as they are */
+	const char *name, *title;
+	const char *script; /* "plots/NAME.gp" */
+};
+
+int plot_fail(int status, const char *path, const char *what);
+/* Close a file that was written. */
+int plot_finish(FILE *f, const char *path);
+/* Write the script: what the figure is, the common style, its own commands. `type` is svg or png. */
+int plot_script(const struct plot *p, const char *path, const char *type);
+/* Run gnuplot on it. */
+int plot_draw(const struct plot *p, const char *folder);
+
+#endif
