@@ -291,8 +291,14 @@ int twin_plan(const struct twin *t, const struct generate_config *c, uint64_t se
 	}
 	if (c->context_tokens > 0 || c->max_decode_tokens > 0)
 		scale(c, p);
+	uint64_t blocks = 0;
 	for (uint32_t i = 0; i < p->count; i++)
-		p->requests[i].blocks = twin_blocks(t, p->requests[i].input);
+		blocks += p->requests[i].blocks = twin_blocks(t, p->requests[i].input);
+	if (t->block_tokens && blocks > UINT32_MAX) {
+		twin_plan_free(p);
+		return ikv_err_set(err, IKV_BAD_INPUT, "the profile asks for %llu content ids, expected at most %u",
+				   (unsigned long long)blocks, UINT32_MAX);
+	}
 	if (twin_share(t, seed, p, err)) {
 		twin_plan_free(p);
 		return -1;

@@ -148,17 +148,17 @@ static int read_all_bins(const struct yaml_node *root, const char *path, struct 
 int twin_read(const struct yaml_node *root, const char *path, void *twin, struct ikv_err *err)
 {
 	struct twin *t = twin;
-	const char *valid[TABLES + 16] = {
+	static const char *const plain[] = {
 	    GENERATE_KEYS,        "version",      "sessions",  "turns_mean", "block_tokens", "global_ids",
 	    "partial_last_block", "p_think",      "start",     "first",      "later",        "later_kinds",
 	    "first_kinds",        "output_kinds", "confidence"};
+	enum { PLAIN = sizeof plain / sizeof *plain };
+	const char *valid[PLAIN + TABLES];
 	int64_t version, sessions, block;
-	size_t count = 0;
-	while (valid[count])
-		count++;
+	memcpy(valid, plain, sizeof plain);
 	for (size_t i = 0; i < TABLES; i++)
-		valid[count++] = tables[i].key;
-	if (yaml_check_keys(root, path, NULL, valid, count, err) ||
+		valid[PLAIN + i] = tables[i].key;
+	if (yaml_check_keys(root, path, NULL, valid, PLAIN + TABLES, err) ||
 	    read_int(root, path, "version", TWIN_VERSION, TWIN_VERSION, &version, err) ||
 	    read_int(root, path, "sessions", 1, UINT32_MAX, &sessions, err) ||
 	    read_int(root, path, "block_tokens", 0, 1 << 20, &block, err) ||
