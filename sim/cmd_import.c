@@ -13,6 +13,7 @@ const char cmd_import_help[] =
     "  intentkv import trace.jsonl --from mooncake\n\n"
     "  -o, --output FILE   write the canonical form (docs/traces.md)\n"
     "      --from FORMAT   format instead of looking; `intentkv list importers`\n"
+    "      --block-tokens N  content ids in blocks of N tokens instead of the trace's\n"
     "      --limit N       at most N sessions\n"
     "      --skip-bad      count broken records and go on\n";
 
@@ -142,15 +143,12 @@ static int import(const char *path, const char *format, const struct session_opt
 int cmd_import(int argc, char **argv)
 {
 	static const struct option longs[] = {
-	    {"output", required_argument, NULL, 'o'},
-	    {"from", required_argument, NULL, 'f'},
-	    {"limit", required_argument, NULL, 'l'},
-	    {"skip-bad", no_argument, NULL, 'b'},
-	    {NULL, 0, NULL, 0},
+	    {"output", required_argument, NULL, 'o'}, {"from", required_argument, NULL, 'f'},
+	    {"limit", required_argument, NULL, 'l'},  {"block-tokens", required_argument, NULL, 'B'},
+	    {"skip-bad", no_argument, NULL, 'b'},     {NULL, 0, NULL, 0},
 	};
 	struct session_options options = {.limit = 0};
 	const char *output = NULL, *format = "auto";
-	char *end;
 	int c;
 	optind = opterr = 0;
 	while ((c = getopt_long(argc, argv, ":o:", longs, NULL)) != -1) {
@@ -161,11 +159,11 @@ int cmd_import(int argc, char **argv)
 		else if (c == 'b')
 			options.skip_bad = true;
 		else if (c == 'l') {
-			long long limit = strtoll(optarg, &end, 10);
-			if (*end || end == optarg || limit < 1 || limit > UINT32_MAX)
-				return command_usage("import", "--limit: got \"%.40s\", expected a number from 1",
-						     optarg);
-			options.limit = (uint32_t)limit;
+			if (command_count("import", "--limit", optarg, 1, UINT32_MAX, &options.limit))
+				return IKV_USAGE;
+		} else if (c == 'B') {
+			if (command_count("import", "--block-tokens", optarg, 1, 65536, &options.block_tokens))
+				return IKV_USAGE;
 		} else
 			return command_option("import", argv, longs, c);
 	}

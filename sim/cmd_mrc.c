@@ -23,6 +23,7 @@ const char cmd_mrc_help[] =
     "      --order ORDER           auto, trace or time (auto: time where the trace goes session by session)\n"
     "      --model PRESET          whose KV a block holds, in FP16 (default llama-3-8b)\n"
     "      --kv-bytes-per-token N  the same as a number\n"
+    "      --block-tokens N        ids in blocks of N tokens instead of the trace's\n"
     "      --skip-bad              leave broken records out\n"
     "      --format FORMAT         table (default), csv or json\n"
     "  -o, --output DIR            draw it as well: mrc.gp, mrc.tsv and mrc.svg in DIR\n";
@@ -307,6 +308,8 @@ static int set(struct request *r, int c)
 		r->output = optarg;
 	else if (c == 'b')
 		r->read.skip_bad = true;
+	else if (c == 't')
+		rc = command_count("mrc", "--block-tokens", optarg, 1, 65536, &r->read.block_tokens);
 	else if (c == 'r' && !(rc = word_of("--order", orders, &word)))
 		r->read.order = (enum ref_order)word;
 	else if (c == 'f' && !(rc = word_of("--format", formats, &word)))
@@ -327,6 +330,7 @@ int cmd_mrc(int argc, char **argv)
 					      {"format", required_argument, NULL, 'f'},
 					      {"kv-bytes-per-token", required_argument, NULL, 'k'},
 					      {"output", required_argument, NULL, 'o'},
+					      {"block-tokens", required_argument, NULL, 't'},
 					      {"skip-bad", no_argument, NULL, 'b'},
 					      {NULL, 0, NULL, 0}};
 	struct request r = {.read = {.format = "auto"}};

@@ -1,7 +1,6 @@
 /* intentkv trace-stats: the distributions of a trace, their figures, and a profile that regenerates them. */
 #include <getopt.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include "sim/command.h"
 #include "sim/trace/stats.h"
@@ -19,6 +18,7 @@ const char cmd_trace_stats_help[] =
     "      --fit FILE       write a profile that regenerates these statistics (`intentkv generate FILE`), and say\n"
     "                       how near it comes\n"
     "  -o, --output FOLDER  draw trace-lengths, -turns, -think, -roles and -reuse there\n"
+    "      --block-tokens N content ids in blocks of N tokens instead of the trace's\n"
     "      --limit N        at most N sessions\n"
     "      --skip-bad       count broken records and go on\n";
 
@@ -31,15 +31,11 @@ struct arguments {
 static int read_arguments(int argc, char **argv, struct arguments *a)
 {
 	static const struct option longs[] = {
-	    {"from", required_argument, NULL, 'F'},
-	    {"format", required_argument, NULL, 'f'},
-	    {"output", required_argument, NULL, 'o'},
-	    {"limit", required_argument, NULL, 'l'},
-	    {"skip-bad", no_argument, NULL, 'b'},
-	    {"fit", required_argument, NULL, 'p'},
-	    {NULL, 0, NULL, 0},
+	    {"from", required_argument, NULL, 'F'},         {"format", required_argument, NULL, 'f'},
+	    {"output", required_argument, NULL, 'o'},       {"limit", required_argument, NULL, 'l'},
+	    {"skip-bad", no_argument, NULL, 'b'},           {"fit", required_argument, NULL, 'p'},
+	    {"block-tokens", required_argument, NULL, 't'}, {NULL, 0, NULL, 0},
 	};
-	char *end;
 	int c;
 	optind = opterr = 0;
 	while ((c = getopt_long(argc, argv, ":o:", longs, NULL)) != -1) {
@@ -56,11 +52,12 @@ static int read_arguments(int argc, char **argv, struct arguments *a)
 			if (rc)
 				return rc;
 		} else if (c == 'l') {
-			long long limit = strtoll(optarg, &end, 10);
-			if (*end || end == optarg || limit < 1 || limit > UINT32_MAX)
-				return command_usage("trace-stats",
-						     "--limit: got \"%.40s\", expected a number from 1", optarg);
-			a->options.limit = (uint32_t)limit;
+			if (command_count("trace-stats", "--limit", optarg, 1, UINT32_MAX, &a->options.limit))
+				return IKV_USAGE;
+		} else if (c == 't') {
+			if (command_count("trace-stats", "--block-tokens", optarg, 1, 65536,
+					  &a->options.block_tokens))
+				return IKV_USAGE;
 		} else
 			return command_option("trace-stats", argv, longs, c);
 	}

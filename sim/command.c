@@ -1,6 +1,8 @@
 /* What all commands say the same way: errors, and wrong command lines. */
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "sim/command.h"
 
@@ -61,6 +63,21 @@ int command_usage(const char *command, const char *fmt, ...)
 	command_print(stderr, text);
 	fprintf(stderr, "; see `intentkv%s%s --help`\n", command ? " " : "", command ? command : "");
 	return IKV_USAGE;
+}
+
+int command_count(const char *command, const char *option, const char *text, uint32_t min, uint32_t max,
+		  uint32_t *out)
+{
+	char *end;
+	errno = 0;
+	long long n = strtoll(text, &end, 10);
+	if (*end || end == text || errno || n < min || n > max)
+		return max == UINT32_MAX
+			   ? command_usage(command, "%s: got \"%.40s\", expected a number from %u", option, text, min)
+			   : command_usage(command, "%s: got \"%.40s\", expected a number from %u to %u", option,
+					   text, min, max);
+	*out = (uint32_t)n;
+	return IKV_OK;
 }
 
 int command_option(const char *command, char **argv, const struct option *longs, int c)

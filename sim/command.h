@@ -41,6 +41,9 @@ int command_usage(const char *command, const char *fmt, ...) IKV_PRINTF(2, 3);
 /* What getopt_long refused (c is '?' or ':'; opterr is 0 and the short options begin with ':'). Returns IKV_USAGE. */
 int command_option(const char *command, char **argv, const struct option *longs, int c);
 
+/* A whole number from min to max as an option's value; says what it expected otherwise and returns IKV_USAGE. */
+int command_count(const char *command, const char *option, const char *text, uint32_t min, uint32_t max, uint32_t *out);
+
 /* Say on stderr that a database holds no runs, where that is so. */
 void command_note_empty(const char *db);
 

@@ -9,6 +9,8 @@ libsim_la_SOURCES = \
 	sim/source.h sim/source_capture.c sim/source_capture.h sim/source_capture_read.c sim/source_stats.c \
 	sim/source_stats.h sim/source_synthetic.c sim/source_synthetic.h sim/source_synthetic_intent.c \
 	sim/source_synthetic_kv.c sim/source_synthetic_presets.c sim/source_table.c \
+	sim/tokenizer.c sim/tokenizer.h sim/tokenizer_bpe.c sim/tokenizer_json.c sim/tokenizer_nfc.c sim/tokenizer_parts.h \
+	sim/tokenizer_pattern.c sim/tokenizer_split.c sim/tokenizer_stages.c sim/tokenizer_vocab.c \
 	sim/run.h sim/run_open.c sim/run_play.c sim/run_sessions.c sim/sequence.c sim/apply.c \
 	sim/step.c sim/step_attend.c sim/step_decide.c sim/step_measure.c sim/step_record.c \
 	sim/mrc.c sim/mrc.h sim/mrc_curve.c sim/mrc_read.c sim/bench_mrc.c sim/bench_mrc.h \

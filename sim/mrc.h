@@ -25,6 +25,7 @@ struct ref_trace_options {
 	const char *format; /* "auto" or an importer */
 	enum ref_order { REF_AUTO, REF_TRACE, REF_TIME } order;
 	uint64_t token_bytes; /* KV of one token: a block has its tokens times as many */
+	uint32_t block_tokens; /* convert ids to blocks of so many tokens, 0: as they are */
 	bool skip_bad;
 };
 /* The block or object references of any trace that has ids. In order of time, equal times keep the order of the

@@ -130,7 +130,7 @@ int ref_trace_read(struct ref_trace *t, const char *path, const struct ref_trace
 {
 	struct trace_facts facts;
 	struct reading r = {.trace = t, .options = o, .path = path, .facts = &facts};
-	struct session_options options = {.skip_bad = o->skip_bad};
+	struct session_options options = {.skip_bad = o->skip_bad, .block_tokens = o->block_tokens};
 	struct trace_sink sink = {&r, NULL, add_request};
 	*t = (struct ref_trace){0};
 	int rc = trace_read(path, o->format, &options, &sink, &facts, err);

@@ -4,6 +4,7 @@
 
 #include "sim/trace/census.h"
 #include "sim/trace/input.h"
+#include "sim/trace/reblock.h"
 #include "sim/trace/trace.h"
 
 enum { SESSION_ID_MAX = 400 };          /* bytes; subagents are named after their parents */
@@ -32,6 +33,7 @@ struct trace {
 	struct id_table places;      /* lint: the place in its request at which each was met */
 	struct trace_request newest; /* lint: the one before, without its ids, */
 	uint64_t newest_id;          /* and the last of those */
+	struct reblocked reblocked;  /* ids of the request at hand, if they are converted */
 	struct session session;      /* being built, if `building` */
 	bool building;
 	struct trace_pending *pending;
@@ -74,6 +76,7 @@ void trace_warn(struct trace *t, enum trace_check check, int line, const char *k
 
 extern const struct importer importer_intentkv, importer_mooncake, importer_weka, importer_openai_chat,
     importer_azure, importer_burstgpt, importer_qwen_bailian, importer_aiperf, importer_tracelab,
-    importer_vllm_kv_events, importer_oracle_general;
+    importer_vllm_kv_events, importer_oracle_general, importer_swe_agent, importer_lmcache_agentic,
+    importer_otel_genai;
 
 #endif

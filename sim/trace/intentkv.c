@@ -261,7 +261,7 @@ static int read_file(struct trace *t, const char *path, struct ikv_err *err)
 	if (!rc && r.headed) {
 		snprintf(t->facts->format, sizeof t->facts->format, "%s", r.facts.format);
 		snprintf(t->facts->tokens_by, sizeof t->facts->tokens_by, "%s", r.facts.tokens_by);
-		if (r.facts.requests && !trace_full(t) && !t->opts->max_context_tokens)
+		if (r.facts.requests && !trace_full(t) && !t->opts->max_context_tokens && !t->opts->block_tokens)
 			add_facts(t, &before, &r.facts);
 	}
 	ikv_free(r.ids);

@@ -117,6 +117,7 @@ static void release(struct trace *t)
 		t->forget(t->memory);
 	ikv_free(t->pending);
 	ikv_free(t->pending_ids);
+	reblock_free(&t->reblocked);
 	id_set_free(&t->names);
 	census_free(&t->seen);
 	id_table_free(&t->places);

@@ -35,7 +35,8 @@ struct session *trace_session(struct trace *t, const char *id, struct ikv_err *e
 		return NULL;
 	}
 	if (trace_has_session(t, id)) {
-		ikv_err_set(err, IKV_BAD_INPUT, "%s: two sessions with the id \"%.100s\"; ids must differ", t->path, id);
+		ikv_err_set(err, IKV_BAD_INPUT, "%s: two sessions with the id \"%.100s\"; ids must differ", t->path,
+			    id);
 		return NULL;
 	}
 	if (session_begin(&t->session, id, err))
@@ -102,11 +103,28 @@ static int check_request(struct trace *t, const struct trace_request *r, struct 
 	return 0;
 }
 
+/* Its ids in blocks of the wanted size. */
+static int convert(struct trace *t, struct trace_request *r, struct ikv_err *err)
+{
+	uint32_t to = t->opts->block_tokens;
+	if (to == 0 || r->block_tokens == 0 || r->block_tokens == to)
+		return 0;
+	if (reblock_ids(r->ids, r->count, r->block_tokens, r->input, to, &t->reblocked, err))
+		return -1;
+	r->ids = t->reblocked.ids;
+	r->count = t->reblocked.count;
+	r->block_tokens = to;
+	return 0;
+}
+
 /* Hand a request on, counted. */
-static int deliver(struct trace *t, const struct trace_request *r, struct ikv_err *err)
+static int deliver(struct trace *t, const struct trace_request *told, struct ikv_err *err)
 {
 	struct trace_facts *f = t->facts;
+	struct trace_request request = *told, *r = &request;
 	if (t->opts->finding && check_request(t, r, err))
+		return -1;
+	if (convert(t, r, err))
 		return -1;
 	f->requests++;
 	f->input_tokens += r->input;
@@ -188,7 +206,8 @@ int trace_hand_over(struct trace *t, struct ikv_err *err)
 		t->facts->shortened++;
 	if (session_check(s, &why))
 		return ikv_err_set(err, why.status, "%s: %s", t->path, why.text);
-	if (id_set_add(&t->names, name_hash(s->id), err) < 0)
+	if (id_set_add(&t->names, name_hash(s->id), err) < 0 ||
+	    (t->opts->block_tokens && reblock_session(s, t->opts->block_tokens, err)))
 		return -1;
 	t->sessions++;
 	int rc = t->sink->session ? t->sink->session(t->sink->ctx, s, err) : 0;

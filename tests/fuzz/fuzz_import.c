@@ -59,7 +59,7 @@ static void import(const uint8_t *data, size_t size, const char *format, int fla
 	static char path[64];
 	struct session_list list;
 	uint64_t findings = 0;
-	struct session_options options = {.skip_bad = flags & 1};
+	struct session_options options = {.skip_bad = flags & 1, .block_tokens = flags & 4 ? 48 : 0};
 	struct ikv_err err = {0};
 	if (flags & 2) {
 		options.finding = ignore;
