@@ -295,7 +295,8 @@ static int encode_part(struct bpe *b, const char *part, size_t size, struct ikv_
 	if (encode_cached(b, part, size, &ids, &count, err) ||
 	    token_reserve(&b->joined, &b->joined_cap, b->joined_count + count, sizeof *ids, err))
 		return -1;
-	memcpy(b->joined + b->joined_count, ids, count * sizeof *ids);
+	if (count > 0)
+		memcpy(b->joined + b->joined_count, ids, count * sizeof *ids);
 	b->joined_count += count;
 	return 0;
 }

@@ -7,7 +7,7 @@ static int put_word(struct tokenizer *t, const char *word, size_t size, struct i
 	size_t count;
 	if (bpe_encode(&t->bpe, word, size, &ids, &count, err))
 		return -1;
-	if (t->out.ids) {
+	if (t->out.ids && count > 0) {
 		size_t used = (size_t)t->out.count;
 		if (token_reserve(t->out.ids, t->out.cap, used + count, sizeof *ids, err))
 			return -1;
