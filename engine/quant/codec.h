@@ -16,10 +16,8 @@
 
 struct codec_rows {
 	const uint8_t *data;
-	uint32_t tokens;      /* rows stored: fixes where the codes begin */
-	uint32_t dim;         /* values stored a row */
-	uint32_t used;        /* the first so many take part (V aliasing K uses fewer than are stored) */
-	const uint8_t *ahead; /* bytes of another plane that will be read next, as many as these; or NULL */
+	uint32_t tokens; /* rows stored: fixes where the codes begin */
+	uint32_t dim;    /* values a row */
 };
 
 static inline uint32_t codec_groups(uint32_t dim)
@@ -63,6 +61,13 @@ static inline size_t codec_nibble(uint32_t dim, uint32_t c, unsigned *shift)
 	uint32_t half = width / 2 + width % 2;
 	*shift = in >= half ? 4 : 0;
 	return base / 2 + (in >= half ? in - half : in);
+}
+
+/* E4M3 to float. */
+static inline float codec_e4m3(uint8_t code)
+{
+	/* Moved into an FP16 number's place the code is its value times 2^-8: the biases differ by 8. */
+	return half_to_float((uint16_t)((code & 0x80) << 8 | (code & 0x7f) << 7)) * 256;
 }
 
 /* Channels [c, c + n) of row t as floats. */

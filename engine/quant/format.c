@@ -130,7 +130,7 @@ int ikv_format_decode(enum ikv_format f, const void *stored, uint32_t tokens, ui
 {
 	if (stores(f, err))
 		return -1;
-	struct codec_rows r = {stored, tokens, dim, dim, NULL};
+	struct codec_rows r = {stored, tokens, dim};
 	for (uint32_t t = 0; t < tokens; t++)
 		codec_read(f, &r, t, 0, dim, rows + (size_t)t * dim);
 	return 0;

@@ -36,10 +36,7 @@ void codec_encode_fp8(const uint16_t *rows, uint32_t tokens, uint32_t dim, uint8
 void codec_read_fp8(const struct codec_rows *r, uint32_t t, uint32_t c, uint32_t n, float *out)
 {
 	const uint8_t *codes = codec_codes(r) + (size_t)t * r->dim + c;
-	/* Moved into an FP16 number's place the code is its value times 2^-8: the biases differ by 8. */
-	float scale = codec_half(r->data, t) * 256;
-	for (uint32_t i = 0; i < n; i++) {
-		unsigned sign = (unsigned)(codes[i] & 0x80) << 8, magnitude = (unsigned)(codes[i] & 0x7f) << 7;
-		out[i] = half_to_float((uint16_t)(sign | magnitude)) * scale;
-	}
+	float scale = codec_half(r->data, t);
+	for (uint32_t i = 0; i < n; i++)
+		out[i] = codec_e4m3(codes[i]) * scale;
 }
