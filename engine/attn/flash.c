@@ -176,8 +176,7 @@ static bool weigh(const struct flash *f, const struct job *j, const struct block
 	}
 	if (top > shift) {
 		float factor = expf(shift - top);
-		for (size_t d = 0; d < f->acc_stride; d++)
-			acc[d] *= factor;
+		f->micro->scale(acc, (uint32_t)f->acc_stride, factor);
 		sums[1] *= factor;
 		sums[0] = shift = top;
 	}

@@ -30,7 +30,7 @@
 
 INLINE void fetch(const uint8_t *p, ptrdiff_t ahead)
 {
-	_mm_prefetch((const char *)p + ahead, _MM_HINT_T1);
+	_mm_prefetch((const char *)p + ahead, _MM_HINT_T0);
 }
 
 INLINE __m256 halves8(const uint8_t *p)
@@ -465,6 +465,12 @@ static float exp_sum(float *s, uint32_t n, float shift)
 	return _mm_cvtss_f32(fold4(sum, sum, sum, sum));
 }
 
+static void scale(float *x, uint32_t n, float factor)
+{
+	for (uint32_t i = 0; i < n; i += 8)
+		_mm256_storeu_ps(x + i, _mm256_mul_ps(_mm256_loadu_ps(x + i), _mm256_set1_ps(factor)));
+}
+
 const struct micro_kernels micro_avx2 = {
     .isa = "avx2",
     .format =
@@ -479,4 +485,5 @@ const struct micro_kernels micro_avx2 = {
     .prepare = prepare,
     .peak = peak,
     .exp_sum = exp_sum,
+    .scale = scale,
 };

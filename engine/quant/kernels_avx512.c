@@ -48,16 +48,28 @@ INLINE void qk_fp16_tile(const struct tile *tile, uint32_t dim, const float *q, 
 					fetch(row[t] + 2 * c, tile->ahead);
 			}
 		}
-		for (int t = 0; tail && t < tokens; t++) {
-			__m256i bits = _mm256_maskz_loadu_epi16(tail, row[t] + 2 * whole);
-			for (int h = 0; h < heads; h++)
-				a[h * tokens + t] = _mm512_fmadd_ps(_mm512_loadu_ps(q + (size_t)h * q_stride + whole),
-								    _mm512_cvtph_ps(bits), a[h * tokens + t]);
+		if (tail) {
+			UNROLL for (int t = 0; t < tokens; t++)
+			{
+				__m512 k = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(tail, row[t] + 2 * whole));
+				UNROLL for (int h = 0; h < heads; h++) a[h * tokens + t] = _mm512_fmadd_ps(
+				    _mm512_loadu_ps(q + (size_t)h * q_stride + whole), k, a[h * tokens + t]);
+			}
 		}
-		float sums[16] __attribute__((aligned(64)));
-		_mm512_store_ps(sums, fold16(a));
-		UNROLL for (int h = 0; h < heads; h++)
-		    memcpy(s + h * MICRO_BLOCK + t0, sums + h * tokens, (size_t)tokens * sizeof *s);
+		__m512 sums = fold16(a);
+		if (heads == 1)
+			_mm512_storeu_ps(s + t0, sums);
+		if (heads == 2) {
+			_mm256_storeu_ps(s + t0, _mm512_castps512_ps256(sums));
+			_mm256_storeu_ps(s + MICRO_BLOCK + t0, _mm512_extractf32x8_ps(sums, 1));
+		}
+		if (heads >= 3) {
+			_mm_storeu_ps(s + t0, _mm512_castps512_ps128(sums));
+			_mm_storeu_ps(s + MICRO_BLOCK + t0, _mm512_extractf32x4_ps(sums, 1));
+			_mm_storeu_ps(s + 2 * MICRO_BLOCK + t0, _mm512_extractf32x4_ps(sums, 2));
+		}
+		if (heads == 4)
+			_mm_storeu_ps(s + 3 * MICRO_BLOCK + t0, _mm512_extractf32x4_ps(sums, 3));
 	}
 }
 
@@ -154,19 +166,18 @@ void avx512_pv_decoded(const struct tile_shape *shape, const struct tile *tiles,
 size_t avx512_forms_bytes(uint32_t dim)
 {
 	size_t padded = tile_padded(dim);
-	return forms_round(3 * padded) + forms_round(4 * padded) + forms_round(padded / 8) +
-	       forms_round((padded + 127) / 128 * 16) + 64;
+	return 8 * padded + forms_round(padded / 8) + forms_round((padded + 127) / 128 * 16) + 64;
 }
 
 void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
 {
 	struct forms f = forms_of(to, dim);
 	uint32_t padded = tile_padded(dim);
-	int8_t *digits = (int8_t *)f.digits;
-	uint16_t *halves = (uint16_t *)f.halves;
+	const __m512i byte = _mm512_set1_epi32(255);
+	const __m512i weave = _mm512_broadcast_i32x4(
+	    _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15)); /* 4 × 4 bytes transposed */
 	int32_t *bias = (int32_t *)f.bias;
 	__m512 most = _mm512_setzero_ps();
-	__mmask16 mask = 0xffff;
 	for (uint32_t c = 0; c < padded; c += 16)
 		most = _mm512_max_ps(most, _mm512_abs_ps(_mm512_loadu_ps(q + c)));
 	float amax = _mm512_reduce_max_ps(most), scale = amax > 1e-30f ? 8e6f / amax : 0;
@@ -174,20 +185,23 @@ void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
 	for (uint32_t c = 0; c < padded; c += 16) {
 		__m512 x = _mm512_loadu_ps(q + c);
 		__m512i n = _mm512_cvtps_epi32(_mm512_mul_ps(x, _mm512_set1_ps(scale)));
-		for (int i = 0; i < 3; i++) { /* the lowest byte, as a signed one */
+		__m512i digits = _mm512_setzero_si512();
+		UNROLL for (int i = 0; i < 3; i++) /* the lowest byte, as a signed one */
+		{
 			__m512i d = _mm512_srai_epi32(_mm512_slli_epi32(n, 24), 24);
-			_mm512_mask_cvtepi32_storeu_epi8(digits + (size_t)i * padded + c, mask, d);
+			digits = _mm512_or_si512(digits, _mm512_slli_epi32(_mm512_and_si512(d, byte), 8 * i));
 			bias[c / 128 * 4 + (uint32_t)i] += 128 * _mm512_reduce_add_epi32(d);
 			n = _mm512_srai_epi32(_mm512_sub_epi32(n, d), 8);
 		}
+		_mm512_storeu_si512((void *)(f.digits + 4 * c), _mm512_shuffle_epi8(digits, weave));
 		__m512i high = _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32((int)0xffff0000));
 		__m512i low = _mm512_castps_si512(_mm512_sub_ps(x, _mm512_castsi512_ps(high)));
 		/* To nearest even; |low| is too small to overflow. */
 		low = _mm512_add_epi32(
 		    low, _mm512_add_epi32(_mm512_set1_epi32(0x7fff),
 					  _mm512_and_si512(_mm512_srli_epi32(low, 16), _mm512_set1_epi32(1))));
-		_mm512_mask_cvtepi32_storeu_epi16(halves + c, mask, _mm512_srli_epi32(high, 16));
-		_mm512_mask_cvtepi32_storeu_epi16(halves + padded + c, mask, _mm512_srli_epi32(low, 16));
+		_mm512_storeu_si512((void *)(f.halves + 2 * c),
+				    _mm512_packus_epi32(_mm512_srli_epi32(high, 16), _mm512_srli_epi32(low, 16)));
 		if (c % 32 == 0)
 			((float *)f.sums)[c / 32] =
 			    _mm512_reduce_add_ps(_mm512_add_ps(x, _mm512_loadu_ps(q + c + 16)));
@@ -204,6 +218,12 @@ float avx512_peak(float *s, uint32_t n)
 		most = _mm512_max_ps(most, x);
 	}
 	return _mm512_reduce_max_ps(most);
+}
+
+void avx512_scale(float *x, uint32_t n, float factor)
+{
+	for (uint32_t i = 0; i < n; i += 16)
+		_mm512_storeu_ps(x + i, _mm512_mul_ps(_mm512_loadu_ps(x + i), _mm512_set1_ps(factor)));
 }
 
 float avx512_exp_sum(float *s, uint32_t n, float shift)
@@ -244,4 +264,5 @@ const struct micro_kernels micro_avx512 = {
     .prepare = avx512_prepare,
     .peak = avx512_peak,
     .exp_sum = avx512_exp_sum,
+    .scale = avx512_scale,
 };

@@ -9,8 +9,9 @@
 #define UNROLL _Pragma("GCC unroll 16")
 
 /* Forms of a query row of P padded channels, all 64-byte aligned in turn:
- *   int8 digits [3][P]   q = step · (65536 d2 + 256 d1 + d0), |q / step| <= 8·10^6: 23 bits and a sign
- *   bf16 halves [2][P]   q = high + low within 2^-17 |q|; high by truncation, so that it cannot overflow
+ *   int8 digits [P/4][4][4]: of four channels d0, d1, d2 and padding;
+ *                        q = step · (65536 d2 + 256 d1 + d0), |q / step| <= 8·10^6: 23 bits and a sign
+ *   bf16 halves [P/4][2][4]: q = high + low within 2^-17 |q|; high by truncation, so that it cannot overflow
  *   float sums [P/32]    of each 32 channels
  *   int32 bias [P/128][4]: 128 times the sum of digits 0, 1, 2 of each 128 channels
  *   float step */
@@ -32,9 +33,9 @@ static inline struct forms forms_of(const uint8_t *p, uint32_t dim)
 	size_t padded = tile_padded(dim);
 	struct forms f;
 	f.digits = (const int8_t *)p;
-	p += forms_round(3 * padded);
+	p += 4 * padded;
 	f.halves = (const uint16_t *)p;
-	p += forms_round(4 * padded);
+	p += 4 * padded;
 	f.sums = (const float *)p;
 	p += forms_round(padded / 8);
 	f.bias = (const int32_t *)p;
@@ -66,10 +67,11 @@ INLINE __m512 halves16(const uint8_t *p)
 	return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 }
 
-/* Into the second-level cache: what is fetched is used a step later. */
+/* What is fetched is used a step later. Into the first-level cache: on Zen 5 fetches into the second one are often
+ * dropped (docs/kernels.md). */
 INLINE void fetch(const uint8_t *p, ptrdiff_t ahead)
 {
-	_mm_prefetch((const char *)p + ahead, _MM_HINT_T1);
+	_mm_prefetch((const char *)p + ahead, _MM_HINT_T0);
 }
 
 #endif
@@ -103,6 +105,7 @@ avx512_pv avx512_pv_decoded;
 size_t avx512_forms_bytes(uint32_t dim);
 void avx512_prepare(const float *q, uint32_t dim, uint8_t *forms);
 float avx512_peak(float *s, uint32_t n);
+void avx512_scale(float *x, uint32_t n, float factor);
 float avx512_exp_sum(float *s, uint32_t n, float shift);
 
 #endif

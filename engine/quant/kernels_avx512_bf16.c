@@ -81,7 +81,7 @@ INLINE void qk_tiles(const struct tile_shape *shape, const struct tile *t, const
 		}
 		UNROLL for (int h = 0; h < heads; h++) UNROLL for (int part = 0; part < 2; part++)
 		{
-			__m512bh x = four(q[h].halves + (size_t)part * padded + c);
+			__m512bh x = four(q[h].halves + 2 * c + 4 * part);
 			UNROLL for (int k = 0; k < 2 * tiles; k++) sums[h][k / 2][k % 2] =
 			    _mm512_dpbf16_ps(sums[h][k / 2][k % 2], codes[k / 2][k % 2], x);
 		}
@@ -192,4 +192,5 @@ const struct micro_kernels micro_avx512bf16 = {
     .prepare = avx512_prepare,
     .peak = avx512_peak,
     .exp_sum = avx512_exp_sum,
+    .scale = avx512_scale,
 };

@@ -59,6 +59,12 @@ static float exp_sum(float *s, uint32_t n, float shift)
 	return sum;
 }
 
+static void scale(float *x, uint32_t n, float factor)
+{
+	for (uint32_t i = 0; i < n; i++)
+		x[i] *= factor;
+}
+
 const struct micro_kernels micro_scalar = {
     .isa = "scalar",
     .format =
@@ -71,4 +77,5 @@ const struct micro_kernels micro_scalar = {
 	},
     .peak = peak,
     .exp_sum = exp_sum,
+    .scale = scale,
 };

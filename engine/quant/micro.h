@@ -40,6 +40,8 @@ struct micro_kernels {
 	float (*peak)(float *s, uint32_t n);
 	/* s_i = exp(s_i - shift), their sum returned; every s_i <= shift. n a multiple of 16 */
 	float (*exp_sum)(float *s, uint32_t n, float shift);
+	/* x_i *= factor; n a multiple of MICRO_PAD */
+	void (*scale)(float *x, uint32_t n, float factor);
 };
 
 /* Floats that kernels may use in `scratch`: the largest of what they say beside its use. */
