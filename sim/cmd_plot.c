@@ -135,6 +135,16 @@ static int draw(const struct figure *fig, const char *folder)
 	return 0;
 }
 
+int command_draw(const char *name, const char *title, const char *script, const char *folder, const char *type)
+{
+	const struct figure fig = {name, title, NULL, script};
+	char path[4096];
+	if (snprintf(path, sizeof path, "%s/%s.gp", folder, name) >= (int)sizeof path)
+		return fail(IKV_USAGE, folder, "the path is too long");
+	int rc = write_script(&fig, path, type);
+	return rc ? rc : draw(&fig, folder);
+}
+
 static int make(const struct figure *fig, const char *db, const char *folder, const char *type, const char *run)
 {
 	char data[4096], script[4096], picture[4096];

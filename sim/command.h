@@ -39,6 +39,9 @@ int command_option(const char *command, char **argv, const struct option *longs,
 /* Say on stderr that a database holds no runs, where that is so. */
 void command_note_empty(const char *db);
 
+/* Draw FOLDER/NAME.tsv, which is there, by a script of the data folder; leaves NAME.gp beside it. */
+int command_draw(const char *name, const char *title, const char *script, const char *folder, const char *type);
+
 /* --format: table, csv, json, markdown; says what it expected otherwise. */
 int command_format(const char *text, enum store_format *format);
 
