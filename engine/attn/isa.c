@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "attn/isa.h"
+#include "quant/encode.h"
 #include "quant/micro.h"
 #ifdef HAVE_X86
 #include <cpuid.h>
@@ -66,14 +67,16 @@ static const struct {
 	bool (*usable)(void);
 	const struct lanes_kernels *lanes;
 	const struct micro_kernels *micro;
+	const struct encode_kernels *encode;
 } table[] = {
 #ifdef HAVE_X86
-    {"avx512bf16", "avx512_bf16 avx512_vbmi and those of avx512", has_avx512bf16, &lanes_avx512, &micro_avx512bf16},
+    {"avx512bf16", "avx512_bf16 avx512_vbmi and those of avx512", has_avx512bf16, &lanes_avx512, &micro_avx512bf16,
+     &encode_avx2},
     {"avx512", "avx512f avx512bw avx512vl avx512dq avx512_vnni avx2 fma f16c", has_avx512, &lanes_avx512,
-     &micro_avx512},
-    {"avx2", "avx2 fma f16c", has_avx2, &lanes_avx2, &micro_avx2},
+     &micro_avx512, &encode_avx2},
+    {"avx2", "avx2 fma f16c", has_avx2, &lanes_avx2, &micro_avx2, &encode_avx2},
 #endif
-    {"scalar", "", always, &lanes_scalar, &micro_scalar},
+    {"scalar", "", always, &lanes_scalar, &micro_scalar, &encode_scalar},
 };
 #define ROWS (sizeof table / sizeof *table)
 
@@ -89,6 +92,15 @@ const struct lanes_kernels *lanes_table(void)
 			t = table[i].lanes;
 	atomic_store_explicit(&selected, t, memory_order_relaxed);
 	return t;
+}
+
+const struct encode_kernels *encode_table(void)
+{
+	const struct lanes_kernels *lanes = lanes_table();
+	size_t i = 0;
+	while (table[i].lanes != lanes)
+		i++;
+	return table[i].encode;
 }
 
 const struct ikv_isa_info *ikv_isa_list(uint32_t *count)

@@ -76,10 +76,14 @@ void codec_read(enum ikv_format f, const struct codec_rows *r, uint32_t t, uint3
 /* An error naming the first value that is NaN or infinite. */
 int codec_finite(const uint16_t *rows, uint32_t tokens, uint32_t dim, const char *what, struct ikv_err *err);
 
-/* Encoders write whole rows; input is finite. */
+/* The plain encoders write whole rows; input is finite. */
 void codec_encode_fp8(const uint16_t *rows, uint32_t tokens, uint32_t dim, uint8_t *stored);
 void codec_encode_int8(const uint16_t *rows, uint32_t tokens, uint32_t dim, uint8_t *stored);
 void codec_encode_int4(const uint16_t *rows, uint32_t tokens, uint32_t dim, bool residual, uint8_t *stored);
+/* One code, and one group, of them. */
+uint8_t codec_code_fp8(uint16_t x, float scale);
+uint8_t codec_code_int8(uint16_t x, float scale);
+void codec_encode_group(const uint16_t *x, uint32_t width, uint8_t *params, uint8_t *pairs, uint8_t *remainders);
 void codec_read_fp8(const struct codec_rows *r, uint32_t t, uint32_t c, uint32_t n, float *out);
 void codec_read_int8(const struct codec_rows *r, uint32_t t, uint32_t c, uint32_t n, float *out);
 void codec_read_int4(const struct codec_rows *r, uint32_t t, uint32_t c, uint32_t n, bool residual, float *out);

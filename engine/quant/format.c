@@ -1,5 +1,5 @@
 #include "intentkv/alloc.h"
-#include "quant/codec.h"
+#include "quant/encode.h"
 
 static const struct ikv_format_info infos[IKV_FMT_COUNT] = {
     [IKV_FMT_SKIP] = {"SKIP", 0, 0, "not stored, not read"},
@@ -58,6 +58,8 @@ uint64_t ikv_format_bytes(enum ikv_format f, uint32_t tokens, uint32_t dim)
 	return tokens * row;
 }
 
+const struct encode_kernels encode_scalar = {codec_encode_fp8, codec_encode_int8, codec_encode_int4};
+
 static int stores(enum ikv_format f, struct ikv_err *err)
 {
 	if ((unsigned)f >= IKV_FMT_COUNT)
@@ -70,9 +72,16 @@ static int stores(enum ikv_format f, struct ikv_err *err)
 int codec_finite(const uint16_t *rows, uint32_t tokens, uint32_t dim, const char *what, struct ikv_err *err)
 {
 	size_t n = (size_t)tokens * dim;
-	unsigned bad = 0;
-	for (size_t i = 0; i < n; i++) /* without a branch: vectorises */
-		bad |= (rows[i] & 0x7c00) == 0x7c00;
+	uint64_t bad = 0;
+	size_t four = 0;
+	for (; four + 4 <= n; four += 4) { /* an exponent of ones carries into the place of the sign */
+		uint64_t x;
+		memcpy(&x, rows + four, sizeof x);
+		bad |= (x & 0x7c007c007c007c00) + 0x0400040004000400;
+	}
+	bad &= 0x8000800080008000;
+	for (; four < n; four++)
+		bad |= (rows[four] & 0x7c00) == 0x7c00;
 	if (!bad)
 		return 0;
 	for (size_t i = 0;; i++)
@@ -89,14 +98,14 @@ int ikv_format_encode(enum ikv_format f, const uint16_t *rows, uint32_t tokens, 
 		return -1;
 	switch (f) {
 	case IKV_FMT_FP8:
-		codec_encode_fp8(rows, tokens, dim, stored);
+		encode_table()->fp8(rows, tokens, dim, stored);
 		break;
 	case IKV_FMT_INT8:
-		codec_encode_int8(rows, tokens, dim, stored);
+		encode_table()->int8(rows, tokens, dim, stored);
 		break;
 	case IKV_FMT_INT4:
 	case IKV_FMT_INT4_RESIDUAL:
-		codec_encode_int4(rows, tokens, dim, f == IKV_FMT_INT4_RESIDUAL, stored);
+		encode_table()->int4(rows, tokens, dim, f == IKV_FMT_INT4_RESIDUAL, stored);
 		break;
 	default:
 		if (tokens && dim)

@@ -15,6 +15,12 @@ static uint8_t e4m3(float x)
 	return (uint8_t)(u > 0x7e ? 0x7e : u);
 }
 
+uint8_t codec_code_fp8(uint16_t h, float scale)
+{
+	float x = half_to_float(h) / scale;
+	return (uint8_t)(e4m3(fabsf(x)) | (signbit(x) ? 0x80 : 0));
+}
+
 void codec_encode_fp8(const uint16_t *rows, uint32_t tokens, uint32_t dim, uint8_t *stored)
 {
 	uint8_t *codes = stored + 2 * (size_t)tokens;
@@ -26,10 +32,8 @@ void codec_encode_fp8(const uint16_t *rows, uint32_t tokens, uint32_t dim, uint8
 		uint16_t h = codec_half_up(amax / 448);
 		float scale = h ? half_to_float(h) : 1;
 		memcpy(stored + 2 * (size_t)t, &h, sizeof h);
-		for (uint32_t c = 0; c < dim; c++) {
-			float x = half_to_float(row[c]) / scale;
-			codes[(size_t)t * dim + c] = (uint8_t)(e4m3(fabsf(x)) | (signbit(x) ? 0x80 : 0));
-		}
+		for (uint32_t c = 0; c < dim; c++)
+			codes[(size_t)t * dim + c] = codec_code_fp8(row[c], scale);
 	}
 }
 
