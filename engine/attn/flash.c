@@ -8,7 +8,7 @@
 #define INLINE_PAGES 32   /* below so many pages and heads in all, waking threads costs more than they save */
 
 /* A block's largest weight is 1 at most. While the sum of all weights so far is below this, one weight can be a good
- * part of it, and kernels that round weights must do so more finely. */
+ * part of it, and kernels that round queries or weights must do so more finely. */
 #define FINE_SUM 8
 
 struct job { /* a unit */
@@ -79,7 +79,7 @@ int flash_create(struct flash **out, const struct ikv_geometry *g, const struct 
 	f->q_stride = padded(g->d_qk);
 	f->acc_stride = padded(g->d_v);
 	f->forms_stride = micro->forms_bytes ? micro->forms_bytes(g->d_qk) : 0;
-	f->scratch_stride = ((size_t)group * MICRO_BLOCK + micro_scratch(dim, group) + 31) / 16 * 16;
+	f->scratch_stride = ((size_t)group * MICRO_BLOCK + micro_scratch(dim, group) + group + 47) / 16 * 16;
 	if (crew_create(&f->crew, threads, err) ||
 	    !(f->scratch = ikv_alloc(crew_size(f->crew), f->scratch_stride * sizeof *f->scratch, err))) {
 		flash_destroy(f);
@@ -164,12 +164,12 @@ static void apply_masks(const struct block *b, uint32_t heads, float *s)
 				s[h * MICRO_BLOCK + k * TILE_TOKENS + (uint32_t)__builtin_ctz(m)] = -INFINITY;
 }
 
-/* Scores of head h of the unit to weights; false if all tokens of the block are masked out. */
-static bool weigh(const struct flash *f, const struct job *j, const struct block *b, uint32_t h, float *s,
+/* Scores of head h of the unit, `top` the largest, to weights; false if all tokens of the block are masked out. */
+static bool weigh(const struct flash *f, const struct job *j, const struct block *b, uint32_t h, float top, float *s,
 		  double *sums, float *acc)
 {
 	uint32_t n = b->count * TILE_TOKENS;
-	float top = f->micro->peak(s, n), shift = (float)sums[0];
+	float shift = (float)sums[0];
 	if (top == -INFINITY) {
 		memset(s, 0, n * sizeof *s);
 		return false;
@@ -205,29 +205,61 @@ static uint32_t heads_of(const struct flash *f, const struct job *j, uint32_t kv
 	return (end < q_end ? end : q_end) - begin;
 }
 
-static void attend_step(const struct flash *f, const struct job *j, uint32_t split, struct step *t, float *scratch)
+/* Tiles from k on that are of one format. */
+static uint32_t run_of(const struct step *t, uint32_t k)
 {
-	uint32_t h, heads = heads_of(f, j, t->kv, &h), at = split * j->unit->q_count + h, n;
-	float *acc = j->acc + at * f->acc_stride, *s = scratch, *rest = scratch + heads * MICRO_BLOCK;
-	double *sums = j->sums + 2 * (size_t)at;
-	struct micro_query q = {j->q + h * f->q_stride, f->q_stride, NULL, f->forms_stride};
-	bool any = false, fine = false;
-	if (j->forms)
-		q.forms = j->forms + h * f->forms_stride;
-	for (uint32_t k = 0; k < t->block.count; k += n) { /* tiles of one format together */
-		for (n = 1; k + n < t->block.count && t->shape[k + n] == t->shape[k];)
-			n++;
-		f->micro->format[t->shape[k]->format].qk(t->shape[k], t->tile + k, n, &q, heads, s + k * TILE_TOKENS,
+	uint32_t n = 1;
+	while (k + n < t->block.count && t->shape[k + n] == t->shape[k])
+		n++;
+	return n;
+}
+
+static void score(const struct flash *f, const struct step *t, const struct micro_query *q, uint32_t heads, float *s,
+		  float *tops, float *rest)
+{
+	for (uint32_t k = 0, n; k < t->block.count; k += n) {
+		n = run_of(t, k);
+		f->micro->format[t->shape[k]->format].qk(t->shape[k], t->tile + k, n, q, heads, s + k * TILE_TOKENS,
 							 rest);
 	}
 	apply_masks(&t->block, heads, s);
+	for (uint32_t i = 0; i < heads; i++)
+		tops[i] = f->micro->peak(s + i * MICRO_BLOCK, t->block.count * TILE_TOKENS);
+}
+
+/* Would what was summed so far be small beside a block's best score? */
+static bool outshone(const double *sums, const float *tops, uint32_t heads)
+{
+	for (uint32_t i = 0; i < heads; i++)
+		if (tops[i] > sums[2 * i] && sums[2 * i + 1] * expf((float)sums[2 * i] - tops[i]) < FINE_SUM)
+			return true;
+	return false;
+}
+
+static void attend_step(const struct flash *f, const struct job *j, uint32_t split, struct step *t, float *scratch)
+{
+	uint32_t h, heads = heads_of(f, j, t->kv, &h), at = split * j->unit->q_count + h;
+	float *acc = j->acc + at * f->acc_stride, *s = scratch, *tops = scratch + heads * MICRO_BLOCK;
+	float *rest = tops + (heads + 15) / 16 * 16;
+	double *sums = j->sums + 2 * (size_t)at;
+	struct micro_query q = {j->q + h * f->q_stride, f->q_stride, NULL, f->forms_stride, false};
+	bool any = false, fine = false;
+	if (j->forms)
+		q.forms = j->forms + h * f->forms_stride;
+	for (uint32_t i = 0; i < heads; i++)
+		q.fine |= sums[2 * i + 1] < FINE_SUM;
+	score(f, t, &q, heads, s, tops, rest);
+	if (!q.fine && outshone(sums, tops, heads)) {
+		q.fine = true;
+		score(f, t, &q, heads, s, tops, rest);
+	}
 	for (uint32_t i = 0; i < heads; i++) {
-		any |= weigh(f, j, &t->block, h + i, s + i * MICRO_BLOCK, sums + 2 * i, acc + i * f->acc_stride);
+		any |= weigh(f, j, &t->block, h + i, tops[i], s + i * MICRO_BLOCK, sums + 2 * i,
+			     acc + i * f->acc_stride);
 		fine |= sums[2 * i + 1] < FINE_SUM;
 	}
-	for (uint32_t k = 0; any && k < t->block.count; k += n) {
-		for (n = 1; k + n < t->block.count && t->shape[k + n] == t->shape[k];)
-			n++;
+	for (uint32_t k = 0, n; any && k < t->block.count; k += n) {
+		n = run_of(t, k);
 		f->micro->format[t->shape[k]->format].pv(t->shape[k], t->tile + k, n, s + k * TILE_TOKENS, fine,
 							 heads, acc, f->acc_stride, rest);
 	}

@@ -1,5 +1,5 @@
-/* Encoders for AVX2, bit for bit those of fp8.c, int8.c and int4.c: the same IEEE operations, eight at a time. A row's
- * last channels, or a short group, go through the plain ones. */
+/* Encoders for AVX2, bit for bit those of fp8.c, int8.c and int4.c: the same IEEE operations, eight at a time. A
+ * row's last channels, or a short group, go through the plain ones. */
 #include <immintrin.h>
 #include "quant/encode.h"
 
@@ -126,7 +126,7 @@ INLINE void encode_group(const uint16_t *x, uint8_t *params, uint8_t *pairs, uin
 	float scale = scale_half ? to_float(scale_half) : 1;
 	if (low != 0) {
 		zero = (uint16_t)_cvtss_sh(low, 0); /* exact */
-	} else { /* the sign of zero is that of the first */
+	} else {                                    /* the sign of zero is that of the first */
 		while ((*x & 0x7fff) != 0)
 			x++;
 		zero = *x;

@@ -52,7 +52,7 @@ void codec_encode_int4(const uint16_t *rows, uint32_t tokens, uint32_t dim, bool
 			uint32_t c = g * CODEC_GROUP, width = dim - c < CODEC_GROUP ? dim - c : CODEC_GROUP;
 			size_t at = (size_t)t * row_bytes + c / 2;
 			codec_encode_group(rows + (size_t)t * dim + c, width, stored + 4 * ((size_t)t * groups + g),
-				     pairs + at, remainders ? remainders + at : NULL);
+					   pairs + at, remainders ? remainders + at : NULL);
 		}
 	}
 }

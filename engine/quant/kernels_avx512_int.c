@@ -1,9 +1,9 @@
 /* INT8, INT4 and INT4_RESIDUAL for AVX-512 with VNNI.
  *
- * Scores: the query is three signed 8-bit digits a channel (23 bits, as exact as float), so sums of products of codes
- * are exact integers; 16 tokens lie across the lanes and nothing is summed across them. Weighted sums: weights times
- * scales of a block become integers of two bytes (three, if fine), the largest of a head and group 65535; the error
- * of each is at most 2^-17 (2^-25) of the largest. */
+ * Scores: the query is three signed 8-bit digits a channel (23 bits, as exact as float; 15 bits and two where no
+ * token stands out), so sums of products of codes are exact integers; 16 tokens lie across the lanes and nothing is
+ * summed across them. Weighted sums: weights times scales of a block become integers of two bytes (three, if fine),
+ * the largest of a head and group 65535; the error of each is at most 2^-17 (2^-25) of the largest. */
 #include "quant/kernels_avx512.h"
 
 #define RUN 128 /* channels whose sums fit int32: 128 · 255 · 128 · 256 < 2^31 */
@@ -46,10 +46,11 @@ INLINE __m512i add_dots(__m512i sum, __m512i a, __m512i b)
 }
 
 /* Four channels' digits of the query times codes of 16 tokens. */
-INLINE void dot4(__m512i codes, const int8_t *digits, __m512i *sums)
+INLINE void dot4(__m512i codes, const int8_t *digits, const bool fine, __m512i *sums)
 {
-	UNROLL for (int i = 0; i < 3; i++) __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sums[i]) : "v"(codes),
-						   "m"(*(const struct four_bytes *)(digits + 4 * i)));
+	UNROLL for (int i = fine ? 0 : 1; i < 3; i++) __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sums[i]) :
+							      "v"(codes),
+							      "m"(*(const struct four_bytes *)(digits + 4 * i)));
 }
 
 INLINE __m512 whole(const __m512i *sums)
@@ -59,8 +60,8 @@ INLINE __m512 whole(const __m512i *sums)
 }
 
 /* Scores of a tile of INT8, by runs of channels. */
-INLINE void qk_bytes(const struct tile_shape *shape, const struct tile *t, const struct forms *q, const int heads,
-		     float *s)
+INLINE void qk_bytes(const struct tile_shape *shape, const struct tile *t, const struct forms *q, const bool fine,
+		     const int heads, float *s)
 {
 	const uint32_t padded = tile_padded(shape->d_qk);
 	const int8_t *digits[4];
@@ -74,11 +75,11 @@ INLINE void qk_bytes(const struct tile_shape *shape, const struct tile *t, const
 		uint32_t end = padded - c > RUN ? c + RUN : padded;
 		__m512i sums[4][3];
 		UNROLL for (int h = 0; h < heads; h++) UNROLL for (int i = 0; i < 3; i++) sums[h][i] =
-		    _mm512_set1_epi32(-q[h].bias[c / RUN * 4 + (uint32_t)i]);
+		    fine || i ? _mm512_set1_epi32(-q[h].bias[c / RUN * 4 + (uint32_t)i]) : _mm512_setzero_si512();
 		for (size_t d = c; d < end; d += 4) {
 			__m512i codes = _mm512_loadu_si512(t->k + d * TILE_TOKENS);
 			fetch(t->k + d * TILE_TOKENS, t->ahead);
-			UNROLL for (int h = 0; h < heads; h++) dot4(codes, digits[h] + 4 * d, sums[h]);
+			UNROLL for (int h = 0; h < heads; h++) dot4(codes, digits[h] + 4 * d, fine, sums[h]);
 		}
 		UNROLL for (int h = 0; h < heads; h++) total[h] = _mm512_add_ps(total[h], whole(sums[h]));
 	}
@@ -90,7 +91,7 @@ INLINE void qk_bytes(const struct tile_shape *shape, const struct tile *t, const
 
 /* Of a tile of INT4 or INT4_RESIDUAL, by groups. */
 INLINE void qk_pairs(const enum kind kind, const struct tile_shape *shape, const struct tile *t,
-		     const struct forms *q, const int heads, float *s)
+		     const struct forms *q, const bool fine, const int heads, float *s)
 {
 	const size_t group_bytes = kind == JOINED ? 512 : 256;
 	const int8_t *digits[4];
@@ -120,8 +121,8 @@ INLINE void qk_pairs(const enum kind kind, const struct tile_shape *shape, const
 			}
 			UNROLL for (int h = 0; h < heads; h++)
 			{
-				dot4(low, digits[h] + 128 * g + 16 * j, sums[h]);
-				dot4(high, digits[h] + 128 * g + 16 * j + 64, sums[h]);
+				dot4(low, digits[h] + 128 * g + 16 * j, fine, sums[h]);
+				dot4(high, digits[h] + 128 * g + 16 * j + 64, fine, sums[h]);
 			}
 		}
 		__m512 scale = halves16(param), zero = halves16(param + 32);
@@ -148,10 +149,15 @@ INLINE void qk(const enum kind kind, const struct tile_shape *shape, const struc
 		for (uint32_t k = 0; k < n; k++)                                                                     \
 			f[k] = forms_of(q->forms + (h + k) * q->forms_stride, shape->d_qk);                          \
 		for (uint32_t i = 0; i < count; i++) {                                                               \
-			if (kind == BYTES)                                                                           \
-				qk_bytes(shape, tiles + i, f, n, s + h * MICRO_BLOCK + i * TILE_TOKENS);             \
+			float *to = s + h * MICRO_BLOCK + i * TILE_TOKENS;                                           \
+			if (kind == BYTES && q->fine)                                                                \
+				qk_bytes(shape, tiles + i, f, true, n, to);                                          \
+			else if (kind == BYTES)                                                                      \
+				qk_bytes(shape, tiles + i, f, false, n, to);                                         \
+			else if (q->fine)                                                                            \
+				qk_pairs(kind, shape, tiles + i, f, true, n, to);                                    \
 			else                                                                                         \
-				qk_pairs(kind, shape, tiles + i, f, n, s + h * MICRO_BLOCK + i * TILE_TOKENS);       \
+				qk_pairs(kind, shape, tiles + i, f, false, n, to);                                   \
 		}                                                                                                    \
 	} while (0)
 	BY_FOUR(heads, TILES)

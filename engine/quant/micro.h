@@ -17,6 +17,7 @@ struct micro_query {
 	size_t stride;
 	const uint8_t *forms; /* what `prepare` made of them, [heads][forms_stride]; 64-byte aligned */
 	size_t forms_stride;
+	bool fine; /* a token may get a good part of all weight: round nothing */
 };
 
 struct micro_format {

@@ -281,6 +281,37 @@ START_TEST(cpu_agrees)
 }
 END_TEST
 
+/* Contexts long enough that kernels may round queries and weights, a few tokens far ahead of the rest. */
+START_TEST(long_contexts_agree)
+{
+	uint32_t count;
+	const struct ikv_isa_info *isas = ikv_isa_list(&count);
+	for (int n = 0; n < 40; n++) {
+		struct world w;
+		uint32_t i = (uint32_t)n % count;
+		if (!isas[i].usable)
+			continue;
+		ikv_rng_stream(&w.r, 76, IKV_STREAM_TEST, (uint64_t)n, 0);
+		struct ikv_geometry g = {1, 4, 1, 128, 128, false, n % 3 ? 16 : 50, 1 / sqrtf(128)};
+		open_world(&w, &ikv_backend_cpu, isas[i].name, 1, g, 1000 + below(&w, 2000));
+		for (uint32_t d = 0; d < 128 && n % 2; d++) /* the second head points to a late token */
+			w.q[128 + d] = w.k[(w.tokens - 20) * 128 + d] * 0.9f;
+		mix_formats(&w, n / 4 % 6 - 1);
+		for (uint32_t p = 0; p < w.pages; p++) {
+			uint32_t left = w.tokens - p * g.page_tokens;
+			w.plan.pages[w.plan.count++] =
+			    (struct ikv_page_ref){.page = p,
+						  .hi = (uint16_t)(left < g.page_tokens ? left : g.page_tokens),
+						  .mask = IKV_NO_MASK};
+		}
+		struct answer a = decode(&w, 0, 4);
+		compare(&w, a, 0, 4, 5e-5);
+		free_answer(a);
+		close_world(&w);
+	}
+}
+END_TEST
+
 START_TEST(v_may_alias_k)
 {
 	for (int f = 0; f < 5; f++) {
@@ -499,6 +530,7 @@ int main(void)
 	tcase_set_timeout(t, 300);
 	tcase_add_test(t, ref_agrees);
 	tcase_add_loop_test(t, cpu_agrees, 0, 4); /* one an ISA */
+	tcase_add_test(t, long_contexts_agree);
 	tcase_add_test(t, v_may_alias_k);
 	tcase_add_test(t, huge_scores);
 	tcase_add_test(t, threads_do_not_change_bits);
