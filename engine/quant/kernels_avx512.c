@@ -166,7 +166,7 @@ void avx512_pv_decoded(const struct tile_shape *shape, const struct tile *tiles,
 size_t avx512_forms_bytes(uint32_t dim)
 {
 	size_t padded = tile_padded(dim);
-	return 8 * padded + forms_round(padded / 8) + forms_round((padded + 127) / 128 * 16) + 64;
+	return 8 * padded + 2 * forms_round(padded / 8) + forms_round((padded + 127) / 128 * 16) + 64;
 }
 
 void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
@@ -181,6 +181,8 @@ void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
 	for (uint32_t c = 0; c < padded; c += 16)
 		most = _mm512_max_ps(most, _mm512_abs_ps(_mm512_loadu_ps(q + c)));
 	float amax = _mm512_reduce_max_ps(most), scale = amax > 1e-30f ? 8e6f / amax : 0;
+	float step = amax > 1e-30f ? amax / 8e6f : 0;
+	__m512 lost[2];
 	memset(bias, 0, (padded + 127) / 128 * 4 * sizeof *bias);
 	for (uint32_t c = 0; c < padded; c += 16) {
 		__m512 x = _mm512_loadu_ps(q + c);
@@ -191,7 +193,10 @@ void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
 			__m512i d = _mm512_srai_epi32(_mm512_slli_epi32(n, 24), 24);
 			digits = _mm512_or_si512(digits, _mm512_slli_epi32(_mm512_and_si512(d, byte), 8 * i));
 			bias[c / 128 * 4 + (uint32_t)i] += 128 * _mm512_reduce_add_epi32(d);
-			n = _mm512_srai_epi32(_mm512_sub_epi32(n, d), 8);
+			n = _mm512_sub_epi32(n, d);
+			if (i == 0)
+				lost[c % 32 / 16] = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(n), _mm512_set1_ps(step), x);
+			n = _mm512_srai_epi32(n, 8);
 		}
 		_mm512_storeu_si512((void *)(f.digits + 4 * c), _mm512_shuffle_epi8(digits, weave));
 		__m512i high = _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32((int)0xffff0000));
@@ -205,8 +210,10 @@ void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
 		if (c % 32 == 0)
 			((float *)f.sums)[c / 32] =
 			    _mm512_reduce_add_ps(_mm512_add_ps(x, _mm512_loadu_ps(q + c + 16)));
+		else
+			((float *)f.rests)[c / 32] = _mm512_reduce_add_ps(_mm512_add_ps(lost[0], lost[1]));
 	}
-	*(float *)f.step = amax > 1e-30f ? amax / 8e6f : 0;
+	*(float *)f.step = step;
 }
 
 float avx512_peak(float *s, uint32_t n)

@@ -133,7 +133,11 @@ INLINE void qk_pairs(const enum kind kind, const struct tile_shape *shape, const
 		}
 		UNROLL for (int h = 0; h < heads; h++)
 		{
-			total[h] = _mm512_fmadd_ps(_mm512_mul_ps(whole(sums[h]), step[h]), scale, total[h]);
+			/* What the query lost to rounding, times the middle code: else an error that all tokens
+			 * share. */
+			__m512 rest = fine ? _mm512_setzero_ps()
+					   : _mm512_set1_ps(q[h].rests[g] * (kind == JOINED ? 120 : 7.5f));
+			total[h] = _mm512_fmadd_ps(_mm512_fmadd_ps(whole(sums[h]), step[h], rest), scale, total[h]);
 			total[h] = _mm512_fmadd_ps(_mm512_set1_ps(q[h].sums[g]), zero, total[h]);
 		}
 	}
