@@ -71,9 +71,9 @@ static const struct {
 } table[] = {
 #ifdef HAVE_X86
     {"avx512bf16", "avx512_bf16 avx512_vbmi and those of avx512", has_avx512bf16, &lanes_avx512, &micro_avx512bf16,
-     &encode_avx2},
+     &encode_avx512},
     {"avx512", "avx512f avx512bw avx512vl avx512dq avx512_vnni avx2 fma f16c", has_avx512, &lanes_avx512,
-     &micro_avx512, &encode_avx2},
+     &micro_avx512, &encode_avx512},
     {"avx2", "avx2 fma f16c", has_avx2, &lanes_avx2, &micro_avx2, &encode_avx2},
 #endif
     {"scalar", "", always, &lanes_scalar, &micro_scalar, &encode_scalar},

@@ -4,12 +4,13 @@
 
 #include "quant/codec.h"
 
-struct encode_kernels { /* whole rows; input is finite */
+struct encode_kernels { /* whole rows; input is finite but to the first */
+	bool (*finite)(const uint16_t *values, size_t n);
 	void (*fp8)(const uint16_t *rows, uint32_t tokens, uint32_t dim, uint8_t *stored);
 	void (*int8)(const uint16_t *rows, uint32_t tokens, uint32_t dim, uint8_t *stored);
 	void (*int4)(const uint16_t *rows, uint32_t tokens, uint32_t dim, bool residual, uint8_t *stored);
 };
-extern const struct encode_kernels encode_scalar, encode_avx2;
+extern const struct encode_kernels encode_scalar, encode_avx2, encode_avx512;
 
 /* Those of the ISA chosen by ikv_isa_select. */
 const struct encode_kernels *encode_table(void);

@@ -179,4 +179,19 @@ static void encode_int8(const uint16_t *rows, uint32_t tokens, uint32_t dim, uin
 	encode_bytes(false, rows, tokens, dim, stored);
 }
 
-const struct encode_kernels encode_avx2 = {encode_fp8, encode_int8, encode_int4};
+static bool all_finite(const uint16_t *values, size_t n)
+{
+	const __m256i exponent = _mm256_set1_epi16(0x7c00);
+	__m256i bad = _mm256_setzero_si256();
+	size_t i = 0;
+	for (; i + 16 <= n; i += 16) {
+		__m256i x = _mm256_and_si256(_mm256_loadu_si256((const __m256i *)(values + i)), exponent);
+		bad = _mm256_or_si256(bad, _mm256_cmpeq_epi16(x, exponent));
+	}
+	bool found = !_mm256_testz_si256(bad, bad);
+	for (; i < n; i++)
+		found |= (values[i] & 0x7c00) == 0x7c00;
+	return !found;
+}
+
+const struct encode_kernels encode_avx2 = {all_finite, encode_fp8, encode_int8, encode_int4};

@@ -58,7 +58,22 @@ uint64_t ikv_format_bytes(enum ikv_format f, uint32_t tokens, uint32_t dim)
 	return tokens * row;
 }
 
-const struct encode_kernels encode_scalar = {codec_encode_fp8, codec_encode_int8, codec_encode_int4};
+static bool all_finite(const uint16_t *values, size_t n)
+{
+	uint64_t bad = 0;
+	size_t i = 0;
+	for (; i + 4 <= n; i += 4) { /* an exponent of ones carries into the place of the sign */
+		uint64_t x;
+		memcpy(&x, values + i, sizeof x);
+		bad |= (x & 0x7c007c007c007c00) + 0x0400040004000400;
+	}
+	bad &= 0x8000800080008000;
+	for (; i < n; i++)
+		bad |= (values[i] & 0x7c00) == 0x7c00;
+	return !bad;
+}
+
+const struct encode_kernels encode_scalar = {all_finite, codec_encode_fp8, codec_encode_int8, codec_encode_int4};
 
 static int stores(enum ikv_format f, struct ikv_err *err)
 {
@@ -72,17 +87,7 @@ static int stores(enum ikv_format f, struct ikv_err *err)
 int codec_finite(const uint16_t *rows, uint32_t tokens, uint32_t dim, const char *what, struct ikv_err *err)
 {
 	size_t n = (size_t)tokens * dim;
-	uint64_t bad = 0;
-	size_t four = 0;
-	for (; four + 4 <= n; four += 4) { /* an exponent of ones carries into the place of the sign */
-		uint64_t x;
-		memcpy(&x, rows + four, sizeof x);
-		bad |= (x & 0x7c007c007c007c00) + 0x0400040004000400;
-	}
-	bad &= 0x8000800080008000;
-	for (; four < n; four++)
-		bad |= (rows[four] & 0x7c00) == 0x7c00;
-	if (!bad)
+	if (encode_table()->finite(rows, n))
 		return 0;
 	for (size_t i = 0;; i++)
 		if ((rows[i] & 0x7c00) == 0x7c00)
