@@ -1,23 +1,37 @@
-/* intentkv bench: measure what a run spends outside attention, and the residency policies, on this machine. */
+/* intentkv bench: measure policies, attention, formats and residency on this machine. */
 #include <getopt.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "sim/bench_mrc.h"
 #include "sim/bench_policies.h"
+#include "sim/cmd_bench.h"
 #include "sim/command.h"
 
 const char cmd_bench_help[] =
-    "intentkv bench policies|mrc [--format table|json]: how fast policies are, no attention\n\n"
+    "intentkv bench policies|attention|formats|mrc [OPTIONS]\n\n"
     "  intentkv bench policies\n"
-    "  intentkv bench mrc\n\n"
+    "  intentkv bench attention --threads 1,2 --shape 32/8/128/32768 --format FP16,INT8 --selection dense,0.25\n"
+    "  intentkv bench formats --output json\n\n"
     "policies: routers with scores given, at 128K tokens, 64 blocks and pages of 16, router and page plan only, one\n"
     "core; and the memory manager's step at 8K pages under byte pressure. Allocations during the timed steps are\n"
-    "counted.\n"
+    "counted. attention: decode attention of the CPU backend on random data with cold caches, beside pure reads of\n"
+    "as many bytes in the same order. formats: encoding and decoding of pages, beside copying.\n"
     "mrc: residency policies over 10 million requests, Zipf(1.0) over a million ids, a cache of 100,000 objects, "
     "one\n"
     "core; ids are numbered and the trace is in memory before.\n\n"
-    "      --format FORMAT  table (default) or json\n"
-    "      --seconds S      measuring time of a row (default 0.5, mrc 2)\n";
+    "      --output FORM      table (default), csv (not for policies and mrc) or json\n"
+    "      --seconds S        measuring time of a row (default 0.5, mrc 2)\n"
+    "attention:\n"
+    "      --isa ISA          instruction set (default auto; INTENTKV_ISA overrides)\n"
+    "      --threads LIST     (default 1 and all cores)\n"
+    "      --shape LIST       query heads/KV heads/dimension/tokens, and /page tokens if not 16\n"
+    "                         (default 32/8/128/32768)\n"
+    "      --format LIST      page formats (default all)\n"
+    "      --selection LIST   dense, or the share of pages read, 0.25, and /head if each KV head picks its own\n"
+    "                         (default dense,0.25,0.0625)\n"
+    "      --plot FOLDER      draw the roofline there\n";
 
 static void table(const struct bench_policies_row *rows, uint32_t n, const struct bench_memory_row *memory)
 {
@@ -47,12 +61,174 @@ static void json(const struct bench_policies_row *rows, uint32_t n, const struct
 	       (unsigned long long)memory->allocations);
 }
 
-static int bench_residency(const struct bench_mrc_setup *setup, bool as_json)
+struct bench_options {
+	struct bench_attention_setup attention;
+	struct bench_report report;
+};
+
+static const char shape_wanted[] = "query heads/KV heads/dimension/tokens[/page tokens], such as 32/8/128/32768";
+
+static bool add_shape(const char *word, struct bench_attention_setup *s)
 {
+	struct bench_shape *x = &s->shapes[s->shape_count++];
+	int end = 0, n;
+	x->page_tokens = 16;
+	n = sscanf(word, "%u/%u/%u/%u%n/%u%n", &x->q_heads, &x->kv_heads, &x->head_dim, &x->kv_tokens, &end,
+		   &x->page_tokens, &end);
+	return n >= 4 && !word[end] && x->kv_heads && x->q_heads % x->kv_heads == 0 && x->head_dim && x->kv_tokens &&
+	       x->kv_tokens <= 1u << 22 && x->page_tokens && x->page_tokens <= IKV_PAGE_TOKENS_MAX &&
+	       (uint64_t)x->kv_heads * x->head_dim <= 1u << 16;
+}
+
+static bool add_selection(const char *word, struct bench_attention_setup *s)
+{
+	struct bench_selection *x = &s->selections[s->selection_count++];
+	int end = 0;
+	if (!strcmp(word, "dense")) {
+		*x = (struct bench_selection){1, false};
+		return true;
+	}
+	if (sscanf(word, "%lf%n", &x->share, &end) != 1 || !(x->share > 0 && x->share <= 1))
+		return false;
+	x->per_head = !strcmp(word + end, "/head");
+	return x->per_head || !word[end];
+}
+
+static bool add_threads(const char *word, struct bench_attention_setup *s)
+{
+	char tail;
+	uint32_t *x = &s->threads[s->thread_count++];
+	return sscanf(word, "%u%c", x, &tail) == 1 && *x >= 1 && *x <= 1024;
+}
+
+static bool add_format(const char *word, struct bench_attention_setup *s)
+{
+	enum ikv_format *x = &s->formats[s->format_count++];
+	return ikv_format_by_name(word, x) == 0 && *x != IKV_FMT_SKIP;
+}
+
+/* Words between commas, handed to `add` one by one. */
+static int take_list(const char *option, const char *text, const char *wanted,
+		     bool (*add)(const char *word, struct bench_attention_setup *s), struct bench_attention_setup *s)
+{
+	char word[64];
+	for (uint32_t n = 0;; n++) {
+		size_t length = strcspn(text, ",");
+		snprintf(word, sizeof word, "%.*s", (int)(length < sizeof word ? length : sizeof word - 1), text);
+		if (n == BENCH_LIST)
+			return command_usage("bench", "--%s: more than %d values", option, BENCH_LIST);
+		if (length >= sizeof word || !add(word, s))
+			return command_usage("bench", "--%s: got \"%.40s\", expected %s", option, word, wanted);
+		if (!text[length])
+			return 0;
+		text += length + 1;
+	}
+}
+
+static bool set_output(const char *text, struct bench_report *report)
+{
+	static const char *const outputs[] = {"table", "csv", "json"};
+	for (int i = 0; i < 3; i++)
+		if (!strcmp(text, outputs[i])) {
+			report->output = (enum bench_output)i;
+			return true;
+		}
+	return false;
+}
+
+static int take_option(int c, struct bench_options *o)
+{
+	char tail;
+	switch (c) {
+	case 'o':
+		if (set_output(optarg, &o->report))
+			return 0;
+		return command_usage("bench", "--output: got \"%.40s\", expected table, csv or json", optarg);
+	case 's':
+		if (sscanf(optarg, "%lf%c", &o->report.seconds, &tail) == 1 && o->report.seconds > 0 &&
+		    o->report.seconds < 1e6)
+			return 0;
+		return command_usage("bench", "--seconds: got \"%.40s\", expected a number of seconds above 0",
+				     optarg);
+	case 'i':
+		o->attention.isa = optarg;
+		return 0;
+	case 'p':
+		o->report.plot = optarg;
+		return 0;
+	case 't':
+		o->attention.thread_count = 0;
+		return take_list("threads", optarg, "a number of threads", add_threads, &o->attention);
+	case 'S':
+		o->attention.shape_count = 0;
+		return take_list("shape", optarg, shape_wanted, add_shape, &o->attention);
+	case 'f':
+		/* Elsewhere --format is the form of the output; no page format has such a name. */
+		if (set_output(optarg, &o->report))
+			return 0;
+		o->attention.format_count = 0;
+		return take_list("format", optarg, "a page format: FP16, FP8, INT8, INT4 or INT4_RESIDUAL",
+				 add_format, &o->attention);
+	default:
+		o->attention.selection_count = 0;
+		return take_list("selection", optarg, "dense, or a share of pages such as 0.25 or 0.25/head",
+				 add_selection, &o->attention);
+	}
+}
+
+static void fill_defaults(struct bench_attention_setup *s)
+{
+	const char *forced = getenv("INTENTKV_ISA");
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+	if (forced && *forced)
+		s->isa = forced;
+	if (!s->thread_count) {
+		s->threads[s->thread_count++] = 1;
+		if (cores > 1 && cores <= 1024)
+			s->threads[s->thread_count++] = (uint32_t)cores;
+	}
+	if (!s->shape_count)
+		s->shapes[s->shape_count++] = (struct bench_shape){32, 8, 128, 32768, 16};
+	for (unsigned f = IKV_FMT_SKIP + 1, given = s->format_count; !given && f < IKV_FMT_COUNT; f++)
+		s->formats[s->format_count++] = (enum ikv_format)f;
+	if (!s->selection_count) {
+		s->selections[s->selection_count++] = (struct bench_selection){1, false};
+		s->selections[s->selection_count++] = (struct bench_selection){0.25, false};
+		s->selections[s->selection_count++] = (struct bench_selection){0.0625, false};
+	}
+}
+
+static int bench_policies(const struct bench_report *report)
+{
+	struct bench_policies_setup setup = bench_policies_defaults();
+	struct bench_policies_row rows[BENCH_POLICIES_ROWS];
+	struct bench_memory_row memory;
+	uint32_t n;
+	struct ikv_err err;
+	setup.seconds = report->seconds;
+	if (report->output == BENCH_CSV)
+		return command_usage("bench", "--output: policies are printed as table or json");
+	if (bench_policies_router(&setup, rows, &n, &err) || bench_policies_memory(&setup, &memory, &err))
+		return command_fail(&err);
+	if (report->output == BENCH_JSON)
+		json(rows, n, &memory);
+	else
+		table(rows, n, &memory);
+	return IKV_OK;
+}
+
+static int bench_residency(const struct bench_report *report)
+{
+	struct bench_mrc_setup setup = bench_mrc_defaults();
+	bool as_json = report->output == BENCH_JSON;
 	struct bench_mrc_row rows[BENCH_MRC_ROWS];
 	struct ikv_err err;
 	uint32_t n;
-	if (bench_mrc(setup, rows, &n, &err))
+	if (report->output == BENCH_CSV)
+		return command_usage("bench", "--output: residency is printed as table or json");
+	if (report->seconds > 0)
+		setup.seconds = report->seconds;
+	if (bench_mrc(&setup, rows, &n, &err))
 		return command_fail(&err);
 	if (!as_json)
 		printf("%-8s %12s %10s %10s\n", "policy", "M requests/s", "miss ratio", "objects");
@@ -71,38 +247,40 @@ static int bench_residency(const struct bench_mrc_setup *setup, bool as_json)
 
 int cmd_bench(int argc, char **argv)
 {
-	static const struct option longs[] = {
-	    {"format", required_argument, NULL, 'f'}, {"seconds", required_argument, NULL, 's'}, {NULL, 0, NULL, 0}};
-	struct bench_policies_setup setup = bench_policies_defaults();
-	struct bench_mrc_setup mrc = bench_mrc_defaults();
-	bool as_json = false;
-	char tail;
+	static const struct option longs[] = {{"output", required_argument, NULL, 'o'},
+					      {"seconds", required_argument, NULL, 's'},
+					      {"isa", required_argument, NULL, 'i'},
+					      {"threads", required_argument, NULL, 't'},
+					      {"shape", required_argument, NULL, 'S'},
+					      {"format", required_argument, NULL, 'f'},
+					      {"selection", required_argument, NULL, 'l'},
+					      {"plot", required_argument, NULL, 'p'},
+					      {NULL, 0, NULL, 0}};
+	struct bench_options o = {.attention = {.isa = "auto"}, .report = {0}};
 	int c;
+	bool attention_only = false;
 	optind = opterr = 0;
 	while ((c = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
-		if (c == 'f' && (!strcmp(optarg, "json") || !strcmp(optarg, "table")))
-			as_json = !strcmp(optarg, "json");
-		else if (c == 's' && sscanf(optarg, "%lf%c", &setup.seconds, &tail) == 1 && setup.seconds > 0)
-			mrc.seconds = setup.seconds;
-		else if (c == '?' || c == ':')
+		if (c == '?' || c == ':')
 			return command_option("bench", argv, longs, c);
-		else
-			return command_usage("bench", "got \"%.40s\", expected %s", optarg,
-					     c == 'f' ? "table or json" : "a number of seconds above 0");
+		if (take_option(c, &o))
+			return IKV_USAGE;
+		attention_only |= c != 'o' && c != 's' && !(c == 'f' && o.attention.format_count == 0);
 	}
-	if (optind + 1 == argc && !strcmp(argv[optind], "mrc"))
-		return bench_residency(&mrc, as_json);
-	if (optind + 1 != argc || strcmp(argv[optind], "policies") != 0)
-		return command_usage("bench", "expected what to measure: policies or mrc");
-	struct bench_policies_row rows[BENCH_POLICIES_ROWS];
-	struct bench_memory_row memory;
-	uint32_t n;
-	struct ikv_err err;
-	if (bench_policies_router(&setup, rows, &n, &err) || bench_policies_memory(&setup, &memory, &err))
-		return command_fail(&err);
-	if (as_json)
-		json(rows, n, &memory);
-	else
-		table(rows, n, &memory);
-	return IKV_OK;
+	const char *what = optind + 1 == argc ? argv[optind] : "";
+	if (attention_only && strcmp(what, "attention") != 0 && *what)
+		return command_usage("bench", "%s takes --output and --seconds only", what);
+	if (!strcmp(what, "mrc"))
+		return bench_residency(&o.report);
+	o.report.seconds = o.report.seconds > 0 ? o.report.seconds : 0.5;
+	o.attention.seconds = o.report.seconds;
+	if (!strcmp(what, "attention")) {
+		fill_defaults(&o.attention);
+		return cmd_bench_attention(&o.attention, &o.report);
+	}
+	if (!strcmp(what, "policies"))
+		return bench_policies(&o.report);
+	if (!strcmp(what, "formats"))
+		return cmd_bench_formats(&o.report);
+	return command_usage("bench", "expected what to measure: policies, attention, formats or mrc");
 }

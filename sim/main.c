@@ -19,7 +19,7 @@ const struct command commands[] = {
     {"list", "list policies, formats, models and their options", cmd_list, cmd_list_help},
     {"check", "check scenarios without running them", cmd_check, cmd_check_help},
     {"doctor", "say what this machine and build can do", cmd_doctor, cmd_doctor_help},
-    {"bench", "measure policies on this machine", cmd_bench, cmd_bench_help},
+    {"bench", "measure policies, attention and formats on this machine", cmd_bench, cmd_bench_help},
     {.name = NULL},
 };
 

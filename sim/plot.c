@@ -88,3 +88,12 @@ int plot_draw(const struct plot *p, const char *folder)
 		return plot_fail(IKV_FAILED, script, "gnuplot failed");
 	return 0;
 }
+
+int plot_make(const struct plot *p, const char *folder, const char *type)
+{
+	char path[4096];
+	if (snprintf(path, sizeof path, "%s/%s.gp", folder, p->name) >= (int)sizeof path)
+		return plot_fail(IKV_USAGE, folder, "the path is too long");
+	int rc = plot_script(p, path, type);
+	return rc ? rc : plot_draw(p, folder);
+}

@@ -19,4 +19,7 @@ int plot_script(const struct plot *p, const char *path, const char *type);
 /* Run gnuplot on it. */
 int plot_draw(const struct plot *p, const char *folder);
 
+/* Both, for FOLDER/NAME.tsv that is there. */
+int plot_make(const struct plot *p, const char *folder, const char *type);
+
 #endif

@@ -41,7 +41,7 @@ static int cpu_open(struct ikv_backend **out, const struct ikv_geometry *g, cons
 		ikv_free(c);
 		return -1;
 	}
-	if (flash_create(&c->flash, g, config->threads, err)) {
+	if (flash_create(&c->flash, g, micro, config->threads, err)) {
 		cpu_close(&c->base);
 		return -1;
 	}
@@ -83,28 +83,20 @@ static enum ikv_format cpu_format(const struct ikv_backend *b, uint32_t seq, uin
 	return store_format(&((const struct cpu *)b)->store, seq, layer, kv_head, page);
 }
 
-static void locate(const void *source, const struct ikv_attn_unit *u, uint32_t kv_head, uint32_t i,
-		   struct flash_page *page)
+static void locate(const void *source, const struct ikv_attn_unit *u, uint32_t kv_head, uint32_t index, uint32_t i,
+		   struct flash_tile *out)
 {
 	const struct store *s = source;
-	const struct ikv_page_ref *r = &u->plan->pages[i];
-	const struct store_slot *slot = store_slot(s, u->seq, u->layer, kv_head, r->page);
-	*page = (struct flash_page){
-	    .format = (enum ikv_format)slot->format,
-	    .k = store_k(s, slot),
-	    .v = store_v(s, slot),
-	    .lo = r->lo,
-	    .hi = r->hi,
-	    .mask = r->mask == IKV_NO_MASK ? NULL : u->plan->masks + r->mask,
-	};
-	page->k.ahead = s->g.v_aliases_k ? NULL : page->v.data;
+	const struct store_slot *slot = store_slot(s, u->seq, u->layer, kv_head, u->plan->pages[index].page);
+	out->shape = &s->shape[slot->format];
+	out->tile.k = slot->data + i * out->shape->bytes;
+	out->tile.v = out->tile.k + out->shape->v_at;
 }
 
 static int cpu_decode(struct ikv_backend *b, const struct ikv_attn_unit *units, uint32_t count, struct ikv_err *err)
 {
 	struct cpu *c = (struct cpu *)b;
-	if (store_check(&c->store, units, count, err) ||
-	    flash_attend(c->flash, c->micro, units, count, locate, &c->store, err))
+	if (store_check(&c->store, units, count, err) || flash_attend(c->flash, units, count, locate, &c->store, err))
 		return -1;
 	c->store.stats.kv_bytes_read += store_read_bytes(&c->store, units, count);
 	return 0;

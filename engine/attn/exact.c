@@ -36,6 +36,7 @@ void ikv_exact_destroy(struct ikv_exact *x)
 	if (x->work) {
 		flash_destroy(x->work->flash);
 		ikv_free(x->work->scores);
+		ikv_free(x->work->pages);
 	}
 	slab_destroy(&x->pages);
 	ikv_free(x->work);

@@ -1,6 +1,7 @@
 /* Mass that decisions may use (fixed lanes), and fast dense attention, over the exact pages. */
 #include <math.h>
 #include "attn/exact_store.h"
+#include "attn/geometry.h"
 #include "attn/isa.h"
 #include "intentkv/alloc.h"
 
@@ -68,22 +69,29 @@ int ikv_exact_mass(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint
 	return 0;
 }
 
-static void locate(const void *source, const struct ikv_attn_unit *u, uint32_t kv_head, uint32_t i,
-		   struct flash_page *page)
+static void locate(const void *source, const struct ikv_attn_unit *u, uint32_t kv_head, uint32_t index, uint32_t i,
+		   struct flash_tile *out)
 {
 	const struct ikv_exact *x = source;
-	const struct ikv_geometry *g = &x->g;
-	const struct exact_list *l = exact_store_list(x, u->seq, u->layer);
-	uint32_t left = l->tokens - i * g->page_tokens;
-	*page = (struct flash_page){
-	    .format = IKV_FMT_FP16,
-	    .k = {(const uint8_t *)ikv_exact_k(x, u->seq, u->layer, i, kv_head), g->page_tokens, g->d_qk, g->d_qk,
-		  NULL},
-	    .v = {(const uint8_t *)ikv_exact_v(x, u->seq, u->layer, i, kv_head), g->page_tokens, g->d_v, g->d_v,
-		  NULL},
-	    .hi = left < g->page_tokens ? left : g->page_tokens,
-	};
-	page->k.ahead = page->v.data;
+	size_t row = (size_t)i * TILE_TOKENS;
+	out->shape = &x->work->shape;
+	out->tile.k = (const uint8_t *)(ikv_exact_k(x, u->seq, u->layer, index, kv_head) + row * x->g.d_qk);
+	out->tile.v = (const uint8_t *)(ikv_exact_v(x, u->seq, u->layer, index, kv_head) + row * x->g.d_v);
+}
+
+/* All tokens of a sequence and layer. */
+static int make_plan(const struct ikv_exact *x, const struct exact_list *l, struct exact_work *w, struct ikv_err *err)
+{
+	if (geometry_room(&w->pages, &w->pages_cap, l->count, sizeof *w->pages, err))
+		return -1;
+	for (uint32_t i = 0; i < l->count; i++) {
+		uint32_t left = l->tokens - i * x->g.page_tokens;
+		w->pages[i] =
+		    (struct ikv_page_ref){.page = i,
+					  .hi = (uint16_t)(left < x->g.page_tokens ? left : x->g.page_tokens),
+					  .mask = IKV_NO_MASK};
+	}
+	return 0;
 }
 
 int ikv_exact_dense(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t q_first, uint32_t q_count,
@@ -92,13 +100,20 @@ int ikv_exact_dense(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uin
 	struct exact_work *w = x->work;
 	if (exact_store_check(x, seq, layer, q_first, q_count, err))
 		return -1;
-	if (w->flash && threads && flash_threads(w->flash) != threads) {
+	const struct micro_kernels *micro = isa_micro_selected();
+	const struct exact_list *l = exact_store_list(x, seq, layer);
+	if (w->flash && ((threads && flash_threads(w->flash) != threads) || w->micro != micro)) {
 		flash_destroy(w->flash);
 		w->flash = NULL;
 	}
-	if (!w->flash && flash_create(&w->flash, &x->g, threads, err))
+	if (!w->flash && flash_create(&w->flash, &x->g, micro, threads, err))
 		return -1;
-	struct ikv_plan plan = {.count = exact_store_list(x, seq, layer)->count};
+	w->micro = micro;
+	/* V has its own rows here, also where it aliases K. */
+	tile_shape(&w->shape, IKV_FMT_FP16, x->g.d_qk, x->g.d_v, false);
+	if (make_plan(x, l, w, err))
+		return -1;
+	struct ikv_plan plan = {.pages = w->pages, .count = l->count, .page_tokens = x->g.page_tokens};
 	struct ikv_attn_unit unit = {seq, layer, q_first, q_count, &plan, q, out, lse, mass};
-	return flash_attend(w->flash, isa_micro_selected(), &unit, 1, locate, x, err);
+	return flash_attend(w->flash, &unit, 1, locate, x, err);
 }

@@ -14,6 +14,10 @@ struct exact_work { /* buffers of const calls; one thread at a time uses the obj
 	float *scores;
 	size_t scores_cap;
 	struct flash *flash;
+	const struct micro_kernels *micro; /* of flash */
+	struct tile_shape shape;
+	struct ikv_page_ref *pages; /* of a plan of everything */
+	uint32_t pages_cap;
 };
 
 struct ikv_exact {

@@ -5,44 +5,61 @@
 
 #define SPLITS_MAX   16   /* pieces a plan is cut into */
 #define SPLIT_TOKENS 2048 /* a piece holds at least so many tokens */
-#define INLINE_PAGES 32   /* below so many pages in all, waking threads costs more than they save */
+#define INLINE_PAGES 32   /* below so many pages and heads in all, waking threads costs more than they save */
 
-/* The query heads of one unit that share a KV head. */
-struct job {
+/* A block's largest weight is 1 at most. While the sum of all weights so far is below this, one weight can be a good
+ * part of it, and kernels that round queries or weights must do so more finely. */
+#define FINE_SUM 8
+
+struct job { /* a unit */
 	const struct ikv_attn_unit *unit;
-	uint32_t kv_head, head, heads; /* head: the first one's index in the unit */
+	uint32_t kv_first, kv_count; /* KV heads */
 	uint32_t splits, split_pages;
-	const float *q; /* [heads][q_stride], scaled, padded with zeros */
-	float *acc;     /* [splits][heads][acc_stride] */
-	double *sums;   /* [splits][heads][2]: largest score, sum of exponentials */
-	float *shifts;  /* [heads][plan->count]: score that a page's mass is relative to; NULL without mass */
+	const float *q; /* [q_count][q_stride], scaled, padded with zeros */
+	uint8_t *forms; /* [q_count][forms_stride] */
+	float *acc;     /* [splits][q_count][acc_stride] */
+	double *sums;   /* [splits][q_count][2]: largest score, sum of exponentials */
+	float *shifts;  /* [q_count][plan->count]: score that a page's mass is relative to; NULL without mass */
 };
 
 struct flash {
 	struct ikv_geometry g;
 	struct crew *crew;
-	size_t q_stride, acc_stride, scratch_stride;
+	const struct micro_kernels *micro;
+	size_t q_stride, acc_stride, scratch_stride, forms_stride;
 	struct job *jobs;
 	float *q, *acc, *shifts, *scratch;
+	uint8_t *forms;
 	double *sums;
-	size_t jobs_cap, q_cap, acc_cap, shifts_cap, sums_cap;
+	size_t jobs_cap, q_cap, forms_cap, acc_cap, shifts_cap, sums_cap;
 	/* of the call now running */
-	const struct micro_kernels *micro;
 	flash_locate *locate;
 	const void *source;
 	uint32_t job_count;
-	uint64_t pages; /* in all jobs */
+	uint64_t pages; /* in all jobs, times KV heads */
 	uint32_t members;
+	uint32_t parts; /* into which the KV heads of a piece are divided among threads */
 };
 
-struct segment { /* consecutive tokens of one page in a block */
-	struct flash_page page;
-	uint32_t index, t0, n, at;
+struct block { /* tiles that go into one update of the softmax; the same for all heads */
+	uint32_t count;
+	struct {
+		uint32_t index, i; /* page of the plan, tile of the page */
+		uint32_t rows;     /* of the tile that are there */
+		uint32_t mask;     /* of the rows that take part */
+	} tiles[MICRO_TILES];
 };
 
-struct block {
-	struct segment segments[MICRO_BLOCK];
-	uint32_t count, tokens;
+struct cursor { /* next tile of a piece */
+	const struct ikv_plan *plan;
+	uint32_t index, last, i;
+};
+
+struct step { /* a block for one KV head */
+	struct block block;
+	uint32_t kv; /* counted within the job */
+	const struct tile_shape *shape[MICRO_TILES];
+	struct tile tile[MICRO_TILES];
 };
 
 static size_t padded(uint32_t dim)
@@ -50,16 +67,19 @@ static size_t padded(uint32_t dim)
 	return ((size_t)dim + MICRO_PAD - 1) / MICRO_PAD * MICRO_PAD;
 }
 
-int flash_create(struct flash **out, const struct ikv_geometry *g, uint32_t threads, struct ikv_err *err)
+int flash_create(struct flash **out, const struct ikv_geometry *g, const struct micro_kernels *micro,
+		 uint32_t threads, struct ikv_err *err)
 {
 	struct flash *f = ikv_alloc(1, sizeof *f, err);
 	if (!f)
 		return -1;
 	uint32_t group = g->q_heads / g->kv_heads, dim = g->d_qk > g->d_v ? g->d_qk : g->d_v;
 	f->g = *g;
+	f->micro = micro;
 	f->q_stride = padded(g->d_qk);
 	f->acc_stride = padded(g->d_v);
-	f->scratch_stride = (size_t)group * MICRO_BLOCK + micro_scratch(dim, group) + 16;
+	f->forms_stride = micro->forms_bytes ? micro->forms_bytes(g->d_qk) : 0;
+	f->scratch_stride = ((size_t)group * MICRO_BLOCK + micro_scratch(dim, group) + group + 47) / 16 * 16;
 	if (crew_create(&f->crew, threads, err) ||
 	    !(f->scratch = ikv_alloc(crew_size(f->crew), f->scratch_stride * sizeof *f->scratch, err))) {
 		flash_destroy(f);
@@ -76,6 +96,7 @@ void flash_destroy(struct flash *f)
 	crew_destroy(f->crew);
 	ikv_free(f->jobs);
 	ikv_free(f->q);
+	ikv_free(f->forms);
 	ikv_free(f->acc);
 	ikv_free(f->shifts);
 	ikv_free(f->sums);
@@ -88,131 +109,240 @@ uint32_t flash_threads(const struct flash *f)
 	return crew_size(f->crew);
 }
 
-static void apply_masks(const struct block *b, uint32_t heads, float *s)
+/* Rows [16 i, 16 i + 16) of a page that a reference selects. */
+static uint32_t rows_taken(const struct ikv_plan *p, const struct ikv_page_ref *r, uint32_t i)
 {
-	for (uint32_t k = 0; k < b->count; k++) {
-		const struct segment *g = &b->segments[k];
-		for (uint32_t i = 0; g->page.mask && i < g->n; i++) {
-			uint32_t t = g->t0 + i;
-			for (uint32_t h = 0; !(g->page.mask[t / 64] >> t % 64 & 1) && h < heads; h++)
-				s[h * MICRO_BLOCK + g->at + i] = -INFINITY;
+	uint32_t first = i * TILE_TOKENS, mask = 0xffff;
+	if (r->lo > first)
+		mask = r->lo - first < TILE_TOKENS ? mask << (r->lo - first) & 0xffff : 0;
+	if (r->hi < first + TILE_TOKENS)
+		mask &= r->hi > first ? 0xffffu >> (first + TILE_TOKENS - r->hi) : 0;
+	if (r->mask != IKV_NO_MASK) /* 16 divides 64: a tile's bits lie in one word */
+		mask &= (uint32_t)(p->masks[r->mask + first / 64] >> first % 64);
+	return mask & 0xffff;
+}
+
+/* The next tiles with a selected token; false at the end. */
+static bool next_block(struct cursor *c, struct block *b)
+{
+	b->count = 0;
+	while (c->index < c->last && b->count < MICRO_TILES) {
+		const struct ikv_page_ref *r = &c->plan->pages[c->index];
+		uint32_t first = c->i * TILE_TOKENS, mask = rows_taken(c->plan, r, c->i);
+		if (mask) {
+			b->tiles[b->count].index = c->index;
+			b->tiles[b->count].i = c->i;
+			b->tiles[b->count].rows = r->hi - first < TILE_TOKENS ? r->hi - first : TILE_TOKENS;
+			b->tiles[b->count++].mask = mask;
 		}
+		c->i++;
+		if (c->i * TILE_TOKENS >= r->hi) {
+			c->index++;
+			c->i = c->index < c->last ? c->plan->pages[c->index].lo / TILE_TOKENS : 0;
+		}
+	}
+	return b->count > 0;
+}
+
+static void find_tiles(const struct flash *f, const struct job *j, struct step *s)
+{
+	for (uint32_t k = 0; k < s->block.count; k++) {
+		struct flash_tile t;
+		f->locate(f->source, j->unit, j->kv_first + s->kv, s->block.tiles[k].index, s->block.tiles[k].i, &t);
+		s->shape[k] = t.shape;
+		s->tile[k] = t.tile;
+		s->tile[k].rows = s->block.tiles[k].rows;
+		s->tile[k].ahead = 0;
 	}
 }
 
-/* Scores of one head to weights; false if all tokens of the block are masked out. */
-static bool weigh(const struct flash *f, const struct job *j, const struct block *b, uint32_t h, float *s,
+static void apply_masks(const struct block *b, uint32_t heads, float *s)
+{
+	for (uint32_t k = 0; k < b->count; k++)
+		for (uint32_t m = ~b->tiles[k].mask & 0xffff; m; m &= m - 1)
+			for (uint32_t h = 0; h < heads; h++)
+				s[h * MICRO_BLOCK + k * TILE_TOKENS + (uint32_t)__builtin_ctz(m)] = -INFINITY;
+}
+
+/* Scores of head h of the unit, `top` the largest, to weights; false if all tokens of the block are masked out. */
+static bool weigh(const struct flash *f, const struct job *j, const struct block *b, uint32_t h, float top, float *s,
 		  double *sums, float *acc)
 {
-	float top = f->micro->peak(s, b->tokens), shift = (float)sums[0];
+	uint32_t n = b->count * TILE_TOKENS;
+	float shift = (float)sums[0];
 	if (top == -INFINITY) {
-		memset(s, 0, b->tokens * sizeof *s);
+		memset(s, 0, n * sizeof *s);
 		return false;
 	}
 	if (top > shift) {
 		float factor = expf(shift - top);
-		for (size_t d = 0; d < f->acc_stride; d++)
-			acc[d] *= factor;
+		f->micro->scale(acc, (uint32_t)f->acc_stride, factor);
 		sums[1] *= factor;
 		sums[0] = shift = top;
 	}
+	if (!j->shifts) {
+		sums[1] += f->micro->exp_sum(s, n, shift);
+		return true;
+	}
 	for (uint32_t k = 0; k < b->count; k++) {
-		const struct segment *g = &b->segments[k];
-		float sum = f->micro->exp_sum(s + g->at, g->n, shift);
+		size_t at = h * (size_t)j->unit->plan->count + b->tiles[k].index;
+		float sum = f->micro->exp_sum(s + k * TILE_TOKENS, TILE_TOKENS, shift);
+		float *mass = j->unit->mass + at, *from = j->shifts + at;
 		sums[1] += sum;
-		if (!j->shifts)
-			continue;
-		size_t pages = j->unit->plan->count;
-		float *mass = j->unit->mass + (j->head + h) * pages + g->index;
-		float *from = j->shifts + h * pages + g->index;
 		*mass = *from == shift ? *mass + sum : *mass * expf(*from - shift) + sum;
 		*from = shift;
 	}
 	return true;
 }
 
-static void attend_block(const struct flash *f, const struct job *j, struct block *b, float *s, float *scratch,
-			 double *sums, float *acc)
+/* Heads [*first, *first + n) of a job that use its KV head kv. */
+static uint32_t heads_of(const struct flash *f, const struct job *j, uint32_t kv, uint32_t *first)
 {
-	bool any = false;
-	for (uint32_t k = 0; k < b->count; k++) {
-		const struct segment *g = &b->segments[k];
-		f->micro->format[g->page.format].qk(&g->page.k, g->t0, g->n, j->q, f->q_stride, j->heads, s + g->at,
-						    scratch);
-	}
-	apply_masks(b, j->heads, s);
-	for (uint32_t h = 0; h < j->heads; h++)
-		any |= weigh(f, j, b, h, s + h * MICRO_BLOCK, sums + 2 * h, acc + h * f->acc_stride);
-	for (uint32_t k = 0; any && k < b->count; k++) {
-		const struct segment *g = &b->segments[k];
-		f->micro->format[g->page.format].pv(&g->page.v, g->t0, g->n, s + g->at, j->heads, acc, f->acc_stride,
-						    scratch);
-	}
-	b->count = b->tokens = 0;
+	uint32_t group = f->g.q_heads / f->g.kv_heads, begin = (j->kv_first + kv) * group, end = begin + group;
+	uint32_t q_end = j->unit->q_first + j->unit->q_count;
+	begin = begin > j->unit->q_first ? begin : j->unit->q_first;
+	*first = begin - j->unit->q_first;
+	return (end < q_end ? end : q_end) - begin;
 }
 
-static void attend_split(const struct flash *f, const struct job *j, uint32_t split, float *scratch)
+/* Tiles from k on that are of one format. */
+static uint32_t run_of(const struct step *t, uint32_t k)
 {
-	float *acc = j->acc + (size_t)split * j->heads * f->acc_stride;
-	double *sums = j->sums + (size_t)split * j->heads * 2;
-	float *s = scratch + micro_scratch(f->g.d_qk > f->g.d_v ? f->g.d_qk : f->g.d_v, f->g.q_heads / f->g.kv_heads);
-	uint32_t all = j->unit->plan->count, first = split * j->split_pages;
-	uint32_t last = all - first < j->split_pages ? all : first + j->split_pages;
-	struct block b;
-	b.count = b.tokens = 0;
-	for (uint32_t h = 0; h < j->heads; h++) {
-		sums[2 * h] = -INFINITY;
-		sums[2 * h + 1] = 0;
-		for (uint32_t i = first; j->shifts && i < last; i++) {
-			j->unit->mass[(size_t)(j->head + h) * all + i] = 0;
-			j->shifts[(size_t)h * all + i] = -INFINITY;
+	uint32_t n = 1;
+	while (k + n < t->block.count && t->shape[k + n] == t->shape[k])
+		n++;
+	return n;
+}
+
+static void score(const struct flash *f, const struct step *t, const struct micro_query *q, uint32_t heads, float *s,
+		  float *tops, float *rest)
+{
+	for (uint32_t k = 0, n; k < t->block.count; k += n) {
+		n = run_of(t, k);
+		f->micro->format[t->shape[k]->format].qk(t->shape[k], t->tile + k, n, q, heads, s + k * TILE_TOKENS,
+							 rest);
+	}
+	apply_masks(&t->block, heads, s);
+	for (uint32_t i = 0; i < heads; i++)
+		tops[i] = f->micro->peak(s + i * MICRO_BLOCK, t->block.count * TILE_TOKENS);
+}
+
+/* Would what was summed so far be small beside a block's best score? */
+static bool outshone(const double *sums, const float *tops, uint32_t heads)
+{
+	for (uint32_t i = 0; i < heads; i++)
+		if (tops[i] > sums[2 * i] && sums[2 * i + 1] * expf((float)sums[2 * i] - tops[i]) < FINE_SUM)
+			return true;
+	return false;
+}
+
+static void attend_step(const struct flash *f, const struct job *j, uint32_t split, struct step *t, float *scratch)
+{
+	uint32_t h, heads = heads_of(f, j, t->kv, &h), at = split * j->unit->q_count + h;
+	float *acc = j->acc + at * f->acc_stride, *s = scratch, *tops = scratch + heads * MICRO_BLOCK;
+	float *rest = tops + (heads + 15) / 16 * 16;
+	double *sums = j->sums + 2 * (size_t)at;
+	struct micro_query q = {j->q + h * f->q_stride, f->q_stride, NULL, f->forms_stride, false};
+	bool any = false, fine = false;
+	if (j->forms)
+		q.forms = j->forms + h * f->forms_stride;
+	for (uint32_t i = 0; i < heads; i++)
+		q.fine |= sums[2 * i + 1] < FINE_SUM;
+	score(f, t, &q, heads, s, tops, rest);
+	if (!q.fine && outshone(sums, tops, heads)) {
+		q.fine = true;
+		score(f, t, &q, heads, s, tops, rest);
+	}
+	for (uint32_t i = 0; i < heads; i++) {
+		any |= weigh(f, j, &t->block, h + i, tops[i], s + i * MICRO_BLOCK, sums + 2 * i,
+			     acc + i * f->acc_stride);
+		fine |= sums[2 * i + 1] < FINE_SUM;
+	}
+	for (uint32_t k = 0, n; any && k < t->block.count; k += n) {
+		n = run_of(t, k);
+		f->micro->format[t->shape[k]->format].pv(t->shape[k], t->tile + k, n, s + k * TILE_TOKENS, fine,
+							 heads, acc, f->acc_stride, rest);
+	}
+}
+
+static void clear_heads(const struct flash *f, const struct job *j, uint32_t split, uint32_t kv, uint32_t first,
+			uint32_t last)
+{
+	uint32_t h, heads = heads_of(f, j, kv, &h), all = j->unit->plan->count;
+	for (uint32_t i = h; i < h + heads; i++) {
+		size_t at = (size_t)split * j->unit->q_count + i;
+		memset(j->acc + at * f->acc_stride, 0, f->acc_stride * sizeof *j->acc);
+		j->sums[2 * at] = -INFINITY;
+		j->sums[2 * at + 1] = 0;
+		for (uint32_t p = first; j->shifts && p < last; p++) {
+			j->unit->mass[(size_t)i * all + p] = 0;
+			j->shifts[(size_t)i * all + p] = -INFINITY;
 		}
 	}
-	memset(acc, 0, j->heads * f->acc_stride * sizeof *acc);
-	for (uint32_t i = first; i < last; i++) {
-		struct flash_page page;
-		f->locate(f->source, j->unit, j->kv_head, i, &page);
-		for (uint32_t t = page.lo; t < page.hi;) {
-			uint32_t room = MICRO_BLOCK - b.tokens, n = page.hi - t < room ? page.hi - t : room;
-			b.segments[b.count++] = (struct segment){page, i, t, n, b.tokens};
-			b.tokens += n;
-			t += n;
-			if (b.tokens == MICRO_BLOCK)
-				attend_block(f, j, &b, s, scratch, sums, acc);
+}
+
+/* One piece of a plan for KV heads [kv, kv_end) of the job. While a step is worked on, its kernels fetch the next. */
+static void attend_split(const struct flash *f, const struct job *j, uint32_t split, uint32_t kv, uint32_t kv_end,
+			 float *scratch)
+{
+	const struct ikv_plan *plan = j->unit->plan;
+	uint32_t first = split * j->split_pages;
+	uint32_t last = plan->count - first < j->split_pages ? plan->count : first + j->split_pages;
+	struct cursor c = {plan, first, last, first < last ? plan->pages[first].lo / TILE_TOKENS : 0};
+	struct step steps[2], *now = &steps[0], *next = &steps[1];
+	for (uint32_t k = kv; k < kv_end; k++)
+		clear_heads(f, j, split, k, first, last);
+	now->kv = kv;
+	if (kv == kv_end || !next_block(&c, &now->block))
+		return;
+	find_tiles(f, j, now);
+	for (bool more = true; more;) {
+		next->kv = now->kv + 1;
+		next->block = now->block;
+		if (next->kv == kv_end) {
+			next->kv = kv;
+			more = next_block(&c, &next->block);
 		}
+		if (more) {
+			find_tiles(f, j, next);
+			for (uint32_t k = 0; k < now->block.count && k < next->block.count; k++)
+				now->tile[k].ahead = next->tile[k].k - now->tile[k].k;
+		}
+		attend_step(f, j, split, now, scratch);
+		struct step *swap = now;
+		now = next;
+		next = swap;
 	}
-	if (b.count)
-		attend_block(f, j, &b, s, scratch, sums, acc);
 }
 
 /* Join the pieces of one head, in their order. */
 static void join_head(const struct flash *f, const struct job *j, uint32_t h)
 {
 	const struct ikv_attn_unit *u = j->unit;
-	float *out = u->out + (size_t)(j->head + h) * f->g.d_v;
+	float *out = u->out + (size_t)h * f->g.d_v;
 	double top = -INFINITY, sum = 0;
 	for (uint32_t k = 0; k < j->splits; k++)
-		top = fmax(top, j->sums[2 * ((size_t)k * j->heads + h)]);
+		top = fmax(top, j->sums[2 * ((size_t)k * u->q_count + h)]);
 	memset(out, 0, f->g.d_v * sizeof *out);
 	for (uint32_t k = 0; k < j->splits; k++) {
-		const double *piece = j->sums + 2 * ((size_t)k * j->heads + h);
+		const double *piece = j->sums + 2 * ((size_t)k * u->q_count + h);
 		if (piece[1] > 0)
 			sum += piece[1] * exp(piece[0] - top);
 	}
 	for (uint32_t k = 0; k < j->splits && sum > 0; k++) {
-		const double *piece = j->sums + 2 * ((size_t)k * j->heads + h);
-		const float *acc = j->acc + ((size_t)k * j->heads + h) * f->acc_stride;
+		const double *piece = j->sums + 2 * ((size_t)k * u->q_count + h);
+		const float *acc = j->acc + ((size_t)k * u->q_count + h) * f->acc_stride;
 		float weight = (float)(exp(piece[0] - top) / sum);
 		for (uint32_t d = 0; piece[1] > 0 && d < f->g.d_v; d++)
 			out[d] += weight * acc[d];
 	}
 	if (u->lse)
-		u->lse[j->head + h] = sum > 0 ? (float)(top + log(sum)) : -INFINITY;
+		u->lse[h] = sum > 0 ? (float)(top + log(sum)) : -INFINITY;
 	if (!j->shifts)
 		return;
 	double shift = top, factor = sum > 0 ? 1 / sum : 0;
 	for (uint32_t i = 0; i < u->plan->count; i++) {
-		float *mass = u->mass + (size_t)(j->head + h) * u->plan->count + i;
+		float *mass = u->mass + (size_t)h * u->plan->count + i;
 		double from = j->shifts[(size_t)h * u->plan->count + i];
 		if (from != shift) { /* changes seldom: the running maximum settles */
 			shift = from;
@@ -222,7 +352,7 @@ static void join_head(const struct flash *f, const struct job *j, uint32_t h)
 	}
 }
 
-/* Member m takes the pieces whose middle lies in its share of the pages. */
+/* Member m takes the parts of pieces whose middle lies in its share of the pages. */
 static void attend_share(void *context, uint32_t m)
 {
 	struct flash *f = context;
@@ -230,12 +360,17 @@ static void attend_share(void *context, uint32_t m)
 	uint64_t before = 0;
 	for (uint32_t i = 0; i < f->job_count; i++) {
 		const struct job *j = &f->jobs[i];
+		uint32_t parts = f->parts < j->kv_count ? f->parts : j->kv_count;
 		for (uint32_t k = 0; k < j->splits; k++) {
 			uint32_t left = j->unit->plan->count - k * j->split_pages;
-			uint32_t n = left < j->split_pages ? left : j->split_pages;
-			if ((2 * before + n) * f->members / (2 * f->pages + 1) == m)
-				attend_split(f, j, k, scratch);
-			before += n;
+			uint32_t pages = left < j->split_pages ? left : j->split_pages;
+			for (uint32_t p = 0; p < parts; p++) {
+				uint32_t kv = p * j->kv_count / parts, end = (p + 1) * j->kv_count / parts;
+				uint64_t n = (uint64_t)pages * (end - kv);
+				if ((2 * before + n) * f->members / (2 * f->pages + 1) == m)
+					attend_split(f, j, k, kv, end, scratch);
+				before += n;
+			}
 		}
 	}
 }
@@ -243,9 +378,12 @@ static void attend_share(void *context, uint32_t m)
 static void join_share(void *context, uint32_t m)
 {
 	struct flash *f = context;
+	uint64_t heads = 0, at = 0;
 	for (uint32_t i = 0; i < f->job_count; i++)
-		if ((uint64_t)i * f->members / f->job_count == m)
-			for (uint32_t h = 0; h < f->jobs[i].heads; h++)
+		heads += f->jobs[i].unit->q_count;
+	for (uint32_t i = 0; i < f->job_count; i++)
+		for (uint32_t h = 0; h < f->jobs[i].unit->q_count; h++, at++)
+			if (at * f->members / heads == m)
 				join_head(f, &f->jobs[i], h);
 }
 
@@ -262,19 +400,15 @@ static int room(void *array, size_t *cap, size_t need, size_t size, struct ikv_e
 
 static int reserve(struct flash *f, const struct ikv_attn_unit *units, uint32_t count, struct ikv_err *err)
 {
-	size_t jobs = 0, heads = 0, mass = 0;
-	uint32_t group = f->g.q_heads / f->g.kv_heads;
+	size_t heads = 0, mass = 0;
 	for (uint32_t i = 0; i < count; i++) {
-		const struct ikv_attn_unit *u = &units[i];
-		if (!u->q_count)
-			continue;
-		jobs += (u->q_first + u->q_count - 1) / group - u->q_first / group + 1;
-		heads += u->q_count;
-		if (u->mass)
-			mass += (size_t)u->q_count * u->plan->count;
+		heads += units[i].q_count;
+		if (units[i].mass)
+			mass += (size_t)units[i].q_count * units[i].plan->count;
 	}
-	if (room(&f->jobs, &f->jobs_cap, jobs, sizeof *f->jobs, err) ||
+	if (room(&f->jobs, &f->jobs_cap, count, sizeof *f->jobs, err) ||
 	    room(&f->q, &f->q_cap, heads * f->q_stride, sizeof *f->q, err) ||
+	    room(&f->forms, &f->forms_cap, heads * f->forms_stride, 1, err) ||
 	    room(&f->acc, &f->acc_cap, heads * SPLITS_MAX * f->acc_stride, sizeof *f->acc, err) ||
 	    room(&f->sums, &f->sums_cap, heads * SPLITS_MAX * 2, sizeof *f->sums, err))
 		return -1;
@@ -298,8 +432,9 @@ static int scale_queries(const struct flash *f, const struct ikv_attn_unit *u, f
 static int lay_out(struct flash *f, const struct ikv_attn_unit *units, uint32_t count, struct ikv_err *err)
 {
 	uint32_t group = f->g.q_heads / f->g.kv_heads;
-	float *q = f->q, *acc = f->acc, *shifts = f->shifts;
-	double *sums = f->sums;
+	uint64_t pieces = 0;
+	size_t head = 0;
+	float *shifts = f->shifts;
 	f->job_count = 0;
 	f->pages = 0;
 	for (uint32_t i = 0; i < count; i++) {
@@ -308,34 +443,45 @@ static int lay_out(struct flash *f, const struct ikv_attn_unit *units, uint32_t 
 		uint32_t least = (SPLIT_TOKENS + f->g.page_tokens - 1) / f->g.page_tokens;
 		uint32_t share = pages / SPLITS_MAX + (pages % SPLITS_MAX != 0);
 		uint32_t per = share > least ? share : least;
+		float *q = f->q + head * f->q_stride;
+		uint8_t *forms = f->forms_stride ? f->forms + head * f->forms_stride : NULL;
+		if (!u->q_count)
+			continue;
 		if (scale_queries(f, u, q, err))
 			return -1;
-		for (uint32_t h = 0, n; h < u->q_count; h += n) {
-			struct job *j = &f->jobs[f->job_count++];
-			n = group - (u->q_first + h) % group;
-			n = n < u->q_count - h ? n : u->q_count - h;
-			*j = (struct job){
-			    u,    (u->q_first + h) / group, h, n, pages ? (pages - 1) / per + 1 : 1, per, q, acc,
-			    sums, u->mass ? shifts : NULL};
-			q += n * f->q_stride;
-			acc += (size_t)n * SPLITS_MAX * f->acc_stride;
-			sums += (size_t)n * SPLITS_MAX * 2;
-			shifts += u->mass ? (size_t)n * pages : 0;
-			f->pages += pages;
-		}
+		for (uint32_t h = 0; forms && h < u->q_count; h++)
+			f->micro->prepare(q + h * f->q_stride, f->g.d_qk, forms + h * f->forms_stride);
+		struct job *j = &f->jobs[f->job_count++];
+		*j = (struct job){
+		    .unit = u,
+		    .kv_first = u->q_first / group,
+		    .kv_count = (u->q_first + u->q_count - 1) / group - u->q_first / group + 1,
+		    .splits = pages ? (pages - 1) / per + 1 : 1,
+		    .split_pages = per,
+		    .q = q,
+		    .forms = forms,
+		    .acc = f->acc + head * SPLITS_MAX * f->acc_stride,
+		    .sums = f->sums + head * SPLITS_MAX * 2,
+		    .shifts = u->mass ? shifts : NULL,
+		};
+		head += u->q_count;
+		shifts += u->mass ? (size_t)u->q_count * pages : 0;
+		f->pages += (uint64_t)pages * j->kv_count;
+		pieces += j->splits;
 	}
+	/* At least eight parts a thread, so that shares come out even. */
+	f->members = f->pages < INLINE_PAGES ? 1 : crew_size(f->crew);
+	f->parts = f->members == 1 || !pieces ? 1 : (uint32_t)((8 * (uint64_t)f->members + pieces - 1) / pieces);
 	return 0;
 }
 
-int flash_attend(struct flash *f, const struct micro_kernels *micro, const struct ikv_attn_unit *units,
-		 uint32_t count, flash_locate *locate, const void *source, struct ikv_err *err)
+int flash_attend(struct flash *f, const struct ikv_attn_unit *units, uint32_t count, flash_locate *locate,
+		 const void *source, struct ikv_err *err)
 {
 	if (reserve(f, units, count, err) || lay_out(f, units, count, err))
 		return -1;
-	f->micro = micro;
 	f->locate = locate;
 	f->source = source;
-	f->members = f->pages < INLINE_PAGES ? 1 : crew_size(f->crew);
 	if (f->members == 1) {
 		attend_share(f, 0);
 		join_share(f, 0);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "attn/isa.h"
+#include "quant/encode.h"
 #include "quant/micro.h"
 #ifdef HAVE_X86
 #include <cpuid.h>
@@ -37,12 +38,27 @@ static bool has_avx2(void)
 	return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_AVX2);
 }
 
+/* Bits of CPUID leaf 7, subleaf 0 (b, c) and 1 (a1), that AVX-512 code needs beside AVX2's. */
+static bool has_avx512_with(uint32_t want_b, uint32_t want_c, uint32_t want_a1)
+{
+	uint32_t a, b, c, d;
+	if (!has_avx2() || (saved_states() & 0xe6) != 0xe6 || !__get_cpuid_count(7, 0, &a, &b, &c, &d) ||
+	    (b & want_b) != want_b || (c & want_c) != want_c)
+		return false;
+	if (!want_a1)
+		return true;
+	return a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & want_a1) == want_a1;
+}
+
 static bool has_avx512(void)
 {
-	uint32_t a, b, c, d, want = bit_AVX512F | bit_AVX512BW | bit_AVX512VL;
-	if (!has_avx2() || (saved_states() & 0xe6) != 0xe6)
-		return false;
-	return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & want) == want;
+	return has_avx512_with(bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ, bit_AVX512VNNI, 0);
+}
+
+static bool has_avx512bf16(void)
+{
+	return has_avx512_with(bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ,
+			       bit_AVX512VNNI | bit_AVX512VBMI, bit_AVX512BF16);
 }
 #endif
 
@@ -51,12 +67,16 @@ static const struct {
 	bool (*usable)(void);
 	const struct lanes_kernels *lanes;
 	const struct micro_kernels *micro;
+	const struct encode_kernels *encode;
 } table[] = {
 #ifdef HAVE_X86
-    {"avx512", "avx512f avx512bw avx512vl avx2 fma f16c", has_avx512, &lanes_avx512, NULL},
-    {"avx2", "avx2 fma f16c", has_avx2, &lanes_avx2, &micro_avx2},
+    {"avx512bf16", "avx512_bf16 avx512_vbmi and those of avx512", has_avx512bf16, &lanes_avx512, &micro_avx512bf16,
+     &encode_avx512},
+    {"avx512", "avx512f avx512bw avx512vl avx512dq avx512_vnni avx2 fma f16c", has_avx512, &lanes_avx512,
+     &micro_avx512, &encode_avx512},
+    {"avx2", "avx2 fma f16c", has_avx2, &lanes_avx2, &micro_avx2, &encode_avx2},
 #endif
-    {"scalar", "", always, &lanes_scalar, &micro_scalar},
+    {"scalar", "", always, &lanes_scalar, &micro_scalar, &encode_scalar},
 };
 #define ROWS (sizeof table / sizeof *table)
 
@@ -72,6 +92,15 @@ const struct lanes_kernels *lanes_table(void)
 			t = table[i].lanes;
 	atomic_store_explicit(&selected, t, memory_order_relaxed);
 	return t;
+}
+
+const struct encode_kernels *encode_table(void)
+{
+	const struct lanes_kernels *lanes = lanes_table();
+	size_t i = 0;
+	while (table[i].lanes != lanes)
+		i++;
+	return table[i].encode;
 }
 
 const struct ikv_isa_info *ikv_isa_list(uint32_t *count)
@@ -131,7 +160,7 @@ const struct micro_kernels *isa_micro_selected(void)
 {
 	const struct lanes_kernels *lanes = lanes_table();
 	for (size_t i = 0; i < ROWS; i++)
-		if (table[i].lanes == lanes && table[i].micro)
+		if (table[i].lanes == lanes && table[i].micro && table[i].usable())
 			return table[i].micro;
 	return isa_micro("auto", NULL);
 }

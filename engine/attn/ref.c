@@ -10,6 +10,7 @@ struct ref {
 	double *mass;   /* [pages of a plan] */
 	double *out;    /* [d_v] */
 	float *row;     /* [largest of d_qk and d_v] */
+	uint8_t *page;  /* K or V of a page and head in the canonical form */
 	size_t scores_cap, mass_cap;
 };
 
@@ -30,6 +31,7 @@ static void ref_close(struct ikv_backend *b)
 	ikv_free(r->mass);
 	ikv_free(r->out);
 	ikv_free(r->row);
+	ikv_free(r->page);
 	ikv_free(r);
 }
 
@@ -46,7 +48,8 @@ static int ref_open(struct ikv_backend **out, const struct ikv_geometry *g, cons
 	}
 	r->out = ikv_alloc(g->d_v, sizeof *r->out, err);
 	r->row = ikv_alloc(g->d_qk > g->d_v ? g->d_qk : g->d_v, sizeof *r->row, err);
-	if (!r->out || !r->row) {
+	r->page = ikv_alloc((size_t)g->page_tokens * ((g->d_qk > g->d_v ? g->d_qk : g->d_v) + 8), 2, err);
+	if (!r->out || !r->row || !r->page) {
 		ref_close(&r->base);
 		return -1;
 	}
@@ -103,7 +106,8 @@ static double score_plan(struct ref *r, const struct ikv_attn_unit *u, uint32_t 
 	for (uint32_t i = 0; i < u->plan->count; i++) {
 		const struct ikv_page_ref *ref = &u->plan->pages[i];
 		const struct store_slot *slot = store_slot(&r->store, u->seq, u->layer, kv_head, ref->page);
-		struct codec_rows rows = store_k(&r->store, slot);
+		struct codec_rows rows = {r->page, g->page_tokens, g->d_qk};
+		store_read(&r->store, slot, false, r->page);
 		for (uint32_t t = ref->lo; t < ref->hi; t++) {
 			if (!selected(u->plan, ref, t))
 				continue;
@@ -129,8 +133,9 @@ static double weigh_plan(struct ref *r, const struct ikv_attn_unit *u, uint32_t 
 	for (uint32_t i = 0; i < u->plan->count; i++) {
 		const struct ikv_page_ref *ref = &u->plan->pages[i];
 		const struct store_slot *slot = store_slot(&r->store, u->seq, u->layer, kv_head, ref->page);
-		struct codec_rows rows = store_v(&r->store, slot);
+		struct codec_rows rows = {r->page, g->page_tokens, g->v_aliases_k ? g->d_qk : g->d_v};
 		r->mass[i] = 0;
+		store_read(&r->store, slot, !g->v_aliases_k, r->page);
 		for (uint32_t t = ref->lo; t < ref->hi; t++) {
 			if (!selected(u->plan, ref, t))
 				continue;

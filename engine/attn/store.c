@@ -19,15 +19,18 @@ int store_init(struct store *s, const struct ikv_geometry *g, uint32_t sequences
 	s->classes = ikv_alloc((size_t)IKV_FMT_COUNT * (g->kv_heads + 1), sizeof *s->classes, err);
 	s->values = ikv_alloc((size_t)g->page_tokens * dim, sizeof *s->values, err);
 	s->halves = ikv_alloc((size_t)g->page_tokens * dim, sizeof *s->halves, err);
-	if (!s->lists || !s->classes || !s->values || !s->halves) {
+	for (int i = 0; i < 2;
+	     i++) /* no format's row is longer than FP16's but that of a very short INT4_RESIDUAL one */
+		s->rows[i] = ikv_alloc((size_t)g->page_tokens * (dim + 8), 2, err);
+	if (!s->lists || !s->classes || !s->values || !s->halves || !s->rows[0] || !s->rows[1]) {
 		store_free(s);
 		return -1;
 	}
 	for (unsigned f = 1; f < IKV_FMT_COUNT; f++) {
 		uint64_t k = ikv_format_bytes((enum ikv_format)f, g->page_tokens, g->d_qk);
 		uint64_t v = g->v_aliases_k ? 0 : ikv_format_bytes((enum ikv_format)f, g->page_tokens, g->d_v);
-		s->v_at[f] = slab_round(k);
-		s->head[f] = s->v_at[f] + slab_round(v);
+		tile_shape(&s->shape[f], (enum ikv_format)f, g->d_qk, g->d_v, g->v_aliases_k);
+		s->head[f] = tile_count(g->page_tokens) * s->shape[f].bytes;
 		s->own[f] = k + v;
 		for (uint32_t n = 1; n <= g->kv_heads; n++)
 			slab_init(&s->classes[(size_t)f * (g->kv_heads + 1) + n],
@@ -46,6 +49,8 @@ void store_free(struct store *s)
 	ikv_free(s->classes);
 	ikv_free(s->values);
 	ikv_free(s->halves);
+	ikv_free(s->rows[0]);
+	ikv_free(s->rows[1]);
 }
 
 static struct slab *class_of(struct store *s, uint32_t format, uint32_t heads)
@@ -123,12 +128,14 @@ int store_append(struct store *s, uint32_t seq, uint32_t layer, uint32_t tokens,
 		if (t == 0 && add_page(s, l, err))
 			return -1;
 		for (uint32_t h = 0; h < g->kv_heads; h++) {
-			uint8_t *to = l->slots[(size_t)(l->pages - 1) * g->kv_heads + h].data;
+			const struct tile_shape *shape = &s->shape[IKV_FMT_FP16];
+			uint8_t *to =
+			    l->slots[(size_t)(l->pages - 1) * g->kv_heads + h].data + t / TILE_TOKENS * shape->bytes;
 			size_t row = (size_t)i * g->kv_heads + h, k_bytes = 2 * (size_t)g->d_qk;
-			size_t v_bytes = 2 * (size_t)g->d_v;
-			memcpy(to + t * k_bytes, k + row * g->d_qk, k_bytes);
+			size_t v_bytes = 2 * (size_t)g->d_v, in = t % TILE_TOKENS;
+			memcpy(to + in * k_bytes, k + row * g->d_qk, k_bytes);
 			if (!g->v_aliases_k)
-				memcpy(to + s->v_at[IKV_FMT_FP16] + t * v_bytes, v + row * g->d_v, v_bytes);
+				memcpy(to + shape->v_at + in * v_bytes, v + row * g->d_v, v_bytes);
 		}
 		l->tokens++;
 	}
@@ -187,22 +194,30 @@ static int check_page(const struct store *s, uint32_t seq, uint32_t layer, uint3
 	return 0;
 }
 
-/* Rows from one stored form to another. */
-static int convert(struct store *s, enum ikv_format from, const uint8_t *in, enum ikv_format to, uint8_t *out,
-		   uint32_t dim, struct ikv_err *err)
+void store_read(const struct store *s, const struct store_slot *slot, bool v, uint8_t *canonical)
 {
-	uint32_t n = s->g.page_tokens;
-	if (from == IKV_FMT_FP16)
-		return ikv_format_encode(to, (const uint16_t *)in, n, dim, out, err);
-	if (from == IKV_FMT_INT4_RESIDUAL && to == IKV_FMT_INT4) { /* the second plane is dropped */
-		memcpy(out, in, ikv_format_bytes(to, n, dim));
-		return 0;
+	tile_unpack(&s->shape[slot->format], v, slot->data, s->g.page_tokens, canonical);
+}
+
+/* K or V rows from one stored form to another. */
+static void convert(struct store *s, const struct store_slot *from, const struct store_slot *to, bool v)
+{
+	uint32_t n = s->g.page_tokens, dim = v ? s->g.d_v : s->g.d_qk;
+	enum ikv_format f = (enum ikv_format)from->format, target = (enum ikv_format)to->format;
+	const void *result = s->rows[1];
+	store_read(s, from, v, s->rows[0]);
+	/* Stored bytes are finite and the formats checked: this cannot fail. */
+	if (f == IKV_FMT_INT4_RESIDUAL && target == IKV_FMT_INT4) { /* the second plane is dropped */
+		result = s->rows[0];
+	} else if (f == IKV_FMT_FP16) {
+		ikv_format_encode(target, (const uint16_t *)s->rows[0], n, dim, s->rows[1], NULL);
+	} else {
+		ikv_format_decode(f, s->rows[0], n, dim, s->values, NULL);
+		for (size_t i = 0; i < (size_t)n * dim; i++)
+			s->halves[i] = codec_half_saturated(s->values[i]);
+		ikv_format_encode(target, s->halves, n, dim, s->rows[1], NULL);
 	}
-	if (ikv_format_decode(from, in, n, dim, s->values, err))
-		return -1;
-	for (size_t i = 0; i < (size_t)n * dim; i++)
-		s->halves[i] = codec_half_saturated(s->values[i]);
-	return ikv_format_encode(to, s->halves, n, dim, out, err);
+	tile_pack(&s->shape[target], v, result, n, to->data);
 }
 
 int store_recode(struct store *s, uint32_t seq, uint32_t layer, uint32_t kv_first, uint32_t kv_count, uint32_t page,
@@ -224,11 +239,9 @@ int store_recode(struct store *s, uint32_t seq, uint32_t layer, uint32_t kv_firs
 		if (old.format == to)
 			continue;
 		place(s, &fresh, b, b->live);
-		/* Stored bytes are finite and the formats checked: this cannot fail. */
-		convert(s, old.format, old.data, to, fresh.data, s->g.d_qk, NULL);
+		convert(s, &old, &fresh, false);
 		if (!s->g.v_aliases_k)
-			convert(s, old.format, old.data + s->v_at[old.format], to, fresh.data + s->v_at[to], s->g.d_v,
-				NULL);
+			convert(s, &old, &fresh, true);
 		drop(s, &slots[i]);
 		slots[i] = fresh;
 		s->stats.recodes++;
@@ -257,9 +270,12 @@ int store_restore(struct store *s, uint32_t seq, uint32_t layer, uint32_t kv_fir
 	for (uint32_t i = 0; i < kv_count; i++) {
 		drop(s, &slots[i]);
 		place(s, &slots[i], b, i);
-		ikv_format_encode(to, k + i * k_rows, n, s->g.d_qk, slots[i].data, NULL);
-		if (!s->g.v_aliases_k)
-			ikv_format_encode(to, v + i * v_rows, n, s->g.d_v, slots[i].data + s->v_at[to], NULL);
+		ikv_format_encode(to, k + i * k_rows, n, s->g.d_qk, s->rows[1], NULL);
+		tile_pack(&s->shape[to], false, s->rows[1], n, slots[i].data);
+		if (s->g.v_aliases_k)
+			continue;
+		ikv_format_encode(to, v + i * v_rows, n, s->g.d_v, s->rows[1], NULL);
+		tile_pack(&s->shape[to], true, s->rows[1], n, slots[i].data);
 	}
 	return 0;
 }

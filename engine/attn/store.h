@@ -1,12 +1,12 @@
 /* Stored pages of a backend: for each sequence and layer a list of pages, for each page and KV head a format and
- * the bytes of K and, on the next 64-byte boundary, V (nothing where V aliases K). Heads of a page that are
- * written together lie in one block. */
+ * its tiles of 16 tokens (quant/tile.h). Heads of a page that are written together lie in one block, one after the
+ * other, so that a plan that all heads share reads a page as one run of bytes. */
 #ifndef ATTN_STORE_H
 #define ATTN_STORE_H
 
 #include "attn/slab.h"
 #include "intentkv/attn.h"
-#include "quant/codec.h"
+#include "quant/tile.h"
 
 struct store_block;
 
@@ -24,13 +24,14 @@ struct store_list {
 struct store {
 	struct ikv_geometry g;
 	uint32_t sequences;
-	struct store_list *lists;    /* [sequences][layers] */
-	struct slab *classes;        /* [IKV_FMT_COUNT][kv_heads + 1]: blocks of so many heads of a format */
-	size_t v_at[IKV_FMT_COUNT];  /* where V begins in a head's bytes */
+	struct store_list *lists; /* [sequences][layers] */
+	struct slab *classes;     /* [IKV_FMT_COUNT][kv_heads + 1]: blocks of so many heads of a format */
+	struct tile_shape shape[IKV_FMT_COUNT];
 	size_t head[IKV_FMT_COUNT];  /* bytes a head takes in a block */
 	uint64_t own[IKV_FMT_COUNT]; /* bytes of codes and scales of a page of one head, K and V */
 	float *values;               /* one page of one head, decoded */
 	uint16_t *halves;            /* the same in FP16 */
+	uint8_t *rows[2];            /* K or V of a page in the canonical form, before and after */
 	struct ikv_backend_stats stats;
 };
 
@@ -62,16 +63,7 @@ static inline const struct store_slot *store_slot(const struct store *s, uint32_
 	return &store_list(s, seq, layer)->slots[(size_t)page * s->g.kv_heads + kv_head];
 }
 
-static inline struct codec_rows store_k(const struct store *s, const struct store_slot *slot)
-{
-	return (struct codec_rows){slot->data, s->g.page_tokens, s->g.d_qk, s->g.d_qk, NULL};
-}
-
-static inline struct codec_rows store_v(const struct store *s, const struct store_slot *slot)
-{
-	if (s->g.v_aliases_k)
-		return (struct codec_rows){slot->data, s->g.page_tokens, s->g.d_qk, s->g.d_v, NULL};
-	return (struct codec_rows){slot->data + s->v_at[slot->format], s->g.page_tokens, s->g.d_v, s->g.d_v, NULL};
-}
+/* Decode K or V rows of a page of one head to the canonical form; dims as in the geometry. */
+void store_read(const struct store *s, const struct store_slot *slot, bool v, uint8_t *canonical);
 
 #endif

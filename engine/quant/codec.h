@@ -16,10 +16,8 @@
 
 struct codec_rows {
 	const uint8_t *data;
-	uint32_t tokens;      /* rows stored: fixes where the codes begin */
-	uint32_t dim;         /* values stored a row */
-	uint32_t used;        /* the first so many take part (V aliasing K uses fewer than are stored) */
-	const uint8_t *ahead; /* bytes of another plane that will be read next, as many as these; or NULL */
+	uint32_t tokens; /* rows stored: fixes where the codes begin */
+	uint32_t dim;    /* values a row */
 };
 
 static inline uint32_t codec_groups(uint32_t dim)
@@ -65,16 +63,27 @@ static inline size_t codec_nibble(uint32_t dim, uint32_t c, unsigned *shift)
 	return base / 2 + (in >= half ? in - half : in);
 }
 
+/* E4M3 to float. */
+static inline float codec_e4m3(uint8_t code)
+{
+	/* Moved into an FP16 number's place the code is its value times 2^-8: the biases differ by 8. */
+	return half_to_float((uint16_t)((code & 0x80) << 8 | (code & 0x7f) << 7)) * 256;
+}
+
 /* Channels [c, c + n) of row t as floats. */
 void codec_read(enum ikv_format f, const struct codec_rows *r, uint32_t t, uint32_t c, uint32_t n, float *out);
 
 /* An error naming the first value that is NaN or infinite. */
 int codec_finite(const uint16_t *rows, uint32_t tokens, uint32_t dim, const char *what, struct ikv_err *err);
 
-/* Encoders write whole rows; input is finite. */
+/* The plain encoders write whole rows; input is finite. */
 void codec_encode_fp8(const uint16_t *rows, uint32_t tokens, uint32_t dim, uint8_t *stored);
 void codec_encode_int8(const uint16_t *rows, uint32_t tokens, uint32_t dim, uint8_t *stored);
 void codec_encode_int4(const uint16_t *rows, uint32_t tokens, uint32_t dim, bool residual, uint8_t *stored);
+/* One code, and one group, of them. */
+uint8_t codec_code_fp8(uint16_t x, float scale);
+uint8_t codec_code_int8(uint16_t x, float scale);
+void codec_encode_group(const uint16_t *x, uint32_t width, uint8_t *params, uint8_t *pairs, uint8_t *remainders);
 void codec_read_fp8(const struct codec_rows *r, uint32_t t, uint32_t c, uint32_t n, float *out);
 void codec_read_int8(const struct codec_rows *r, uint32_t t, uint32_t c, uint32_t n, float *out);
 void codec_read_int4(const struct codec_rows *r, uint32_t t, uint32_t c, uint32_t n, bool residual, float *out);

@@ -1,5 +1,5 @@
 #include "intentkv/alloc.h"
-#include "quant/codec.h"
+#include "quant/encode.h"
 
 static const struct ikv_format_info infos[IKV_FMT_COUNT] = {
     [IKV_FMT_SKIP] = {"SKIP", 0, 0, "not stored, not read"},
@@ -58,6 +58,23 @@ uint64_t ikv_format_bytes(enum ikv_format f, uint32_t tokens, uint32_t dim)
 	return tokens * row;
 }
 
+static bool all_finite(const uint16_t *values, size_t n)
+{
+	uint64_t bad = 0;
+	size_t i = 0;
+	for (; i + 4 <= n; i += 4) { /* an exponent of ones carries into the place of the sign */
+		uint64_t x;
+		memcpy(&x, values + i, sizeof x);
+		bad |= (x & 0x7c007c007c007c00) + 0x0400040004000400;
+	}
+	bad &= 0x8000800080008000;
+	for (; i < n; i++)
+		bad |= (values[i] & 0x7c00) == 0x7c00;
+	return !bad;
+}
+
+const struct encode_kernels encode_scalar = {all_finite, codec_encode_fp8, codec_encode_int8, codec_encode_int4};
+
 static int stores(enum ikv_format f, struct ikv_err *err)
 {
 	if ((unsigned)f >= IKV_FMT_COUNT)
@@ -70,10 +87,7 @@ static int stores(enum ikv_format f, struct ikv_err *err)
 int codec_finite(const uint16_t *rows, uint32_t tokens, uint32_t dim, const char *what, struct ikv_err *err)
 {
 	size_t n = (size_t)tokens * dim;
-	unsigned bad = 0;
-	for (size_t i = 0; i < n; i++) /* without a branch: vectorises */
-		bad |= (rows[i] & 0x7c00) == 0x7c00;
-	if (!bad)
+	if (encode_table()->finite(rows, n))
 		return 0;
 	for (size_t i = 0;; i++)
 		if ((rows[i] & 0x7c00) == 0x7c00)
@@ -89,14 +103,14 @@ int ikv_format_encode(enum ikv_format f, const uint16_t *rows, uint32_t tokens, 
 		return -1;
 	switch (f) {
 	case IKV_FMT_FP8:
-		codec_encode_fp8(rows, tokens, dim, stored);
+		encode_table()->fp8(rows, tokens, dim, stored);
 		break;
 	case IKV_FMT_INT8:
-		codec_encode_int8(rows, tokens, dim, stored);
+		encode_table()->int8(rows, tokens, dim, stored);
 		break;
 	case IKV_FMT_INT4:
 	case IKV_FMT_INT4_RESIDUAL:
-		codec_encode_int4(rows, tokens, dim, f == IKV_FMT_INT4_RESIDUAL, stored);
+		encode_table()->int4(rows, tokens, dim, f == IKV_FMT_INT4_RESIDUAL, stored);
 		break;
 	default:
 		if (tokens && dim)
@@ -130,7 +144,7 @@ int ikv_format_decode(enum ikv_format f, const void *stored, uint32_t tokens, ui
 {
 	if (stores(f, err))
 		return -1;
-	struct codec_rows r = {stored, tokens, dim, dim, NULL};
+	struct codec_rows r = {stored, tokens, dim};
 	for (uint32_t t = 0; t < tokens; t++)
 		codec_read(f, &r, t, 0, dim, rows + (size_t)t * dim);
 	return 0;

@@ -15,6 +15,12 @@ static uint8_t e4m3(float x)
 	return (uint8_t)(u > 0x7e ? 0x7e : u);
 }
 
+uint8_t codec_code_fp8(uint16_t h, float scale)
+{
+	float x = half_to_float(h) / scale;
+	return (uint8_t)(e4m3(fabsf(x)) | (signbit(x) ? 0x80 : 0));
+}
+
 void codec_encode_fp8(const uint16_t *rows, uint32_t tokens, uint32_t dim, uint8_t *stored)
 {
 	uint8_t *codes = stored + 2 * (size_t)tokens;
@@ -26,20 +32,15 @@ void codec_encode_fp8(const uint16_t *rows, uint32_t tokens, uint32_t dim, uint8
 		uint16_t h = codec_half_up(amax / 448);
 		float scale = h ? half_to_float(h) : 1;
 		memcpy(stored + 2 * (size_t)t, &h, sizeof h);
-		for (uint32_t c = 0; c < dim; c++) {
-			float x = half_to_float(row[c]) / scale;
-			codes[(size_t)t * dim + c] = (uint8_t)(e4m3(fabsf(x)) | (signbit(x) ? 0x80 : 0));
-		}
+		for (uint32_t c = 0; c < dim; c++)
+			codes[(size_t)t * dim + c] = codec_code_fp8(row[c], scale);
 	}
 }
 
 void codec_read_fp8(const struct codec_rows *r, uint32_t t, uint32_t c, uint32_t n, float *out)
 {
 	const uint8_t *codes = codec_codes(r) + (size_t)t * r->dim + c;
-	/* Moved into an FP16 number's place the code is its value times 2^-8: the biases differ by 8. */
-	float scale = codec_half(r->data, t) * 256;
-	for (uint32_t i = 0; i < n; i++) {
-		unsigned sign = (unsigned)(codes[i] & 0x80) << 8, magnitude = (unsigned)(codes[i] & 0x7f) << 7;
-		out[i] = half_to_float((uint16_t)(sign | magnitude)) * scale;
-	}
+	float scale = codec_half(r->data, t);
+	for (uint32_t i = 0; i < n; i++)
+		out[i] = codec_e4m3(codes[i]) * scale;
 }

@@ -10,7 +10,7 @@ static unsigned code_of(float x)
 	return n < 0 ? 0 : n > 15 ? 15 : (unsigned)n;
 }
 
-static void encode_group(const uint16_t *x, uint32_t width, uint8_t *params, uint8_t *pairs, uint8_t *remainders)
+void codec_encode_group(const uint16_t *x, uint32_t width, uint8_t *params, uint8_t *pairs, uint8_t *remainders)
 {
 	uint16_t zero_half = x[0];
 	float low = half_to_float(x[0]), high = low;
@@ -51,8 +51,8 @@ void codec_encode_int4(const uint16_t *rows, uint32_t tokens, uint32_t dim, bool
 		for (uint32_t g = 0; g < groups; g++) {
 			uint32_t c = g * CODEC_GROUP, width = dim - c < CODEC_GROUP ? dim - c : CODEC_GROUP;
 			size_t at = (size_t)t * row_bytes + c / 2;
-			encode_group(rows + (size_t)t * dim + c, width, stored + 4 * ((size_t)t * groups + g),
-				     pairs + at, remainders ? remainders + at : NULL);
+			codec_encode_group(rows + (size_t)t * dim + c, width, stored + 4 * ((size_t)t * groups + g),
+					   pairs + at, remainders ? remainders + at : NULL);
 		}
 	}
 }

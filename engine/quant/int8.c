@@ -2,6 +2,11 @@
 #include <math.h>
 #include "quant/codec.h"
 
+uint8_t codec_code_int8(uint16_t x, float scale)
+{
+	return (uint8_t)lrintf(half_to_float(x) / scale);
+}
+
 void codec_encode_int8(const uint16_t *rows, uint32_t tokens, uint32_t dim, uint8_t *stored)
 {
 	uint8_t *codes = stored + 2 * (size_t)tokens;
@@ -14,7 +19,7 @@ void codec_encode_int8(const uint16_t *rows, uint32_t tokens, uint32_t dim, uint
 		float scale = h ? half_to_float(h) : 1;
 		memcpy(stored + 2 * (size_t)t, &h, sizeof h);
 		for (uint32_t c = 0; c < dim; c++)
-			codes[(size_t)t * dim + c] = (uint8_t)lrintf(half_to_float(row[c]) / scale);
+			codes[(size_t)t * dim + c] = codec_code_int8(row[c], scale);
 	}
 }
 

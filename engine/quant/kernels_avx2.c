@@ -1,101 +1,49 @@
 /* Micro-kernels for AVX2, FMA and F16C.
  *
- * Scores: a tile of 2 tokens × 4 heads keeps its sums in registers, so a row is converted once for four heads and
- * a query load serves two tokens. Weighted sums: 16 channels × 4 heads in registers over the block's tokens.
- * Formats differ only in load8; scales of one token and head multiply sums and weights instead of values. The last
- * used % 32 channels go through the plain decoder. */
+ * FP16: rows of 4 or 2 tokens × 2 or 4 heads with their sums in registers, so a row is converted once for several
+ * heads. Other formats: 16 tokens (scores) or 16 channels (weighted sums) across two registers; a dword of codes is
+ * taken apart by shifts, and scales of a token, or of a token's group, multiply sums and weights instead of values.
+ */
 #include <immintrin.h>
 #include "quant/micro.h"
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 8")
 
-struct source {
-	const uint8_t *codes, *remainders; /* of row t0 */
-	size_t row_bytes;
-	const float *params; /* FP8, INT8: scale [n]; INT4: {scale, zero} [n][groups] */
-	size_t groups;
-};
-
-INLINE bool token_scaled(enum ikv_format f)
-{
-	return f == IKV_FMT_FP8 || f == IKV_FMT_INT8;
-}
-
-/* n consecutive FP16 numbers to floats. */
-INLINE void widen(const uint8_t *halves, size_t n, float *out)
-{
-	size_t i = 0;
-	for (; i + 8 <= n; i += 8)
-		_mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(halves + 2 * i))));
-	for (; i < n; i++) {
-		uint16_t h;
-		memcpy(&h, halves + 2 * i, sizeof h);
-		out[i] = _cvtsh_ss(h);
+/* Call f with the number of heads as a constant: 4 as long as there are 4, then the rest. */
+#define BY_FOUR(heads, call)                                                                                         \
+	for (uint32_t h = 0; h < (heads); h += 4) {                                                                  \
+		switch ((heads)-h) {                                                                                 \
+		case 1:                                                                                              \
+			call(1);                                                                                     \
+			break;                                                                                       \
+		case 2:                                                                                              \
+			call(2);                                                                                     \
+			break;                                                                                       \
+		case 3:                                                                                              \
+			call(3);                                                                                     \
+			break;                                                                                       \
+		default:                                                                                             \
+			call(4);                                                                                     \
+		}                                                                                                    \
 	}
+
+INLINE void fetch(const uint8_t *p, ptrdiff_t ahead)
+{
+	_mm_prefetch((const char *)p + ahead, _MM_HINT_T0);
 }
 
-INLINE struct source source_of(enum ikv_format f, const struct codec_rows *r, uint32_t t0, uint32_t n, float *scratch)
+INLINE __m256 halves8(const uint8_t *p)
 {
-	struct source s = {.params = scratch, .groups = codec_groups(r->dim)};
-	if (f == IKV_FMT_FP16) {
-		s.row_bytes = 2 * (size_t)r->dim;
-		s.codes = r->data + t0 * s.row_bytes;
-	} else if (token_scaled(f)) {
-		s.row_bytes = r->dim;
-		s.codes = codec_codes(r) + t0 * s.row_bytes;
-		widen(r->data + 2 * (size_t)t0, n, scratch);
-		for (uint32_t i = 0; f == IKV_FMT_FP8 && i < n; i++)
-			scratch[i] *= 256; /* the codes are read as FP16 numbers 2^-8 their value */
-	} else {
-		s.row_bytes = codec_pair_bytes(r->dim);
-		s.codes = codec_pairs(r) + t0 * s.row_bytes;
-		s.remainders = codec_remainders(r) + t0 * s.row_bytes;
-		widen(r->data + 4 * t0 * s.groups, 2 * n * s.groups, scratch);
-		/* Both codes make one, 15·code + code2, of step scale/15, from zero - 7.5 · scale/15. */
-		for (size_t i = 0; f == IKV_FMT_INT4_RESIDUAL && i < n * s.groups; i++) {
-			scratch[2 * i + 1] -= 0.5f * scratch[2 * i];
-			scratch[2 * i] *= 1 / 15.0f;
-		}
-	}
-	return s;
+	return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
 }
 
-INLINE __m256 nibbles(const uint8_t *bytes, bool high)
+/* The last 1 to 7 FP16 numbers of a row. */
+INLINE __m256 halves_tail(const uint8_t *p, uint32_t n)
 {
-	__m256i d = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)bytes));
-	return _mm256_cvtepi32_ps(high ? _mm256_srli_epi32(d, 4) : _mm256_and_si256(d, _mm256_set1_epi32(15)));
-}
-
-/* 15·code + code2 of eight channels. */
-INLINE __m256 joined(const uint8_t *bytes, const uint8_t *remainders, bool high)
-{
-	__m128i x =
-	    _mm_unpacklo_epi8(_mm_loadl_epi64((const __m128i *)bytes), _mm_loadl_epi64((const __m128i *)remainders));
-	x = _mm_and_si128(high ? _mm_srli_epi16(x, 4) : x, _mm_set1_epi8(15));
-	x = _mm_maddubs_epi16(x, _mm_set1_epi16(0x010f));
-	return _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(x));
-}
-
-/* Channels [c + 8u, c + 8u + 8) of row i; c is a multiple of 32, u < 4. */
-INLINE __m256 load8(enum ikv_format f, const struct source *s, size_t i, size_t c, unsigned u)
-{
-	const uint8_t *row = s->codes + i * s->row_bytes;
-	if (f == IKV_FMT_FP16)
-		return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(row + 2 * (c + 8 * u))));
-	if (f == IKV_FMT_INT8)
-		return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(row + c + 8 * u))));
-	if (f == IKV_FMT_FP8) { /* sign to bit 15, exponent and mantissa to bits 13..7, the copy of the sign away */
-		__m128i x = _mm_cvtepi8_epi16(_mm_loadl_epi64((const __m128i *)(row + c + 8 * u)));
-		x = _mm_and_si128(_mm_slli_epi16(x, 7), _mm_set1_epi16((short)0xbfff));
-		return _mm256_cvtph_ps(x);
-	}
-	size_t at = c / 2 + 8 * (u & 1);
-	const float *param = s->params + 2 * (i * s->groups + c / CODEC_GROUP);
-	__m256 scale = _mm256_broadcast_ss(param), zero = _mm256_broadcast_ss(param + 1);
-	__m256 x = f == IKV_FMT_INT4 ? nibbles(row + at, u >= 2)
-				     : joined(row + at, s->remainders + i * s->row_bytes + at, u >= 2);
-	return _mm256_fmadd_ps(x, scale, zero);
+	uint16_t x[8] = {0};
+	memcpy(x, p, 2 * (size_t)n);
+	return halves8((const uint8_t *)x);
 }
 
 /* Sums of four registers. */
@@ -105,175 +53,375 @@ INLINE __m128 fold4(__m256 a, __m256 b, __m256 c, __m256 d)
 	return _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
 }
 
-INLINE void qk_tile(enum ikv_format f, const struct source *src, size_t i, int tokens, int heads, size_t channels,
-		    const float *q, size_t q_stride, float *s)
+INLINE void qk_fp16_tile(const struct tile *tile, uint32_t dim, const float *q, size_t q_stride, const int heads,
+			 float *s)
 {
-	__m256 acc[2][4];
-	for (int t = 0; t < 2; t++)
-		for (int h = 0; h < 4; h++)
-			acc[t][h] = _mm256_setzero_ps();
-	for (size_t c = 0; c < channels; c += 32) {
-		UNROLL for (unsigned u = 0; u < 4; u++)
-		{
+	const size_t row_bytes = 2 * (size_t)dim;
+	const uint32_t whole = dim & ~7u;
+	for (uint32_t t0 = 0; t0 < TILE_TOKENS; t0 += 2) {
+		const uint8_t *row[2];
+		__m256 a[2][4];
+		for (int t = 0; t < 2; t++) {
+			uint32_t r = t0 + (uint32_t)t < tile->rows ? t0 + (uint32_t)t : tile->rows - 1;
+			row[t] = tile->k + r * row_bytes;
+			for (int h = 0; h < 4; h++)
+				a[t][h] = _mm256_setzero_ps();
+		}
+		for (uint32_t c = 0; c < whole; c += 8) {
 			__m256 k[2];
-			UNROLL for (int t = 0; t < tokens; t++) k[t] = load8(f, src, i + (size_t)t, c, u);
+			UNROLL for (int t = 0; t < 2; t++) k[t] = halves8(row[t] + 2 * c);
 			UNROLL for (int h = 0; h < heads; h++)
 			{
-				__m256 x = _mm256_loadu_ps(q + (size_t)h * q_stride + c + 8 * u);
-				UNROLL for (int t = 0; t < tokens; t++) acc[t][h] =
-				    _mm256_fmadd_ps(x, k[t], acc[t][h]);
+				__m256 x = _mm256_loadu_ps(q + (size_t)h * q_stride + c);
+				UNROLL for (int t = 0; t < 2; t++) a[t][h] = _mm256_fmadd_ps(x, k[t], a[t][h]);
+			}
+			if (c % 32 == 0) {
+				fetch(row[0] + 2 * c, tile->ahead);
+				fetch(row[1] + 2 * c, tile->ahead);
+			}
+		}
+		for (int t = 0; t < 2; t++) {
+			float sums[4];
+			__m256 k = halves_tail(row[t] + 2 * whole, dim - whole);
+			for (int h = 0; whole < dim && h < heads; h++)
+				a[t][h] =
+				    _mm256_fmadd_ps(_mm256_loadu_ps(q + (size_t)h * q_stride + whole), k, a[t][h]);
+			_mm_storeu_ps(sums, fold4(a[t][0], a[t][1], a[t][2], a[t][3]));
+			for (int h = 0; h < heads; h++)
+				s[h * MICRO_BLOCK + (int)t0 + t] = sums[h];
+		}
+	}
+}
+
+static void qk_fp16(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+		    const struct micro_query *q, uint32_t heads, float *s, float *scratch)
+{
+	(void)scratch;
+	for (uint32_t i = 0; i < count; i++) {
+#define TILE(n)                                                                                                      \
+	qk_fp16_tile(&tiles[i], shape->d_qk, q->f + h * q->stride, q->stride, n,                                     \
+		     s + h * MICRO_BLOCK + i * TILE_TOKENS)
+		BY_FOUR(heads, TILE)
+#undef TILE
+	}
+}
+
+/* Channels [c, c + 8 n), the last `tail` of them if that is not 0. */
+INLINE void pv_fp16_columns(const struct tile *tiles, uint32_t count, size_t row_bytes, uint32_t c, const int n,
+			    uint32_t tail, const float *w, const int heads, float *acc, size_t acc_stride)
+{
+	__m256 a[4][2];
+	UNROLL for (int h = 0; h < heads; h++) UNROLL for (int j = 0; j < n; j++) a[h][j] =
+	    _mm256_loadu_ps(acc + (size_t)h * acc_stride + c + 8 * j);
+	for (uint32_t i = 0; i < count; i++) {
+		const uint8_t *p = tiles[i].v + 2 * c;
+		const float *x = w + i * TILE_TOKENS;
+		for (uint32_t t = 0; t < tiles[i].rows; t++, p += row_bytes, x++) {
+			__m256 v[2];
+			UNROLL for (int j = 0; j < n; j++) v[j] = tail ? halves_tail(p, tail) : halves8(p + 16 * j);
+			if (c % 32 == 0)
+				fetch(p, tiles[i].ahead);
+			UNROLL for (int h = 0; h < heads; h++)
+			{
+				__m256 y = _mm256_broadcast_ss(x + h * MICRO_BLOCK);
+				UNROLL for (int j = 0; j < n; j++) a[h][j] = _mm256_fmadd_ps(y, v[j], a[h][j]);
 			}
 		}
 	}
-	UNROLL for (int t = 0; t < tokens; t++)
+	UNROLL for (int h = 0; h < heads; h++) UNROLL for (int j = 0; j < n; j++)
+	    _mm256_storeu_ps(acc + (size_t)h * acc_stride + c + 8 * j, a[h][j]);
+}
+
+INLINE void pv_fp16_heads(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
+			  const int heads, float *acc, size_t acc_stride)
+{
+	size_t row_bytes = 2 * (size_t)(shape->alias ? shape->d_qk : shape->d_v);
+	uint32_t c = 0;
+	for (; c + 16 <= shape->d_v; c += 16)
+		pv_fp16_columns(tiles, count, row_bytes, c, 2, 0, w, heads, acc, acc_stride);
+	for (; c < shape->d_v; c += 8)
+		pv_fp16_columns(tiles, count, row_bytes, c, 1, shape->d_v - c < 8 ? shape->d_v - c : 0, w, heads, acc,
+				acc_stride);
+}
+
+static void pv_fp16(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
+		    bool fine, uint32_t heads, float *acc, size_t acc_stride, float *scratch)
+{
+	(void)scratch;
+	(void)fine;
+#define HEADS(n) pv_fp16_heads(shape, tiles, count, w + h * MICRO_BLOCK, n, acc + h * acc_stride, acc_stride)
+	BY_FOUR(heads, HEADS)
+#undef HEADS
+}
+
+enum kind { FLOATS, BYTES, PAIRS, JOINED }; /* FP8, INT8, INT4, INT4_RESIDUAL */
+
+/* Byte b of eight dwords as numbers; E4M3 without its factor 2^120. */
+INLINE __m256 byte_value(const enum kind kind, __m256i x, const int b)
+{
+	x = b < 3 ? _mm256_slli_epi32(x, 24 - 8 * b) : x;
+	if (kind == BYTES)
+		return _mm256_cvtepi32_ps(_mm256_srai_epi32(x, 24));
+	x = _mm256_and_si256(_mm256_srai_epi32(x, 4), _mm256_set1_epi32((int)0x87f00000));
+	return _mm256_mul_ps(_mm256_castsi256_ps(x), _mm256_set1_ps(0x1p120f));
+}
+
+/* Four bits of eight dwords from bit `shift` on; joined with those of the remainders, 15 code + code2. */
+INLINE __m256 pair_value(const enum kind kind, __m256i x, __m256i rest, const int shift)
+{
+	const __m256i low = _mm256_set1_epi32(15);
+	x = _mm256_and_si256(_mm256_srli_epi32(x, shift), low);
+	if (kind == JOINED) {
+		rest = _mm256_and_si256(_mm256_srli_epi32(rest, shift), low);
+		x = _mm256_add_epi32(_mm256_sub_epi32(_mm256_slli_epi32(x, 4), x), rest);
+	}
+	return _mm256_cvtepi32_ps(x);
+}
+
+INLINE __m256i load(const uint8_t *p)
+{
+	return _mm256_loadu_si256((const __m256i *)p);
+}
+
+/* sums[h][j] += q_h[c] times channel c of tokens 8 j … */
+INLINE void add_channel(const __m256 *k, const float *q, size_t q_stride, const int heads, __m256 (*sums)[2])
+{
+	UNROLL for (int h = 0; h < heads; h++)
 	{
-		float sums[4];
-		__m128 x = fold4(acc[t][0], acc[t][1], acc[t][2], acc[t][3]);
-		if (token_scaled(f))
-			x = _mm_mul_ps(x, _mm_set1_ps(src->params[i + (size_t)t]));
-		_mm_storeu_ps(sums, x);
-		UNROLL for (int h = 0; h < heads; h++) s[h * MICRO_BLOCK + t] = sums[h];
+		__m256 x = _mm256_broadcast_ss(q + (size_t)h * q_stride);
+		sums[h][0] = _mm256_fmadd_ps(x, k[0], sums[h][0]);
+		sums[h][1] = _mm256_fmadd_ps(x, k[1], sums[h][1]);
 	}
 }
 
-/* Meanwhile fetch rows that the weighted sum will want: its column-wise walk is hard on hardware prefetchers. */
-INLINE void qk_heads(enum ikv_format f, const struct source *src, uint32_t n, int heads, size_t channels,
-		     const float *q, size_t q_stride, float *s, const uint8_t *ahead, size_t ahead_bytes)
+/* Scores of one tile of FP8 or INT8. */
+INLINE void qk_bytes(const enum kind kind, const struct tile_shape *shape, const struct tile *t, const float *q,
+		     size_t q_stride, const int heads, float *s)
 {
-	uint32_t i = 0;
-	for (; i + 2 <= n; i += 2) {
-		for (size_t at = i * ahead_bytes; at < (i + 2) * ahead_bytes; at += 64)
-			_mm_prefetch((const char *)ahead + at, _MM_HINT_T0);
-		qk_tile(f, src, i, 2, heads, channels, q, q_stride, s + i);
-	}
-	if (i < n)
-		qk_tile(f, src, i, 1, heads, channels, q, q_stride, s + i);
-}
-
-static void qk_tail(enum ikv_format f, const struct codec_rows *r, uint32_t t0, uint32_t n, uint32_t c,
-		    const float *q, size_t q_stride, uint32_t heads, float *s)
-{
-	float row[MICRO_PAD] = {0};
-	for (uint32_t i = 0; i < n; i++) {
-		codec_read(f, r, t0 + i, c, r->used - c, row);
-		for (uint32_t h = 0; h < heads; h++) {
-			const float *x = q + h * q_stride + c;
-			__m256 a = _mm256_mul_ps(_mm256_loadu_ps(x), _mm256_loadu_ps(row));
-			for (int u = 8; u < MICRO_PAD; u += 8)
-				a = _mm256_fmadd_ps(_mm256_loadu_ps(x + u), _mm256_loadu_ps(row + u), a);
-			s[h * MICRO_BLOCK + i] += _mm_cvtss_f32(fold4(a, a, a, a));
+	const __m256i flip = _mm256_set1_epi8((char)0x80);
+	__m256 sums[4][2];
+	UNROLL for (int h = 0; h < heads; h++) sums[h][0] = sums[h][1] = _mm256_setzero_ps();
+	for (uint32_t c = 0; c < shape->d_qk; c += 4) {
+		const uint8_t *p = t->k + c * TILE_TOKENS;
+		__m256i x[2] = {load(p), load(p + 32)};
+		fetch(p, t->ahead);
+		if (kind == BYTES) {
+			x[0] = _mm256_xor_si256(x[0], flip);
+			x[1] = _mm256_xor_si256(x[1], flip);
+		}
+		UNROLL for (int b = 0; b < 4; b++)
+		{
+			__m256 k[2] = {byte_value(kind, x[0], b), byte_value(kind, x[1], b)};
+			add_channel(k, q + c + b, q_stride, heads, sums);
 		}
 	}
-}
-
-INLINE void qk(enum ikv_format f, const struct codec_rows *r, uint32_t t0, uint32_t n, const float *q,
-	       size_t q_stride, uint32_t heads, float *s, float *scratch)
-{
-	struct source src = source_of(f, r, t0, n, scratch);
-	const uint8_t *ahead = r->ahead ? r->ahead + t0 * src.row_bytes : NULL;
-	size_t ahead_bytes = ahead ? src.row_bytes : 0;
-	uint32_t channels = r->used & ~31u, h = 0;
-	for (; h + 4 <= heads; h += 4) {
-		qk_heads(f, &src, n, 4, channels, q + h * q_stride, q_stride, s + h * MICRO_BLOCK, ahead,
-			 h ? 0 : ahead_bytes);
-	}
-	if (heads - h >= 2) {
-		qk_heads(f, &src, n, 2, channels, q + h * q_stride, q_stride, s + h * MICRO_BLOCK, ahead,
-			 h ? 0 : ahead_bytes);
-		h += 2;
-	}
-	if (h < heads)
-		qk_heads(f, &src, n, 1, channels, q + h * q_stride, q_stride, s + h * MICRO_BLOCK, ahead,
-			 h ? 0 : ahead_bytes);
-	if (channels < r->used)
-		qk_tail(f, r, t0, n, channels, q, q_stride, heads, s);
-}
-
-INLINE void pv_tile(enum ikv_format f, const struct source *src, uint32_t n, int heads, size_t c, unsigned u,
-		    const float *w, float *acc, size_t acc_stride)
-{
-	__m256 sum[4][2];
-	float *to = acc + c + 8 * u;
-	UNROLL for (int h = 0; h < heads; h++) UNROLL for (int j = 0; j < 2; j++) sum[h][j] =
-	    _mm256_loadu_ps(to + (size_t)h * acc_stride + 8 * j);
-	for (uint32_t i = 0; i < n; i++) {
-		__m256 v0 = load8(f, src, i, c, u), v1 = load8(f, src, i, c, u + 1);
+	UNROLL for (int j = 0; j < 2; j++)
+	{
+		__m256 scale = halves8(t->k + shape->k_params_at + 16 * j);
 		UNROLL for (int h = 0; h < heads; h++)
+		    _mm256_storeu_ps(s + h * MICRO_BLOCK + 8 * j, _mm256_mul_ps(sums[h][j], scale));
+	}
+}
+
+/* Scores of one tile of INT4 or INT4_RESIDUAL: sums within each group, then its scales and zeros. */
+INLINE void qk_pairs(const enum kind kind, const struct tile_shape *shape, const struct tile *t,
+		     const struct micro_query *all, uint32_t first, const int heads, float *s)
+{
+	const float *q = all->f + first * all->stride;
+	const size_t group_bytes = kind == JOINED ? 512 : 256;
+	__m256 total[4][2];
+	UNROLL for (int h = 0; h < heads; h++) total[h][0] = total[h][1] = _mm256_setzero_ps();
+	for (uint32_t g = 0; g < codec_groups(shape->d_qk); g++) {
+		__m256 sums[4][2];
+		UNROLL for (int h = 0; h < heads; h++) sums[h][0] = sums[h][1] = _mm256_setzero_ps();
+		for (uint32_t j = 0; j < 4; j++) {
+			const uint8_t *p = t->k + g * group_bytes + 64 * j;
+			__m256i x[2] = {load(p), load(p + 32)}, r[2] = {x[0], x[1]};
+			fetch(p, t->ahead);
+			if (kind == JOINED) {
+				r[0] = load(p + 256);
+				r[1] = load(p + 256 + 32);
+				fetch(p + 256, t->ahead);
+			}
+			UNROLL for (int b = 0; b < 8; b++)
+			{
+				__m256 k[2] = {pair_value(kind, x[0], r[0], 8 * (b % 4) + b / 4 * 4),
+					       pair_value(kind, x[1], r[1], 8 * (b % 4) + b / 4 * 4)};
+				add_channel(k, q + 32 * g + 4 * j + b % 4 + b / 4 * 16, all->stride, heads, sums);
+			}
+		}
+		UNROLL for (int j = 0; j < 2; j++)
 		{
-			__m256 x = _mm256_broadcast_ss(w + h * MICRO_BLOCK + i);
-			sum[h][0] = _mm256_fmadd_ps(x, v0, sum[h][0]);
-			sum[h][1] = _mm256_fmadd_ps(x, v1, sum[h][1]);
+			const uint8_t *param = t->k + shape->k_params_at + 64 * g + 16 * j;
+			__m256 scale = halves8(param), zero = halves8(param + 32);
+			if (kind == JOINED) {
+				zero = _mm256_fnmadd_ps(scale, _mm256_set1_ps(0.5f), zero);
+				scale = _mm256_mul_ps(scale, _mm256_set1_ps(1 / 15.0f));
+			}
+			UNROLL for (int h = 0; h < heads; h++)
+			{
+				const float *form =
+				    (const float *)(all->forms + (first + (uint32_t)h) * all->forms_stride);
+				total[h][j] = _mm256_fmadd_ps(sums[h][j], scale, total[h][j]);
+				total[h][j] = _mm256_fmadd_ps(_mm256_broadcast_ss(form + g), zero, total[h][j]);
+			}
 		}
 	}
 	UNROLL for (int h = 0; h < heads; h++) UNROLL for (int j = 0; j < 2; j++)
-	    _mm256_storeu_ps(to + (size_t)h * acc_stride + 8 * j, sum[h][j]);
+	    _mm256_storeu_ps(s + h * MICRO_BLOCK + 8 * j, total[h][j]);
 }
 
-INLINE void pv_heads(enum ikv_format f, const struct source *src, uint32_t n, int heads, size_t channels,
-		     const float *w, float *acc, size_t acc_stride)
+/* Weights times scales [groups][heads][MICRO_BLOCK], and weighted sums of the zeros [groups][heads]. */
+INLINE void weigh(const enum kind kind, const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+		  const float *w, uint32_t heads, float *scaled, float *zeros)
 {
-	for (size_t c = 0; c < channels; c += 32) {
-		pv_tile(f, src, n, heads, c, 0, w, acc, acc_stride);
-		pv_tile(f, src, n, heads, c, 2, w, acc, acc_stride);
+	uint32_t groups = kind == FLOATS || kind == BYTES ? 1 : codec_groups(shape->d_v);
+	for (uint32_t k = 0; k < groups * heads; k++) {
+		uint32_t g = k / heads, h = k % heads;
+		__m256 sum = _mm256_setzero_ps();
+		for (uint32_t i = 0; i < 2 * count; i++) {
+			const uint8_t *param = tiles[i / 2].k + shape->v_params_at + 64 * g + 16 * (i % 2);
+			__m256 x = _mm256_loadu_ps(w + h * MICRO_BLOCK + 8 * i), scale = halves8(param);
+			if (kind == PAIRS || kind == JOINED) {
+				__m256 zero = halves8(param + 32);
+				if (kind == JOINED) {
+					zero = _mm256_fnmadd_ps(scale, _mm256_set1_ps(0.5f), zero);
+					scale = _mm256_mul_ps(scale, _mm256_set1_ps(1 / 15.0f));
+				}
+				sum = _mm256_fmadd_ps(x, zero, sum);
+			}
+			_mm256_storeu_ps(scaled + k * MICRO_BLOCK + 8 * i, _mm256_mul_ps(x, scale));
+		}
+		zeros[k] = _mm_cvtss_f32(fold4(sum, sum, sum, sum));
 	}
 }
 
-static void pv_tail(enum ikv_format f, const struct codec_rows *r, uint32_t t0, uint32_t n, uint32_t c,
-		    const float *w, uint32_t heads, float *acc, size_t acc_stride)
+/* Two times eight channels: [c, c + 16) of bytes, or [c, c + 8) and [c + 16, c + 24) of a group's pairs. */
+INLINE void pv_columns(const enum kind kind, const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+		       uint32_t c, const float *w, const float *zeros, const int heads, float *acc, size_t acc_stride)
 {
-	float row[MICRO_PAD] = {0};
-	for (uint32_t i = 0; i < n; i++) {
-		codec_read(f, r, t0 + i, c, r->used - c, row);
-		for (uint32_t h = 0; h < heads; h++) {
-			float *to = acc + h * acc_stride + c;
-			__m256 x = _mm256_broadcast_ss(w + h * MICRO_BLOCK + i);
-			for (int u = 0; u < MICRO_PAD; u += 8)
-				_mm256_storeu_ps(
-				    to + u, _mm256_fmadd_ps(x, _mm256_loadu_ps(row + u), _mm256_loadu_ps(to + u)));
+	const bool paired = kind == PAIRS || kind == JOINED;
+	const size_t quad_bytes = (kind == PAIRS ? 2 : 4) * (size_t)tile_padded(shape->d_v);
+	const size_t at = kind == PAIRS    ? c / 32 * 64 + c % 32 * 4
+			  : kind == JOINED ? c / 32 * 128 + c % 32 * 4
+					   : 4 * c;
+	__m256 a[4][2];
+	UNROLL for (int h = 0; h < heads; h++) UNROLL for (int j = 0; j < 2; j++) a[h][j] = _mm256_add_ps(
+	    _mm256_loadu_ps(acc + (size_t)h * acc_stride + c + (paired ? 16 : 8) * j), _mm256_set1_ps(zeros[h]));
+	for (uint32_t i = 0; i < 4 * count; i++) { /* quads of tokens */
+		const uint8_t *p = tiles[i / 4].v + i % 4 * quad_bytes + at;
+		__m256i x = load(p), y = kind == PAIRS ? x : load(p + (kind == JOINED ? 64 : 32));
+		if (at % 64 == 0) {
+			fetch(p, tiles[i / 4].ahead);
+			if (kind == JOINED)
+				fetch(p + 64, tiles[i / 4].ahead);
+		}
+		UNROLL for (int b = 0; b < 4; b++)
+		{
+			__m256 v[2];
+			UNROLL for (int j = 0; j < 2; j++) v[j] =
+			    paired ? pair_value(kind, x, y, 8 * b + 4 * j) : byte_value(kind, j ? y : x, b);
+			UNROLL for (int h = 0; h < heads; h++)
+			{
+				__m256 m = _mm256_broadcast_ss(w + h * MICRO_BLOCK + 4 * i + (uint32_t)b);
+				a[h][0] = _mm256_fmadd_ps(m, v[0], a[h][0]);
+				a[h][1] = _mm256_fmadd_ps(m, v[1], a[h][1]);
+			}
+		}
+	}
+	UNROLL for (int h = 0; h < heads; h++) UNROLL for (int j = 0; j < 2; j++)
+	    _mm256_storeu_ps(acc + (size_t)h * acc_stride + c + (paired ? 16 : 8) * j, a[h][j]);
+}
+
+/* V that aliases K lies in tiles made for scores: decoded first. */
+static void pv_decoded(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
+		       uint32_t heads, float *acc, size_t acc_stride, float *rows)
+{
+	size_t stride = tile_padded(shape->d_v);
+	memset(rows, 0, TILE_TOKENS * stride * sizeof *rows);
+	for (uint32_t i = 0; i < count; i++) {
+		tile_decode(shape, true, &tiles[i], rows, stride);
+		for (uint32_t k = 0; k < heads * stride / 8; k++) {
+			float *to = acc + k / (stride / 8) * acc_stride + k % (stride / 8) * 8;
+			const float *x = w + k / (stride / 8) * MICRO_BLOCK + i * TILE_TOKENS;
+			__m256 a = _mm256_loadu_ps(to);
+			for (uint32_t t = 0; t < TILE_TOKENS; t++)
+				a = _mm256_fmadd_ps(_mm256_broadcast_ss(x + t),
+						    _mm256_loadu_ps(rows + t * stride + k % (stride / 8) * 8), a);
+			_mm256_storeu_ps(to, a);
 		}
 	}
 }
 
-INLINE void pv(enum ikv_format f, const struct codec_rows *r, uint32_t t0, uint32_t n, const float *w, uint32_t heads,
-	       float *acc, size_t acc_stride, float *scratch)
+INLINE void qk(const enum kind kind, const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+	       const struct micro_query *q, uint32_t heads, float *s)
 {
-	struct source src = source_of(f, r, t0, n, scratch);
-	uint32_t channels = r->used & ~31u, h = 0;
-	if (channels < r->used)
-		pv_tail(f, r, t0, n, channels, w, heads, acc, acc_stride);
-	if (token_scaled(f)) {
-		float *scaled = scratch + MICRO_BLOCK;
-		for (uint32_t k = 0; k < heads; k++)
-			for (uint32_t i = 0; i < n; i++)
-				scaled[k * MICRO_BLOCK + i] = w[k * MICRO_BLOCK + i] * src.params[i];
-		w = scaled;
+	for (uint32_t i = 0; i < count; i++) {
+		float *to = s + i * TILE_TOKENS;
+#define TILE(n)                                                                                                      \
+	if (kind == PAIRS || kind == JOINED)                                                                         \
+		qk_pairs(kind, shape, &tiles[i], q, h, n, to + h * MICRO_BLOCK);                                     \
+	else                                                                                                         \
+		qk_bytes(kind, shape, &tiles[i], q->f + h * q->stride, q->stride, n, to + h * MICRO_BLOCK)
+		BY_FOUR(heads, TILE)
+#undef TILE
 	}
-	for (; h + 4 <= heads; h += 4)
-		pv_heads(f, &src, n, 4, channels, w + h * MICRO_BLOCK, acc + h * acc_stride, acc_stride);
-	if (heads - h >= 2) {
-		pv_heads(f, &src, n, 2, channels, w + h * MICRO_BLOCK, acc + h * acc_stride, acc_stride);
-		h += 2;
-	}
-	if (h < heads)
-		pv_heads(f, &src, n, 1, channels, w + h * MICRO_BLOCK, acc + h * acc_stride, acc_stride);
 }
 
-#define KERNELS(name, format)                                                                                        \
-	static void qk_##name(const struct codec_rows *r, uint32_t t0, uint32_t n, const float *q, size_t q_stride,  \
-			      uint32_t heads, float *s, float *scratch)                                              \
-	{                                                                                                            \
-		qk(format, r, t0, n, q, q_stride, heads, s, scratch);                                                \
-	}                                                                                                            \
-	static void pv_##name(const struct codec_rows *r, uint32_t t0, uint32_t n, const float *w, uint32_t heads,   \
-			      float *acc, size_t acc_stride, float *scratch)                                         \
-	{                                                                                                            \
-		pv(format, r, t0, n, w, heads, acc, acc_stride, scratch);                                            \
+INLINE void pv(const enum kind kind, const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+	       const float *w, uint32_t heads, float *acc, size_t acc_stride, float *scratch)
+{
+	bool paired = kind == PAIRS || kind == JOINED;
+	uint32_t groups = paired ? codec_groups(shape->d_v) : 1, step = paired ? 8 : 16;
+	float *scaled = scratch, *zeros = scaled + (size_t)groups * heads * MICRO_BLOCK;
+	if (shape->alias) {
+		pv_decoded(shape, tiles, count, w, heads, acc, acc_stride, scratch);
+		return;
 	}
-KERNELS(fp16, IKV_FMT_FP16)
-KERNELS(fp8, IKV_FMT_FP8)
-KERNELS(int8, IKV_FMT_INT8)
-KERNELS(int4, IKV_FMT_INT4)
-KERNELS(int4r, IKV_FMT_INT4_RESIDUAL)
+	weigh(kind, shape, tiles, count, w, heads, scaled, zeros);
+	for (uint32_t c = 0; c < shape->d_v; c += paired && c % 32 == 8 ? 24 : step) {
+		uint32_t g = paired ? c / CODEC_GROUP * heads : 0;
+#define HEADS(n)                                                                                                     \
+	pv_columns(kind, shape, tiles, count, c, scaled + (g + h) * MICRO_BLOCK, zeros + g + h, n,                   \
+		   acc + h * acc_stride, acc_stride)
+		BY_FOUR(heads, HEADS)
+#undef HEADS
+	}
+}
+
+#define KERNELS(name, kind)                                                                                          \
+	static void qk_##name(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,              \
+			      const struct micro_query *q, uint32_t heads, float *s, float *scratch)                 \
+	{                                                                                                            \
+		(void)scratch;                                                                                       \
+		qk(kind, shape, tiles, count, q, heads, s);                                                          \
+	}                                                                                                            \
+	static void pv_##name(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,              \
+			      const float *w, bool fine, uint32_t heads, float *acc, size_t acc_stride,              \
+			      float *scratch)                                                                        \
+	{                                                                                                            \
+		(void)fine;                                                                                          \
+		pv(kind, shape, tiles, count, w, heads, acc, acc_stride, scratch);                                   \
+	}
+KERNELS(fp8, FLOATS)
+KERNELS(int8, BYTES)
+KERNELS(int4, PAIRS)
+KERNELS(int4r, JOINED)
+
+/* Sums of each group's channels, for the zeros of INT4. */
+static size_t forms_bytes(uint32_t dim)
+{
+	return (codec_groups(dim) * sizeof(float) + 63) / 64 * 64;
+}
+
+static void prepare(const float *q, uint32_t dim, uint8_t *forms)
+{
+	for (uint32_t g = 0; g < codec_groups(dim); g++, q += CODEC_GROUP) {
+		__m256 sum = _mm256_add_ps(_mm256_add_ps(_mm256_loadu_ps(q), _mm256_loadu_ps(q + 8)),
+					   _mm256_add_ps(_mm256_loadu_ps(q + 16), _mm256_loadu_ps(q + 24)));
+		((float *)forms)[g] = _mm_cvtss_f32(fold4(sum, sum, sum, sum));
+	}
+}
 
 /* exp for x <= 0, relative error below 2e-7, 0 below -87: x = n·ln2 + r, Taylor to degree 7. */
 INLINE __m256 exp_negative(__m256 x)
@@ -294,9 +442,8 @@ INLINE __m256 exp_negative(__m256 x)
 static float peak(float *s, uint32_t n)
 {
 	float a[8], best = -__builtin_inff();
-	uint32_t i = 0;
 	__m256 most = _mm256_set1_ps(best), top = _mm256_set1_ps(3e38f);
-	for (; i + 8 <= n; i += 8) {
+	for (uint32_t i = 0; i < n; i += 8) {
 		__m256 x = _mm256_min_ps(_mm256_loadu_ps(s + i), top); /* the second operand if the first is NaN */
 		_mm256_storeu_ps(s + i, x);
 		most = _mm256_max_ps(most, x);
@@ -304,31 +451,24 @@ static float peak(float *s, uint32_t n)
 	_mm256_storeu_ps(a, most);
 	for (int l = 0; l < 8; l++)
 		best = a[l] > best ? a[l] : best;
-	for (; i < n; i++) {
-		s[i] = s[i] < 3e38f ? s[i] : 3e38f;
-		best = s[i] > best ? s[i] : best;
-	}
 	return best;
 }
 
 static float exp_sum(float *s, uint32_t n, float shift)
 {
-	static const int32_t ones[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
 	__m256 sum = _mm256_setzero_ps(), m = _mm256_set1_ps(shift);
-	uint32_t i = 0;
-	for (; i + 8 <= n; i += 8) {
+	for (uint32_t i = 0; i < n; i += 8) {
 		__m256 e = exp_negative(_mm256_sub_ps(_mm256_loadu_ps(s + i), m));
 		_mm256_storeu_ps(s + i, e);
 		sum = _mm256_add_ps(sum, e);
 	}
-	if (i < n) {
-		__m256i mask = _mm256_loadu_si256((const __m256i *)(ones + 8 - (n - i)));
-		__m256 e = exp_negative(_mm256_sub_ps(_mm256_maskload_ps(s + i, mask), m));
-		e = _mm256_and_ps(e, _mm256_castsi256_ps(mask));
-		_mm256_maskstore_ps(s + i, mask, e);
-		sum = _mm256_add_ps(sum, e);
-	}
 	return _mm_cvtss_f32(fold4(sum, sum, sum, sum));
+}
+
+static void scale(float *x, uint32_t n, float factor)
+{
+	for (uint32_t i = 0; i < n; i += 8)
+		_mm256_storeu_ps(x + i, _mm256_mul_ps(_mm256_loadu_ps(x + i), _mm256_set1_ps(factor)));
 }
 
 const struct micro_kernels micro_avx2 = {
@@ -341,6 +481,9 @@ const struct micro_kernels micro_avx2 = {
 	    [IKV_FMT_INT4] = {qk_int4, pv_int4},
 	    [IKV_FMT_INT4_RESIDUAL] = {qk_int4r, pv_int4r},
 	},
+    .forms_bytes = forms_bytes,
+    .prepare = prepare,
     .peak = peak,
     .exp_sum = exp_sum,
+    .scale = scale,
 };

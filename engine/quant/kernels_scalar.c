@@ -1,64 +1,43 @@
-/* Micro-kernels in plain C: each row decoded once, then used for all heads. */
+/* Micro-kernels in plain C: each tile decoded once, then used for all heads. */
 #include <math.h>
 #include "quant/micro.h"
 
-/* Channels of a row decoded at a time. */
-#define CHUNK 256
-
-static void qk(enum ikv_format f, const struct codec_rows *rows, uint32_t t0, uint32_t n, const float *q,
-	       size_t q_stride, uint32_t heads, float *s)
+static void qk(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const struct micro_query *q,
+	       uint32_t heads, float *s, float *scratch)
 {
-	float row[CHUNK];
-	for (uint32_t i = 0; i < n; i++) {
-		for (uint32_t c = 0; c < rows->used; c += CHUNK) {
-			uint32_t m = rows->used - c < CHUNK ? rows->used - c : CHUNK;
-			codec_read(f, rows, t0 + i, c, m, row);
+	size_t stride = tile_padded(shape->d_qk); /* scratch: rows [16][stride] */
+	for (uint32_t i = 0; i < count; i++) {
+		tile_decode(shape, false, &tiles[i], scratch, stride);
+		for (uint32_t t = 0; t < TILE_TOKENS; t++) {
+			const float *row = scratch + t * stride;
 			for (uint32_t h = 0; h < heads; h++) {
-				const float *x = q + h * q_stride + c;
-				float sum = c ? s[h * MICRO_BLOCK + i] : 0;
-				for (uint32_t d = 0; d < m; d++)
+				const float *x = q->f + h * q->stride;
+				float sum = 0;
+				for (uint32_t d = 0; d < shape->d_qk; d++)
 					sum += x[d] * row[d];
-				s[h * MICRO_BLOCK + i] = sum;
+				s[h * MICRO_BLOCK + i * TILE_TOKENS + t] = sum;
 			}
 		}
 	}
 }
 
-static void pv(enum ikv_format f, const struct codec_rows *rows, uint32_t t0, uint32_t n, const float *w,
-	       uint32_t heads, float *acc, size_t acc_stride)
+static void pv(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w, bool fine,
+	       uint32_t heads, float *acc, size_t acc_stride, float *scratch)
 {
-	float row[CHUNK];
-	for (uint32_t i = 0; i < n; i++) {
-		for (uint32_t c = 0; c < rows->used; c += CHUNK) {
-			uint32_t m = rows->used - c < CHUNK ? rows->used - c : CHUNK;
-			codec_read(f, rows, t0 + i, c, m, row);
+	(void)fine;
+	size_t stride = tile_padded(shape->d_v); /* scratch: rows [16][stride] */
+	for (uint32_t i = 0; i < count; i++) {
+		tile_decode(shape, true, &tiles[i], scratch, stride);
+		for (uint32_t t = 0; t < TILE_TOKENS; t++) {
+			const float *row = scratch + t * stride;
 			for (uint32_t h = 0; h < heads; h++) {
-				float *to = acc + h * acc_stride + c, weight = w[h * MICRO_BLOCK + i];
-				for (uint32_t d = 0; d < m; d++)
+				float *to = acc + h * acc_stride, weight = w[h * MICRO_BLOCK + i * TILE_TOKENS + t];
+				for (uint32_t d = 0; d < shape->d_v; d++)
 					to[d] += weight * row[d];
 			}
 		}
 	}
 }
-
-#define KERNELS(name, format)                                                                                        \
-	static void qk_##name(const struct codec_rows *rows, uint32_t t0, uint32_t n, const float *q,                \
-			      size_t q_stride, uint32_t heads, float *s, float *scratch)                             \
-	{                                                                                                            \
-		(void)scratch;                                                                                       \
-		qk(format, rows, t0, n, q, q_stride, heads, s);                                                      \
-	}                                                                                                            \
-	static void pv_##name(const struct codec_rows *rows, uint32_t t0, uint32_t n, const float *w,                \
-			      uint32_t heads, float *acc, size_t acc_stride, float *scratch)                         \
-	{                                                                                                            \
-		(void)scratch;                                                                                       \
-		pv(format, rows, t0, n, w, heads, acc, acc_stride);                                                  \
-	}
-KERNELS(fp16, IKV_FMT_FP16)
-KERNELS(fp8, IKV_FMT_FP8)
-KERNELS(int8, IKV_FMT_INT8)
-KERNELS(int4, IKV_FMT_INT4)
-KERNELS(int4r, IKV_FMT_INT4_RESIDUAL)
 
 static float peak(float *s, uint32_t n)
 {
@@ -80,16 +59,23 @@ static float exp_sum(float *s, uint32_t n, float shift)
 	return sum;
 }
 
+static void scale(float *x, uint32_t n, float factor)
+{
+	for (uint32_t i = 0; i < n; i++)
+		x[i] *= factor;
+}
+
 const struct micro_kernels micro_scalar = {
     .isa = "scalar",
     .format =
 	{
-	    [IKV_FMT_FP16] = {qk_fp16, pv_fp16},
-	    [IKV_FMT_FP8] = {qk_fp8, pv_fp8},
-	    [IKV_FMT_INT8] = {qk_int8, pv_int8},
-	    [IKV_FMT_INT4] = {qk_int4, pv_int4},
-	    [IKV_FMT_INT4_RESIDUAL] = {qk_int4r, pv_int4r},
+	    [IKV_FMT_FP16] = {qk, pv},
+	    [IKV_FMT_FP8] = {qk, pv},
+	    [IKV_FMT_INT8] = {qk, pv},
+	    [IKV_FMT_INT4] = {qk, pv},
+	    [IKV_FMT_INT4_RESIDUAL] = {qk, pv},
 	},
     .peak = peak,
     .exp_sum = exp_sum,
+    .scale = scale,
 };

@@ -1,10 +1,18 @@
 # Page formats and their micro-kernels: one library per instruction set, each with its own flags.
 libengine_la_SOURCES += \
-	engine/quant/codec.h engine/quant/half.h engine/quant/micro.h engine/quant/format.c \
-	engine/quant/fp16.c engine/quant/fp8.c engine/quant/int8.c engine/quant/int4.c engine/quant/kernels_scalar.c
+	engine/quant/codec.h engine/quant/half.h engine/quant/micro.h engine/quant/tile.h engine/quant/encode.h engine/quant/format.c \
+	engine/quant/fp16.c engine/quant/fp8.c engine/quant/int8.c engine/quant/int4.c engine/quant/tile.c \
+	engine/quant/kernels_scalar.c
 if IS_X86
-noinst_LTLIBRARIES += libmicro_avx2.la
-libmicro_avx2_la_SOURCES = engine/quant/kernels_avx2.c
+noinst_LTLIBRARIES += libmicro_avx2.la libmicro_avx512.la libmicro_avx512bf16.la
+libmicro_avx2_la_SOURCES = engine/quant/kernels_avx2.c engine/quant/encode_avx2.c
 libmicro_avx2_la_CFLAGS = $(AM_CFLAGS) -mavx2 -mfma -mf16c
-libengine_la_LIBADD += libmicro_avx2.la
+MICRO_AVX512_CFLAGS = $(AM_CFLAGS) -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni
+libmicro_avx512_la_SOURCES = \
+	engine/quant/kernels_avx512.h engine/quant/kernels_avx512.c engine/quant/kernels_avx512_int.c \
+	engine/quant/encode_avx512.c
+libmicro_avx512_la_CFLAGS = $(MICRO_AVX512_CFLAGS)
+libmicro_avx512bf16_la_SOURCES = engine/quant/kernels_avx512_bf16.c
+libmicro_avx512bf16_la_CFLAGS = $(MICRO_AVX512_CFLAGS) -mavx512vbmi -mavx512bf16
+libengine_la_LIBADD += libmicro_avx2.la libmicro_avx512.la libmicro_avx512bf16.la
 endif

@@ -1,39 +1,58 @@
-/* Micro-kernels of one ISA: scores and weighted sums straight from the stored form of a page. */
+/* Micro-kernels of one ISA: scores and weighted sums straight from tiles (quant/tile.h). */
 #ifndef QUANT_MICRO_H
 #define QUANT_MICRO_H
 
-#include "quant/codec.h"
+#include "quant/tile.h"
 
-/* Tokens of a block: one update of the online softmax. Scores of a block lie [heads][MICRO_BLOCK]. */
-#define MICRO_BLOCK 64
+/* Tiles and tokens of a block: one update of the online softmax. Scores of a block lie [heads][MICRO_BLOCK]. */
+#define MICRO_TILES 4
+#define MICRO_BLOCK (MICRO_TILES * TILE_TOKENS)
 
 /* Query and output rows are padded with zeros to a multiple of this many channels. */
 #define MICRO_PAD 32
 
-/* Floats a kernel may use in `scratch`: scales and zeros of a block, and a scaled copy of its weights. */
-static inline size_t micro_scratch(uint32_t dim, uint32_t heads)
-{
-	return MICRO_BLOCK * (2 * (size_t)codec_groups(dim) + heads + 2);
-}
+/* Queries of the heads that share a KV head. */
+struct micro_query {
+	const float *f; /* [heads][stride], scaled and padded */
+	size_t stride;
+	const uint8_t *forms; /* what `prepare` made of them, [heads][forms_stride]; 64-byte aligned */
+	size_t forms_stride;
+	bool fine; /* a token may get a good part of all weight: round nothing */
+};
 
 struct micro_format {
-	/* s[h][i] = q_h · row(t0 + i) for n <= MICRO_BLOCK rows; q [heads][q_stride], padded. */
-	void (*qk)(const struct codec_rows *rows, uint32_t t0, uint32_t n, const float *q, size_t q_stride,
-		   uint32_t heads, float *s, float *scratch);
-	/* acc_h += sum_i w[h][i] · row(t0 + i), channels [0, rows->used) ; acc [heads][acc_stride], padded. */
-	void (*pv)(const struct codec_rows *rows, uint32_t t0, uint32_t n, const float *w, uint32_t heads, float *acc,
-		   size_t acc_stride, float *scratch);
+	/* s[h][16 i + t] = q_h · K row t of tile i, for all 16 rows of count <= MICRO_TILES tiles. */
+	void (*qk)(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+		   const struct micro_query *q, uint32_t heads, float *s, float *scratch);
+	/* acc_h += sum w[h][16 i + t] · V row t of tile i; acc [heads][acc_stride], padded. Where a row is not there
+	 * its weight is 0. `fine`: these weights are a good part of the whole sum, so round none of them. */
+	void (*pv)(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
+		   bool fine, uint32_t heads, float *acc, size_t acc_stride, float *scratch);
 };
 
 struct micro_kernels {
 	const char *isa;
 	struct micro_format format[IKV_FMT_COUNT]; /* by enum ikv_format; SKIP is empty */
-	/* Largest of s, +inf and NaN lowered to 3e38 in place; -inf (masked out) stays. n > 0 */
+	/* Other forms of one query row of `dim` channels that the kernels want, forms_bytes(dim) of them, a multiple
+	 * of 64; both NULL: none. */
+	size_t (*forms_bytes)(uint32_t dim);
+	void (*prepare)(const float *q, uint32_t dim, uint8_t *forms);
+	/* Largest of s, +inf and NaN lowered to 3e38 in place; -inf (masked out) stays. n a multiple of 16 */
 	float (*peak)(float *s, uint32_t n);
-	/* s_i = exp(s_i - shift), their sum returned; every s_i <= shift */
+	/* s_i = exp(s_i - shift), their sum returned; every s_i <= shift. n a multiple of 16 */
 	float (*exp_sum)(float *s, uint32_t n, float shift);
+	/* x_i *= factor; n a multiple of MICRO_PAD */
+	void (*scale)(float *x, uint32_t n, float factor);
 };
 
-extern const struct micro_kernels micro_scalar, micro_avx2;
+/* Floats that kernels may use in `scratch`: the largest of what they say beside its use. */
+static inline size_t micro_scratch(uint32_t dim, uint32_t heads)
+{
+	size_t rows = (size_t)TILE_TOKENS * tile_padded(dim);
+	size_t weights = (MICRO_BLOCK + 8) * (size_t)codec_groups(dim);
+	return rows + (weights + MICRO_BLOCK) * heads + 64;
+}
+
+extern const struct micro_kernels micro_scalar, micro_avx2, micro_avx512, micro_avx512bf16;
 
 #endif

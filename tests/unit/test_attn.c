@@ -237,8 +237,8 @@ static void compare(const struct world *w, struct answer a, uint32_t first, uint
 static struct ikv_geometry random_geometry(struct world *w)
 {
 	struct ikv_geometry g = {.layers = 1, .kv_heads = 1 + below(w, 3), .page_tokens = 1 + below(w, 128)};
-	g.q_heads = g.kv_heads * (1 + below(w, 8));
-	g.d_qk = 1 + below(w, 150);
+	g.q_heads = g.kv_heads * (1 + below(w, below(w, 4) ? 8 : 16));
+	g.d_qk = 1 + below(w, below(w, 8) ? 150 : 400);
 	g.d_v = below(w, 2) ? g.d_qk : 1 + below(w, 150);
 	g.scale = 1 / sqrtf((float)g.d_qk);
 	return g;
@@ -278,6 +278,37 @@ START_TEST(cpu_agrees)
 	ck_assert_str_eq(isas[count - 1].name, "scalar");
 	if ((uint32_t)_i < count && isas[_i].usable)
 		random_shapes(&ikv_backend_cpu, isas[_i].name, 5e-5);
+}
+END_TEST
+
+/* Contexts long enough that kernels may round queries and weights, a few tokens far ahead of the rest. */
+START_TEST(long_contexts_agree)
+{
+	uint32_t count;
+	const struct ikv_isa_info *isas = ikv_isa_list(&count);
+	for (int n = 0; n < 40; n++) {
+		struct world w;
+		uint32_t i = (uint32_t)n % count;
+		if (!isas[i].usable)
+			continue;
+		ikv_rng_stream(&w.r, 76, IKV_STREAM_TEST, (uint64_t)n, 0);
+		struct ikv_geometry g = {1, 4, 1, 128, 128, false, n % 3 ? 16 : 50, 1 / sqrtf(128)};
+		open_world(&w, &ikv_backend_cpu, isas[i].name, 1, g, 1000 + below(&w, 2000));
+		for (uint32_t d = 0; d < 128 && n % 2; d++) /* the second head points to a late token */
+			w.q[128 + d] = w.k[(w.tokens - 20) * 128 + d] * 0.9f;
+		mix_formats(&w, n / 4 % 6 - 1);
+		for (uint32_t p = 0; p < w.pages; p++) {
+			uint32_t left = w.tokens - p * g.page_tokens;
+			w.plan.pages[w.plan.count++] =
+			    (struct ikv_page_ref){.page = p,
+						  .hi = (uint16_t)(left < g.page_tokens ? left : g.page_tokens),
+						  .mask = IKV_NO_MASK};
+		}
+		struct answer a = decode(&w, 0, 4);
+		compare(&w, a, 0, 4, 5e-5);
+		free_answer(a);
+		close_world(&w);
+	}
 }
 END_TEST
 
@@ -498,7 +529,8 @@ int main(void)
 	TCase *t = tcase_create("attn");
 	tcase_set_timeout(t, 300);
 	tcase_add_test(t, ref_agrees);
-	tcase_add_loop_test(t, cpu_agrees, 0, 3);
+	tcase_add_loop_test(t, cpu_agrees, 0, 4); /* one an ISA */
+	tcase_add_test(t, long_contexts_agree);
 	tcase_add_test(t, v_may_alias_k);
 	tcase_add_test(t, huge_scores);
 	tcase_add_test(t, threads_do_not_change_bits);

@@ -229,6 +229,40 @@ START_TEST(what_cannot_be_stored_is_an_error)
 }
 END_TEST
 
+/* Every ISA's encoder gives the bytes of the plain one. */
+START_TEST(encoders_agree)
+{
+	static uint16_t rows[3 * DIM_MAX];
+	static uint8_t plain[3 * (4 * DIM_MAX + 64)], fast[sizeof plain];
+	enum ikv_format f = stored_formats[_i];
+	struct ikv_rng r;
+	uint32_t count;
+	const struct ikv_isa_info *isas = ikv_isa_list(&count);
+	ikv_rng_stream(&r, 12, IKV_STREAM_TEST, (uint64_t)_i, 0);
+	for (int n = 0; n < 8000; n++) {
+		uint32_t dim = n % 2 ? 128 : 1 + (uint32_t)ikv_rng_below(&r, DIM_MAX), tokens = 1 + (uint32_t)n % 3;
+		for (uint32_t t = 0; t < tokens; t++)
+			make_row(&r, n % 10, dim, rows + t * dim);
+		if (n % 10 >= 8) /* any finite bits; ones with zeros of both signs */
+			for (uint32_t i = 0; i < tokens * dim; i++) {
+				rows[i] = (uint16_t)ikv_rng_u64(&r);
+				rows[i] &= (rows[i] & 0x7c00) == 0x7c00 ? 0xbfff : 0xffff;
+				if (n % 10 == 9)
+					rows[i] = i % 3 ? (uint16_t)(ikv_rng_below(&r, 2) << 15) : rows[i] & 0x7fff;
+			}
+		ck_assert_int_eq(ikv_isa_select("scalar", NULL), 0);
+		ck_assert_int_eq(ikv_format_encode(f, rows, tokens, dim, plain, NULL), 0);
+		for (uint32_t i = 0; i < count; i++) {
+			if (!isas[i].usable)
+				continue;
+			ck_assert_int_eq(ikv_isa_select(isas[i].name, NULL), 0);
+			ck_assert_int_eq(ikv_format_encode(f, rows, tokens, dim, fast, NULL), 0);
+			ck_assert_mem_eq(fast, plain, ikv_format_bytes(f, tokens, dim));
+		}
+	}
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("format");
@@ -237,6 +271,7 @@ int main(void)
 	tcase_add_test(t, names_and_sizes);
 	tcase_add_test(t, fp16_is_ieee);
 	tcase_add_loop_test(t, round_trips_within_bounds, 0, 5);
+	tcase_add_loop_test(t, encoders_agree, 0, 5);
 	tcase_add_test(t, rows_are_independent);
 	tcase_add_test(t, residual_begins_with_int4);
 	tcase_add_test(t, what_cannot_be_stored_is_an_error);

@@ -1,0 +1,275 @@
+/* Micro-kernels for AVX-512 F, BW, VL, DQ and VNNI: FP16, the softmax, other forms of the query, and the table. */
+#include <math.h>
+#include "quant/kernels_avx512.h"
+
+/* Lane i of the result is the sum of a[i]. */
+INLINE __m512 fold16(const __m512 *a)
+{
+	__m512 b[8], c[4];
+	UNROLL for (int i = 0; i < 8; i++) b[i] =
+	    _mm512_add_ps(_mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]), _mm512_unpackhi_ps(a[2 * i], a[2 * i + 1]));
+	UNROLL for (int i = 0; i < 4; i++)
+	{
+		__m512d x = _mm512_castps_pd(b[2 * i]), y = _mm512_castps_pd(b[2 * i + 1]);
+		c[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(x, y)),
+				     _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)));
+	}
+	__m512 d = _mm512_add_ps(_mm512_shuffle_f32x4(c[0], c[1], 0x88), _mm512_shuffle_f32x4(c[0], c[1], 0xdd));
+	__m512 e = _mm512_add_ps(_mm512_shuffle_f32x4(c[2], c[3], 0x88), _mm512_shuffle_f32x4(c[2], c[3], 0xdd));
+	return _mm512_add_ps(_mm512_shuffle_f32x4(d, e, 0x88), _mm512_shuffle_f32x4(d, e, 0xdd));
+}
+
+/* Sixteen sums in registers: 4 tokens × 4 or 3 heads, 8 × 2 or 16 × 1. A row is converted once for all of them. */
+INLINE void qk_fp16_tile(const struct tile *tile, uint32_t dim, const float *q, size_t q_stride, const int heads,
+			 float *s)
+{
+	const int tokens = heads == 1 ? 16 : heads == 2 ? 8 : 4;
+	const size_t row_bytes = 2 * (size_t)dim;
+	const uint32_t whole = dim & ~15u;
+	const __mmask16 tail = (__mmask16)((1u << dim % 16) - 1);
+	for (uint32_t t0 = 0; t0 < TILE_TOKENS; t0 += (uint32_t)tokens) {
+		const uint8_t *row[16];
+		__m512 a[16];
+		UNROLL for (int i = 0; i < 16; i++) a[i] = _mm512_setzero_ps();
+		UNROLL for (int t = 0; t < tokens; t++)
+		{
+			uint32_t r = t0 + (uint32_t)t < tile->rows ? t0 + (uint32_t)t : tile->rows - 1;
+			row[t] = tile->k + r * row_bytes;
+		}
+		for (uint32_t c = 0; c < whole; c += 16) {
+			__m512 x[4];
+			UNROLL for (int h = 0; h < heads; h++) x[h] = _mm512_loadu_ps(q + (size_t)h * q_stride + c);
+			UNROLL for (int t = 0; t < tokens; t++)
+			{
+				__m512 k = halves16(row[t] + 2 * c);
+				UNROLL for (int h = 0; h < heads; h++) a[h * tokens + t] =
+				    _mm512_fmadd_ps(x[h], k, a[h * tokens + t]);
+				if (c % 32 == 0)
+					fetch(row[t] + 2 * c, tile->ahead);
+			}
+		}
+		if (tail) {
+			UNROLL for (int t = 0; t < tokens; t++)
+			{
+				__m512 k = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(tail, row[t] + 2 * whole));
+				UNROLL for (int h = 0; h < heads; h++) a[h * tokens + t] = _mm512_fmadd_ps(
+				    _mm512_loadu_ps(q + (size_t)h * q_stride + whole), k, a[h * tokens + t]);
+			}
+		}
+		__m512 sums = fold16(a);
+		if (heads == 1)
+			_mm512_storeu_ps(s + t0, sums);
+		if (heads == 2) {
+			_mm256_storeu_ps(s + t0, _mm512_castps512_ps256(sums));
+			_mm256_storeu_ps(s + MICRO_BLOCK + t0, _mm512_extractf32x8_ps(sums, 1));
+		}
+		if (heads >= 3) {
+			_mm_storeu_ps(s + t0, _mm512_castps512_ps128(sums));
+			_mm_storeu_ps(s + MICRO_BLOCK + t0, _mm512_extractf32x4_ps(sums, 1));
+			_mm_storeu_ps(s + 2 * MICRO_BLOCK + t0, _mm512_extractf32x4_ps(sums, 2));
+		}
+		if (heads == 4)
+			_mm_storeu_ps(s + 3 * MICRO_BLOCK + t0, _mm512_extractf32x4_ps(sums, 3));
+	}
+}
+
+void avx512_qk_fp16(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+		    const struct micro_query *q, uint32_t heads, float *s, float *scratch)
+{
+	(void)scratch;
+	for (uint32_t i = 0; i < count; i++) {
+#define TILE(n)                                                                                                      \
+	qk_fp16_tile(&tiles[i], shape->d_qk, q->f + h * q->stride, q->stride, n,                                     \
+		     s + h * MICRO_BLOCK + i * TILE_TOKENS)
+		BY_FOUR(heads, TILE)
+#undef TILE
+	}
+}
+
+/* Channels [c, c + 16 n) of all tokens, sums in registers. */
+INLINE void pv_fp16_columns(const struct tile *tiles, uint32_t count, size_t row_bytes, uint32_t c, const int n,
+			    __mmask16 last, const float *w, const int heads, float *acc, size_t acc_stride)
+{
+	__m512 a[4][4];
+	UNROLL for (int h = 0; h < heads; h++) UNROLL for (int j = 0; j < n; j++) a[h][j] =
+	    _mm512_loadu_ps(acc + (size_t)h * acc_stride + c + 16 * j);
+	for (uint32_t i = 0; i < count; i++) {
+		const uint8_t *p = tiles[i].v + 2 * c;
+		const float *x = w + i * TILE_TOKENS;
+		for (uint32_t t = 0; t < tiles[i].rows; t++, p += row_bytes, x++) {
+			__m512 v[4];
+			UNROLL for (int j = 0; j < n; j++)
+			{
+				v[j] = last != 0xffff && j == n - 1
+					   ? _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(last, p + 32 * j))
+					   : halves16(p + 32 * j);
+				if (j % 2 == 0)
+					fetch(p + 32 * j, tiles[i].ahead);
+			}
+			UNROLL for (int h = 0; h < heads; h++)
+			{
+				__m512 y = _mm512_set1_ps(x[h * MICRO_BLOCK]);
+				UNROLL for (int j = 0; j < n; j++) a[h][j] = _mm512_fmadd_ps(y, v[j], a[h][j]);
+			}
+		}
+	}
+	UNROLL for (int h = 0; h < heads; h++) UNROLL for (int j = 0; j < n; j++)
+	    _mm512_storeu_ps(acc + (size_t)h * acc_stride + c + 16 * j, a[h][j]);
+}
+
+INLINE void pv_fp16_heads(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
+			  const int heads, float *acc, size_t acc_stride)
+{
+	size_t row_bytes = 2 * (size_t)(shape->alias ? shape->d_qk : shape->d_v);
+	uint32_t c = 0;
+	for (; c + 64 <= shape->d_v; c += 64)
+		pv_fp16_columns(tiles, count, row_bytes, c, 4, 0xffff, w, heads, acc, acc_stride);
+	for (; c < shape->d_v; c += 16) {
+		uint32_t left = shape->d_v - c;
+		__mmask16 mask = left < 16 ? (__mmask16)((1u << left) - 1) : 0xffff;
+		pv_fp16_columns(tiles, count, row_bytes, c, 1, mask, w, heads, acc, acc_stride);
+	}
+}
+
+void avx512_pv_fp16(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
+		    bool fine, uint32_t heads, float *acc, size_t acc_stride, float *scratch)
+{
+	(void)scratch;
+	(void)fine;
+#define HEADS(n) pv_fp16_heads(shape, tiles, count, w + h * MICRO_BLOCK, n, acc + h * acc_stride, acc_stride)
+	BY_FOUR(heads, HEADS)
+#undef HEADS
+}
+
+void avx512_pv_decoded(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
+		       bool fine, uint32_t heads, float *acc, size_t acc_stride, float *scratch)
+{
+	size_t stride = tile_padded(shape->d_v);
+	(void)fine;
+	for (uint32_t i = 0; i < count; i++) {
+		tile_decode(shape, true, &tiles[i], scratch, stride);
+		for (uint32_t c = shape->d_v; c < stride; c++)
+			for (uint32_t t = 0; t < TILE_TOKENS; t++)
+				scratch[t * stride + c] = 0;
+		for (uint32_t h = 0; h < heads; h++) {
+			for (uint32_t c = 0; c < stride; c += 16) {
+				__m512 a = _mm512_loadu_ps(acc + h * acc_stride + c);
+				for (uint32_t t = 0; t < TILE_TOKENS; t++)
+					a = _mm512_fmadd_ps(_mm512_set1_ps(w[h * MICRO_BLOCK + i * TILE_TOKENS + t]),
+							    _mm512_loadu_ps(scratch + t * stride + c), a);
+				_mm512_storeu_ps(acc + h * acc_stride + c, a);
+			}
+		}
+	}
+}
+
+size_t avx512_forms_bytes(uint32_t dim)
+{
+	size_t padded = tile_padded(dim);
+	return 8 * padded + 2 * forms_round(padded / 8) + forms_round((padded + 127) / 128 * 16) + 64;
+}
+
+void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
+{
+	struct forms f = forms_of(to, dim);
+	uint32_t padded = tile_padded(dim);
+	const __m512i byte = _mm512_set1_epi32(255);
+	const __m512i weave = _mm512_broadcast_i32x4(
+	    _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15)); /* 4 × 4 bytes transposed */
+	int32_t *bias = (int32_t *)f.bias;
+	__m512 most = _mm512_setzero_ps();
+	for (uint32_t c = 0; c < padded; c += 16)
+		most = _mm512_max_ps(most, _mm512_abs_ps(_mm512_loadu_ps(q + c)));
+	float amax = _mm512_reduce_max_ps(most), scale = amax > 1e-30f ? 8e6f / amax : 0;
+	float step = amax > 1e-30f ? amax / 8e6f : 0;
+	__m512 lost[2];
+	memset(bias, 0, (padded + 127) / 128 * 4 * sizeof *bias);
+	for (uint32_t c = 0; c < padded; c += 16) {
+		__m512 x = _mm512_loadu_ps(q + c);
+		__m512i n = _mm512_cvtps_epi32(_mm512_mul_ps(x, _mm512_set1_ps(scale)));
+		__m512i digits = _mm512_setzero_si512();
+		UNROLL for (int i = 0; i < 3; i++) /* the lowest byte, as a signed one */
+		{
+			__m512i d = _mm512_srai_epi32(_mm512_slli_epi32(n, 24), 24);
+			digits = _mm512_or_si512(digits, _mm512_slli_epi32(_mm512_and_si512(d, byte), 8 * i));
+			bias[c / 128 * 4 + (uint32_t)i] += 128 * _mm512_reduce_add_epi32(d);
+			n = _mm512_sub_epi32(n, d);
+			if (i == 0)
+				lost[c % 32 / 16] = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(n), _mm512_set1_ps(step), x);
+			n = _mm512_srai_epi32(n, 8);
+		}
+		_mm512_storeu_si512((void *)(f.digits + 4 * c), _mm512_shuffle_epi8(digits, weave));
+		__m512i high = _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32((int)0xffff0000));
+		__m512i low = _mm512_castps_si512(_mm512_sub_ps(x, _mm512_castsi512_ps(high)));
+		/* To nearest even; |low| is too small to overflow. */
+		low = _mm512_add_epi32(
+		    low, _mm512_add_epi32(_mm512_set1_epi32(0x7fff),
+					  _mm512_and_si512(_mm512_srli_epi32(low, 16), _mm512_set1_epi32(1))));
+		_mm512_storeu_si512((void *)(f.halves + 2 * c),
+				    _mm512_packus_epi32(_mm512_srli_epi32(high, 16), _mm512_srli_epi32(low, 16)));
+		if (c % 32 == 0)
+			((float *)f.sums)[c / 32] =
+			    _mm512_reduce_add_ps(_mm512_add_ps(x, _mm512_loadu_ps(q + c + 16)));
+		else
+			((float *)f.rests)[c / 32] = _mm512_reduce_add_ps(_mm512_add_ps(lost[0], lost[1]));
+	}
+	*(float *)f.step = step;
+}
+
+float avx512_peak(float *s, uint32_t n)
+{
+	__m512 most = _mm512_set1_ps(-INFINITY), top = _mm512_set1_ps(3e38f);
+	for (uint32_t i = 0; i < n; i += 16) {
+		__m512 x = _mm512_min_ps(_mm512_loadu_ps(s + i), top); /* the second operand if the first is NaN */
+		_mm512_storeu_ps(s + i, x);
+		most = _mm512_max_ps(most, x);
+	}
+	return _mm512_reduce_max_ps(most);
+}
+
+void avx512_scale(float *x, uint32_t n, float factor)
+{
+	for (uint32_t i = 0; i < n; i += 16)
+		_mm512_storeu_ps(x + i, _mm512_mul_ps(_mm512_loadu_ps(x + i), _mm512_set1_ps(factor)));
+}
+
+float avx512_exp_sum(float *s, uint32_t n, float shift)
+{
+	__m512 sum = _mm512_setzero_ps();
+	for (uint32_t i = 0; i < n; i += 16) {
+		__m512 e = exp_negative(_mm512_sub_ps(_mm512_loadu_ps(s + i), _mm512_set1_ps(shift)));
+		_mm512_storeu_ps(s + i, e);
+		sum = _mm512_add_ps(sum, e);
+	}
+	return _mm512_reduce_add_ps(sum);
+}
+
+/* FP8 without BF16 dot products: what AVX2 does. */
+static void qk_fp8(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+		   const struct micro_query *q, uint32_t heads, float *s, float *scratch)
+{
+	micro_avx2.format[IKV_FMT_FP8].qk(shape, tiles, count, q, heads, s, scratch);
+}
+
+static void pv_fp8(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
+		   bool fine, uint32_t heads, float *acc, size_t acc_stride, float *scratch)
+{
+	micro_avx2.format[IKV_FMT_FP8].pv(shape, tiles, count, w, fine, heads, acc, acc_stride, scratch);
+}
+
+const struct micro_kernels micro_avx512 = {
+    .isa = "avx512",
+    .format =
+	{
+	    [IKV_FMT_FP16] = {avx512_qk_fp16, avx512_pv_fp16},
+	    [IKV_FMT_FP8] = {qk_fp8, pv_fp8},
+	    [IKV_FMT_INT8] = {avx512_qk_int8, avx512_pv_int8},
+	    [IKV_FMT_INT4] = {avx512_qk_int4, avx512_pv_int4},
+	    [IKV_FMT_INT4_RESIDUAL] = {avx512_qk_int4r, avx512_pv_int4r},
+	},
+    .forms_bytes = avx512_forms_bytes,
+    .prepare = avx512_prepare,
+    .peak = avx512_peak,
+    .exp_sum = avx512_exp_sum,
+    .scale = avx512_scale,
+};

@@ -1,0 +1,114 @@
+/* Shared by the AVX-512 micro-kernels; included only where -mavx512f, bw, vl, dq are on. */
+#ifndef QUANT_KERNELS_AVX512_H
+#define QUANT_KERNELS_AVX512_H
+
+#include <immintrin.h>
+#include "quant/micro.h"
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
+
+/* Forms of a query row of P padded channels, all 64-byte aligned in turn:
+ *   int8 digits [P/4][4][4]: of four channels d0, d1, d2 and padding;
+ *                        q = step · (65536 d2 + 256 d1 + d0), |q / step| <= 8·10^6: 23 bits and a sign
+ *   bf16 halves [P/4][2][4]: q = high + low within 2^-17 |q|; high by truncation, so that it cannot overflow
+ *   float sums [P/32]    of each 32 channels
+ *   float rests [P/32]   of what each 32 channels lose without d0
+ *   int32 bias [P/128][4]: 128 times the sum of digits 0, 1, 2 of each 128 channels
+ *   float step */
+struct forms {
+	const int8_t *digits;
+	const uint16_t *halves;
+	const float *sums, *rests;
+	const int32_t *bias;
+	const float *step;
+};
+
+static inline size_t forms_round(size_t n)
+{
+	return (n + 63) & ~(size_t)63;
+}
+
+static inline struct forms forms_of(const uint8_t *p, uint32_t dim)
+{
+	size_t padded = tile_padded(dim);
+	struct forms f;
+	f.digits = (const int8_t *)p;
+	p += 4 * padded;
+	f.halves = (const uint16_t *)p;
+	p += 4 * padded;
+	f.sums = (const float *)p;
+	p += forms_round(padded / 8);
+	f.rests = (const float *)p;
+	p += forms_round(padded / 8);
+	f.bias = (const int32_t *)p;
+	p += forms_round((padded + 127) / 128 * 16);
+	f.step = (const float *)p;
+	return f;
+}
+
+#ifdef __AVX512BW__ /* so that the header compiles alone */
+/* exp for x <= 0, relative error below 3e-7, 0 below -87: x = n·ln2 + r, Taylor to degree 7. */
+INLINE __m512 exp_negative(__m512 x)
+{
+	__mmask16 keep = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-87.0f), _CMP_GE_OQ);
+	x = _mm512_maskz_mov_ps(keep, x);
+	__m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 8);
+	__m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0x1.62e4p-1f), x);
+	r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0x1.7f7d1cp-20f), r);
+	__m512 p = _mm512_fmadd_ps(_mm512_set1_ps(1 / 720.0f), r, _mm512_set1_ps(1 / 120.0f));
+	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1 / 24.0f));
+	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1 / 6.0f));
+	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.5f));
+	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1));
+	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1));
+	return _mm512_maskz_scalef_ps(keep, p, n);
+}
+
+INLINE __m512 halves16(const uint8_t *p)
+{
+	return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
+
+/* What is fetched is used a step later. Into the first-level cache: on Zen 5 fetches into the second one are often
+ * dropped (docs/kernels.md). */
+INLINE void fetch(const uint8_t *p, ptrdiff_t ahead)
+{
+	_mm_prefetch((const char *)p + ahead, _MM_HINT_T0);
+}
+
+#endif
+
+/* Call f(…, heads, …) with the number of heads as a constant: 4 as long as there are 4, then the rest. */
+#define BY_FOUR(heads, call)                                                                                         \
+	for (uint32_t h = 0; h < (heads); h += 4) {                                                                  \
+		switch ((heads)-h) {                                                                                 \
+		case 1:                                                                                              \
+			call(1);                                                                                     \
+			break;                                                                                       \
+		case 2:                                                                                              \
+			call(2);                                                                                     \
+			break;                                                                                       \
+		case 3:                                                                                              \
+			call(3);                                                                                     \
+			break;                                                                                       \
+		default:                                                                                             \
+			call(4);                                                                                     \
+		}                                                                                                    \
+	}
+
+typedef void avx512_qk(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+		       const struct micro_query *q, uint32_t heads, float *s, float *scratch);
+typedef void avx512_pv(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
+		       bool fine, uint32_t heads, float *acc, size_t acc_stride, float *scratch);
+avx512_qk avx512_qk_fp16, avx512_qk_int8, avx512_qk_int4, avx512_qk_int4r;
+avx512_pv avx512_pv_fp16, avx512_pv_int8, avx512_pv_int4, avx512_pv_int4r;
+/* Any format, by the plain decoder: for V that aliases K, whose tiles suit scores only. */
+avx512_pv avx512_pv_decoded;
+size_t avx512_forms_bytes(uint32_t dim);
+void avx512_prepare(const float *q, uint32_t dim, uint8_t *forms);
+float avx512_peak(float *s, uint32_t n);
+void avx512_scale(float *x, uint32_t n, float factor);
+float avx512_exp_sum(float *s, uint32_t n, float shift);
+
+#endif

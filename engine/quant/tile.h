@@ -1,0 +1,54 @@
+/* Pages as the micro-kernels read them: tiles of 16 tokens of one KV head, K and V together.
+ *
+ * Codes and scales are those of docs/formats.md; only the order of the bytes differs. With P channels (a row padded
+ * to a multiple of 32) a tile holds, one after the other:
+ *
+ *   FP16           K [16][d_qk], V [16][d_v]: rows as they come
+ *   FP8, INT8      K codes [P/4][16 tokens][4 channels], V codes [4][P channels][4 tokens], K scales [16], V scales
+ * [16] INT4           K pairs [P/32][4][16 tokens][4], V pairs [4][P/32][16][4 tokens], then for K and for V
+ *                  [P/32]{scale [16 tokens], zero [16 tokens]}
+ *   INT4_RESIDUAL  the same with each [4][16][4] of K and [16][4] of V followed by that of the remainders
+ *
+ * A dword so holds what one dot-product instruction of 4 bytes takes into one lane: 4 channels of a token for scores,
+ * 4 tokens of a channel for weighted sums; no sum across lanes is needed. INT8 codes of K carry an offset of 128. The
+ * low half of a pair's byte i is channel i of its group, the high half channel 16 + i, in short groups too. */
+#ifndef QUANT_TILE_H
+#define QUANT_TILE_H
+
+#include "quant/codec.h"
+
+#define TILE_TOKENS 16
+
+struct tile_shape {
+	enum ikv_format format;
+	uint32_t d_qk, d_v;
+	bool alias;  /* V is the first d_v channels of K */
+	size_t v_at; /* V's codes, bytes into a tile */
+	size_t k_params_at, v_params_at;
+	size_t bytes; /* of a tile, a multiple of 64 */
+};
+
+struct tile {
+	const uint8_t *k, *v; /* codes; parameters lie at fixed distances from k */
+	ptrdiff_t ahead;      /* from here to the tile that will be read later */
+	uint32_t rows;        /* FP16: rows that are there, at least 1 */
+};
+
+static inline uint32_t tile_padded(uint32_t dim)
+{
+	return (dim + 31) & ~31u;
+}
+
+static inline uint32_t tile_count(uint32_t tokens)
+{
+	return (tokens + TILE_TOKENS - 1) / TILE_TOKENS;
+}
+
+void tile_shape(struct tile_shape *s, enum ikv_format f, uint32_t d_qk, uint32_t d_v, bool alias);
+/* K or V rows of a whole page between the canonical form and consecutive tiles. Not for FP16 rows of an open page. */
+void tile_pack(const struct tile_shape *s, bool v, const uint8_t *canonical, uint32_t tokens, uint8_t *tiles);
+void tile_unpack(const struct tile_shape *s, bool v, const uint8_t *tiles, uint32_t tokens, uint8_t *canonical);
+/* Values of a tile as floats [16][stride]; channels [0, dim) of K or V, d_v of K's where V aliases K. */
+void tile_decode(const struct tile_shape *s, bool v, const struct tile *t, float *rows, size_t stride);
+
+#endif

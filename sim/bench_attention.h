@@ -1,0 +1,77 @@
+/* How fast the CPU backend's attention is, against what this machine's memory gives in the same minutes. */
+#ifndef SIM_BENCH_ATTENTION_H
+#define SIM_BENCH_ATTENTION_H
+
+#include <intentkv.h>
+
+#define BENCH_LIST 16 /* most values of one option */
+
+struct bench_shape {
+	uint32_t q_heads, kv_heads, head_dim, kv_tokens, page_tokens;
+};
+
+struct bench_selection {
+	double share;  /* of the pages, picked at random; 1: dense */
+	bool per_head; /* each KV head has its own pages; otherwise all share them */
+};
+
+struct bench_attention_setup {
+	const char *isa;
+	uint32_t threads[BENCH_LIST], thread_count;
+	struct bench_shape shapes[BENCH_LIST];
+	uint32_t shape_count;
+	enum ikv_format formats[BENCH_LIST];
+	uint32_t format_count;
+	struct bench_selection selections[BENCH_LIST];
+	uint32_t selection_count;
+	double seconds; /* measuring time of a row */
+};
+
+struct bench_attention_row {
+	const char *isa, *format;
+	uint32_t threads;
+	struct bench_shape shape;
+	struct bench_selection selection;
+	double ms_median, ms_min, ms_max;
+	uint64_t kv_bytes;   /* read, scales included, a KV head once */
+	double gbps;         /* of those in the median time */
+	double ceiling_gbps; /* a pure read of as many bytes in the same order, interleaved with the kernel */
+	double flops;        /* operations a second: 4 a query head, token and channel */
+	double rel_l2;       /* error against double precision over the same stored values */
+};
+
+/* Rows are handed to `row` one by one as they are measured. */
+int bench_attention(const struct bench_attention_setup *setup,
+		    void (*row)(void *context, const struct bench_attention_row *row), void *context,
+		    struct ikv_err *err);
+
+struct bench_rates {         /* of this machine */
+	double read_gbps[2]; /* one thread, all threads: 256 MiB, cold */
+	uint32_t threads;
+	double fma_gflops;                   /* one thread, the widest registers */
+	double half_to_float, byte_to_float; /* 10^9 conversions a second, one thread; 0: not measured */
+	double copy_gbps;                    /* bytes read and written by memcpy, one thread, cold */
+};
+
+int bench_machine(struct bench_rates *rates, double seconds, struct ikv_err *err);
+
+/* A pure read of pieces of `bytes` at the given offsets of a buffer, by so many threads, each its share in order. */
+struct bench_reader;
+int bench_reader_create(struct bench_reader **out, size_t bytes, uint32_t threads, struct ikv_err *err);
+void bench_reader_destroy(struct bench_reader *r);
+double bench_reader_run(struct bench_reader *r, const uint64_t *offsets, uint64_t count, size_t bytes); /* seconds */
+/* The whole buffer. */
+double bench_reader_all(struct bench_reader *r);
+
+double bench_now(void);                          /* seconds */
+double bench_median(double *values, uint32_t n); /* sorts them */
+
+struct bench_format_row {
+	const char *format, *step; /* "encode", "decode", "re-encode" */
+	double gbps;               /* bytes of FP16 taken or given a second, cold data, one thread */
+	double fraction;           /* of copying as many bytes of FP16, counted once */
+};
+#define BENCH_FORMAT_ROWS 16
+int bench_formats(double seconds, struct bench_format_row *rows, uint32_t *count, struct ikv_err *err);
+
+#endif

@@ -1,0 +1,18 @@
+/* The parts of intentkv bench. */
+#ifndef SIM_CMD_BENCH_H
+#define SIM_CMD_BENCH_H
+
+#include "sim/bench_attention.h"
+
+enum bench_output { BENCH_TABLE, BENCH_CSV, BENCH_JSON };
+
+struct bench_report {
+	enum bench_output output;
+	const char *plot; /* folder of the roofline, or NULL */
+	double seconds;
+};
+
+int cmd_bench_attention(const struct bench_attention_setup *setup, const struct bench_report *report);
+int cmd_bench_formats(const struct bench_report *report);
+
+#endif

@@ -1,0 +1,28 @@
+#!/bin/sh
+# intentkv bench: what it prints, for tiny cases; times are not looked at.
+. "${srcdir:=.}/tests/cli/tap.sh"
+folder=$(mktemp -d) || exit 99
+trap 'rm -rf "$folder"' EXIT
+plan 7
+
+bench() { ./intentkv bench "$@" --seconds 0.001; }
+tiny="attention --threads 1,2 --shape 4/2/32/300,3/1/40/64/8 --format FP16,INT4 --selection dense,0.5,0.5/head"
+
+bench $tiny --output csv >"$folder/csv"
+ok "attention in CSV: a header and a row for each shape, format, number of threads and selection" \
+	test "$(wc -l <"$folder/csv")" = 25
+none "every row has every column" "$(awk -F, 'NR == 1 { n = NF } NF != n' "$folder/csv")"
+none "errors against double precision are those of rounding" "$(awk -F, 'NR > 1 && !($NF < 1e-4)' "$folder/csv")"
+
+bench $tiny --output json >"$folder/json"
+ok "attention in JSON: a list with the fields of the documentation" test "$(grep -cE '^ \{"kernel":"decode","isa":"[a-z0-9]+","threads":[12],"format":"[A-Z0-9]+","q_heads":[0-9]+,"kv_heads":[0-9]+,"head_dim":[0-9]+,"kv_tokens":[0-9]+,"page_tokens":[0-9]+,"selected":"[a-z0-9./]+","ms_median":[0-9.]+,"ms_min":[0-9.]+,"ms_max":[0-9.]+,"kv_bytes":[0-9]+,"gbps":[0-9.]+,"ceiling_gbps":[0-9.]+,"fraction":[0-9.]+,"rel_l2":[0-9.e+-]+\},?$' "$folder/json")" = 24
+INTENTKV_ISA=scalar bench attention --isa auto --threads 1 --shape 2/1/16/32 --format INT8 --selection dense --output csv >"$folder/scalar"
+ok "INTENTKV_ISA chooses the kernels" grep -q '^decode,scalar,1,INT8,' "$folder/scalar"
+ok "the table names the limits of the machine" sh -c './intentkv bench attention --seconds 0.001 --threads 1 \
+	--shape 2/1/16/32 --format FP16 --selection dense | grep -q "^reads [0-9.]* GB/s"'
+none "wrong values are refused, and the option named" "$(for words in '--threads 0' '--shape 3/2/8/64' '--shape 4/2/32' \
+	'--format SKIP' '--selection 0' '--selection 0.5/x' '--output xml' '--seconds 0'; do
+	message=$(./intentkv bench attention $words 2>&1)
+	[ $? = 64 ] || echo "$words: not refused"
+	case $message in *"${words%% *}: got"*) ;; *) echo "$words: $message" ;; esac
+done)"
