@@ -90,3 +90,13 @@ int ikv_cost_compare(const struct ikv_cost_args *a, struct ikv_cost_report *r, s
 	};
 	return 0;
 }
+
+uint64_t ikv_kivi_bytes(const struct ikv_kivi_config *c, uint64_t tokens, uint32_t d_qk, uint32_t d_v)
+{
+	enum { SCALE_AND_ZERO = 4, FP16 = 2 };
+	uint64_t k_open = tokens % c->residual, v_open = tokens < c->residual ? tokens : c->residual;
+	uint64_t k = tokens - k_open, v = tokens - v_open;
+	uint64_t k_groups = (k + c->group - 1) / c->group * d_qk, v_groups = v * ((d_v + c->group - 1) / c->group);
+	return (k * d_qk * c->bits + 7) / 8 + (v * d_v * c->bits + 7) / 8 + SCALE_AND_ZERO * (k_groups + v_groups) +
+	       FP16 * (k_open * d_qk + v_open * d_v);
+}

@@ -16,6 +16,7 @@ const struct command commands[] = {
     {"trace-stats", "lengths, turns, reuse and roles of a trace; fit a profile", cmd_trace_stats,
      cmd_trace_stats_help},
     {"generate", "draw sessions from a profile and write them", cmd_generate, cmd_generate_help},
+    {"size", "bytes of a KV cache by model and format", cmd_size, cmd_size_help},
     {"list", "list policies, formats, models and their options", cmd_list, cmd_list_help},
     {"check", "check scenarios without running them", cmd_check, cmd_check_help},
     {"doctor", "say what this machine and build can do", cmd_doctor, cmd_doctor_help},

@@ -55,4 +55,15 @@ struct ikv_cost_report {
 };
 IKV_API int ikv_cost_compare(const struct ikv_cost_args *args, struct ikv_cost_report *report, struct ikv_err *err);
 
+/* KIVI (Liu et al. 2024, arXiv 2402.02750): K quantized per channel over groups of tokens, V per token over groups of
+ * channels, with an FP16 scale and zero a group; the newest tokens stay FP16, (tokens mod residual) of K and
+ * `residual` of V. */
+struct ikv_kivi_config {
+	uint32_t bits;     /* 2, 4 or 8 */
+	uint32_t group;    /* tokens or channels, 32 */
+	uint32_t residual; /* tokens, a multiple of group; 128 */
+};
+/* Bytes of `tokens` tokens of one KV head whose keys have d_qk and values d_v channels. */
+IKV_API uint64_t ikv_kivi_bytes(const struct ikv_kivi_config *c, uint64_t tokens, uint32_t d_qk, uint32_t d_v);
+
 #endif

@@ -51,12 +51,28 @@ START_TEST(report_needs_sane_arguments)
 }
 END_TEST
 
+/* Llama-2-7B at 4,196 tokens: 100 tokens of K and 128 of V are FP16, the rest 2 bits and a scale and zero for 32. */
+START_TEST(kivi_sizes)
+{
+	struct ikv_kivi_config c = {.bits = 2, .group = 32, .residual = 128};
+	uint64_t heads = 32 * 32, values = 128;
+	uint64_t k = 4096 * values * 3 / 8 + 100 * values * 2, v = 4068 * values * 3 / 8 + 128 * values * 2;
+	ck_assert_uint_eq(heads * ikv_kivi_bytes(&c, 4196, 128, 128), heads * (k + v));
+	ck_assert_double_eq_tol((double)(heads * (k + v)) / (1 << 30), 0.4294, 5e-5);
+	/* Below the residual nothing is quantized; a last group of channels may be short. */
+	ck_assert_uint_eq(ikv_kivi_bytes(&c, 100, 128, 128), 2 * 2 * 100 * values);
+	ck_assert_uint_eq(ikv_kivi_bytes(&c, 256, 40, 40),
+			  256 * 40 / 4 + 256 / 32 * 40 * 4 + 128 * 40 / 4 + 128 * 2 * 4 + 128 * 40 * 2);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("cost");
 	TCase *t = tcase_create("cost");
 	tcase_add_test(t, terms_of_a_step);
 	tcase_add_test(t, report_needs_sane_arguments);
+	tcase_add_test(t, kivi_sizes);
 	suite_add_tcase(s, t);
 	return tap_run(s);
 }
