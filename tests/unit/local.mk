@@ -140,3 +140,9 @@ test_mrc_SOURCES = tests/unit/test_mrc.c tests/unit/naive_residency.c tests/unit
 test_mrc_CFLAGS = $(UNIT_CFLAGS)
 test_mrc_LDADD = libsim.la $(UNIT_LDADD)
 TESTS += test_residency test_mrc
+
+check_PROGRAMS += test_unicode_normalize
+test_unicode_normalize_SOURCES = tests/unit/test_unicode_normalize.c tests/tap.h
+test_unicode_normalize_CFLAGS = $(UNIT_CFLAGS)
+test_unicode_normalize_LDADD = libsim.la $(UNIT_LDADD)
+TESTS += test_unicode_normalize
