@@ -13,6 +13,7 @@ const char cmd_import_help[] =
     "  intentkv import trace.jsonl --from mooncake\n\n"
     "  -o, --output FILE   write the canonical form (docs/traces.md)\n"
     "      --from FORMAT   format instead of looking; `intentkv list importers`\n"
+    "      --tokenizer FILE  a tokenizer.json that counts the tokens of text (default: four code points a token)\n"
     "      --block-tokens N  content ids in blocks of N tokens instead of the trace's\n"
     "      --limit N       at most N sessions\n"
     "      --skip-bad      count broken records and go on\n";
@@ -143,12 +144,16 @@ static int import(const char *path, const char *format, const struct session_opt
 int cmd_import(int argc, char **argv)
 {
 	static const struct option longs[] = {
-	    {"output", required_argument, NULL, 'o'}, {"from", required_argument, NULL, 'f'},
-	    {"limit", required_argument, NULL, 'l'},  {"block-tokens", required_argument, NULL, 'B'},
-	    {"skip-bad", no_argument, NULL, 'b'},     {NULL, 0, NULL, 0},
+	    {"output", required_argument, NULL, 'o'},
+	    {"from", required_argument, NULL, 'f'},
+	    {"limit", required_argument, NULL, 'l'},
+	    {"block-tokens", required_argument, NULL, 'B'},
+	    {"tokenizer", required_argument, NULL, 't'},
+	    {"skip-bad", no_argument, NULL, 'b'},
+	    {NULL, 0, NULL, 0},
 	};
 	struct session_options options = {.limit = 0};
-	const char *output = NULL, *format = "auto";
+	const char *output = NULL, *format = "auto", *tokenizer_path = NULL;
 	int c;
 	optind = opterr = 0;
 	while ((c = getopt_long(argc, argv, ":o:", longs, NULL)) != -1) {
@@ -156,6 +161,8 @@ int cmd_import(int argc, char **argv)
 			output = optarg;
 		else if (c == 'f')
 			format = optarg;
+		else if (c == 't')
+			tokenizer_path = optarg;
 		else if (c == 'b')
 			options.skip_bad = true;
 		else if (c == 'l') {
@@ -170,5 +177,8 @@ int cmd_import(int argc, char **argv)
 	if (optind + 1 != argc)
 		return command_usage("import", "expected one file or folder");
 	struct ikv_err err;
-	return import(argv[optind], format, &options, output, &err) ? command_fail(&err) : IKV_OK;
+	int rc = session_options_tokenizer(&options, tokenizer_path, &err) ||
+		 import(argv[optind], format, &options, output, &err);
+	session_options_free(&options);
+	return rc ? command_fail(&err) : IKV_OK;
 }

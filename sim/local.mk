@@ -9,6 +9,8 @@ libsim_la_SOURCES = \
 	sim/source.h sim/source_capture.c sim/source_capture.h sim/source_capture_read.c sim/source_stats.c \
 	sim/source_stats.h sim/source_synthetic.c sim/source_synthetic.h sim/source_synthetic_intent.c \
 	sim/source_synthetic_kv.c sim/source_synthetic_presets.c sim/source_table.c \
+	sim/tokenizer.c sim/tokenizer.h sim/tokenizer_bpe.c sim/tokenizer_json.c sim/tokenizer_nfc.c sim/tokenizer_parts.h \
+	sim/tokenizer_pattern.c sim/tokenizer_split.c sim/tokenizer_stages.c sim/tokenizer_vocab.c \
 	sim/unicode_normalize.c sim/unicode_normalize.h sim/unicode_table.c sim/unicode_table.h \
 	sim/run.h sim/run_open.c sim/run_play.c sim/run_sessions.c sim/sequence.c sim/apply.c \
 	sim/step.c sim/step_attend.c sim/step_decide.c sim/step_measure.c sim/step_record.c \
@@ -21,6 +23,7 @@ libsim_la_LIBADD = $(YAML_LIBS) $(JANSSON_LIBS) $(XXHASH_LIBS) $(ZLIB_LIBS) $(ZS
 intentkv_SOURCES = \
 	sim/main.c sim/command.c sim/command.h sim/cmd_bench.c sim/cmd_check.c sim/cmd_doctor.c sim/cmd_import.c sim/cmd_lint.c \
 	sim/cmd_list.c sim/cmd_mrc.c sim/plot.c sim/plot.h \
+	sim/cmd_generate.c sim/cmd_trace_stats.c sim/trace_print.c sim/trace_print.h sim/trace_figures.c sim/trace_figures.h \
 	sim/cmd_plot.c sim/cmd_query.c sim/cmd_route.c sim/cmd_run.c sim/cmd_runs.c
 intentkv_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
 intentkv_LDADD = libsim.la libdb.la libintentkv.la

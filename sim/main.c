@@ -13,6 +13,9 @@ const struct command commands[] = {
     {"import", "read a trace and write it as sessions", cmd_import, cmd_import_help},
     {"lint", "say what is wrong with a trace", cmd_lint, cmd_lint_help},
     {"mrc", "miss-ratio curves of a trace, by residency policy", cmd_mrc, cmd_mrc_help},
+    {"trace-stats", "lengths, turns, reuse and roles of a trace; fit a profile", cmd_trace_stats,
+     cmd_trace_stats_help},
+    {"generate", "draw sessions from a profile and write them", cmd_generate, cmd_generate_help},
     {"list", "list policies, formats, models and their options", cmd_list, cmd_list_help},
     {"check", "check scenarios without running them", cmd_check, cmd_check_help},
     {"doctor", "say what this machine and build can do", cmd_doctor, cmd_doctor_help},
@@ -29,7 +32,7 @@ static void help(FILE *f)
 	      "commands:\n",
 	      f);
 	for (const struct command *c = commands; c->name; c++)
-		fprintf(f, "  %-8s %s\n", c->name, c->summary);
+		fprintf(f, "  %-12s %s\n", c->name, c->summary);
 	fputs("\n`intentkv COMMAND --help` says more; docs/ has the rest.\n", f);
 }
 

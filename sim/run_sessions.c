@@ -97,9 +97,12 @@ int run_sessions(const struct scenario *sc, struct session_list *out, struct ikv
 	const struct sessions_config *c = &sc->sessions;
 	struct session_options options = {.skip_bad = c->skip_bad, .limit = (uint32_t)c->limit};
 	memset(out, 0, sizeof *out);
+	if (c->source == SESSIONS_TRACE && session_options_tokenizer(&options, c->tokenizer, err))
+		return -1;
 	int rc = c->source == SESSIONS_CAPTURE ? captured(sc, out, err)
 		 : c->source == SESSIONS_TRACE ? session_import(c->path, c->format, &options, out, err)
 					       : generated(sc, out, err);
+	session_options_free(&options);
 	if (rc)
 		return -1;
 	for (uint32_t i = 0; c->steps_per_turn && i < out->count; i++) {

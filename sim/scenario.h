@@ -30,7 +30,7 @@ extern const struct model_preset model_presets[]; /* NULL name ends it */
 enum sessions_source { SESSIONS_GENERATE, SESSIONS_TRACE, SESSIONS_CAPTURE };
 struct sessions_config {
 	int source; /* enum sessions_source */
-	char path[IKV_OPT_STRING_BYTES], format[IKV_OPT_STRING_BYTES];
+	char path[IKV_OPT_STRING_BYTES], format[IKV_OPT_STRING_BYTES], tokenizer[IKV_OPT_STRING_BYTES];
 	struct generate_config generate;
 	int64_t limit, batch, max_context_tokens, max_decode_tokens, steps_per_turn;
 	bool waits, skip_bad;

@@ -72,6 +72,8 @@ int scenario_paths(const struct scenario_doc *doc, const struct yaml_node *root,
 	const struct yaml_node *sessions = yaml_get(root, "sessions"), *kv = yaml_get(root, "kv");
 	if (scenario_place(doc, yaml_get(sessions, "path"), "sessions.path", s->sessions.path,
 			   sizeof s->sessions.path, err) ||
+	    scenario_place(doc, yaml_get(sessions, "tokenizer"), "sessions.tokenizer", s->sessions.tokenizer,
+			   sizeof s->sessions.tokenizer, err) ||
 	    place_profile(doc, yaml_get(sessions, "profile"), s, err))
 		return -1;
 	const struct ikv_option *o = ikv_option_find(s->kv.options, "path");

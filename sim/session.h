@@ -139,6 +139,8 @@ int generate_profile_read(const char *path, struct generate_profile **out, struc
 /* The same by preset name (scenarios/profiles/<name>.yaml), or by path if `name` has a '/' or ends in .yaml. */
 int generate_profile_find(const char *name, struct generate_profile **out, struct ikv_err *err);
 void generate_profile_free(struct generate_profile *p);
+/* Sessions of the trace that the profile was fitted on, 0: it was not fitted. */
+uint32_t generate_profile_sessions(const struct generate_profile *p);
 int session_generate(const struct generate_profile *p, const struct generate_config *config, uint64_t seed,
 		     struct session_list *out, struct ikv_err *err);
 

@@ -1,8 +1,8 @@
-/* Agent sessions drawn from a profile. Every session has its own random stream; the same seed gives the same
- * bits everywhere. */
+/* Agent sessions drawn from a profile, by the profile's model. */
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include "sim/datadir.h"
 #include "sim/trace/generate.h"
 
 #define GEN_OPT(field) offsetof(struct generate_config, field)
@@ -17,209 +17,98 @@ const struct ikv_option generate_options[] = {
     IKV_OPTION_END,
 };
 
-enum { TURNS_MAX = 100000, SCALE_ROUNDS = 40 };
-#define PIECE_TOKENS_MAX 4e6
+static const struct generate_model *const models[] = {&generate_pieces, &generate_requests, &generate_agentic_code};
+enum { MODELS = sizeof models / sizeof *models };
 
-static double draw(const struct draw *d, struct ikv_rng *r)
+const struct yaml_node *generate_need(const struct yaml_node *map, const char *path, const char *key,
+				      struct ikv_err *err)
 {
-	switch (d->shape) {
-	case DRAW_UNIFORM:
-		return d->a + (d->b - d->a) * ikv_rng_uniform(r);
-	case DRAW_NORMAL:
-		return d->a + d->b * ikv_rng_normal(r);
-	case DRAW_LOGNORMAL:
-		return d->a * ikv_det_exp(d->b * ikv_rng_normal(r));
-	case DRAW_EXPONENTIAL:
-		return -d->a * ikv_det_log(1 - ikv_rng_uniform(r));
-	case DRAW_GEOMETRIC: {
-		double u = 1 - ikv_rng_uniform(r);
-		return d->a <= 1 ? 1 : 1 + (double)(int64_t)(ikv_det_log(u) / ikv_det_log(1 - 1 / d->a));
-	}
-	case DRAW_CONSTANT:
-		break;
-	}
-	return d->a;
+	const struct yaml_node *n = yaml_get(map, key);
+	if (!n)
+		ikv_err_at(err, IKV_BAD_INPUT, path, map->line, map->col, key, "is missing");
+	return n;
 }
 
-struct writer {
-	const struct generate_profile *p;
-	struct ikv_rng rng;
-	struct session *s;
-	uint32_t turn;
-	struct ikv_err *err;
-};
-
-static int put_tokens(struct writer *w, enum session_op op, enum ikv_kind kind, enum generate_draw what)
+static const struct generate_model *find_model(const struct yaml_node *root, const char *path, struct ikv_err *err)
 {
-	double n = draw(&w->p->draws[what], &w->rng);
-	if (n > PIECE_TOKENS_MAX)
-		n = PIECE_TOKENS_MAX;
-	if (n < 0.5)
-		return 0;
-	struct session_event *e = session_push(w->s, op, w->err);
-	if (!e)
+	const struct yaml_node *n = yaml_get(root, "model");
+	const char *names[MODELS];
+	if (!n)
+		return models[0];
+	if (yaml_expect(n, YAML_SCALAR, path, "model", err))
+		return NULL;
+	for (size_t i = 0; i < MODELS; i++) {
+		names[i] = models[i]->name;
+		if (!strcmp(n->text, names[i]))
+			return models[i];
+	}
+	const char *near = ikv_nearest(n->text, names, MODELS);
+	ikv_err_at(err, IKV_BAD_INPUT, path, n->line, n->col, "model",
+		   "found \"%.60s\", expected one of pieces, requests, agentic-code%s%s%s", n->text,
+		   near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+	return NULL;
+}
+
+int generate_profile_read(const char *path, struct generate_profile **out, struct ikv_err *err)
+{
+	struct yaml_node *root = NULL;
+	if (yaml_read(path, &root, err))
 		return -1;
-	e->kind = kind;
-	e->tokens = (uint32_t)(n + 0.5);
-	e->turn = w->turn;
+	struct generate_profile *p = ikv_alloc(1, sizeof *p, err);
+	int rc = p ? yaml_expect(root, YAML_MAP, path, "profile", err) : -1;
+	if (!rc && !(p->model = find_model(root, path, err)))
+		rc = -1;
+	if (!rc && !(p->data = ikv_alloc(1, p->model->size, err)))
+		rc = -1;
+	if (!rc)
+		rc = p->model->read(root, path, p->data, err);
+	yaml_release(root);
+	if (rc) {
+		generate_profile_free(p);
+		return -1;
+	}
+	*out = p;
 	return 0;
 }
 
-static int put_wait(struct writer *w, enum generate_draw what)
+int generate_profile_find(const char *name, struct generate_profile **out, struct ikv_err *err)
 {
-	double ms = draw(&w->p->draws[what], &w->rng);
-	if (!(ms > 0))
-		return 0;
-	struct session_event *e = session_push(w->s, SESSION_WAIT, w->err);
-	if (!e)
-		return -1;
-	e->wait_ms = ms;
-	e->turn = w->turn;
-	return 0;
+	char relative[600], path[4096];
+	size_t n = strlen(name);
+	if (strchr(name, '/') || (n > 5 && !strcmp(name + n - 5, ".yaml")))
+		return generate_profile_read(name, out, err);
+	snprintf(relative, sizeof relative, "scenarios/profiles/%s.yaml", name);
+	if (!datadir_find(relative, path, sizeof path))
+		return ikv_err_set(err, IKV_BAD_INPUT,
+				   "no profile \"%.60s\"; presets are agentic-code, coding-agent, customer-service, "
+				   "deep-research; a "
+				   "path ends in .yaml",
+				   name);
+	return generate_profile_read(path, out, err);
 }
 
-static bool happens(struct writer *w, enum generate_chance what)
+void generate_profile_free(struct generate_profile *p)
 {
-	return ikv_rng_uniform(&w->rng) < w->p->chances[what];
-}
-
-/* The context goes back to system prompt and tools; a summary takes the place of the rest. How much is kept is
- * filled in once the lengths are final. */
-static int compact(struct writer *w)
-{
-	if (!session_push(w->s, SESSION_COMPACT, w->err))
-		return -1;
-	w->s->events[w->s->event_count - 1].turn = w->turn;
-	return put_tokens(w, SESSION_APPEND, IKV_KIND_MEMORY, GEN_MEMORY);
-}
-
-static int one_turn(struct writer *w, bool *after_call)
-{
-	if (w->turn && put_wait(w, *after_call ? GEN_TOOL_MS : GEN_THINK_MS))
-		return -1;
-	if (w->turn && happens(w, P_COMPACTION) && compact(w))
-		return -1;
-	if (*after_call ? put_tokens(w, SESSION_APPEND, IKV_KIND_TOOL_OUTPUT, GEN_TOOL_OUTPUT)
-			: put_tokens(w, SESSION_APPEND, IKV_KIND_USER, GEN_USER))
-		return -1;
-	if (happens(w, P_RETRIEVED) && put_tokens(w, SESSION_APPEND, IKV_KIND_RETRIEVED, GEN_RETRIEVED))
-		return -1;
-	if (happens(w, P_REASONING) && put_tokens(w, SESSION_DECODE, IKV_KIND_REASONING, GEN_REASONING))
-		return -1;
-	*after_call = happens(w, P_TOOL_CALL);
-	if ((!*after_call || happens(w, P_ASSISTANT_TEXT)) &&
-	    put_tokens(w, SESSION_DECODE, IKV_KIND_ASSISTANT, GEN_ASSISTANT))
-		return -1;
-	return *after_call ? put_tokens(w, SESSION_DECODE, IKV_KIND_TOOL_CALL, GEN_TOOL_CALL) : 0;
-}
-
-static uint32_t scaled(const struct session_event *e, double append, double decode)
-{
-	double n = e->tokens * (e->op == SESSION_APPEND ? append : decode);
-	return n < 1 ? 1 : n > PIECE_TOKENS_MAX * 4 ? (uint32_t)(PIECE_TOKENS_MAX * 4) : (uint32_t)n;
-}
-
-/* Longest context with these factors. `head` events (tools, system prompt) outlive compaction. */
-static uint64_t longest(const struct session *s, uint32_t head, double append, double decode)
-{
-	uint64_t context = 0, kept = 0, most = 0;
-	for (uint32_t i = 0; i < s->event_count; i++) {
-		const struct session_event *e = &s->events[i];
-		if (e->op == SESSION_COMPACT)
-			context = kept;
-		else if (e->op != SESSION_WAIT)
-			context += scaled(e, append, decode);
-		if (i < head)
-			kept = context;
-		most = context > most ? context : most;
+	if (p && p->data) {
+		p->model->release(p->data);
+		ikv_free(p->data);
 	}
-	return most;
+	ikv_free(p);
 }
 
-static double decode_factor(double append, double share)
+uint32_t generate_profile_sessions(const struct generate_profile *p)
 {
-	return append < share ? append : share;
-}
-
-/* Make lengths final: appends scale with the context, outputs shrink with it but do not grow, and stay within
- * max_decode_tokens. The factor is bisected, because compaction makes the longest context a broken line. */
-static void settle(struct session *s, uint32_t head, const struct generate_config *c)
-{
-	uint64_t decoded, context = 0, kept = 0, spent = 0;
-	session_totals(s, NULL, &decoded, NULL);
-	double share = 1, append = 1;
-	if (c->max_decode_tokens > 0 && decoded > (uint64_t)c->max_decode_tokens)
-		share = (double)c->max_decode_tokens / (double)decoded;
-	if (c->context_tokens > 0) {
-		double low = 0, high = 1;
-		while (high < 1e6 && longest(s, head, high, decode_factor(high, share)) < (uint64_t)c->context_tokens)
-			high *= 2;
-		for (int i = 0; i < SCALE_ROUNDS; i++) {
-			append = (low + high) / 2;
-			if (longest(s, head, append, decode_factor(append, share)) < (uint64_t)c->context_tokens)
-				low = append;
-			else
-				high = append;
-		}
-	}
-	for (uint32_t i = 0; i < s->event_count; i++) {
-		struct session_event *e = &s->events[i];
-		if (e->op == SESSION_COMPACT) {
-			e->tokens = (uint32_t)kept;
-			context = kept;
-		} else if (e->op != SESSION_WAIT) {
-			e->tokens = scaled(e, append, decode_factor(append, share));
-			context += e->tokens;
-			spent += e->op == SESSION_DECODE ? e->tokens : 0;
-		}
-		if (i < head)
-			kept = context;
-		if (c->max_decode_tokens > 0 && spent > (uint64_t)c->max_decode_tokens) {
-			s->event_count = i;
-			break;
-		}
-	}
-}
-
-static int one_session(const struct generate_profile *p, const struct generate_config *c, uint64_t seed, uint32_t i,
-		       double *clock_ms, struct session_list *out, struct ikv_err *err)
-{
-	char id[32];
-	snprintf(id, sizeof id, "generated-%u", i);
-	struct writer w = {.p = p, .s = session_add(out, id, err), .err = err};
-	if (!w.s)
-		return -1;
-	ikv_rng_stream(&w.rng, seed, IKV_STREAM_SESSION, i, 0);
-	double gap = draw(&p->draws[GEN_ARRIVAL_MS], &w.rng), drawn = draw(&p->draws[GEN_TURNS], &w.rng);
-	w.s->arrival_ms = *clock_ms;
-	*clock_ms += gap > 0 ? gap : 0;
-	uint32_t turns = c->turns > 0        ? (uint32_t)c->turns
-			 : drawn < 1         ? 1
-			 : drawn > TURNS_MAX ? TURNS_MAX
-					     : (uint32_t)(drawn + 0.5);
-	if (put_tokens(&w, SESSION_APPEND, IKV_KIND_TOOLS, GEN_TOOLS) ||
-	    put_tokens(&w, SESSION_APPEND, IKV_KIND_SYSTEM, GEN_SYSTEM))
-		return -1;
-	uint32_t head = w.s->event_count;
-	bool after_call = false;
-	for (; w.turn < turns; w.turn++)
-		if (one_turn(&w, &after_call))
-			return -1;
-	settle(w.s, head, c);
-	return session_check(w.s, err);
+	return p->model->sessions ? p->model->sessions(p->data) : 0;
 }
 
 int session_generate(const struct generate_profile *p, const struct generate_config *config, uint64_t seed,
 		     struct session_list *out, struct ikv_err *err)
 {
-	double clock_ms = 0;
 	*out = (struct session_list){.facts = {.format = "generate", .tokens_by = "profile"}};
-	for (int64_t i = 0; i < config->count; i++) {
-		if (one_session(p, config, seed, (uint32_t)i, &clock_ms, out, err)) {
-			session_list_free(out);
-			return -1;
-		}
-		out->facts.records++;
+	if (p->model->generate(p->data, config, seed, out, err)) {
+		session_list_free(out);
+		return -1;
 	}
+	out->facts.records = out->count;
 	return 0;
 }

@@ -1,38 +1,32 @@
-/* Profiles of agent sessions: what is drawn from which distribution. */
+/* Profiles of agent sessions, by model: what a profile holds and how sessions come from it. */
 #ifndef SIM_TRACE_GENERATE_H
 #define SIM_TRACE_GENERATE_H
 
 #include "sim/session.h"
+#include "sim/trace/draw.h"
 
-enum draw_shape { DRAW_CONSTANT, DRAW_UNIFORM, DRAW_NORMAL, DRAW_LOGNORMAL, DRAW_EXPONENTIAL, DRAW_GEOMETRIC };
-
-struct draw {
-	enum draw_shape shape;
-	double a, b; /* constant a; uniform a..b; normal mean a, sd b; lognormal median a, sigma b; else mean a */
+struct generate_model {
+	const char *name, *summary;
+	size_t size; /* of its profile */
+	/* From the YAML's root into a zeroed profile, which `release` frees also after a failure. */
+	int (*read)(const struct yaml_node *root, const char *path, void *profile, struct ikv_err *err);
+	void (*release)(void *profile);
+	int (*generate)(const void *profile, const struct generate_config *config, uint64_t seed,
+			struct session_list *out, struct ikv_err *err);
+	uint32_t (*sessions)(const void *profile); /* of the trace it was fitted on; NULL: none */
 };
-
-/* In the order of generate_keys in generate_profile.c. */
-enum generate_draw {
-	GEN_TURNS,
-	GEN_ARRIVAL_MS,
-	GEN_THINK_MS,
-	GEN_TOOL_MS,
-	GEN_SYSTEM,
-	GEN_TOOLS,
-	GEN_USER,
-	GEN_REASONING,
-	GEN_ASSISTANT,
-	GEN_TOOL_CALL,
-	GEN_TOOL_OUTPUT,
-	GEN_RETRIEVED,
-	GEN_MEMORY,
-	GEN_DRAWS
-};
-enum generate_chance { P_REASONING, P_TOOL_CALL, P_ASSISTANT_TEXT, P_RETRIEVED, P_COMPACTION, GEN_CHANCES };
+extern const struct generate_model generate_pieces, generate_requests, generate_agentic_code;
 
 struct generate_profile {
-	struct draw draws[GEN_DRAWS];
-	double chances[GEN_CHANCES];
+	const struct generate_model *model;
+	void *data;
 };
+
+/* Keys that every model takes: profile, model, source. */
+#define GENERATE_KEYS "profile", "model", "source"
+
+/* Value of a key that must be there. */
+const struct yaml_node *generate_need(const struct yaml_node *map, const char *path, const char *key,
+				      struct ikv_err *err);
 
 #endif

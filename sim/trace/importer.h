@@ -63,6 +63,8 @@ int trace_request(struct trace *t, const struct trace_request *r, struct ikv_err
 
 /* Tokens of a text of `bytes` bytes of UTF-8, by the tokenizer, else its code points / 4, rounded up. */
 int trace_tokens(struct trace *t, const char *text, size_t bytes, uint64_t *tokens, struct ikv_err *err);
+/* What counted them: "chars/4" or the tokenizer's file; valid as long as the options. */
+const char *trace_tokens_by(const struct trace *t);
 
 /* A record is bad, `err` says why and `in` which check failed: drop the session being built. 0 when reading may go
  * on behind it (skip_bad, lint), else -1. */
@@ -76,6 +78,7 @@ void trace_warn(struct trace *t, enum trace_check check, int line, const char *k
 
 extern const struct importer importer_intentkv, importer_mooncake, importer_weka, importer_openai_chat,
     importer_azure, importer_burstgpt, importer_qwen_bailian, importer_aiperf, importer_tracelab,
-    importer_vllm_kv_events, importer_oracle_general;
+    importer_vllm_kv_events, importer_oracle_general, importer_swe_agent, importer_lmcache_agentic,
+    importer_otel_genai;
 
 #endif

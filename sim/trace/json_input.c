@@ -34,6 +34,17 @@ static void nest(struct nesting *n, int c)
 	}
 }
 
+bool json_shallow(const char *text, size_t size)
+{
+	struct nesting n = {0};
+	for (size_t i = 0; i < size; i++) {
+		nest(&n, text[i]);
+		if (n.depth > DEPTH_MAX)
+			return false;
+	}
+	return true;
+}
+
 /* One value a line? Yes if the first line is a whole object. */
 static bool has_lines(const unsigned char *head, size_t size)
 {

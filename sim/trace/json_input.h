@@ -51,6 +51,9 @@ IKV_PRINTF(5, 6)
 int json_fault(struct json_input *in, enum trace_check check, const char *key, struct ikv_err *err, const char *fmt,
 	       ...);
 
+/* Is a JSON text nested no deeper than what is read? For JSON in strings. */
+bool json_shallow(const char *text, size_t size);
+
 /* Members of an object. A missing member is an error unless *has is given, which then says whether it was there. */
 int json_member_int(struct json_input *in, const json_t *object, const char *key, int64_t min, int64_t max,
 		    int64_t *out, bool *has, struct ikv_err *err);

@@ -5,9 +5,25 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include "sim/tokenizer.h"
 #include "sim/trace/importer.h"
 
 enum { HEAD_BYTES = 65536, SURE = 50 };
+
+int session_options_tokenizer(struct session_options *options, const char *path, struct ikv_err *err)
+{
+	if (!path || !*path)
+		return 0;
+	const char *slash = strrchr(path, '/');
+	options->tokenizer_name = slash ? slash + 1 : path;
+	return tokenizer_read(path, &options->tokenizer, err);
+}
+
+void session_options_free(struct session_options *options)
+{
+	tokenizer_free(options->tokenizer);
+	options->tokenizer = NULL;
+}
 
 static int unknown(const char *path, const char *what, struct ikv_err *err)
 {
@@ -175,6 +191,9 @@ int trace_read(const char *path, const char *format, const struct session_option
 		facts->by_session = t.importer->by_session;
 		rc = read_files(&t, names, count, err);
 	}
+	size_t used = strlen(facts->tokens_by);
+	if (t.opts->tokenizer && tokenizer_inexact(t.opts->tokenizer))
+		snprintf(facts->tokens_by + used, sizeof facts->tokens_by - used, " (without NFC)");
 	release(&t);
 	if (names != single)
 		free_names(names, count);

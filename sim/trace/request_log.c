@@ -144,7 +144,9 @@ static int play_session(const struct request_log *log, struct trace *t, const st
 		if (!rc)
 			rc = player->play(player->ctx, s, &stream, &f->record, f->words, err);
 	}
-	return rc ? rc : trace_hand_over(t, err);
+	if (rc)
+		return rc;
+	return t->pending_count ? trace_emit(t, err) : trace_hand_over(t, err);
 }
 
 int request_log_play(const struct request_log *log, struct trace *t, const struct request_player *player,
@@ -154,7 +156,9 @@ int request_log_play(const struct request_log *log, struct trace *t, const struc
 	int rc = 0;
 	if (log->file && fflush(log->file))
 		return failed(err);
-	uint32_t count = trace_wants_sessions(t) || t->opts->finding ? (uint32_t)log->session_count : 0;
+	/* Who wants requests alone has them, unless they are told of while a session is played. */
+	bool wanted = trace_wants_sessions(t) || t->opts->finding || t->facts->requests == 0;
+	uint32_t count = wanted ? (uint32_t)log->session_count : 0;
 	for (uint32_t i = 0; !rc && i < count && !trace_full(t); i++)
 		rc = play_session(log, t, player, i, room, err);
 	ikv_free(room[0].words);

@@ -44,7 +44,7 @@ int request_log_add(struct request_log *log, uint32_t session, const char *name,
 void request_log_free(struct request_log *log);
 
 /* How a session is made from its records: `begin` names it (trace_session) and sets its block size, `play` adds one
- * request to it. */
+ * request to it. It may also tell of the requests (trace_request) if that has not been done before. */
 struct request_player {
 	void *ctx;
 	struct session *(*begin)(void *ctx, struct trace *t, uint32_t session, const struct logged *first,
@@ -53,7 +53,7 @@ struct request_player {
 	int (*play)(void *ctx, struct session *s, struct request_stream *stream, const struct logged *record,
 		    const uint64_t *payload, struct ikv_err *err);
 };
-/* Play and hand over the sessions in the order in which they began. Their requests have been told of before. */
+/* Play and hand over the sessions in the order in which they began. */
 int request_log_play(const struct request_log *log, struct trace *t, const struct request_player *player,
 		     struct ikv_err *err);
 

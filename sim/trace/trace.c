@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <xxhash.h>
+#include "sim/tokenizer.h"
 #include "sim/trace/importer.h"
 
 enum { CHARS_PER_TOKEN = 4 };
@@ -236,10 +237,16 @@ bool trace_full(const struct trace *t)
 	return t->opts->limit && t->sessions >= t->opts->limit;
 }
 
+const char *trace_tokens_by(const struct trace *t)
+{
+	return t->opts->tokenizer ? t->opts->tokenizer_name : "chars/4";
+}
+
 int trace_tokens(struct trace *t, const char *text, size_t bytes, uint64_t *tokens, struct ikv_err *err)
 {
 	uint64_t n = 0;
-	(void)t, (void)err;
+	if (t->opts->tokenizer)
+		return tokenizer_count(t->opts->tokenizer, text, bytes, tokens, err);
 	for (size_t i = 0; i < bytes; i++)
 		n += ((unsigned char)text[i] & 0xc0) != 0x80;
 	*tokens = (n + CHARS_PER_TOKEN - 1) / CHARS_PER_TOKEN;

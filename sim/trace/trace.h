@@ -35,11 +35,16 @@ struct session_options {             /* what readers need to know */
 	uint32_t limit;              /* at most so many sessions, 0: all */
 	int64_t max_context_tokens;  /* sessions longer than this are cut with a warning, 0: no limit */
 	uint32_t block_tokens;       /* convert content ids to blocks of so many tokens, 0: as they are */
-	struct tokenizer *tokenizer; /* counts the tokens of text, NULL: four code points a token; not owned */
+	struct tokenizer *tokenizer; /* counts the tokens of text, NULL: four code points a token; see below */
+	const char *tokenizer_name;  /* for facts.tokens_by */
 	/* Told of everything that is wrong; reading then goes on after each bad record (`lint`). */
 	void (*finding)(void *ctx, const struct trace_finding *f);
 	void *finding_ctx;
 };
+
+/* Let them count by the tokenizer.json at `path`; nothing happens for NULL and "". `path` must stay. */
+int session_options_tokenizer(struct session_options *options, const char *path, struct ikv_err *err);
+void session_options_free(struct session_options *options);
 
 struct trace;
 struct importer {

@@ -24,7 +24,7 @@ none "every example of a scenario passes check" "$(for file in "$folder"/*.yaml;
 
 # A manual without its markup: fonts and escapes go, "\-" is "-".
 sed -e 's/\\f[BRIP]//g' -e 's/\\-/-/g' "$manual" >"$folder/manual"
-commands=$(./intentkv --help | sed -n '/^commands:/,/^$/s/^  \([a-z]*\) .*/\1/p')
+commands=$(./intentkv --help | sed -n '/^commands:/,/^$/s/^  \([a-z-]*\) .*/\1/p')
 ok "--help names the commands" test "$(echo "$commands" | wc -w)" -ge 10
 none "the manual has a section for every command" "$(for command in $commands; do
 	grep -q "^\.SS $command\$" "$folder/manual" || echo "$command"

@@ -136,10 +136,11 @@ fi
 ok "and a table" sh -c "$p route '$errors/route/good.yaml' | grep -q 'selected: 200 of 256 tokens, 13 of 16 pages'"
 
 # import: a trace and its sessions give the same run.
-for f in good-mooncake.jsonl:mooncake good-weka.json:weka good-chat.jsonl:openai-chat good-intentkv.jsonl:intentkv; do
+for f in good-mooncake.jsonl:mooncake good-weka.json:weka good-chat.jsonl:openai-chat good-intentkv.jsonl:intentkv \
+	good-swe.traj:swe-agent good-lmcache.jsonl:lmcache-agentic good-otel.jsonl:otel-genai; do
 	format=${f#*:} f=$errors/trace/${f%:*}
 	$p import "$f" -o "$d/$format.jsonl" >"$d/out" 2>"$d/err"
-	none "import $format" "$([ $? -eq 0 ] && grep -Eq '^sessions +1$' "$d/out" || cat "$d/out" "$d/err")"
+	none "import $format" "$([ $? -eq 0 ] && grep -Eq '^sessions +[1-9]' "$d/out" || cat "$d/out" "$d/err")"
 	db=$d/$format.db
 	$p run --quiet --no-plots --db "$db" "$tiny" -s sessions.source=trace -s sessions.format=$format -s sessions.path="$f"
 	$p run --quiet --no-plots --db "$db" "$tiny" -s sessions.source=trace -s sessions.path="$d/$format.jsonl"
