@@ -9,7 +9,7 @@ libsim_la_SOURCES = \
 	sim/source.h sim/source_capture.c sim/source_capture.h sim/source_capture_read.c sim/source_stats.c \
 	sim/source_stats.h sim/source_synthetic.c sim/source_synthetic.h sim/source_synthetic_intent.c \
 	sim/source_synthetic_kv.c sim/source_synthetic_presets.c sim/source_table.c \
-	sim/tokenizer.c sim/tokenizer.h sim/tokenizer_bpe.c sim/tokenizer_json.c sim/tokenizer_nfc.c sim/tokenizer_parts.h \
+	sim/tokenizer.c sim/tokenizer.h sim/tokenizer_bpe.c sim/tokenizer_json.c sim/tokenizer_parts.h \
 	sim/tokenizer_pattern.c sim/tokenizer_split.c sim/tokenizer_stages.c sim/tokenizer_vocab.c \
 	sim/unicode_normalize.c sim/unicode_normalize.h sim/unicode_table.c sim/unicode_table.h \
 	sim/run.h sim/run_open.c sim/run_play.c sim/run_sessions.c sim/sequence.c sim/apply.c \

@@ -224,6 +224,8 @@ static int room(size_t more, char **out, size_t size, size_t *cap, struct ikv_er
 static int finish(enum unicode_form form, struct stretch *s, char **out, size_t *size, size_t *cap,
 		  struct ikv_err *err)
 {
+	if (s->count == 0)
+		return 0;
 	order(s);
 	if (form == UNICODE_NFC)
 		compose(s);
