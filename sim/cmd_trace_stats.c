@@ -18,12 +18,13 @@ const char cmd_trace_stats_help[] =
     "      --fit FILE       write a profile that regenerates these statistics (`intentkv generate FILE`), and say\n"
     "                       how near it comes\n"
     "  -o, --output FOLDER  draw trace-lengths, -turns, -think, -roles and -reuse there\n"
+    "      --tokenizer FILE a tokenizer.json that counts the tokens of text (default: four code points a token)\n"
     "      --block-tokens N content ids in blocks of N tokens instead of the trace's\n"
     "      --limit N        at most N sessions\n"
     "      --skip-bad       count broken records and go on\n";
 
 struct arguments {
-	const char *trace, *format, *folder, *fit;
+	const char *trace, *format, *folder, *fit, *tokenizer;
 	bool json;
 	struct session_options options;
 };
@@ -31,10 +32,15 @@ struct arguments {
 static int read_arguments(int argc, char **argv, struct arguments *a)
 {
 	static const struct option longs[] = {
-	    {"from", required_argument, NULL, 'F'},         {"format", required_argument, NULL, 'f'},
-	    {"output", required_argument, NULL, 'o'},       {"limit", required_argument, NULL, 'l'},
-	    {"skip-bad", no_argument, NULL, 'b'},           {"fit", required_argument, NULL, 'p'},
-	    {"block-tokens", required_argument, NULL, 't'}, {NULL, 0, NULL, 0},
+	    {"from", required_argument, NULL, 'F'},
+	    {"format", required_argument, NULL, 'f'},
+	    {"output", required_argument, NULL, 'o'},
+	    {"limit", required_argument, NULL, 'l'},
+	    {"skip-bad", no_argument, NULL, 'b'},
+	    {"fit", required_argument, NULL, 'p'},
+	    {"block-tokens", required_argument, NULL, 't'},
+	    {"tokenizer", required_argument, NULL, 'T'},
+	    {NULL, 0, NULL, 0},
 	};
 	int c;
 	optind = opterr = 0;
@@ -43,6 +49,8 @@ static int read_arguments(int argc, char **argv, struct arguments *a)
 			a->format = optarg;
 		else if (c == 'o')
 			a->folder = optarg;
+		else if (c == 'T')
+			a->tokenizer = optarg;
 		else if (c == 'p')
 			a->fit = optarg;
 		else if (c == 'b')
@@ -121,7 +129,10 @@ int cmd_trace_stats(int argc, char **argv)
 	int rc = read_arguments(argc, argv, &a);
 	if (rc)
 		return rc;
-	if (session_import(a.trace, a.format, &a.options, &list, &err))
+	rc = session_options_tokenizer(&a.options, a.tokenizer, &err) ||
+	     session_import(a.trace, a.format, &a.options, &list, &err);
+	session_options_free(&a.options);
+	if (rc)
 		return command_fail(&err);
 	rc = trace_stats_collect(&list, &stats, &err);
 	if (rc) {
