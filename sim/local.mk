@@ -9,13 +9,15 @@ libsim_la_SOURCES = \
 	sim/source.h sim/source_capture.c sim/source_capture.h sim/source_capture_read.c sim/source_stats.c \
 	sim/source_stats.h sim/source_synthetic.c sim/source_synthetic.h sim/source_synthetic_intent.c \
 	sim/source_synthetic_kv.c sim/source_synthetic_presets.c sim/source_table.c \
-	sim/tokenizer.c sim/tokenizer.h sim/tokenizer_bpe.c sim/tokenizer_json.c sim/tokenizer_nfc.c sim/tokenizer_parts.h \
+	sim/tokenizer.c sim/tokenizer.h sim/tokenizer_bpe.c sim/tokenizer_json.c sim/tokenizer_parts.h \
 	sim/tokenizer_pattern.c sim/tokenizer_split.c sim/tokenizer_stages.c sim/tokenizer_vocab.c \
+	sim/unicode_normalize.c sim/unicode_normalize.h sim/unicode_table.c sim/unicode_table.h \
 	sim/run.h sim/run_open.c sim/run_play.c sim/run_sessions.c sim/sequence.c sim/apply.c \
 	sim/step.c sim/step_attend.c sim/step_decide.c sim/step_measure.c sim/step_record.c \
 	sim/mrc.c sim/mrc.h sim/mrc_curve.c sim/mrc_read.c sim/bench_mrc.c sim/bench_mrc.h \
 	sim/route_case.c sim/route_case.h sim/bench_memory.c sim/bench_policies.c sim/bench_policies.h \
 	sim/bench_attention.c sim/bench_attention.h sim/bench_formats.c sim/bench_reader.c
+EXTRA_DIST += sim/unicode_table.sh
 libsim_la_CPPFLAGS = $(AM_CPPFLAGS) $(DATADIR_CPPFLAGS)
 libsim_la_CFLAGS = $(AM_CFLAGS) $(YAML_CFLAGS) $(JANSSON_CFLAGS) $(XXHASH_CFLAGS) $(ZLIB_CFLAGS) $(ZSTD_CFLAGS) $(PCRE2_CFLAGS)
 libsim_la_LIBADD = $(YAML_LIBS) $(JANSSON_LIBS) $(XXHASH_LIBS) $(ZLIB_LIBS) $(ZSTD_LIBS) $(PCRE2_LIBS) -lm

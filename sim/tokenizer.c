@@ -207,12 +207,11 @@ int tokenizer_normalize(struct tokenizer *t, const char **text, size_t *size, si
 	struct token_text *to = &t->normal[0];
 	for (size_t i = 0; i<t->normalizer_count && * size> 0; i++) {
 		const struct normalizer *n = &t->normalizers[i];
-		if (n->kind == NORMALIZE_NFC) {
-			t->inexact = t->inexact || !nfc_already(*text, *size);
-			continue;
-		}
 		to->size = 0;
-		if (n->kind == NORMALIZE_PREPEND) {
+		if (n->kind == NORMALIZE_FORM) {
+			if (unicode_normalize(n->form, *text, *size, &to->at, &to->size, &to->cap, err))
+				return -1;
+		} else if (n->kind == NORMALIZE_PREPEND) {
 			if (token_text_add(to, n->content.at, n->content.size, err) ||
 			    token_text_add(to, *text, *size, err))
 				return -1;
@@ -327,11 +326,6 @@ int tokenizer_count(struct tokenizer *t, const char *text, size_t bytes, uint64_
 	int rc = encode(t, text, bytes, err);
 	*count = rc ? 0 : t->out.count;
 	return rc;
-}
-
-bool tokenizer_inexact(const struct tokenizer *t)
-{
-	return t->inexact;
 }
 
 void tokenizer_free(struct tokenizer *t)

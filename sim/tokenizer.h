@@ -6,7 +6,6 @@
 #ifndef SIM_TOKENIZER_H
 #define SIM_TOKENIZER_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "intentkv/error.h"
@@ -26,9 +25,5 @@ void tokenizer_free(struct tokenizer *t);
 int tokenizer_encode(struct tokenizer *t, const char *text, size_t bytes, uint32_t **ids, size_t *cap, size_t *count,
 		     struct ikv_err *err);
 int tokenizer_count(struct tokenizer *t, const char *text, size_t bytes, uint64_t *count, struct ikv_err *err);
-
-/* Has any text so far been counted otherwise than the file says? That is the case where it asks for NFC and the text
- * is not surely in that form already; it was then taken as it is. Print it with the counts. */
-bool tokenizer_inexact(const struct tokenizer *t);
 
 #endif

@@ -3,9 +3,11 @@
 #define SIM_TOKENIZER_PARTS_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <string.h>
 #include "intentkv/alloc.h"
 #include "sim/tokenizer.h"
+#include "sim/unicode_normalize.h"
 
 /* Bytes that grow. */
 struct token_text {
@@ -102,13 +104,11 @@ struct stage {
 /* --- normalizers --- */
 
 struct normalizer {
-	enum { NORMALIZE_NFC, NORMALIZE_PREPEND, NORMALIZE_REPLACE } kind;
+	enum { NORMALIZE_FORM, NORMALIZE_PREPEND, NORMALIZE_REPLACE } kind;
+	enum unicode_form form;
 	struct pattern *pattern;
 	struct token_text content;
 };
-
-/* Is this text in Unicode's normalization form C for sure? */
-bool nfc_already(const char *text, size_t size);
 
 /* --- the tokenizer --- */
 
@@ -192,8 +192,7 @@ struct tokenizer {
 	struct added_set plain, normalized;
 	struct pattern *word_character; /* for single_word */
 	struct token_text normal[2];    /* normalized text, and that of the normalizer before */
-	bool inexact;
-	uint64_t steps; /* left to the text at hand, see pattern_next */
+	uint64_t steps;                 /* left to the text at hand, see pattern_next */
 	struct token_output {
 		uint32_t **ids; /* NULL: count only */
 		size_t *cap;

@@ -102,8 +102,9 @@ int tokenizer_read_normalizer(struct tokenizer_json *j, const json_t *v, const c
 		return ikv_err_at(j->err, IKV_BAD_INPUT, j->file, 0, 0, path, "more than %d normalizers",
 				  NORMALIZERS_MAX);
 	struct normalizer *n = &t->normalizers[t->normalizer_count++];
-	if (!strcmp(type, "NFC")) {
-		n->kind = NORMALIZE_NFC;
+	if (!strcmp(type, "NFC") || !strcmp(type, "NFD")) {
+		n->kind = NORMALIZE_FORM;
+		n->form = type[2] == 'C' ? UNICODE_NFC : UNICODE_NFD;
 		return 0;
 	}
 	if (!strcmp(type, "Prepend")) {
@@ -115,7 +116,7 @@ int tokenizer_read_normalizer(struct tokenizer_json *j, const json_t *v, const c
 		return read_pattern(j, v, path, &n->pattern) || read_content(j, v, path, "content", &n->content) ? -1
 														 : 0;
 	}
-	return tokenizer_wrong(j, key, json_object_get(v, "type"), "NFC, Prepend, Replace or Sequence");
+	return tokenizer_wrong(j, key, json_object_get(v, "type"), "NFC, NFD, Prepend, Replace or Sequence");
 }
 
 /* --- pre-tokenizers --- */

@@ -191,9 +191,6 @@ int trace_read(const char *path, const char *format, const struct session_option
 		facts->by_session = t.importer->by_session;
 		rc = read_files(&t, names, count, err);
 	}
-	size_t used = strlen(facts->tokens_by);
-	if (t.opts->tokenizer && tokenizer_inexact(t.opts->tokenizer))
-		snprintf(facts->tokens_by + used, sizeof facts->tokens_by - used, " (without NFC)");
 	release(&t);
 	if (names != single)
 		free_names(names, count);

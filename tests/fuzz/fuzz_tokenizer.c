@@ -1,6 +1,7 @@
 /* A tokenizer.json is taken or refused with a message; what is taken gives some text the same ids twice, as many as
  * it counts. The file and the text stand one behind the other with a zero byte between them; without one, the text is
  * the file itself. */
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include "intentkv/alloc.h"

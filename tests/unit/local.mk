@@ -156,3 +156,9 @@ test_tokenizer_CFLAGS = $(UNIT_CFLAGS) $(JANSSON_CFLAGS) -DSRCDIR='"$(abs_srcdir
 test_tokenizer_LDADD = $(SIM_TEST_LDADD) $(JANSSON_LIBS)
 TESTS += test_tokenizer
 EXTRA_DIST += tests/unit/tokenizer
+
+check_PROGRAMS += test_unicode_normalize
+test_unicode_normalize_SOURCES = tests/unit/test_unicode_normalize.c tests/tap.h
+test_unicode_normalize_CFLAGS = $(UNIT_CFLAGS)
+test_unicode_normalize_LDADD = libsim.la $(UNIT_LDADD)
+TESTS += test_unicode_normalize
