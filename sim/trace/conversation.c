@@ -172,8 +172,10 @@ static size_t skip_answer(struct walk *w, struct walk *answer)
 /* Step over what the two requests have in common. How many messages. */
 static size_t skip_shared(const struct conversation *c, struct walk *w)
 {
-	struct walk before = {c->newest.words, c->newest.words + c->newest.count};
 	size_t n = 0;
+	if (c->newest.count == 0)
+		return 0;
+	struct walk before = {c->newest.words, c->newest.words + c->newest.count};
 	while (before.at != before.end && w->at != w->end && *before.at == *w->at) {
 		walk_next(&before);
 		walk_next(w);
