@@ -15,7 +15,8 @@ struct session_ids {
 	uint32_t count, cap;
 	uint32_t turns;
 	uint64_t context; /* tokens */
-	uint64_t first;   /* id of its first row */
+	bool has_first;   /* its first row has ids: */
+	uint64_t first;   /* this one first */
 	double at_ms;     /* of the newest request */
 };
 
@@ -63,7 +64,7 @@ static int check_row(struct json_input *in, const struct aiperf *a, const struct
 		     const struct logged *r, struct ikv_err *err)
 {
 	uint32_t blocks = ikv_pages(r->input, BLOCK_TOKENS);
-	if (s->turns && r->words && a->row[0] == s->first)
+	if (s->has_first && r->words && a->row[0] == s->first)
 		return json_fault(
 		    in, CHECK_DELTA, "hash_ids", err,
 		    "the ids begin with the session's first id again: after the first row, lengths and ids "
@@ -94,9 +95,8 @@ static int read_row(struct trace *t, struct json_input *in, void *ctx, struct ik
 		return -1;
 	if (json_object_get(o, "hash_ids") && json_member_ids(in, o, "hash_ids", &a->row, &a->row_cap, &r.words, err))
 		return -1;
-	if (!*name || strlen(name) > SESSION_ID_MAX)
-		return json_wrong(in, "session_id", err, "an id of %zu bytes, expected 1 to %d", strlen(name),
-				  SESSION_ID_MAX);
+	if (json_log_name(t, in, "session_id", name, err))
+		return -1;
 	r.input = (uint32_t)input;
 	r.output = (uint32_t)output;
 	uint32_t number = request_log_session(&a->log, name);
@@ -110,6 +110,7 @@ static int read_row(struct trace *t, struct json_input *in, void *ctx, struct ik
 		return -1;
 	if (starts)
 		s->first = r.words ? a->row[0] : 0;
+	s->has_first = s->has_first || (starts && r.words);
 	/* A later row may have the time of its own instead of a delay after the answer. */
 	if (s->turns && timed && !delayed && at_ms < s->at_ms)
 		return json_fault(in, CHECK_TIME, "timestamp", err, "time runs backwards: %.17g after %.17g", at_ms,

@@ -21,7 +21,7 @@ static int spill(struct census_part *p, struct ikv_err *err)
 int census_add(struct census *c, uint64_t id, struct ikv_err *err)
 {
 	/* The tables use the low bits of the same hash. */
-	struct census_part *p = &c->parts[ikv_mix64(id) >> 57];
+	struct census_part *p = &c->parts[id_hash(id) >> 57];
 	if (!p->ids && !(p->ids = ikv_alloc(CENSUS_PART_IDS, sizeof *p->ids, err)))
 		return -1;
 	if (p->count == CENSUS_PART_IDS && spill(p, err))

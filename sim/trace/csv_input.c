@@ -160,8 +160,13 @@ static int next_row(struct csv_input *in, struct ikv_err *err)
 	in->file.check = CHECK_CONSISTENCY;
 	int got = read_row(in, &cut_short, err);
 	in->file.wrong_line = in->line;
-	if (got != 1 || in->fields == in->columns)
+	if (got != 1)
 		return got;
+	for (size_t i = 0, n; i < in->size; i += n)
+		if (!(n = trace_utf8(in->text + i)))
+			return csv_fault(in, CHECK_SYNTAX, NONE, err, "the row is not UTF-8");
+	if (in->fields == in->columns)
+		return 1;
 	csv_fault(in, cut_short ? CHECK_TRUNCATED : CHECK_SYNTAX, NONE, err, "%s%u columns, expected %u",
 		  cut_short ? "truncated last line: " : "", in->fields, in->columns);
 	return -1;

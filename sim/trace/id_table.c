@@ -1,9 +1,25 @@
+#include <sys/random.h>
 #include "sim/trace/id_table.h"
+
+static uint64_t seed = 0x9e3779b97f4a7c15u;
+
+/* Before any table is made, since their order depends on it. Without random bytes the constant will do. */
+__attribute__((constructor)) static void choose_seed(void)
+{
+	uint64_t bits;
+	if (getrandom(&bits, sizeof bits, GRND_NONBLOCK) == sizeof bits)
+		seed = bits;
+}
+
+uint64_t id_hash(uint64_t id)
+{
+	return ikv_mix64(id ^ seed);
+}
 
 static size_t place_of(const struct id_table *t, uint64_t key)
 {
-	size_t i = (size_t)ikv_mix64(key) & (t->cap - 1);
-	while (t->state[i] && !(t->state[i] == 1 && t->entries[i].key == key))
+	size_t i = (size_t)id_hash(key) & (t->cap - 1);
+	while (t->state[i] && t->entries[i].key != key)
 		i = (i + 1) & (t->cap - 1);
 	return i;
 }
@@ -25,7 +41,7 @@ static int rebuild(struct id_table *t, size_t cap, struct ikv_err *err)
 		return -1;
 	}
 	for (size_t i = 0; i < t->cap; i++) {
-		if (t->state[i] != 1)
+		if (!t->state[i])
 			continue;
 		size_t at = place_of(&n, t->entries[i].key);
 		n.entries[at] = t->entries[i];
@@ -56,24 +72,34 @@ bool id_table_get(const struct id_table *t, uint64_t key, uint64_t *value)
 	if (t->cap == 0)
 		return false;
 	size_t i = place_of(t, key);
-	if (t->state[i] != 1)
+	if (!t->state[i])
 		return false;
 	*value = t->entries[i].value;
 	return true;
 }
 
+/* What stands behind the removed place and would not be found any more moves up (Knuth, vol. 3, 6.4, algorithm R). */
 void id_table_remove(struct id_table *t, uint64_t key)
 {
 	if (t->cap == 0)
 		return;
-	size_t i = place_of(t, key);
-	if (t->state[i] == 1)
-		t->state[i] = 2;
+	size_t mask = t->cap - 1, hole = place_of(t, key);
+	if (!t->state[hole])
+		return;
+	for (size_t i = (hole + 1) & mask; t->state[i]; i = (i + 1) & mask) {
+		size_t home = (size_t)id_hash(t->entries[i].key) & mask;
+		if (((i - home) & mask) < ((i - hole) & mask))
+			continue;
+		t->entries[hole] = t->entries[i];
+		hole = i;
+	}
+	t->state[hole] = 0;
+	t->used--;
 }
 
 static size_t set_place(const struct id_set *t, uint64_t key)
 {
-	size_t i = (size_t)ikv_mix64(key) & (t->cap - 1);
+	size_t i = (size_t)id_hash(key) & (t->cap - 1);
 	while (t->keys[i] && t->keys[i] != key)
 		i = (i + 1) & (t->cap - 1);
 	return i;

@@ -1,4 +1,5 @@
-/* A table of 64-bit ids: open addressing, linear probing; keys are spread before use. Starts zeroed. */
+/* A table of 64-bit ids: open addressing, linear probing. Ids come from strangers, so their hash has a seed of the
+ * process; nothing that is seen depends on it. Starts zeroed. */
 #ifndef SIM_TRACE_ID_TABLE_H
 #define SIM_TRACE_ID_TABLE_H
 
@@ -9,9 +10,10 @@ struct id_entry {
 };
 struct id_table {
 	struct id_entry *entries;
-	unsigned char *state; /* 0 free, 1 used, 2 removed */
-	size_t cap, used;     /* used counts removed places too */
+	unsigned char *state; /* 0 free, 1 used */
+	size_t cap, used;
 };
+uint64_t id_hash(uint64_t id);
 int id_table_put(struct id_table *t, uint64_t key, uint64_t value, struct ikv_err *err);
 bool id_table_get(const struct id_table *t, uint64_t key, uint64_t *value);
 void id_table_remove(struct id_table *t, uint64_t key);

@@ -27,7 +27,8 @@ struct trace {
 	uint64_t scope;                /* and the number of its ids' scope */
 	struct id_set names;           /* hashes of the ids of all sessions so far */
 	struct census seen;            /* of the content ids, with their scope */
-	bool blocks_known;             /* the file itself says how many different ids there are */
+	struct reblocked prior;        /* ids of the request before, */
+	uint64_t prior_scope;          /* and their scope */
 	void *memory;                  /* what an importer keeps over the files of a folder; freed by forget */
 	void (*forget)(void *memory);
 	struct id_table places;      /* lint: the place in its request at which each was met */

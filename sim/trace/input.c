@@ -39,6 +39,40 @@ const char *const trace_check_texts[CHECK_COUNT] = {
     "figures that contradict each other",
 };
 
+size_t trace_utf8(const char *p)
+{
+	const unsigned char *c = (const unsigned char *)p;
+	size_t n = *c < 0x80                 ? 1
+		   : *c >= 0xc2 && *c < 0xe0 ? 2
+		   : *c >= 0xe0 && *c < 0xf0 ? 3
+		   : *c >= 0xf0 && *c < 0xf5 ? 4
+					     : 0;
+	for (size_t i = 1; i < n; i++)
+		if ((c[i] & 0xc0) != 0x80)
+			return 0;
+	/* Forms that are too long, surrogates, and what lies beyond U+10FFFF. */
+	bool bad = n > 2 && ((*c == 0xe0 && c[1] < 0xa0) || (*c == 0xed && c[1] > 0x9f) ||
+			     (*c == 0xf0 && c[1] < 0x90) || (*c == 0xf4 && c[1] > 0x8f));
+	return bad ? 0 : n;
+}
+
+void trace_text(char *to, size_t size, const char *text)
+{
+	size_t used = 0;
+	while (*text) {
+		size_t n = trace_utf8(text), step = n ? n : 1;
+		if (used + step >= size)
+			break;
+		if (n)
+			memcpy(to + used, text, n);
+		else
+			to[used] = '?';
+		used += step;
+		text += step;
+	}
+	to[used] = '\0';
+}
+
 int trace_wrong(struct trace_input *in, enum trace_check check, int line, const char *key, struct ikv_err *err,
 		const char *fmt, ...)
 {
@@ -106,6 +140,7 @@ int trace_input_open(struct trace_input *in, const char *path, struct ikv_err *e
 		return -1;
 	u->file = fopen(path, "rbe");
 	int rc = u->file ? 0 : ikv_err_set(err, IKV_BAD_INPUT, "%s: %s", path, strerror(errno));
+	in->unreadable = rc != 0;
 	if (!rc)
 		rc = begin(in, err);
 	in->at = in->end = u->buffer;

@@ -39,6 +39,11 @@ static inline int trace_getc(struct trace_input *in, struct ikv_err *err)
  * truncated where the file ends inside. `line` is for the message. */
 int trace_input_bytes(struct trace_input *in, void *to, size_t size, struct ikv_err *err);
 
+/* Length of the UTF-8 character at p, 0 if it is none. */
+size_t trace_utf8(const char *p);
+/* A text from outside into a field: bytes that are no UTF-8 become '?', what does not fit is cut at a character. */
+void trace_text(char *to, size_t size, const char *text);
+
 /* Write "path:line: key: text" and note the check. Returns -1. */
 IKV_PRINTF(6, 7)
 int trace_wrong(struct trace_input *in, enum trace_check check, int line, const char *key, struct ikv_err *err,

@@ -226,43 +226,29 @@ static int read_line(struct trace *t, struct json_input *in, void *ctx, struct i
 	r->in = in;
 	if (r->headed)
 		return read_session(r, t, err);
-	t->facts->records--; /* the header is none */
 	if (read_header(r, err)) {
 		in->file.unreadable = true;
 		return -1;
 	}
 	r->headed = true;
+	t->facts->records--; /* the header is none, and will be counted */
 	return 0;
-}
-
-/* The header's counts, which are the source's, stand for the sessions' own where all sessions were read. */
-static void add_facts(struct trace *t, const struct trace_facts *before, const struct trace_facts *header)
-{
-	struct trace_facts *to = t->facts;
-	t->blocks_known = true;
-	to->records = before->records + header->records;
-	to->skipped += header->skipped;
-	to->shortened += header->shortened;
-	to->requests = before->requests + header->requests;
-	to->input_tokens = before->input_tokens + header->input_tokens;
-	to->output_tokens = before->output_tokens + header->output_tokens;
-	to->block_refs = before->block_refs + header->block_refs;
-	to->unique_blocks = before->unique_blocks + header->unique_blocks;
-	to->prefix_hits = before->prefix_hits + header->prefix_hits;
 }
 
 static int read_file(struct trace *t, const char *path, struct ikv_err *err)
 {
 	struct reader r = {0};
 	struct trace_facts before = *t->facts;
-	int rc = json_read(t, path, JSON_LINES, read_line, &r, err);
+	int rc = json_read(t, path, JSON_LONG_LINES, read_line, &r, err);
 	if (!rc && !r.headed && !t->opts->finding)
 		rc = ikv_err_at(err, IKV_BAD_INPUT, path, 1, 0, NULL, "empty, expected a header line");
 	if (!rc && r.headed) {
 		snprintf(t->facts->format, sizeof t->facts->format, "%s", r.facts.format);
 		snprintf(t->facts->tokens_by, sizeof t->facts->tokens_by, "%s", r.facts.tokens_by);
-		if (r.facts.requests && !trace_full(t) && !t->opts->max_context_tokens && !t->opts->block_tokens)
-			add_facts(t, &before, &r.facts);
+		/* The other counts are those of the sessions that are there. */
+		t->facts->records = before.records + r.facts.records;
+		t->facts->skipped += r.facts.skipped;
+		t->facts->shortened += r.facts.shortened;
 	}
 	ikv_free(r.ids);
 	return rc;

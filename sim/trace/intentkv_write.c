@@ -6,7 +6,7 @@
 #include <unistd.h>
 #include "sim/trace/json_input.h"
 
-enum { LINE_LIMIT_BYTES = 16 << 20, HEADER_BYTES = 700 };
+enum { LINE_LIMIT_BYTES = 64 << 20, HEADER_BYTES = 700 };
 
 struct session_writer {
 	FILE *file;

@@ -64,11 +64,15 @@ int json_input_open(struct json_input *in, const char *path, enum json_form form
 	*in = (struct json_input){.form = form, .next_line = 1, .first = true};
 	if (trace_input_open(&in->file, path, err))
 		return -1;
-	if (form != JSON_EITHER)
-		return 0;
-	long size = trace_input_head(&in->file, HEAD_BYTES, err);
+	long size = trace_input_head(&in->file, form == JSON_EITHER ? HEAD_BYTES : 3, err);
 	if (size < 0)
 		return -1;
+	if (size >= 3 && !memcmp(in->file.at, "\xef\xbb\xbf", 3)) { /* a byte order mark */
+		in->file.at += 3;
+		size -= 3;
+	}
+	if (form != JSON_EITHER)
+		return 0;
 	in->form = has_lines(in->file.at, (size_t)size) ? JSON_LINES : JSON_VALUES;
 	return 0;
 }
@@ -146,8 +150,10 @@ static int read_line(struct json_input *in, bool *cut_short, struct ikv_err *err
 		size_t size = (size_t)(in->file.end - in->file.at);
 		const unsigned char *end = memchr(in->file.at, '\n', size);
 		size = end ? (size_t)(end - in->file.at) : size;
-		if (in->size + size > LINE_MAX_BYTES)
-			return json_fault(in, CHECK_LIMIT, NULL, err, "a line longer than 16 MB"), stop(in);
+		size_t most = in->form == JSON_LINES ? LINE_MAX_BYTES : VALUE_MAX_BYTES;
+		if (in->size + size > most)
+			return json_fault(in, CHECK_LIMIT, NULL, err, "a line longer than %zu MB", most >> 20),
+			       stop(in);
 		if (keep(in, in->file.at, size, err))
 			return INPUT_FAILED;
 		in->file.at += size + (end != NULL);
@@ -316,7 +322,7 @@ int json_input_next(struct json_input *in, struct ikv_err *err)
 	*in->part = 0;
 	in->file.check = CHECK_CONSISTENCY;
 	bool cut_short = false;
-	int got = in->form == JSON_LINES ? read_line(in, &cut_short, err) : read_value(in, err);
+	int got = in->form == JSON_VALUES ? read_value(in, err) : read_line(in, &cut_short, err);
 	in->file.wrong_line = in->line;
 	return got == 1 ? parse(in, cut_short, err) : got;
 }
@@ -353,17 +359,21 @@ bool json_line_has(const char *head, size_t size, const char *const *keys)
 	return true;
 }
 
-struct session *json_session(struct trace *t, struct json_input *in, const char *key, const char *id,
-			     struct ikv_err *err)
+int json_log_name(struct trace *t, struct json_input *in, const char *key, const char *id, struct ikv_err *err)
 {
 	size_t size = strlen(id);
 	if (size == 0 || size > SESSION_ID_MAX)
-		json_wrong(in, key, err, "an id of %zu bytes, expected 1 to %d", size, SESSION_ID_MAX);
-	else if (trace_has_session(t, id))
-		json_fault(in, CHECK_DUPLICATE, key, err, "two sessions with the id \"%.100s\"; ids must differ", id);
-	else
-		return trace_session(t, id, err);
-	return NULL;
+		return json_wrong(in, key, err, "an id of %zu bytes, expected 1 to %d", size, SESSION_ID_MAX);
+	if (trace_has_session(t, id))
+		return json_fault(in, CHECK_DUPLICATE, key, err,
+				  "two sessions with the id \"%.100s\"; ids must differ", id);
+	return 0;
+}
+
+struct session *json_session(struct trace *t, struct json_input *in, const char *key, const char *id,
+			     struct ikv_err *err)
+{
+	return json_log_name(t, in, key, id, err) ? NULL : trace_session(t, id, err);
 }
 
 const char *json_describe(const json_t *v, char text[80])

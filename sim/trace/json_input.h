@@ -6,9 +6,10 @@
 #include "sim/trace/importer.h"
 
 enum json_form {
-	JSON_LINES,  /* one value a line, at most 16 MB each */
-	JSON_VALUES, /* the elements of a top-level array, or top-level objects one after the other; 64 MB each */
-	JSON_EITHER, /* decided from the content: lines if the first line is a whole object, else values */
+	JSON_LINES,      /* one value a line, at most 16 MB each */
+	JSON_LONG_LINES, /* the same, at most 64 MB: a session may be as large as the object it was made from */
+	JSON_VALUES,     /* the elements of a top-level array, or top-level objects one after the other; 64 MB each */
+	JSON_EITHER,     /* decided from the content: lines if the first line is a whole object, else values */
 };
 
 struct json_input {
@@ -41,6 +42,8 @@ bool json_line_has(const char *head, size_t size, const char *const *keys);
 /* Begin a session named by the value of `key`; complains of an id that is empty, longer than 400 bytes or taken. */
 struct session *json_session(struct trace *t, struct json_input *in, const char *key, const char *id,
 			     struct ikv_err *err);
+/* The same complaints about a name in a log whose sessions are made at its end. */
+int json_log_name(struct trace *t, struct json_input *in, const char *key, const char *id, struct ikv_err *err);
 
 /* "a string \"abc\"", "a number 12.5": for messages. Control characters are escaped. */
 const char *json_describe(const json_t *v, char text[80]);

@@ -88,14 +88,10 @@ static int read_row(struct trace *t, struct json_input *in, void *ctx, struct ik
 	    json_member_int(in, o, "output_length", 0, REQUEST_TOKENS_MAX, &output, NULL, err) ||
 	    json_member_real(in, o, "pre_gap", 0, 1e9, &gap_s, &has, err) || read_messages(l, in, err))
 		return -1;
-	if (!*name || strlen(name) > SESSION_ID_MAX)
-		return json_wrong(in, "session_id", err, "an id of %zu bytes, expected 1 to %d", strlen(name),
-				  SESSION_ID_MAX);
+	if (json_log_name(t, in, "session_id", name, err))
+		return -1;
 	if (l->words.count > UINT32_MAX)
 		return json_fault(in, CHECK_LIMIT, "input", err, "too many messages");
-	if (trace_has_session(t, name))
-		return json_fault(in, CHECK_DUPLICATE, "session_id", err,
-				  "the session \"%.100s\" is in a file before this one", name);
 	uint32_t number = request_log_session(&l->log, name);
 	bool starts = number == l->log.session_count;
 	if (widen(l, number, err))

@@ -13,7 +13,7 @@ enum { FILE_BYTES_PER_TOKEN = 4 };
 
 void message_counts(struct trace *t)
 {
-	snprintf(t->facts->tokens_by, sizeof t->facts->tokens_by, "%s", trace_tokens_by(t));
+	trace_text(t->facts->tokens_by, sizeof t->facts->tokens_by, trace_tokens_by(t));
 }
 
 void message_free(struct message *m)

@@ -107,14 +107,15 @@ static json_t *string(struct unpack *u, uint64_t size)
 static json_t *binary(struct unpack *u, uint64_t size)
 {
 	static const char digits[] = "0123456789abcdef";
-	char *text = bytes(u, size), *hex = text ? ikv_alloc((size_t)size, 2, u->err) : NULL;
+	char *text = bytes(u, size), *hex = text ? ikv_alloc((size_t)size + 1, 2, u->err) : NULL;
 	json_t *v = NULL;
 	if (hex) {
+		memcpy(hex, "0x", 2);
 		for (uint64_t i = 0; i < size; i++) {
-			hex[2 * i] = digits[(unsigned char)text[i] >> 4];
-			hex[2 * i + 1] = digits[text[i] & 15];
+			hex[2 * i + 2] = digits[(unsigned char)text[i] >> 4];
+			hex[2 * i + 3] = digits[text[i] & 15];
 		}
-		v = json_stringn(hex, 2 * (size_t)size);
+		v = json_stringn(hex, 2 * (size_t)size + 2);
 		if (!v)
 			out_of_memory(u);
 	}

@@ -1,6 +1,6 @@
 /* MessagePack (msgpack.org, specification of 2013) as JSON values: numbers, strings, lists and maps with string keys;
- * bytes become strings of hex digits, unsigned numbers from 2^63 the strings that json_id takes. Debian and Ubuntu
- * disagree about the name of a packaged decoder, and the little that is needed is here. */
+ * bytes become strings "0x" and hex digits, unsigned numbers from 2^63 the strings that json_id takes. Debian and
+ * Ubuntu disagree about the name of a packaged decoder, and the little that is needed is here. */
 #ifndef SIM_TRACE_MSGPACK_H
 #define SIM_TRACE_MSGPACK_H
 

@@ -19,16 +19,19 @@ static int name_session(struct json_input *in, char *id, size_t size, char *task
 	static const char *const keys[] = {"id", "session_id", "conversation_id"};
 	const json_t *o = in->value;
 	const char *slash = strrchr(in->file.path, '/');
+	const char *name = json_string_value(json_object_get(o, "task_id"));
 	int64_t n, trial;
-	bool has, has_trial;
+	bool has = name && *name, has_trial;
 	*task = '\0';
-	if (json_member_int(in, o, "task_id", 0, INT64_MAX, &n, &has, err) ||
+	if ((!name && json_member_int(in, o, "task_id", 0, INT64_MAX, &n, &has, err)) ||
 	    json_member_int(in, o, "trial", 0, INT64_MAX, &trial, &has_trial, err))
 		return -1;
-	if (has)
+	if (has && name)
+		trace_text(task, task_size, name);
+	else if (has)
 		snprintf(task, task_size, "%lld", (long long)n);
 	if (has && has_trial) {
-		snprintf(id, size, "task-%lld/trial-%lld", (long long)n, (long long)trial);
+		snprintf(id, size, "task-%s/trial-%lld", task, (long long)trial);
 		return 0;
 	}
 	for (size_t i = 0; i < 3; i++) {
@@ -39,7 +42,9 @@ static int name_session(struct json_input *in, char *id, size_t size, char *task
 			return json_wrong(in, keys[i], err, "an id longer than %zu bytes", size - 1);
 		return 0;
 	}
-	snprintf(id, size, "%.150s#%llu", slash ? slash + 1 : in->file.path, (unsigned long long)number);
+	char file[151];
+	trace_text(file, sizeof file, slash ? slash + 1 : in->file.path);
+	snprintf(id, size, "%s#%llu", file, (unsigned long long)number);
 	return 0;
 }
 
@@ -66,7 +71,7 @@ static int read_messages(struct json_input *in, const json_t *list, struct messa
 
 static int read_session(struct trace *t, struct json_input *in, void *ctx, struct ikv_err *err)
 {
-	char id[256], task[32], text[80];
+	char id[256], task[100], text[80];
 	struct message *m = ctx;
 	struct session *s;
 	const json_t *o = in->value, *list = json_object_get(o, "messages");

@@ -203,7 +203,9 @@ static int read_count(struct otel *o, const struct span *span, const char *key, 
 	if (w->tokens == 0 && (needed || !said))
 		return json_wrong(o->in, o->key, err, "neither a count in %s nor messages to count", key);
 	*tokens = (int64_t)w->tokens;
-	snprintf(o->t->facts->tokens_by, sizeof o->t->facts->tokens_by, "trace, %s", trace_tokens_by(o->t));
+	char by[100];
+	snprintf(by, sizeof by, "trace, %.80s", trace_tokens_by(o->t));
+	trace_text(o->t->facts->tokens_by, sizeof o->t->facts->tokens_by, by);
 	return 0;
 }
 
@@ -269,6 +271,10 @@ static int read_agent(struct otel *o, size_t first, const char *id, struct ikv_e
 		return -1;
 	int64_t since = o->spans[first].begin_ns - o->first_ns;
 	s->arrival_ms = since > 0 ? (double)since * 1e-6 : 0;
+	if (since < 0 && !o->message.quiet)
+		trace_warn(o->t, CHECK_TIME, o->in->line, "spans",
+			   "the session begins %.3f s before the first one of the file; it arrives with that one",
+			   (double)-since * 1e-9);
 	conversation_restart(&o->conversation);
 	for (size_t i = first; i < o->count; i++) {
 		if (strcmp(o->spans[i].agent, o->spans[first].agent))
@@ -326,9 +332,14 @@ static int read_row(struct trace *t, struct json_input *in, void *ctx, struct ik
 	if (o->count == 0)
 		return json_wrong(in, "spans", err, "no span of a chat among %zu", json_array_size(spans));
 	qsort(o->spans, o->count, sizeof *o->spans, by_begin);
-	if (!o->first_ns)
+	/* Only a good row tells when the trace begins. */
+	int64_t first_ns = o->first_ns;
+	if (!first_ns)
 		o->first_ns = o->spans[0].begin_ns;
-	return read_agents(o, id, err);
+	int rc = read_agents(o, id, err);
+	if (rc)
+		o->first_ns = first_ns;
+	return rc;
 }
 
 static int read_file(struct trace *t, const char *path, struct ikv_err *err)

@@ -134,19 +134,37 @@ static void release(struct trace *t)
 	ikv_free(t->pending);
 	ikv_free(t->pending_ids);
 	reblock_free(&t->reblocked);
+	reblock_free(&t->prior);
 	id_set_free(&t->names);
 	census_free(&t->seen);
 	id_table_free(&t->places);
+}
+
+/* A file of a folder that is not what the folder was taken for is left out, and that is said. */
+static bool belongs(struct trace *t, const char *path)
+{
+	struct ikv_err why;
+	const struct importer *found = detect(path, &why);
+	if (found == t->importer)
+		return true;
+	t->path = path;
+	trace_warn(t, CHECK_SYNTAX, 0, NULL,
+		   found ? "left out: %s among files of the format %s" : "left out: not recognised%s%s",
+		   found ? found->name : "", found ? t->importer->name : "");
+	return false;
 }
 
 static int read_files(struct trace *t, char *const *paths, size_t count, struct ikv_err *err)
 {
 	int rc = 0;
 	for (size_t i = 0; !rc && i < count && !trace_full(t); i++) {
+		if (count > 1 && t->facts->detected && !belongs(t, paths[i]))
+			continue;
 		t->path = paths[i];
+		t->newest = (struct trace_request){0};
 		rc = t->importer->read(t, paths[i], err);
 	}
-	if (!rc && !t->blocks_known) {
+	if (!rc) {
 		rc = census_distinct(&t->seen, &t->facts->unique_blocks, err);
 		t->facts->prefix_hits = t->facts->block_refs - t->facts->unique_blocks;
 	}
@@ -158,15 +176,31 @@ static int read_files(struct trace *t, char *const *paths, size_t count, struct 
 	return rc;
 }
 
-static const struct importer *choose(const char *format, const char *path, struct ikv_err *err)
+/* The format of the first file that has one. What is wrong with the first is what is told if none has. */
+static const struct importer *detect_any(char *const *paths, size_t count, struct ikv_err *err)
+{
+	const struct importer *found = detect(paths[0], err);
+	struct ikv_err unused;
+	for (size_t i = 1; !found && i < count; i++)
+		found = detect(paths[i], &unused);
+	return found;
+}
+
+static const struct importer *choose(const char *format, char *const *paths, size_t count, struct ikv_err *err)
 {
 	char what[80];
-	if (!strcmp(format, "auto"))
-		return detect(path, err);
+	struct stat st;
+	if (!strcmp(format, "auto")) {
+		if (stat(paths[0], &st) || S_ISREG(st.st_mode))
+			return detect_any(paths, count, err);
+		ikv_err_set(err, IKV_BAD_INPUT, "%s: is no file, and can be read only once; say which format it has",
+			    paths[0]);
+		return NULL;
+	}
 	const struct importer *found = importer_find(format);
 	snprintf(what, sizeof what, "unknown format \"%.40s\"", format);
 	if (!found)
-		unknown(path, what, err);
+		unknown(paths[0], what, err);
 	return found;
 }
 
@@ -183,9 +217,14 @@ int trace_read(const char *path, const char *format, const struct session_option
 	if (S_ISDIR(st.st_mode) && list_folder(path, &names, &count, err))
 		return -1;
 	struct trace t = {.opts = opts ? opts : &defaults, .sink = sink, .facts = facts};
-	t.importer = choose(format, names[0], err);
+	t.importer = choose(format, names, count, err);
 	int rc = t.importer ? 0 : -1;
-	if (!rc) {
+	if (rc && t.opts->finding && facts->detected && err->status == IKV_BAD_INPUT) {
+		/* Lint tells of it like of anything else. */
+		struct trace_input none = {.path = names[0], .check = CHECK_SYNTAX};
+		snprintf(facts->format, sizeof facts->format, "unknown");
+		rc = trace_bad(&t, &none, err);
+	} else if (!rc) {
 		snprintf(facts->format, sizeof facts->format, "%s", t.importer->name);
 		snprintf(facts->form, sizeof facts->form, "%s", t.importer->name);
 		facts->by_session = t.importer->by_session;

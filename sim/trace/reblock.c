@@ -34,6 +34,10 @@ int reblock_ids(const uint64_t *ids, uint32_t count, uint32_t from, uint32_t inp
 	if (whole)
 		named = input;
 	uint64_t blocks = named / to + (whole && named % to != 0);
+	if (blocks > REBLOCK_MAX || named / gcd(from, to) > REBLOCK_MAX)
+		return ikv_err_set(err, IKV_BAD_INPUT,
+				   "%llu tokens in blocks of %u from blocks of %u: more than %d parts",
+				   (unsigned long long)named, to, from, REBLOCK_MAX);
 	out->count = (uint32_t)blocks;
 	if (blocks > out->cap) {
 		if (ikv_grow(&out->ids, 0, (size_t)blocks, sizeof *out->ids, err))

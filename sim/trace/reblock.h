@@ -9,6 +9,8 @@
 
 #include "sim/session.h"
 
+enum { REBLOCK_MAX = 16 << 20 }; /* parts of one request */
+
 struct reblocked {     /* starts zeroed */
 	uint64_t *ids; /* owned */
 	uint32_t count;

@@ -146,7 +146,7 @@ static int play_session(const struct request_log *log, struct trace *t, const st
 	}
 	if (rc)
 		return rc;
-	return t->pending_count ? trace_emit(t, err) : trace_hand_over(t, err);
+	return t->pending_count || t->opts->limit ? trace_emit(t, err) : trace_hand_over(t, err);
 }
 
 int request_log_play(const struct request_log *log, struct trace *t, const struct request_player *player,

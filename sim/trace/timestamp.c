@@ -99,5 +99,5 @@ bool timestamp_read(const char *text, int64_t *out_ns)
 	if (!zone(&text, &east) || *text)
 		return false;
 	*out_ns = (days * 86400 + hour * 3600 + minute * 60 + second - east) * 1000000000 + ns;
-	return true;
+	return *out_ns >= 0;
 }

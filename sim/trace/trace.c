@@ -95,8 +95,10 @@ static int check_request(struct trace *t, const struct trace_request *r, struct 
 	if (r->block_tokens && check_places(t, r, err))
 		return -1;
 	uint64_t last = r->count ? r->ids[r->count - 1] : 0;
-	if (r->block_tokens && r->count && r->count == b->count && last == t->newest_id && r->at_ms == b->at_ms &&
-	    r->input == b->input && r->output == b->output && r->scope == b->scope)
+	/* Without ids, two may be alike by chance where the trace has no times. */
+	bool tells = r->block_tokens ? r->count > 0 : !t->importer->by_session && !r->bytes && b->line;
+	if (tells && r->count == b->count && last == t->newest_id && r->at_ms == b->at_ms && r->input == b->input &&
+	    r->output == b->output && r->scope == b->scope)
 		trace_warn(t, CHECK_DUPLICATE, r->line, NULL, "the same request as in line %d: time, lengths and ids",
 			   b->line);
 	t->newest = *r;
@@ -118,6 +120,29 @@ static int convert(struct trace *t, struct trace_request *r, struct ikv_err *err
 	return 0;
 }
 
+/* Into the census, but for what the request before began with as well: of a session that grows, that is nearly all.
+ */
+static int count_ids(struct trace *t, const struct trace_request *r, struct ikv_err *err)
+{
+	struct reblocked *p = &t->prior;
+	uint32_t common = 0, most = r->scope == t->prior_scope ? (r->count < p->count ? r->count : p->count) : 0;
+	while (common < most && r->ids[common] == p->ids[common])
+		common++;
+	if (r->count > p->cap) {
+		if (ikv_grow(&p->ids, p->count, (size_t)r->count * 2, sizeof *p->ids, err))
+			return -1;
+		p->cap = (size_t)r->count * 2;
+	}
+	for (uint32_t i = common; i < r->count; i++) {
+		p->ids[i] = r->ids[i];
+		if (census_add(&t->seen, r->scope ? ikv_mix64_2(r->scope, r->ids[i]) : r->ids[i], err))
+			return -1;
+	}
+	p->count = r->count;
+	t->prior_scope = r->scope;
+	return 0;
+}
+
 /* Hand a request on, counted. */
 static int deliver(struct trace *t, const struct trace_request *told, struct ikv_err *err)
 {
@@ -131,9 +156,8 @@ static int deliver(struct trace *t, const struct trace_request *told, struct ikv
 	f->input_tokens += r->input;
 	f->output_tokens += r->output;
 	f->block_refs += r->count;
-	for (uint32_t i = 0; i < r->count; i++)
-		if (census_add(&t->seen, r->scope ? ikv_mix64_2(r->scope, r->ids[i]) : r->ids[i], err))
-			return -1;
+	if (count_ids(t, r, err))
+		return -1;
 	if (!t->sink->request)
 		return 0;
 	int rc = t->sink->request(t->sink->ctx, r, err);
@@ -164,7 +188,10 @@ static int hold(struct trace *t, const struct trace_request *r, struct ikv_err *
 
 int trace_request(struct trace *t, const struct trace_request *r, struct ikv_err *err)
 {
-	return t->building ? hold(t, r, err) : deliver(t, r, err);
+	if (t->building)
+		return hold(t, r, err);
+	/* Of a log whose first sessions are wanted alone, their requests are worked out when they are played. */
+	return t->opts->limit && trace_wants_sessions(t) ? 0 : deliver(t, r, err);
 }
 
 /* Sessions named "<id>/..." after the session <id> are agents of it and share its ids. */

@@ -160,9 +160,8 @@ static int read_row(struct trace *t, struct json_input *in, void *ctx, struct ik
 	    read_lengths(t, in, &r, words, err) || read_events(in, ns, &words[W_KIND], err) ||
 	    read_tools(in, &chars, &tools_ms, err))
 		return -1;
-	if (!*name || strlen(name) > SESSION_ID_MAX)
-		return json_wrong(in, "session_id", err, "an id of %zu bytes, expected 1 to %d", strlen(name),
-				  SESSION_ID_MAX);
+	if (json_log_name(t, in, "session_id", name, err))
+		return -1;
 	uint32_t number = request_log_session(&l->log, name);
 	if (widen(l, number, err))
 		return -1;
@@ -174,6 +173,10 @@ static int read_row(struct trace *t, struct json_input *in, void *ctx, struct ik
 	if (starts)
 		*s = (struct round_state){0};
 	s->index = round;
+	if (starts && ns[0] && ns[0] < l->first_ns)
+		trace_warn(t, CHECK_TIME, in->line, "timing_events",
+			   "the session begins %.3f s before the first one of the file; it arrives with that one",
+			   (double)(l->first_ns - ns[0]) * 1e-9);
 	words[W_CALL] = (chars + CHARS_PER_TOKEN - 1) / CHARS_PER_TOKEN;
 	set_times(l, s, starts, ns, tools_ms, &r, words);
 	if (request_log_add(&l->log, number, name, &r, words, err))

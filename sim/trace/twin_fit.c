@@ -252,8 +252,14 @@ static void fit_kinds(struct fit *f, const struct session_list *list)
 	if (n)
 		qsort(f->v, n, sizeof *f->v, ascending);
 	t->kind_bins = n == 0 ? 0 : n < TWIN_KIND_BINS * BIN_VALUES_MIN ? 1 : TWIN_KIND_BINS;
-	for (uint32_t b = 0; b < t->kind_bins; b++)
-		t->kinds[b].upto = stat_at(f->v, n, (double)(b + 1) / t->kind_bins);
+	/* Where many are alike, quartiles coincide: one bin for them. */
+	uint32_t wanted = t->kind_bins;
+	t->kind_bins = 0;
+	for (uint32_t b = 0; b < wanted; b++) {
+		double upto = stat_at(f->v, n, (double)(b + 1) / wanted);
+		if (t->kind_bins == 0 || upto > t->kinds[t->kind_bins - 1].upto)
+			t->kinds[t->kind_bins++].upto = upto;
+	}
 	for (uint32_t i = 0; t->kind_bins && i < s->request_count; i++) {
 		double tokens[IKV_KIND_COUNT] = {0}, sum = 0;
 		uint32_t bin = 0;

@@ -109,20 +109,81 @@ static void mix(struct settling *s, struct twin_plan *p, double weight)
 	}
 }
 
+/* The percentiles that must come out, and their ranks. */
+struct pin {
+	size_t rank;
+	double share;
+};
+enum { PINS = 3 };
+
+static void find_pins(const struct settling *s, struct pin pins[PINS])
+{
+	static const double levels[PINS] = {.5, .9, .99};
+	for (int i = 0; i < PINS; i++) {
+		size_t k = (size_t)ceil(levels[i] * s->n - 1e-9 * s->n);
+		pins[i].rank = k ? k - 1 : 0;
+		pins[i].share = s->target[pins[i].rank];
+	}
+}
+
 static int misses(const struct settling *s, double *most, struct ikv_err *err)
 {
-	static const double levels[] = {.5, .9, .99};
+	struct pin pins[PINS];
 	uint32_t *order;
 	if (twin_order(s->share, s->n, &order, err))
 		return -1;
 	*most = 0;
-	for (int i = 0; i < 3; i++) {
-		size_t k = (size_t)ceil(levels[i] * s->n - 1e-9 * s->n);
-		k = k ? k - 1 : 0;
-		double wanted = s->target[k], miss = fabs(s->share[order[k]] - wanted);
+	find_pins(s, pins);
+	for (int i = 0; i < PINS; i++) {
+		double wanted = pins[i].share, miss = fabs(s->share[order[pins[i].rank]] - wanted);
 		miss = wanted > 0 ? miss / wanted : miss > 0 ? 1 : 0;
 		*most = miss > *most ? miss : *most;
 	}
+	ikv_free(order);
+	return 0;
+}
+
+/* `kept` of a request so that its share lies from `low` to `high`, if whole blocks allow it. */
+static uint32_t between(const struct twin_request *q, uint32_t offer, double low, double high)
+{
+	double least = ceil(low * q->blocks - 1e-9), most = floor(high * q->blocks + 1e-9), kept = q->kept;
+	kept = kept > most ? most : kept < least ? least : kept;
+	return kept > offer ? offer : (uint32_t)kept;
+}
+
+/* Short inputs have few shares to choose from, and rounding them all may pass a percentile by. Each request then
+ * stays on its side of the percentiles, and below each one the request that can have just that share gets it. */
+static int pin_percentiles(struct settling *s, struct twin_plan *p, struct ikv_err *err)
+{
+	struct pin pins[PINS];
+	uint32_t *order;
+	if (twin_order(s->share, s->n, &order, err))
+		return -1;
+	find_pins(s, pins);
+	for (size_t r = 0, m = 0; r < s->n; r++) {
+		while (m < PINS && r > pins[m].rank)
+			m++;
+		uint32_t i = order[r], offer = s->o->of[s->at[i]];
+		struct twin_request *q = &p->requests[s->at[i]];
+		q->kept = between(q, offer, m ? pins[m - 1].share : 0, m < PINS ? pins[m].share : 1);
+	}
+	for (size_t m = 0; m < PINS; m++) {
+		struct twin_request *best = NULL;
+		double least = 1, wanted = pins[m].share;
+		for (size_t r = m ? pins[m - 1].rank + 1 : 0; r <= pins[m].rank; r++) {
+			uint32_t i = order[pins[m].rank - (r - (m ? pins[m - 1].rank + 1 : 0))];
+			struct twin_request *q = &p->requests[s->at[i]];
+			double kept = floor(wanted * q->blocks + .5), miss = fabs(kept / q->blocks - wanted);
+			if (kept <= s->o->of[s->at[i]] && miss < least - 1e-9) {
+				least = miss;
+				best = q;
+			}
+		}
+		if (best)
+			best->kept = (uint32_t)floor(wanted * best->blocks + .5);
+	}
+	for (uint32_t i = 0; i < s->n; i++)
+		s->share[i] = (double)p->requests[s->at[i]].kept / p->requests[s->at[i]].blocks;
 	ikv_free(order);
 	return 0;
 }
@@ -153,6 +214,11 @@ static int settle(const struct twin *t, struct settling *s, struct twin_plan *p,
 			return 0;
 	}
 	mix(s, p, weights[best]);
+	double pinned;
+	if (pin_percentiles(s, p, err) || misses(s, &pinned, err))
+		return -1;
+	if (pinned > miss[best])
+		mix(s, p, weights[best]);
 	return 0;
 }
 

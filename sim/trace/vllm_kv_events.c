@@ -45,7 +45,9 @@ static int detect(const char *path, const char *head, size_t size)
 	    !memmem(head, size, "AllBlocksCleared", 16))
 		return 0;
 	unsigned char first = (unsigned char)head[0];
-	return (first & 0xf0) == 0x80 || (first & 0xf0) == 0x90 ? 95 : memmem(head, size, "\"events\"", 8) ? 95 : 0;
+	return (first & 0xe0) == 0x80 || (first >= 0xdc && first <= 0xdf) ? 95
+	       : memmem(head, size, "\"events\"", 8)                      ? 95
+									  : 0;
 }
 
 static int chain_add(struct chain *c, const uint64_t *ids, uint32_t count, struct ikv_err *err)
@@ -189,7 +191,9 @@ static int read_stored(struct trace *t, struct json_input *in, struct engine *e,
 				   (unsigned long long)id,
 				   parent == NONE ? "was never stored" : "is not there any more");
 	}
-	uint64_t depth = parent == NONE ? 0 : e->nodes[parent].depth;
+	uint64_t depth = parent == NONE ? 0 : e->nodes[parent].depth, session;
+	if (parent != NONE && id_table_get(&e->tails, parent, &session) && e->chains[session].count > depth)
+		depth = e->chains[session].count; /* blocks that were stored before have places of their own */
 	if ((depth + count) * (uint64_t)block > REQUEST_TOKENS_MAX)
 		return json_wrong(in, "block_hashes", err, "a prefix of more than %d tokens", REQUEST_TOKENS_MAX);
 	e->block_tokens = (uint32_t)block;
@@ -273,21 +277,21 @@ static int read_events(struct trace *t, struct json_input *in, struct engine *e,
 	if (e->begun && ts < e->newest_s)
 		return json_fault(in, CHECK_TIME, "ts", err, "time runs backwards: %.17g after %.17g", ts,
 				  e->newest_s);
-	if (!e->begun)
-		e->first_s = ts;
-	e->begun = true;
-	e->newest_s = ts;
+	double first_s = e->begun ? e->first_s : ts;
 	json_array_foreach(events, i, v)
 	{
 		snprintf(in->part, sizeof in->part, "event %zu", i);
 		json_t *object = json_is_array(v) ? named(v) : json_incref((json_t *)v);
 		if (!object)
 			return ikv_err_set(err, IKV_FAILED, "out of memory");
-		int rc = read_event(t, in, e, object, (ts - e->first_s) * 1e3, err);
+		int rc = read_event(t, in, e, object, (ts - first_s) * 1e3, err);
 		json_decref(object);
 		if (rc)
 			return -1;
 	}
+	e->first_s = first_s;
+	e->newest_s = ts;
+	e->begun = true;
 	return 0;
 }
 
@@ -388,7 +392,7 @@ static int read_file(struct trace *t, const char *path, struct ikv_err *err)
 	bool packed = size > 0 && (*in.at & 0x80);
 	trace_input_close(&in);
 	if (size < 0)
-		return -1;
+		return trace_bad(t, &in, err);
 	rc = packed ? msgpack_read(t, path, &e, err) : json_read(t, path, JSON_EITHER, read_batch, &e, err);
 	for (size_t i = 0; i < e.log.session_count; i++)
 		ikv_free(e.chains[i].ids);

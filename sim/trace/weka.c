@@ -276,6 +276,8 @@ static int read_part(struct weka *w, struct stream *t, const json_t *list, const
 			return -1;
 		if ((!strcmp(type, "subagent")) != agents)
 			continue;
+		if (agents && trace_full(w->t))
+			break;
 		if (agents && read_subagent(w, v, id, err) && trace_bad(w->t, &w->in->file, err))
 			return -1;
 		if (!agents && read_request(w, t, v, err)) {

