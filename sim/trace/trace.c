@@ -98,7 +98,7 @@ static int check_request(struct trace *t, const struct trace_request *r, struct 
 	/* Without ids, two may be alike by chance where the trace has no times. */
 	bool tells = r->block_tokens ? r->count > 0 : !t->importer->by_session && !r->bytes && b->line;
 	if (tells && r->count == b->count && last == t->newest_id && r->at_ms == b->at_ms && r->input == b->input &&
-	    r->output == b->output && r->scope == b->scope)
+	    r->output == b->output && (r->scope == b->scope || !r->count))
 		trace_warn(t, CHECK_DUPLICATE, r->line, NULL, "the same request as in line %d: time, lengths and ids",
 			   b->line);
 	t->newest = *r;

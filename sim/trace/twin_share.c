@@ -143,17 +143,21 @@ static int misses(const struct settling *s, double *most, struct ikv_err *err)
 	return 0;
 }
 
-/* `kept` of a request so that its share lies from `low` to `high`, if whole blocks allow it. */
-static uint32_t between(const struct twin_request *q, uint32_t offer, double low, double high)
+/* `kept` of a request so that its share lies from `low` to `high`, or, if whole blocks do not allow that, below or
+ * above both. */
+static uint32_t between(const struct twin_request *q, uint32_t offer, double low, double high, bool above)
 {
 	double least = ceil(low * q->blocks - 1e-9), most = floor(high * q->blocks + 1e-9), kept = q->kept;
-	kept = kept > most ? most : kept < least ? least : kept;
+	if (least > most)
+		kept = above ? least : most;
+	else
+		kept = kept > most ? most : kept < least ? least : kept;
 	return kept > offer ? offer : (uint32_t)kept;
 }
 
 /* Short inputs have few shares to choose from, and rounding them all may pass a percentile by. Each request then
  * stays on its side of the percentiles, and below each one the request that can have just that share gets it. */
-static int pin_percentiles(struct settling *s, struct twin_plan *p, struct ikv_err *err)
+static int pin_percentiles(struct settling *s, struct twin_plan *p, bool above, struct ikv_err *err)
 {
 	struct pin pins[PINS];
 	uint32_t *order;
@@ -165,7 +169,7 @@ static int pin_percentiles(struct settling *s, struct twin_plan *p, struct ikv_e
 			m++;
 		uint32_t i = order[r], offer = s->o->of[s->at[i]];
 		struct twin_request *q = &p->requests[s->at[i]];
-		q->kept = between(q, offer, m ? pins[m - 1].share : 0, m < PINS ? pins[m].share : 1);
+		q->kept = between(q, offer, m ? pins[m - 1].share : 0, m < PINS ? pins[m].share : 1, above);
 	}
 	for (size_t m = 0; m < PINS; m++) {
 		struct twin_request *best = NULL;
@@ -213,12 +217,20 @@ static int settle(const struct twin *t, struct settling *s, struct twin_plan *p,
 		if (miss[i] <= DRAWN_WELL)
 			return 0;
 	}
-	mix(s, p, weights[best]);
-	double pinned;
-	if (pin_percentiles(s, p, err) || misses(s, &pinned, err))
-		return -1;
-	if (pinned > miss[best])
+	/* Few are above the highest percentile and many below the median, so below first. */
+	double pinned[2];
+	for (int above = 0; above < 2; above++) {
 		mix(s, p, weights[best]);
+		if (pin_percentiles(s, p, above, err) || misses(s, &pinned[above], err))
+			return -1;
+		if (pinned[above] <= DRAWN_WELL)
+			return 0;
+	}
+	mix(s, p, weights[best]);
+	if (pinned[0] < miss[best] && pinned[0] <= pinned[1])
+		return pin_percentiles(s, p, false, err);
+	if (pinned[1] < miss[best])
+		return pin_percentiles(s, p, true, err);
 	return 0;
 }
 
