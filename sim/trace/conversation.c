@@ -250,7 +250,8 @@ int conversation_add(struct conversation *c, struct session *s, struct request_s
 	place(c, shared, answer, stream->context, kept);
 	if (request_keep(stream, s, kept, (uint32_t)input, r->line, err) ||
 	    append(c, s, stream, w, shared + answered, sum, n, err) ||
-	    decode(c, s, stream, (struct walk){r->answer, r->answer + r->answer_count}, r->output, 1, err))
+	    decode(c, s, stream, (struct walk){r->answer, r->answer_count ? r->answer + r->answer_count : r->answer},
+		   r->output, 1, err))
 		return -1;
 	uint32_t *ends = c->ends_room;
 	c->ends_room = c->ends;
