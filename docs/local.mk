@@ -1,6 +1,6 @@
 # Documentation, installed beside the program.
 dist_doc_DATA = \
-	README.md NEWS docs/adding.md docs/architecture.md docs/cost-model.md docs/database.md docs/formats.md \
+	README.md NEWS docs/adding.md docs/architecture.md docs/cost-model.md docs/database.md docs/formats.md docs/gpu.md \
 	docs/generator.md docs/route.md docs/scenario.md docs/scenario-guide.md docs/synthetic-source.md \
 	docs/synthetic-source.svg docs/testing.md docs/traces.md
 dist_man_MANS += docs/man/intentkv.1
