@@ -3,14 +3,14 @@
 #include "gpu/attend_kernel.cuh"
 #include "gpu/attend_width.h"
 
-#define WARPS      8u
 #define STAGES_MAX 16u
 
 uint32_t attend_configure(uint32_t steps, uint32_t heads, uint32_t stage_bytes, uint32_t shared_bytes, int bulk,
-			  uint32_t warps, attend_config *c)
+			  int four_bits, attend_config *c)
 {
-	for (warps = warps ? warps : WARPS; warps; warps--) {
+	for (int more = four_bits; more >= 0; more--) {
 		uint32_t n = bulk ? STAGES_MAX : 2; // without bulk copies a stage's arrival is counted, newest but one
+		uint32_t warps = attend_warps(steps, heads, more != 0);
 		while (n >= 2 && plan_shared(steps, heads, warps, n, stage_bytes).end > shared_bytes)
 			n--;
 		if (n < 2)

@@ -6,7 +6,6 @@
 #include <stdint.h>
 #include "intentkv/plan.h"
 
-#define ATTEND_WARPS_MAX 12u /* of a block */
 #define ATTEND_HEADS_MAX 16u /* query heads of a job */
 #define ATTEND_NONE      UINT32_MAX
 
@@ -23,14 +22,17 @@ struct attend_job {
 	uint64_t tile_mass; /* the same in tile_mass, heads `tiles` apart */
 };
 
-/* Consecutive tiles of one job, done by one block. A block's segments are a list that begins at the block's index. */
+/* Part of a job, done by one block: places [first, end) of its tiles in the order 0, parts, 2 · parts, …, 1,
+ * parts + 1, …, so that blocks that work side by side read what lies side by side. A block's segments are a list
+ * that begins at the block's index. */
 struct attend_segment {
 	const struct ikv_page_ref *refs;
 	const uint64_t *masks;
 	const attend_entry *table; /* of the KV head, entries `stride` apart */
 	uint32_t stride;
 	uint32_t job, first, end;
-	uint32_t part, next; /* next segment, or ATTEND_NONE */
+	uint32_t row, heads, tiles, parts; /* as in the job */
+	uint32_t part, next;               /* next segment, or ATTEND_NONE */
 };
 
 struct attend_args {
@@ -60,11 +62,11 @@ struct attend_config {
 extern "C" {
 #endif
 
-/* Warps and stages that fill a multiprocessor's shared memory with one block. `bulk`: the device has bulk copies.
- * warps: at most so many, 0 as found best.
+/* Stages that fill a multiprocessor's shared memory with one block. `bulk`: the device has bulk copies;
+ * `four_bits`: there are pages of 4-bit codes, whose conversion takes more warps.
  * Returns the stages of a warp's ring, 0 if a block does not fit. */
 uint32_t attend_configure(uint32_t steps, uint32_t heads, uint32_t stage_bytes, uint32_t shared_bytes, int bulk,
-			  uint32_t warps, struct attend_config *config);
+			  int four_bits, struct attend_config *config);
 
 /* Let the kernels of a width take up to `shared` bytes. Both return a cudaError_t; `stream` is a cudaStream_t. */
 int attend_prepare(uint32_t steps, uint32_t shared);

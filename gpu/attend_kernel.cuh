@@ -8,10 +8,16 @@
 #define LOG2E 1.4426950408889634f
 #define LN2   0.6931471805599453f
 
+// What a block is doing: kept out of registers while tiles are read.
+struct block_work {
+	attend_segment segment;
+	attend_job job;
+};
+
 // Offsets in a block's shared memory.
 struct shared_plan {
 	uint32_t row;                                            // floats of a head's row in the sums
-	uint32_t tops, sums, query, notes, barriers, rings, end; // bytes
+	uint32_t tops, sums, query, notes, barriers, work, rings, end; // bytes
 };
 
 __host__ __device__ static inline shared_plan plan_shared(uint32_t steps, uint32_t heads, uint32_t warps, uint32_t stages,
@@ -26,71 +32,96 @@ __host__ __device__ static inline shared_plan plan_shared(uint32_t steps, uint32
 	p.query = p.tops + (warps * heads * 2 + heads * 2 + 4) * 4;
 	p.query = (p.query + 15) & ~15u;
 	p.notes = p.query + (in_registers ? 0 : steps * heads * 64);
-	p.barriers = p.notes + warps * stages * (uint32_t)sizeof(stage_note);
-	p.end = p.barriers + warps * stages * 8;
+	p.barriers = p.notes + warps * NOTES * (uint32_t)sizeof(stage_note);
+	p.work = p.barriers + warps * stages * 8;
+	p.end = p.work + (uint32_t)sizeof(block_work);
 	return p;
 }
 
-// The job's queries as operands, scaled by a power of two to fill FP16's range.
+// The values of a job's queries that this lane's operands hold; columns beyond its heads repeat the last one, and
+// nobody reads them. Volatile, so that the loads stay ahead of the ring's: behind them they would wait for all of it.
 template <int KT, int NT>
-DEVICE void load_query(const attend_args &args, const attend_job &job, uint32_t shared, uint32_t warp, uint32_t warps,
-		       uint32_t lane, query<KT, NT> &q)
+DEVICE void fetch_query(const attend_args &args, uint32_t first_row, uint32_t heads, uint32_t lane, float x[NT][KT][4])
 {
-	uint32_t g = lane / 4, t = lane % 4;
+#pragma unroll
+	for (int n = 0; n < NT; n++) {
+		uint32_t row = first_row + min(n * 8 + lane / 4, heads - 1), column = 2 * (lane % 4);
+		const float *from = args.q + (uint64_t)row * args.d_qk + column;
+		if (args.d_qk == 16 * KT) {
+#pragma unroll
+			for (int i = 0; i < KT * 2; i++)
+				asm volatile("ld.global.nc.v2.f32 {%0, %1}, [%2];"
+					     : "=f"(x[n][i / 2][i % 2 * 2]), "=f"(x[n][i / 2][i % 2 * 2 + 1])
+					     : "l"(from + i * 8));
+		} else {
+#pragma unroll
+			for (int i = 0; i < KT * 4; i++)
+				x[n][i / 4][i % 4] = column + i / 2 * 8 + i % 2 < args.d_qk ? from[i / 2 * 8 + i % 2] : 0;
+		}
+	}
+}
+
+DEVICE uint4 two_parts(const float x[4])
+{
+	__half2 high[2], low[2];
+#pragma unroll
+	for (int i = 0; i < 2; i++) {
+		high[i] = __floats2half2_rn(x[2 * i], x[2 * i + 1]);
+		float2 y = __half22float2(high[i]);
+		low[i] = __floats2half2_rn(x[2 * i] - y.x, x[2 * i + 1] - y.y);
+	}
+	return {half2_bits(high[0]), half2_bits(high[1]), half2_bits(low[0]), half2_bits(low[1])};
+}
+
+// The queries as operands, scaled by a power of two to fill FP16's range.
+template <int KT, int NT, uint32_t WARPS>
+DEVICE void make_query(float scale, float values[NT][KT][4], uint32_t shared, uint32_t warp, uint32_t lane,
+		       query<KT, NT> &q)
+{
+	constexpr bool in_registers = query<KT, NT>::in_registers;
+	uint32_t t = lane % 4;
 	q.shared = shared;
 #pragma unroll
 	for (int n = 0; n < NT; n++) {
-		const float *row = args.q + (uint64_t)(job.row + n * 8 + g) * args.d_qk;
-		bool there = n * 8 + g < job.heads;
-		float most = 0, sum[query<KT, NT>::groups];
-		for (uint32_t c = t; there && c < args.d_qk; c += 4)
-			most = fmaxf(most, fabsf(row[c]));
+		float(&x)[KT][4] = values[n], most = 0, sum[2] = {0, 0}; // sums over groups t and t + 4
+#pragma unroll
+		for (int i = 0; i < KT * 4; i++)
+			most = fmaxf(most, fabsf(x[i / 4][i % 4]));
 		most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
 		most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
 		int exponent = most > 0 ? (int)(__float_as_uint(most) >> 23) - 127 : 0;
 		exponent = max(-120, min(120, exponent));
 		float down = __uint_as_float((127 - exponent) << 23), up = __uint_as_float((127 + exponent) << 23);
 #pragma unroll
-		for (int j = 0; j < query<KT, NT>::groups; j++)
-			sum[j] = 0;
-#pragma unroll
 		for (int k = 0; k < KT; k++) {
-			float x[4];
-			__half2 high[2], low[2];
 #pragma unroll
-			for (int i = 0; i < 4; i++) {
-				uint32_t c = k * 16 + 2 * t + i % 2 + i / 2 * 8;
-				x[i] = there && c < args.d_qk ? row[c] * down : 0;
-				sum[k / 2] += x[i];
-			}
-#pragma unroll
-			for (int i = 0; i < 2; i++) {
-				high[i] = __floats2half2_rn(x[2 * i], x[2 * i + 1]);
-				float2 y = __half22float2(high[i]);
-				low[i] = __floats2half2_rn(x[2 * i] - y.x, x[2 * i + 1] - y.y);
-			}
-			uint4 f = {half2_bits(high[0]), half2_bits(high[1]), half2_bits(low[0]), half2_bits(low[1])};
-			if constexpr (query<KT, NT>::in_registers)
+			for (int i = 0; i < 4; i++)
+				x[k][i] *= down;
+			uint4 f = two_parts(x[k]);
+			if constexpr (in_registers)
 				q.frag[n][k] = f;
-			else if (k % warps == warp)
+			else if (k % WARPS == warp)
 				asm volatile("st.shared.v4.u32 [%0], {%1,%2,%3,%4};" ::"r"(shared + ((k * NT + n) * 32 + lane) * 16),
 					     "r"(f.x), "r"(f.y), "r"(f.z), "r"(f.w)
 					     : "memory");
 		}
-		float factor = args.scale * up * LOG2E;
+#pragma unroll
+		for (int j = 0; j < query<KT, NT>::groups; j++) {
+			float of = x[2 * j][0] + x[2 * j][1] + x[2 * j][2] + x[2 * j][3];
+			if (2 * j + 1 < KT)
+				of += x[2 * j + 1][0] + x[2 * j + 1][1] + x[2 * j + 1][2] + x[2 * j + 1][3];
+			of += __shfl_xor_sync(~0u, of, 1);
+			of += __shfl_xor_sync(~0u, of, 2);
+			sum[j / 4] = j % 4 == t ? of : sum[j / 4];
+		}
+		float zeros[4] = {-16 * sum[0], sum[0], -16 * sum[1], sum[1]};
+		q.zeros[n] = two_parts(zeros);
+		float factor = scale * up * LOG2E;
 #pragma unroll
 		for (int h = 0; h < 2; h++)
 			q.factor[n][h] = __shfl_sync(~0u, factor, (2 * t + h) * 4);
-#pragma unroll
-		for (int j = 0; j < query<KT, NT>::groups; j++) {
-			sum[j] += __shfl_xor_sync(~0u, sum[j], 1);
-			sum[j] += __shfl_xor_sync(~0u, sum[j], 2);
-#pragma unroll
-			for (int h = 0; h < 2; h++)
-				q.sum[n][j][h] = __shfl_sync(~0u, sum[j], (2 * t + h) * 4);
-		}
 	}
-	if constexpr (!query<KT, NT>::in_registers)
+	if constexpr (!in_registers)
 		__syncthreads();
 }
 
@@ -112,15 +143,15 @@ DEVICE void note_mass(const attend_args &args, const attend_job &job, uint32_t i
 }
 
 // All tiles of a segment that fall to this warp.
-template <int KT, int NT>
-DEVICE void attend_segment_tiles(const attend_args &args, const attend_job &job, uint32_t segment, uint32_t lane,
-				 const query<KT, NT> &q, stream<KT> &in, sums<KT, NT> &a)
+template <int KT, int NT, uint32_t WARPS>
+DEVICE void attend_segment_tiles(const attend_args &args, uint32_t job, uint32_t segment, uint32_t lane,
+				 const query<KT, NT> &q, stream<KT, WARPS> &in, sums<KT, NT> &a)
 {
-	while (in.has(segment)) {
+	stage_note note;
+	while (in.next(segment, note)) {
 		float p[NT][4];
-		uint64_t note = in.notes[in.out_stage].tile;
-		uint32_t index = in.notes[in.out_stage].index, selected = (uint32_t)(note >> 48), tile = in.arrive();
-		switch (note & 15) {
+		uint32_t selected = (uint32_t)(note.tile >> 48), tile = in.arrive();
+		switch (note.tile & 15) {
 		case IKV_FMT_FP16:
 			attend_tile<IKV_FMT_FP16, KT, NT>(tile, selected, lane, q, a, p);
 			break;
@@ -137,8 +168,8 @@ DEVICE void attend_segment_tiles(const attend_args &args, const attend_job &job,
 			attend_tile<IKV_FMT_INT4_RESIDUAL, KT, NT>(tile, selected, lane, q, a, p);
 		}
 		in.pass();
-		if (args.tile_mass && job.mass != UINT64_MAX)
-			note_mass<NT>(args, job, index, lane, p, a.top);
+		if (args.tile_mass && args.jobs[job].mass != UINT64_MAX)
+			note_mass<NT>(args, args.jobs[job], note.index, lane, p, a.top);
 	}
 }
 
@@ -152,15 +183,14 @@ template <int KT, int NT> DEVICE void put_sums(sums<KT, NT> &a, float *rows, flo
 #pragma unroll
 		for (int h = 0; h < 2; h++) {
 			uint32_t head = n * 8 + 2 * t + h;
-			float sum = over_tokens_sum(a.sum[n][h]), zero = 0;
+			float sum = over_tokens_sum(a.sum[n][h]);
 			if (g == 0)
 				tops[head] = make_float2(a.top[n][h], sum);
 #pragma unroll
 			for (int m = 0; m < KT; m++) {
-				if (m % 2 == 0)
-					zero = over_tokens_sum(a.zero[n][m / 2][h]);
-				rows[head * row + 16 * m + g] = a.out[n][m][h] * shrink + zero;
-				rows[head * row + 16 * m + g + 8] = a.out[n][m][h + 2] * shrink + zero;
+				float zero = __shfl_sync(~0u, a.zero[n][h], m / 2 * 4 + t);
+				rows[head * row + 16 * m + g] = (a.out[n][m][h] + zero) * shrink;
+				rows[head * row + 16 * m + g + 8] = (a.out[n][m][h + 2] + zero) * shrink;
 			}
 		}
 	}
@@ -192,134 +222,175 @@ DEVICE void finish_head(const attend_args &args, const attend_job &job, uint32_t
 }
 
 // Join the parts of a job in their order; by the block that finished last.
-template <int KT, int NT>
-DEVICE void join_parts(const attend_args &args, const attend_job &job, float2 *totals, uint32_t warp, uint32_t warps,
-		       uint32_t lane)
+template <int KT, int NT, uint32_t WARPS>
+DEVICE void join_parts(const attend_args &args, const attend_job &job, float2 *totals)
 {
 	constexpr uint32_t width = 16 * KT, heads = 8 * NT;
 	const float2 *tops = reinterpret_cast<const float2 *>(args.part_sums) + (uint64_t)job.first_part * heads;
 	const float4 *rows = reinterpret_cast<const float4 *>(args.parts + (uint64_t)job.first_part * heads * width);
-	for (uint32_t h = warp; h < job.heads; h += warps) {
-		float top = LOWEST, sum = 0;
-		for (uint32_t k = lane; k < job.parts; k += 32)
-			top = fmaxf(top, __ldcg(&tops[k * heads + h]).x);
-		for (int i = 16; i; i /= 2)
-			top = fmaxf(top, __shfl_xor_sync(~0u, top, i));
-		for (uint32_t k = lane; k < job.parts; k += 32) {
-			float2 x = __ldcg(&tops[k * heads + h]);
-			sum += x.y * exp2f(x.x - top);
-		}
-		for (int i = 16; i; i /= 2)
-			sum += __shfl_xor_sync(~0u, sum, i);
-		if (lane == 0)
-			totals[h] = make_float2(top, sum);
-	}
-	__syncthreads();
-	for (uint32_t i = threadIdx.x; i < job.heads * width / 4; i += blockDim.x) {
+	for (uint32_t i = threadIdx.x; i < job.heads * width / 4; i += WARPS * 32) {
 		uint32_t h = i / (width / 4), c = i % (width / 4) * 4;
-		float top = totals[h].x, sum = totals[h].y, weight = sum > 0 ? 1 / sum : 0;
-		float o[4] = {};
-#pragma unroll 8
-		for (uint32_t k = 0; k < job.parts; k++) {
-			float w = exp2_fast(__ldcg(&tops[k * heads + h]).x - top) * weight;
-			float4 x = __ldcg(&rows[(uint64_t)k * heads * (width / 4) + i]);
-			o[0] += w * x.x, o[1] += w * x.y, o[2] += w * x.z, o[3] += w * x.w;
+		float o[4] = {}, top = LOWEST, sum = 0;
+		for (uint32_t k = 0; k < job.parts; k += 8) {
+			float4 x[8];
+			float2 y[8];
+#pragma unroll
+			for (uint32_t j = 0; j < 8; j++) {
+				y[j] = make_float2(LOWEST, 0);
+				x[j] = make_float4(0, 0, 0, 0);
+				if (k + j < job.parts) {
+					y[j] = __ldcg(&tops[(k + j) * heads + h]);
+					x[j] = __ldcg(&rows[(uint64_t)(k + j) * heads * (width / 4) + i]);
+				}
+			}
+			float most = top;
+#pragma unroll
+			for (uint32_t j = 0; j < 8; j++)
+				most = fmaxf(most, y[j].x);
+			float shrink = exp2_fast(top - most);
+			top = most;
+			sum *= shrink;
+#pragma unroll
+			for (uint32_t j = 0; j < 4; j++)
+				o[j] *= shrink;
+#pragma unroll
+			for (uint32_t j = 0; j < 8; j++) {
+				float w = exp2_fast(y[j].x - top);
+				sum += w * y[j].y;
+				o[0] += w * x[j].x, o[1] += w * x[j].y, o[2] += w * x[j].z, o[3] += w * x[j].w;
+			}
 		}
+		float weight = sum > 0 ? 1 / sum : 0;
 #pragma unroll
 		for (int j = 0; j < 4; j++)
 			if (c + j < args.d_v)
-				args.out[(uint64_t)(job.row + h) * args.d_v + c + j] = o[j];
-		if (c == 0)
+				args.out[(uint64_t)(job.row + h) * args.d_v + c + j] = o[j] * weight;
+		if (c == 0) {
+			totals[h] = make_float2(top, sum);
 			finish_head(args, job, h, totals[h]);
+		}
 	}
+	__syncthreads();
 }
 
 // Join the warps' sums; write the answer, or a part and, when all parts are there, the answer.
-template <int KT, int NT>
+template <int KT, int NT, uint32_t WARPS>
 DEVICE void finish_segment(const attend_args &args, const attend_segment &s, const attend_job &job, const float *rows,
-			   const float2 *tops, float2 *totals, uint32_t *flag, uint32_t row, uint32_t warps)
+			   const float2 *tops, float2 *totals, uint32_t *flag)
 {
-	constexpr uint32_t width = 16 * KT, heads = 8 * NT;
-	uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-	__syncthreads();
-	for (uint32_t h = threadIdx.x; h < heads; h += blockDim.x) {
+	constexpr uint32_t width = 16 * KT, heads = 8 * NT, row = width + 4;
+	for (uint32_t i = threadIdx.x; i < job.heads * (width / 4); i += WARPS * 32) {
+		uint32_t h = i / (width / 4), c = i % (width / 4) * 4;
+		float2 y[WARPS];
 		float top = LOWEST, sum = 0;
-		for (uint32_t w = 0; w < warps; w++)
-			top = fmaxf(top, tops[w * heads + h].x);
-		for (uint32_t w = 0; w < warps; w++)
-			sum += tops[w * heads + h].y * exp2f(tops[w * heads + h].x - top);
-		totals[h] = make_float2(top, sum);
-		if (job.parts > 1)
-			reinterpret_cast<float2 *>(args.part_sums)[(uint64_t)s.part * heads + h] = totals[h];
-		else if (h < job.heads)
+		float4 o = make_float4(0, 0, 0, 0);
+#pragma unroll
+		for (uint32_t w = 0; w < WARPS; w++) {
+			y[w] = tops[w * heads + h];
+			top = fmaxf(top, y[w].x);
+		}
+#pragma unroll
+		for (uint32_t w = 0; w < WARPS; w++) {
+			float4 x = *reinterpret_cast<const float4 *>(&rows[(w * heads + h) * row + c]);
+			float weight = exp2_fast(y[w].x - top);
+			sum += weight * y[w].y;
+			o.x += weight * x.x, o.y += weight * x.y, o.z += weight * x.z, o.w += weight * x.w;
+		}
+		if (job.parts > 1) {
+			*reinterpret_cast<float4 *>(&args.parts[((uint64_t)s.part * heads + h) * width + c]) = o;
+			if (c == 0)
+				reinterpret_cast<float2 *>(args.part_sums)[(uint64_t)s.part * heads + h] = make_float2(top, sum);
+			continue;
+		}
+		const float of[4] = {o.x, o.y, o.z, o.w};
+		float weight = sum > 0 ? 1 / sum : 0;
+#pragma unroll
+		for (uint32_t j = 0; j < 4; j++)
+			if (c + j < args.d_v)
+				args.out[(uint64_t)(job.row + h) * args.d_v + c + j] = of[j] * weight;
+		if (c == 0) {
+			totals[h] = make_float2(top, sum);
 			finish_head(args, job, h, totals[h]);
-	}
-	__syncthreads();
-	for (uint32_t i = threadIdx.x; i < job.heads * width; i += blockDim.x) {
-		uint32_t h = i / width, c = i % width;
-		float o = 0;
-		for (uint32_t w = 0; w < warps; w++)
-			o += rows[(w * heads + h) * row + c] * exp2_fast(tops[w * heads + h].x - totals[h].x);
-		if (job.parts > 1)
-			args.parts[((uint64_t)s.part * heads + h) * width + c] = o;
-		else if (c < args.d_v)
-			args.out[(uint64_t)(job.row + h) * args.d_v + c] = totals[h].y > 0 ? o / totals[h].y : 0;
+		}
 	}
 	if (job.parts > 1) {
-		__threadfence();
 		__syncthreads();
-		if (threadIdx.x == 0)
+		if (threadIdx.x == 0) {
+			__threadfence(); // the barrier made the block's writes this thread's to publish
 			*flag = atomicAdd(&args.arrived[s.job], 1) + 1 == job.parts;
+		}
 		__syncthreads();
 		if (!*flag)
 			return;
 		__threadfence();
 		if (threadIdx.x == 0)
 			args.arrived[s.job] = 0;
-		join_parts<KT, NT>(args, job, totals, warp, warps, lane);
+		join_parts<KT, NT, WARPS>(args, job, totals);
 	}
-	if (args.tile_mass)
+	if (args.tile_mass) {
+		__syncthreads();
 		finish_mass(args, job, totals);
+	}
 }
 
-template <int KT, int NT>
-__global__ void __launch_bounds__(KT *NT <= 8 ? ATTEND_WARPS_MAX * 32 : 256, 1)
-    attend(const __grid_constant__ attend_args args)
+DEVICE void copy_work(const attend_args &args, const attend_segment *s, uint32_t job, uint32_t lane, block_work *to)
 {
+	static_assert(sizeof(attend_segment) <= 128 && sizeof(attend_job) <= 128, "a word a lane");
+	if (lane < sizeof *s / 4)
+		reinterpret_cast<uint32_t *>(&to->segment)[lane] = reinterpret_cast<const uint32_t *>(s)[lane];
+	if (lane < sizeof(attend_job) / 4)
+		reinterpret_cast<uint32_t *>(&to->job)[lane] = reinterpret_cast<const uint32_t *>(&args.jobs[job])[lane];
+}
+
+template <int KT, int NT, uint32_t WARPS>
+__global__ void __launch_bounds__(WARPS * 32, 1) attend(const __grid_constant__ attend_args args)
+{
+	constexpr uint32_t row = 16 * KT + 4;
 	extern __shared__ __align__(128) uint8_t shared[];
-	uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
-	shared_plan at = plan_shared(KT, 8 * NT, warps, args.stages, args.stage_bytes);
+	uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+	shared_plan at = plan_shared(KT, 8 * NT, WARPS, args.stages, args.stage_bytes);
 	float *rows = reinterpret_cast<float *>(shared + at.sums);
-	float2 *tops = reinterpret_cast<float2 *>(shared + at.tops), *totals = tops + warps * 8 * NT;
+	float2 *tops = reinterpret_cast<float2 *>(shared + at.tops), *totals = tops + WARPS * 8 * NT;
 	uint32_t *flag = reinterpret_cast<uint32_t *>(totals + 8 * NT);
-	stream<KT> in;
+	block_work *work = reinterpret_cast<block_work *>(shared + at.work);
+	stream<KT, WARPS> in;
 	query<KT, NT> q;
 	sums<KT, NT> a;
 	in.args = &args;
 	in.warp = warp;
-	in.warps = warps;
 	in.lane = lane;
+	in.stages = args.stages;
+	in.stage_bytes = args.stage_bytes;
 	in.ring = shared_address(shared + at.rings) + warp * args.stages * args.stage_bytes;
 	in.barriers = shared_address(shared + at.barriers) + warp * args.stages * 8;
-	in.notes = reinterpret_cast<stage_note *>(shared + at.notes) + warp * args.stages;
+	in.notes = reinterpret_cast<stage_note *>(shared + at.notes) + warp * NOTES;
+	in.policy = read_once();
+	in.start(blockIdx.x);
+	float x[NT][KT][4];
+	fetch_query<KT, NT>(args, args.segments[blockIdx.x].row, args.segments[blockIdx.x].heads, lane, x);
 #if HAS_BULK
 	for (uint32_t i = lane; i < args.stages; i += 32)
 		barrier_init(in.barriers + 8 * i);
 	barrier_init_visible();
 	__syncwarp();
 #endif
-	in.start(blockIdx.x);
 	for (uint32_t i = 0; i < args.stages; i++)
 		in.issue();
-	for (uint32_t segment = blockIdx.x; segment != ATTEND_NONE;) {
-		const attend_segment &s = args.segments[segment];
-		const attend_job job = args.jobs[s.job];
-		load_query<KT, NT>(args, job, shared_address(shared + at.query), warp, warps, lane, q);
+	for (uint32_t segment = blockIdx.x;;) {
+		const attend_segment *s = &args.segments[segment];
+		uint32_t job = s->job;
+		make_query<KT, NT, WARPS>(args.scale, x, shared_address(shared + at.query), warp, lane, q);
+		if (warp == 0)
+			copy_work(args, s, job, lane, work);
 		a.clear();
-		attend_segment_tiles<KT, NT>(args, job, segment, lane, q, in, a);
-		put_sums<KT, NT>(a, rows + warp * 8 * NT * at.row, tops + warp * 8 * NT, at.row, lane);
-		finish_segment<KT, NT>(args, s, job, rows, tops, totals, flag, at.row, warps);
-		segment = s.next;
+		attend_segment_tiles<KT, NT, WARPS>(args, job, segment, lane, q, in, a);
+		put_sums<KT, NT>(a, rows + warp * 8 * NT * row, tops + warp * 8 * NT, row, lane);
+		__syncthreads();
+		finish_segment<KT, NT, WARPS>(args, work->segment, work->job, rows, tops, totals, flag);
+		segment = work->segment.next;
+		if (segment == ATTEND_NONE)
+			break;
+		fetch_query<KT, NT>(args, args.segments[segment].row, args.segments[segment].heads, lane, x);
 		__syncthreads();
 	}
 }

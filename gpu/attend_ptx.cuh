@@ -37,6 +37,30 @@ DEVICE float exp2_fast(float x)
 	return y;
 }
 
+// Policy for data that is read once: it is to leave the L2 cache before anything else, above all the code.
+DEVICE uint64_t read_once()
+{
+	uint64_t policy;
+	asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+	return policy;
+}
+
+// (x & mask) | set in one instruction: `set` has to come from a register.
+template <uint32_t mask> DEVICE uint32_t and_or(uint32_t x, uint32_t set)
+{
+	uint32_t y;
+	asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(y) : "r"(x), "n"(mask), "r"(set));
+	return y;
+}
+
+// A constant that the compiler keeps in a register.
+template <uint32_t value> DEVICE uint32_t in_register()
+{
+	uint32_t x;
+	asm volatile("mov.b32 %0, %1;" : "=r"(x) : "n"(value));
+	return x;
+}
+
 DEVICE uint32_t half2_bits(__half2 x)
 {
 	return *reinterpret_cast<uint32_t *>(&x);
@@ -101,11 +125,12 @@ DEVICE void barrier_wait(uint32_t barrier, uint32_t parity)
 }
 
 // Copy `bytes`, a multiple of 16, from global memory; the barrier's phase ends when they are there.
-DEVICE void bulk_copy(uint32_t to, uint64_t from, uint32_t bytes, uint32_t barrier)
+DEVICE void bulk_copy(uint32_t to, uint64_t from, uint32_t bytes, uint32_t barrier, uint64_t policy)
 {
 	asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
-	asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
-		     "l"(from), "r"(bytes), "r"(barrier)
+	asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], "
+		     "%4;" ::"r"(to),
+		     "l"(from), "r"(bytes), "r"(barrier), "l"(policy)
 		     : "memory");
 }
 #endif

@@ -13,6 +13,7 @@ struct sizes {
 	size_t lse_at, mass_at, mass, out_bytes; /* mass: elements */
 	size_t sums_at, tile_mass_at, tile_mass, arrived_at, work_bytes;
 	uint32_t stage_bytes;
+	bool four_bits;
 };
 
 void decode_free(struct decode *d)
@@ -95,6 +96,7 @@ static void weigh_jobs(struct decode *d, struct pages *p, const struct ikv_attn_
 			uint32_t tile = tile_bytes(f, p->steps);
 			z->stage_bytes = tile > z->stage_bytes ? tile : z->stage_bytes;
 			bytes += tile;
+			z->four_bits = z->four_bits || f == IKV_FMT_INT4 || f == IKV_FMT_INT4_RESIDUAL;
 			if (i == 0 || d->jobs[i - 1].unit != j->unit || d->jobs[i - 1].kv_head != j->kv_head)
 				p->stats.kv_bytes_read += (r->hi - r->lo) * (p->own[f] / p->g.page_tokens);
 		}
@@ -174,14 +176,15 @@ static void put_jobs(const struct decode *d, const struct pages *p, const struct
 		row += j->heads;
 		mass += u->mass ? (uint64_t)j->heads * u->plan->count : 0;
 	}
+	for (uint32_t i = 0; i < z->pieces; i++)
+		if (!jobs[d->pieces[i].job].parts++)
+			jobs[d->pieces[i].job].first_part = i;
 	for (uint32_t i = 0; i < z->pieces; i++) {
 		const struct split_piece *x = &d->pieces[i];
 		const struct decode_job *j = &d->jobs[x->job];
 		const struct ikv_attn_unit *u = &units[j->unit];
 		const struct decode_plan *plan = &d->plans[j->plan];
 		const attend_entry *table = pages_list(p, u->seq, u->layer)->device_table;
-		if (!jobs[x->job].parts++)
-			jobs[x->job].first_part = i;
 		segments[x->at] =
 		    (struct attend_segment){.refs = (const struct ikv_page_ref *)(device + z->refs_at) + plan->refs,
 					    .masks = (const uint64_t *)(device + z->masks_at) + plan->masks,
@@ -190,6 +193,10 @@ static void put_jobs(const struct decode *d, const struct pages *p, const struct
 					    .job = x->job,
 					    .first = x->first,
 					    .end = x->end,
+					    .row = jobs[x->job].row,
+					    .heads = j->heads,
+					    .tiles = jobs[x->job].tiles,
+					    .parts = jobs[x->job].parts,
 					    .part = i,
 					    .next = x->next};
 	}
@@ -259,7 +266,7 @@ int decode_run(struct decode *d, struct pages *p, const struct ikv_attn_unit *un
 		return 0;
 	weigh_jobs(d, p, units, &z);
 	uint32_t stages = attend_configure(p->steps, z.heads <= 8 ? 8 : 16, z.stage_bytes, p->device.shared_bytes,
-					   p->device.bulk, 0, &c);
+					   p->device.bulk, z.four_bits, &c);
 	if (!stages)
 		return ikv_err_set(
 		    err, IKV_UNAVAILABLE,

@@ -1,5 +1,5 @@
 /* Times of the attention kernels beside the device's own limits.
- * gpu_bench [-f table|csv|json] [-S SHAPES] [-F FORMATS] [-P PAGES] [-L SELECTIONS] [-w WARPS] [-b BLOCKS] [-r
+ * gpu_bench [-f table|csv|json] [-S SHAPES] [-F FORMATS] [-P PAGES] [-L SELECTIONS] [-b BLOCKS] [-r
  * REPLAYS] [-n] A time is the median over replays of a graph that launches the kernel once for each of several sets
  * of inputs, by CUDA events, divided by the launches; the sets together are far larger than the L2 cache. Every row's
  * output is compared with double precision for one query head (-n: not). Lists are separated by commas. */
@@ -32,7 +32,7 @@ static const struct shape shapes[] = {
 /* What to run, and how. */
 struct choice {
 	const char *format, *shapes, *formats, *pages, *selections;
-	uint32_t warps, blocks, replays;
+	uint32_t blocks, replays;
 	bool check;
 };
 
@@ -56,7 +56,7 @@ struct row {
 static struct device dev;
 static struct ikv_err err;
 static struct choice choice = {
-    "table", "S1,S2,S3,S4,S5", "FP16,FP8,INT8,INT4,INT4_RESIDUAL,mixed", "16,64", "1,0.25,0.0625", 0, 1, 20, true};
+    "table", "S1,S2,S3,S4,S5", "FP16,FP8,INT8,INT4,INT4_RESIDUAL,mixed", "16,64", "1,0.25,0.0625", 1, 20, true};
 
 static void must(int status, const char *doing)
 {
@@ -290,7 +290,7 @@ static void make_set(struct row *x, struct set *s, struct attend_config *c, uint
 	}
 	x->stages = attend_configure(steps, group <= 8 ? 8 : 16, stage,
 				     dev.shared_bytes / choice.blocks - (choice.blocks > 1 ? 1024 : 0), dev.bulk,
-				     choice.warps, c);
+				     x->format >= IKV_FMT_INT4, c);
 	if (!x->stages) {
 		fprintf(stderr, "gpu_bench: a block does not fit\n");
 		exit(1);
@@ -319,15 +319,20 @@ static void make_set(struct row *x, struct set *s, struct attend_config *c, uint
 					     .tiles = x->chosen * tiles,
 					     .pages = x->chosen,
 					     .mass = UINT64_MAX};
+	for (uint32_t i = 0; i < n; i++)
+		if (!job[pieces[i].job].parts++)
+			job[pieces[i].job].first_part = i;
 	for (uint32_t i = 0; i < n; i++) {
 		uint32_t j = pieces[i].job, b = j / h->kv_heads, k = j % h->kv_heads;
-		if (!job[j].parts++)
-			job[j].first_part = i;
 		segments[pieces[i].at] =
 		    (struct attend_segment){.refs = (struct ikv_page_ref *)(d + refs_at) + (size_t)b * x->chosen,
 					    .table = (attend_entry *)d + (uint64_t)b * x->pages * h->kv_heads + k,
 					    .stride = h->kv_heads,
 					    .job = j,
+					    .row = j * group,
+					    .heads = group,
+					    .tiles = job[j].tiles,
+					    .parts = job[j].parts,
 					    .first = pieces[i].first,
 					    .end = pieces[i].end,
 					    .part = i,
@@ -442,7 +447,7 @@ static void run_all(const void *buffer, uint64_t size)
 int main(int argc, char **argv)
 {
 	int c;
-	while ((c = getopt(argc, argv, "f:S:F:P:L:w:b:r:n")) != -1) {
+	while ((c = getopt(argc, argv, "f:S:F:P:L:b:r:n")) != -1) {
 		switch (c) {
 		case 'f':
 			choice.format = optarg;
@@ -458,9 +463,6 @@ int main(int argc, char **argv)
 			break;
 		case 'L':
 			choice.selections = optarg;
-			break;
-		case 'w':
-			choice.warps = (uint32_t)atoi(optarg);
 			break;
 		case 'b':
 			choice.blocks = (uint32_t)atoi(optarg);

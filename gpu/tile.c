@@ -54,6 +54,24 @@ static unsigned get4(const uint8_t *plane, size_t bit)
 	return (w >> shift | (shift > 28 ? w << (32 - shift) : 0)) & 15;
 }
 
+/* Where V's scales and zeros lie, in halves: the operand of weights has, in lane 4g + t, tokens 2t, 2t + 1, 2t + 8
+ * and 2t + 9, and so have the scales they are multiplied by; zeros are an operand like codes, groups its rows. */
+static uint32_t v_token(uint32_t token)
+{
+	return token % 8 / 2 * 4 + token / 8 * 2 + token % 2;
+}
+
+static size_t v_scale(uint32_t groups, uint32_t token, uint32_t group)
+{
+	uint32_t at = v_token(token);
+	return (size_t)(at / 4) * 4 * groups + 4 * (size_t)group + at % 4;
+}
+
+static size_t v_zero(uint32_t groups, uint32_t token, uint32_t group)
+{
+	return 16 * (size_t)groups + 16 * (size_t)group + v_token(token);
+}
+
 /* Offsets of K's (0) or V's (1) codes, remainders and parameters in a tile. */
 struct planes {
 	size_t codes, remainders, params;
@@ -74,20 +92,34 @@ static struct planes planes_of(enum ikv_format f, uint32_t steps, bool is_v)
 	}
 }
 
+/* Scales and zeros of one token between the stored form (`row`) and a tile. */
+static void move_params(enum ikv_format f, bool is_v, uint32_t token, uint32_t groups, uint32_t tile_groups,
+			uint8_t *row, uint8_t *params, bool pack)
+{
+	bool four = f == IKV_FMT_INT4 || f == IKV_FMT_INT4_RESIDUAL;
+	for (uint32_t i = 0; i < (four ? 2 * groups : 1); i++) {
+		uint32_t group = i / 2;
+		size_t at = !four   ? (is_v ? v_token(token) : token)
+			    : !is_v ? 2 * ((size_t)token * tile_groups + group) + i % 2
+			    : i % 2 ? v_zero(tile_groups, token, group)
+				    : v_scale(tile_groups, token, group);
+		memcpy(pack ? params + 2 * at : row + 2 * i, pack ? row + 2 * i : params + 2 * at, 2);
+	}
+}
+
 static void pack_half(enum ikv_format f, bool is_v, uint32_t tokens, uint32_t dim, uint32_t steps,
 		      const uint8_t *from, uint8_t *tiles)
 {
 	struct codec_rows r = {from, tokens, dim, dim, NULL};
 	struct planes at = planes_of(f, steps, is_v);
 	uint32_t groups = codec_groups(dim), row_bytes = codec_pair_bytes(dim);
+	size_t param_bytes = f == IKV_FMT_FP8 || f == IKV_FMT_INT8 ? 2 : 4 * (size_t)groups;
 	for (uint32_t t = 0; t < tokens; t++) {
 		uint8_t *tile = tiles + (size_t)(t / TILE_TOKENS) * tile_bytes(f, steps);
 		uint32_t token = t % TILE_TOKENS;
-		if (f == IKV_FMT_FP8 || f == IKV_FMT_INT8)
-			memcpy(tile + at.params + 2 * token, from + 2 * (size_t)t, 2);
-		else if (f != IKV_FMT_FP16)
-			memcpy(tile + at.params + 4 * (size_t)token * tile_groups(steps),
-			       from + 4 * (size_t)t * groups, 4 * (size_t)groups);
+		if (f != IKV_FMT_FP16)
+			move_params(f, is_v, token, groups, tile_groups(steps), (uint8_t *)from + t * param_bytes,
+				    tile + at.params, true);
 		for (uint32_t c = 0; c < dim; c++) {
 			struct place p = place_in(is_v, token, c);
 			unsigned shift;
@@ -127,17 +159,16 @@ static void unpack_half(enum ikv_format f, bool is_v, uint32_t tokens, uint32_t 
 {
 	struct planes at = planes_of(f, steps, is_v);
 	uint32_t groups = codec_groups(dim), row_bytes = codec_pair_bytes(dim);
+	size_t param_bytes = f == IKV_FMT_FP8 || f == IKV_FMT_INT8 ? 2 : 4 * (size_t)groups;
 	uint8_t *codes = to + 2 * (size_t)tokens, *pairs = to + 4 * (size_t)tokens * groups;
 	uint8_t *remainders = pairs + (size_t)tokens * row_bytes;
 	memset(to, 0, ikv_format_bytes(f, tokens, dim));
 	for (uint32_t t = 0; t < tokens; t++) {
 		const uint8_t *tile = tiles + (size_t)(t / TILE_TOKENS) * tile_bytes(f, steps);
 		uint32_t token = t % TILE_TOKENS;
-		if (f == IKV_FMT_FP8 || f == IKV_FMT_INT8)
-			memcpy(to + 2 * (size_t)t, tile + at.params + 2 * token, 2);
-		else if (f != IKV_FMT_FP16)
-			memcpy(to + 4 * (size_t)t * groups, tile + at.params + 4 * (size_t)token * tile_groups(steps),
-			       4 * (size_t)groups);
+		if (f != IKV_FMT_FP16)
+			move_params(f, is_v, token, groups, tile_groups(steps), to + t * param_bytes,
+				    (uint8_t *)tile + at.params, false);
 		for (uint32_t c = 0; c < dim; c++) {
 			struct place p = place_in(is_v, token, c);
 			unsigned shift;

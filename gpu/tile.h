@@ -5,7 +5,7 @@
  * A tile holds, with KT = steps of 16 channels and G = ⌈KT/2⌉ groups of 32:
  *   FP16           K [KT][512], V [KT][512]
  *   FP8, INT8      K [KT][256], V [KT][256], scales K [16], V [16]          (INT8 codes biased by 128)
- *   INT4           K [KT][128], V [KT][128], {scale, zero} K [16][G], V [16][G]
+ *   INT4           K [KT][128], V [KT][128], {scale, zero} K [16][G], scales V [G][16], zeros V [G][16]
  *   INT4_RESIDUAL  K, V, remainders of K and V [KT][128] each, then the same
  * Channels are padded with zeros to one of the widths below. */
 #ifndef GPU_TILE_H
