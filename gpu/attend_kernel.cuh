@@ -144,7 +144,7 @@ DEVICE void note_mass(const attend_args &args, const attend_job &job, uint32_t i
 
 // All tiles of a segment that fall to this warp.
 template <int KT, int NT, uint32_t WARPS>
-DEVICE void attend_segment_tiles(const attend_args &args, uint32_t job, uint32_t segment, uint32_t lane,
+DEVICE void attend_segment_tiles(const attend_args &args, uint32_t segment, uint32_t lane,
 				 const query<KT, NT> &q, stream<KT, WARPS> &in, sums<KT, NT> &a)
 {
 	stage_note note;
@@ -168,8 +168,11 @@ DEVICE void attend_segment_tiles(const attend_args &args, uint32_t job, uint32_t
 			attend_tile<IKV_FMT_INT4_RESIDUAL, KT, NT>(tile, selected, lane, q, a, p);
 		}
 		in.pass();
-		if (args.tile_mass && args.jobs[job].mass != UINT64_MAX)
-			note_mass<NT>(args, args.jobs[job], note.index, lane, p, a.top);
+		if (args.tile_mass) {
+			const attend_job &job = args.jobs[args.segments[segment].job];
+			if (job.mass != UINT64_MAX)
+				note_mass<NT>(args, job, note.index, lane, p, a.top);
+		}
 	}
 }
 
@@ -333,14 +336,29 @@ DEVICE void finish_segment(const attend_args &args, const attend_segment &s, con
 	}
 }
 
-DEVICE void copy_work(const attend_args &args, const attend_segment *s, uint32_t job, uint32_t lane, block_work *to)
-{
-	static_assert(sizeof(attend_segment) <= 128 && sizeof(attend_job) <= 128, "a word a lane");
-	if (lane < sizeof *s / 4)
-		reinterpret_cast<uint32_t *>(&to->segment)[lane] = reinterpret_cast<const uint32_t *>(s)[lane];
-	if (lane < sizeof(attend_job) / 4)
-		reinterpret_cast<uint32_t *>(&to->job)[lane] = reinterpret_cast<const uint32_t *>(&args.jobs[job])[lane];
-}
+// The words of a segment and its job, one of each a lane. Fetched with the queries, for the same reason.
+struct work_words {
+	uint32_t segment, job;
+
+	DEVICE void fetch(const attend_args &args, uint32_t index, uint32_t lane)
+	{
+		static_assert(sizeof(attend_segment) <= 128 && sizeof(attend_job) <= 128, "a word a lane");
+		const attend_segment *s = &args.segments[index];
+		const uint32_t *from = reinterpret_cast<const uint32_t *>(s) + min(lane, (uint32_t)sizeof *s / 4 - 1);
+		const uint32_t *job_from = reinterpret_cast<const uint32_t *>(&args.jobs[s->job]) +
+					   min(lane, (uint32_t)sizeof(attend_job) / 4 - 1);
+		asm volatile("ld.global.nc.u32 %0, [%1];" : "=r"(segment) : "l"(from));
+		asm volatile("ld.global.nc.u32 %0, [%1];" : "=r"(job) : "l"(job_from));
+	}
+
+	DEVICE void keep(block_work *to, uint32_t lane) const
+	{
+		if (lane < sizeof(attend_segment) / 4)
+			reinterpret_cast<uint32_t *>(&to->segment)[lane] = segment;
+		if (lane < sizeof(attend_job) / 4)
+			reinterpret_cast<uint32_t *>(&to->job)[lane] = job;
+	}
+};
 
 template <int KT, int NT, uint32_t WARPS>
 __global__ void __launch_bounds__(WARPS * 32, 1) attend(const __grid_constant__ attend_args args)
@@ -367,7 +385,9 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attend(const __grid_constant__ 
 	in.policy = read_once();
 	in.start(blockIdx.x);
 	float x[NT][KT][4];
+	work_words words;
 	fetch_query<KT, NT>(args, args.segments[blockIdx.x].row, args.segments[blockIdx.x].heads, lane, x);
+	words.fetch(args, blockIdx.x, lane);
 #if HAS_BULK
 	for (uint32_t i = lane; i < args.stages; i += 32)
 		barrier_init(in.barriers + 8 * i);
@@ -377,13 +397,11 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attend(const __grid_constant__ 
 	for (uint32_t i = 0; i < args.stages; i++)
 		in.issue();
 	for (uint32_t segment = blockIdx.x;;) {
-		const attend_segment *s = &args.segments[segment];
-		uint32_t job = s->job;
 		make_query<KT, NT, WARPS>(args.scale, x, shared_address(shared + at.query), warp, lane, q);
 		if (warp == 0)
-			copy_work(args, s, job, lane, work);
+			words.keep(work, lane);
 		a.clear();
-		attend_segment_tiles<KT, NT, WARPS>(args, job, segment, lane, q, in, a);
+		attend_segment_tiles<KT, NT, WARPS>(args, segment, lane, q, in, a);
 		put_sums<KT, NT>(a, rows + warp * 8 * NT * row, tops + warp * 8 * NT, row, lane);
 		__syncthreads();
 		finish_segment<KT, NT, WARPS>(args, work->segment, work->job, rows, tops, totals, flag);
@@ -391,6 +409,7 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attend(const __grid_constant__ 
 		if (segment == ATTEND_NONE)
 			break;
 		fetch_query<KT, NT>(args, args.segments[segment].row, args.segments[segment].heads, lane, x);
+		words.fetch(args, segment, lane);
 		__syncthreads();
 	}
 }

@@ -119,9 +119,9 @@ static void lay_out(const struct pages *p, const struct attend_config *c, struct
 	z->masks_at = z->refs_at + up(z->refs * sizeof(struct ikv_page_ref));
 	z->q_at = z->masks_at + up(z->masks * 8);
 	z->in_bytes = z->q_at + up(4 * (size_t)z->rows * g->d_qk);
-	z->lse_at = up(4 * (size_t)z->rows * g->d_v);
-	z->mass_at = z->lse_at + up(4 * (size_t)z->rows);
-	z->out_bytes = z->mass_at + up(4 * z->mass);
+	z->lse_at = 4 * (size_t)z->rows * g->d_v; /* no gaps: all of it is copied back */
+	z->mass_at = z->lse_at + 4 * (size_t)z->rows;
+	z->out_bytes = z->mass_at + 4 * z->mass;
 	z->sums_at = up(64 * (size_t)z->pieces * c->heads * c->steps);
 	z->tile_mass_at = z->sums_at + up(8 * (size_t)z->pieces * c->heads);
 	z->arrived_at = z->tile_mass_at + up(8 * z->tile_mass);
