@@ -3,14 +3,15 @@
 #include "gpu/attend_kernel.cuh"
 #include "gpu/attend_width.h"
 
-#define STAGES_MAX 16u
+// Stages of all warps of a block: more bytes under way only wait longer, and some multiprocessors' longer than others'.
+#define STAGES_MAX 24u
 
 uint32_t attend_configure(uint32_t steps, uint32_t heads, uint32_t stage_bytes, uint32_t shared_bytes, int bulk,
 			  int four_bits, attend_config *c)
 {
 	for (int more = four_bits; more >= 0; more--) {
-		uint32_t n = bulk ? STAGES_MAX : 2; // without bulk copies a stage's arrival is counted, newest but one
 		uint32_t warps = attend_warps(steps, heads, more != 0);
+		uint32_t n = bulk ? STAGES_MAX / warps : 2; // without bulk copies arrivals are counted: all but the newest
 		while (n >= 2 && plan_shared(steps, heads, warps, n, stage_bytes).end > shared_bytes)
 			n--;
 		if (n < 2)

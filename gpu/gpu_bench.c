@@ -144,8 +144,7 @@ static void ceilings(void *buffer, uint64_t size)
 		must(bench_nothing(dev.stream), "launch");
 	double kernel = record_end(100);
 	record_begin();
-	must(cudaMemcpyAsync(buffer, (uint8_t *)buffer + size / 2, size / 2, cudaMemcpyDeviceToDevice, dev.stream),
-	     "copy");
+	must(bench_copy(buffer, (uint8_t *)buffer + size / 2, size / 2, dev.multiprocessors, dev.stream), "copy");
 	double copy = record_end(1);
 	if (!table)
 		return;
