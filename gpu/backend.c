@@ -1,5 +1,5 @@
-/* The backend `cuda`. This build has no CUDA attention kernels, so it is never usable: it says why and
- * refuses to open, rather than computing somewhere else. */
+/* The backend `cuda` of a build without CUDA: never usable. It says why and refuses to open, rather than computing
+ * somewhere else. */
 #include "backend.h"
 
 static bool usable(char *why, size_t size)

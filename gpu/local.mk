@@ -1,11 +1,18 @@
 # The CUDA part. Whatever links it takes $(GPU_LIBS). A build without CUDA has the stub, which says why.
 noinst_LTLIBRARIES += libgpu.la
-libgpu_la_SOURCES = gpu/gpu.h gpu/backend.c gpu/backend.h
+libgpu_la_SOURCES = gpu/gpu.h gpu/backend.h gpu/attend.h gpu/split.c gpu/split.h gpu/gpu_tile.c gpu/gpu_tile.h
 libgpu_la_CPPFLAGS = $(AM_CPPFLAGS) $(CUDA_CPPFLAGS)
-EXTRA_DIST += gpu/probe.cu
+ATTEND_PARTS = \
+	gpu/attend.h gpu/attend_kernel.cuh gpu/attend_ptx.cuh gpu/attend_stream.cuh gpu/attend_tile.cuh gpu/attend_width.h \
+	gpu/gpu_tile.h
+EXTRA_DIST += $(ATTEND_PARTS) gpu/attend.cu gpu/attend_width.cu gpu/bench.cu gpu/bench.h gpu/move.cu gpu/move.h gpu/probe.cu gpu/probe.h
 if HAVE_CUDA
-libgpu_la_SOURCES += gpu/probe.c gpu/probe.h
-CUDA_OBJECTS = gpu/probe_device.o
+libgpu_la_SOURCES += \
+	gpu/backend_cuda.c gpu/decode.c gpu/decode.h gpu/device.c gpu/device.h gpu/pages.c gpu/pages.h gpu/pages_check.c \
+	gpu/probe.c
+CUDA_OBJECTS = \
+	gpu/probe_device.o gpu/move_device.o gpu/attend_device.o gpu/attend_4.o gpu/attend_5.o gpu/attend_6.o \
+	gpu/attend_8.o gpu/attend_16.o
 GPU_LIBS = libgpu.la $(CUDA_OBJECTS) $(CUDA_LIBS)
 CLEANFILES += $(CUDA_OBJECTS)
 
@@ -15,10 +22,46 @@ AM_V_NVCC = $(am__v_NVCC_@AM_V@)
 am__v_NVCC_ = $(am__v_NVCC_@AM_DEFAULT_V@)
 am__v_NVCC_0 = @echo "  NVCC    " $@;
 am__v_NVCC_1 =
+CUDA_COMPILE = $(MKDIR_P) gpu && $(NVCC) $(NVCCFLAGS) -std=c++17 -Xcompiler -fPIC,-fno-exceptions,-fno-rtti \
+	-I$(srcdir) -I$(srcdir)/engine
 gpu/probe_device.o: gpu/probe.cu gpu/probe.h
-	@$(MKDIR_P) gpu
-	$(AM_V_NVCC)$(NVCC) $(NVCCFLAGS) -std=c++17 -Xcompiler -fPIC,-fno-exceptions,-fno-rtti -I$(srcdir) -c -o $@ $(srcdir)/gpu/probe.cu
+	$(AM_V_NVCC)$(CUDA_COMPILE) -c -o $@ $(srcdir)/gpu/probe.cu
+gpu/move_device.o: gpu/move.cu gpu/move.h
+	$(AM_V_NVCC)$(CUDA_COMPILE) -c -o $@ $(srcdir)/gpu/move.cu
+gpu/attend_device.o: gpu/attend.cu $(ATTEND_PARTS)
+	$(AM_V_NVCC)$(CUDA_COMPILE) -c -o $@ $(srcdir)/gpu/attend.cu
+ATTEND_COMPILE = $(CUDA_COMPILE) -c -o $@ $(srcdir)/gpu/attend_width.cu -DATTEND_STEPS
+gpu/attend_4.o: gpu/attend_width.cu $(ATTEND_PARTS)
+	$(AM_V_NVCC)$(ATTEND_COMPILE)=4
+gpu/attend_5.o: gpu/attend_width.cu $(ATTEND_PARTS)
+	$(AM_V_NVCC)$(ATTEND_COMPILE)=5
+gpu/attend_6.o: gpu/attend_width.cu $(ATTEND_PARTS)
+	$(AM_V_NVCC)$(ATTEND_COMPILE)=6
+gpu/attend_8.o: gpu/attend_width.cu $(ATTEND_PARTS)
+	$(AM_V_NVCC)$(ATTEND_COMPILE)=8
+gpu/attend_16.o: gpu/attend_width.cu $(ATTEND_PARTS)
+	$(AM_V_NVCC)$(ATTEND_COMPILE)=16
+
+# Against the reference backend; needs a device, so it is no part of `make check`.
+noinst_PROGRAMS += gpu_check
+gpu_check_SOURCES = gpu/gpu_check.c
+gpu_check_LDADD = libgpu.la $(CUDA_OBJECTS) libengine.la $(CUDA_LIBS) -lm
+noinst_PROGRAMS += gpu_bench
+gpu_bench_SOURCES = gpu/gpu_bench.c gpu/bench.h
+gpu_bench_CPPFLAGS = $(AM_CPPFLAGS) $(CUDA_CPPFLAGS)
+gpu_bench_LDADD = libgpu.la $(CUDA_OBJECTS) gpu/bench_device.o libengine.la $(CUDA_LIBS) -lm
+CLEANFILES += gpu/bench_device.o
+gpu/bench_device.o: gpu/bench.cu gpu/bench.h gpu/gpu_tile.h
+	$(AM_V_NVCC)$(CUDA_COMPILE) -c -o $@ $(srcdir)/gpu/bench.cu
+gpu-check: gpu_check
+	./gpu_check
 else
-libgpu_la_SOURCES += gpu/stub.c
+libgpu_la_SOURCES += gpu/backend.c gpu/stub.c
+EXTRA_DIST += gpu/gpu_check.c gpu/gpu_bench.c \
+	gpu/backend_cuda.c gpu/decode.c gpu/decode.h gpu/device.c gpu/device.h gpu/pages.c gpu/pages.h gpu/pages_check.c \
+	gpu/probe.c
 GPU_LIBS = libgpu.la
+gpu-check:
+	@echo "gpu-check: skipped: a build without CUDA"; exit 77
 endif
+.PHONY: gpu-check

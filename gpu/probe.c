@@ -43,10 +43,19 @@ static int devices(char *why, size_t size)
 
 void backend_why_not(char *why, size_t size)
 {
-	char machine[300] = "";
-	int count = devices(machine, sizeof machine);
-	snprintf(why, size, "not in this build: it has no CUDA attention kernels%s%s", count > 0 ? "" : "; ",
-		 count > 0 ? "" : machine);
+	int arch = 0, major = 0;
+	*why = 0;
+	if (devices(why, size) == 0)
+		return;
+	cudaError_t status = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
+	if (status == cudaSuccess && major < 8) {
+		snprintf(why, size, "device 0 has compute capability %d, the kernels need 8.0", major);
+		return;
+	}
+	if (status == cudaSuccess)
+		status = (cudaError_t)probe_device_code(0, &arch);
+	if (status != cudaSuccess)
+		snprintf(why, size, "device 0 does not run this build's code: %s", cudaGetErrorString(status));
 }
 
 static void describe_device(char *text, size_t size, size_t *used, int device)
@@ -73,7 +82,7 @@ void gpu_describe(char *text, size_t size)
 	size_t used = 0;
 	char why[300] = "";
 	int driver = 0, count = devices(why, sizeof why);
-	add(text, size, &used, "built with CUDA %d.%d, without attention kernels", CUDART_VERSION / 1000,
+	add(text, size, &used, "built with CUDA %d.%d; device 0 is used", CUDART_VERSION / 1000,
 	    CUDART_VERSION % 1000 / 10);
 	if (count == 0) {
 		add(text, size, &used, "\n%s", why);

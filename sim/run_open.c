@@ -136,12 +136,10 @@ static int pick_backend(struct run *run, struct ikv_err *err)
 {
 	char why[300];
 	const char *name = backend_names[run->sc->attention.backend];
-	if (!strcmp(name, "auto"))
-		run->backend_ops = gpu_backend()->usable(why, sizeof why) ? gpu_backend() : &ikv_backend_cpu;
-	else
-		run->backend_ops = !strcmp(name, "cpu")   ? &ikv_backend_cpu
-				   : !strcmp(name, "ref") ? &ikv_backend_ref
-							  : gpu_backend();
+	/* auto is the CPU, so that a scenario runs alike with and without a card, and whatever its geometry */
+	run->backend_ops = !strcmp(name, "cuda")  ? gpu_backend()
+			   : !strcmp(name, "ref") ? &ikv_backend_ref
+						  : &ikv_backend_cpu;
 	if (!run->backend_ops->usable(why, sizeof why))
 		return ikv_err_set(err, IKV_UNAVAILABLE, "attention.backend: \"%s\" cannot be used: %s", name, why);
 	return 0;

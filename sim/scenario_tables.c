@@ -71,7 +71,7 @@ const struct ikv_option scenario_sessions_options[] = {
 
 const struct ikv_option scenario_attention_options[] = {
     {"backend", IKV_OPT_ENUM, AT(attention_config, backend), "auto", 0, 0, backend_names,
-     "who computes attention; auto is the only value that chooses"},
+     "who computes attention; auto is cpu, a CUDA device is used when asked for by name"},
     {"execute", IKV_OPT_ENUM, AT(attention_config, execute), "sampled", 0, 0, execute_names,
      "off: policies and cost model only, page scorers see the modelled mass itself (quest picks as the oracle does); "
      "sampled: real attention every n-th step; full: every step"},

@@ -1,0 +1,154 @@
+// The machine's instructions that the kernels use, one function each.
+#ifndef GPU_ATTEND_PTX_CUH
+#define GPU_ATTEND_PTX_CUH
+
+#include <cuda_fp16.h>
+#include <stdint.h>
+
+#define DEVICE __device__ __forceinline__
+
+// Bulk copies with an arrival barrier, and conversion of FP8, are there from compute capability 9.0 on.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#define HAS_BULK 1
+#else
+#define HAS_BULK 0
+#endif
+
+// c += a · b, 16x8x16: a 16 rows of 16 FP16, b 16 rows of 8, c in single precision.
+DEVICE void matrix_add(float c[4], const uint32_t a[4], uint32_t b0, uint32_t b1)
+{
+	asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+	    : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+	    : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// Transpose an 8x8 matrix of 16-bit values spread over the warp.
+DEVICE uint32_t transpose(uint32_t x)
+{
+	uint32_t y;
+	asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(y) : "r"(x));
+	return y;
+}
+
+DEVICE float exp2_fast(float x)
+{
+	float y;
+	asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+	return y;
+}
+
+// Policy for data that is read once: it is to leave the L2 cache before anything else, above all the code.
+DEVICE uint64_t read_once()
+{
+	uint64_t policy;
+	asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+	return policy;
+}
+
+// (x & mask) | set in one instruction: `set` has to come from a register.
+template <uint32_t mask> DEVICE uint32_t and_or(uint32_t x, uint32_t set)
+{
+	uint32_t y;
+	asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(y) : "r"(x), "n"(mask), "r"(set));
+	return y;
+}
+
+// A constant that the compiler keeps in a register.
+template <uint32_t value> DEVICE uint32_t in_register()
+{
+	uint32_t x;
+	asm volatile("mov.b32 %0, %1;" : "=r"(x) : "n"(value));
+	return x;
+}
+
+DEVICE uint32_t half2_bits(__half2 x)
+{
+	return *reinterpret_cast<uint32_t *>(&x);
+}
+
+DEVICE __half2 bits_half2(uint32_t x)
+{
+	return *reinterpret_cast<__half2 *>(&x);
+}
+
+DEVICE uint32_t shared_address(const void *p)
+{
+	return (uint32_t)__cvta_generic_to_shared(p);
+}
+
+DEVICE uint4 load16(uint32_t at)
+{
+	uint4 x;
+	asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w) : "r"(at));
+	return x;
+}
+
+DEVICE uint2 load8(uint32_t at)
+{
+	uint2 x;
+	asm volatile("ld.shared.v2.u32 {%0,%1}, [%2];" : "=r"(x.x), "=r"(x.y) : "r"(at));
+	return x;
+}
+
+DEVICE uint32_t load4(uint32_t at)
+{
+	uint32_t x;
+	asm volatile("ld.shared.u32 %0, [%1];" : "=r"(x) : "r"(at));
+	return x;
+}
+
+DEVICE float load_half(uint32_t at)
+{
+	uint16_t x;
+	asm volatile("ld.shared.u16 %0, [%1];" : "=h"(x) : "r"(at));
+	return __half2float(__ushort_as_half(x));
+}
+
+#if HAS_BULK
+DEVICE void barrier_init(uint32_t barrier)
+{
+	asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(barrier) : "memory");
+}
+
+DEVICE void barrier_init_visible()
+{
+	asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+
+DEVICE void barrier_wait(uint32_t barrier, uint32_t parity)
+{
+	asm volatile("{\n.reg .pred done;\nagain:\n"
+		     "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+		     "@!done bra again;\n}" ::"r"(barrier),
+		     "r"(parity)
+		     : "memory");
+}
+
+// Copy `bytes`, a multiple of 16, from global memory; the barrier's phase ends when they are there.
+DEVICE void bulk_copy(uint32_t to, uint64_t from, uint32_t bytes, uint32_t barrier, uint64_t policy)
+{
+	asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+	asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], "
+		     "%4;" ::"r"(to),
+		     "l"(from), "r"(bytes), "r"(barrier), "l"(policy)
+		     : "memory");
+}
+#endif
+
+DEVICE void copy16(uint32_t to, uint64_t from)
+{
+	asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+}
+
+DEVICE void copies_close()
+{
+	asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+// All but the newest group have arrived.
+DEVICE void copies_wait_but_one()
+{
+	asm volatile("cp.async.wait_group 1;" ::: "memory");
+}
+
+#endif

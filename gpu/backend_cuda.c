@@ -1,0 +1,123 @@
+/* The backend `cuda`. */
+#include <cuda_runtime_api.h>
+#include <stdio.h>
+#include "gpu/backend.h"
+#include "gpu/decode.h"
+#include "gpu/probe.h"
+#include "intentkv/alloc.h"
+
+struct cuda {
+	struct ikv_backend base;
+	struct pages pages;
+	struct decode decode;
+};
+
+static bool cuda_usable(char *why, size_t size)
+{
+	backend_why_not(why, size);
+	return !*why;
+}
+
+static void cuda_close(struct ikv_backend *b)
+{
+	struct cuda *c = (struct cuda *)b;
+	if (!c)
+		return;
+	decode_free(&c->decode);
+	pages_close(&c->pages);
+	ikv_free(c);
+}
+
+static int cuda_open(struct ikv_backend **out, const struct ikv_geometry *g, const struct ikv_backend_config *config,
+		     struct ikv_err *err)
+{
+	char why[500];
+	*out = NULL;
+	backend_why_not(why, sizeof why);
+	if (*why)
+		return ikv_err_set(err, IKV_UNAVAILABLE, "attention backend \"cuda\" is not available: %s", why);
+	struct cuda *c = ikv_alloc(1, sizeof *c, err);
+	if (!c)
+		return -1;
+	c->base.ops = gpu_backend();
+	if (pages_open(&c->pages, g, config->sequences, err)) {
+		ikv_free(c);
+		return -1;
+	}
+	if (device_failed(attend_prepare(c->pages.steps, c->pages.device.shared_bytes), "set up the kernels", err)) {
+		cuda_close(&c->base);
+		return -1;
+	}
+	*out = &c->base;
+	return 0;
+}
+
+static int cuda_append(struct ikv_backend *b, uint32_t seq, uint32_t layer, uint32_t tokens, const uint16_t *k,
+		       const uint16_t *v, struct ikv_err *err)
+{
+	return pages_append(&((struct cuda *)b)->pages, seq, layer, tokens, k, v, err);
+}
+
+static int cuda_truncate(struct ikv_backend *b, uint32_t seq, uint32_t tokens, struct ikv_err *err)
+{
+	return pages_truncate(&((struct cuda *)b)->pages, seq, tokens, err);
+}
+
+static void cuda_release(struct ikv_backend *b, uint32_t seq)
+{
+	pages_truncate(&((struct cuda *)b)->pages, seq, 0, NULL);
+}
+
+static int cuda_recode(struct ikv_backend *b, uint32_t seq, uint32_t layer, uint32_t kv_first, uint32_t kv_count,
+		       uint32_t page, enum ikv_format to, struct ikv_err *err)
+{
+	return pages_recode(&((struct cuda *)b)->pages, seq, layer, kv_first, kv_count, page, to, err);
+}
+
+static int cuda_restore(struct ikv_backend *b, uint32_t seq, uint32_t layer, uint32_t kv_first, uint32_t kv_count,
+			uint32_t page, enum ikv_format to, const uint16_t *k, const uint16_t *v, struct ikv_err *err)
+{
+	return pages_restore(&((struct cuda *)b)->pages, seq, layer, kv_first, kv_count, page, to, k, v, err);
+}
+
+static enum ikv_format cuda_format(const struct ikv_backend *b, uint32_t seq, uint32_t layer, uint32_t kv_head,
+				   uint32_t page)
+{
+	return pages_format(&((const struct cuda *)b)->pages, seq, layer, kv_head, page);
+}
+
+static int cuda_decode(struct ikv_backend *b, const struct ikv_attn_unit *units, uint32_t count, struct ikv_err *err)
+{
+	struct cuda *c = (struct cuda *)b;
+	if (pages_check(&c->pages, units, count, err) || pages_upload(&c->pages, err))
+		return -1;
+	return decode_run(&c->decode, &c->pages, units, count, err);
+}
+
+static void cuda_stats(const struct ikv_backend *b, struct ikv_backend_stats *stats)
+{
+	const struct cuda *c = (const struct cuda *)b;
+	*stats = c->pages.stats;
+	stats->isa = c->pages.device.bulk ? "sm_90" : "sm_80";
+}
+
+const struct ikv_backend_ops *gpu_backend(void)
+{
+	static const struct ikv_backend_ops ops = {
+	    .name = "cuda",
+	    .summary =
+		"CUDA device 0, compute capability 8.0 or newer: matrix units, every stored format read directly",
+	    .usable = cuda_usable,
+	    .open = cuda_open,
+	    .close = cuda_close,
+	    .append = cuda_append,
+	    .truncate = cuda_truncate,
+	    .release = cuda_release,
+	    .recode = cuda_recode,
+	    .restore = cuda_restore,
+	    .format = cuda_format,
+	    .decode = cuda_decode,
+	    .stats = cuda_stats,
+	};
+	return &ops;
+}

@@ -1,0 +1,291 @@
+#include <cuda_runtime_api.h>
+#include <math.h>
+#include <string.h>
+#include "gpu/decode.h"
+#include "gpu/split.h"
+#include "intentkv/alloc.h"
+
+/* Of one call: counts, and offsets in the buffers. */
+struct sizes {
+	uint32_t jobs, plans, rows, heads, pieces;
+	size_t refs, masks; /* elements */
+	size_t segments_at, jobs_at, refs_at, masks_at, q_at, in_bytes;
+	size_t lse_at, mass_at, mass, out_bytes; /* mass: elements */
+	size_t sums_at, tile_mass_at, tile_mass, arrived_at, work_bytes;
+	uint32_t stage_bytes;
+	bool four_bits;
+};
+
+void decode_free(struct decode *d)
+{
+	device_release(&d->in);
+	device_release(&d->out);
+	device_release(&d->work);
+	ikv_free(d->plans);
+	ikv_free(d->jobs);
+	ikv_free(d->loads);
+	ikv_free(d->pieces);
+}
+
+static int room(void *array, size_t *cap, size_t need, size_t size, struct ikv_err *err)
+{
+	if (need <= *cap)
+		return 0;
+	size_t want = need < 2 * *cap ? 2 * *cap : need;
+	if (ikv_grow(array, 0, want, size, err))
+		return -1;
+	*cap = want;
+	return 0;
+}
+
+/* Number of the unit's plan; units that share one mostly follow each other. */
+static uint32_t plan_of(struct decode *d, struct sizes *z, const struct ikv_plan *plan)
+{
+	for (uint32_t i = z->plans; i-- > 0 && z->plans - i <= 16;)
+		if (d->plans[i].plan == plan)
+			return i;
+	d->plans[z->plans] = (struct decode_plan){plan, z->refs, z->masks};
+	z->refs += plan->count;
+	z->masks += plan->mask_used;
+	return z->plans++;
+}
+
+/* Units to jobs: heads that share a KV head, at most ATTEND_HEADS_MAX of them. */
+static int list_jobs(struct decode *d, const struct pages *p, const struct ikv_attn_unit *units, uint32_t count,
+		     struct sizes *z, struct ikv_err *err)
+{
+	uint32_t group = p->g.q_heads / p->g.kv_heads, most = group < ATTEND_HEADS_MAX ? group : ATTEND_HEADS_MAX;
+	size_t jobs = 0;
+	for (uint32_t i = 0; i < count; i++) /* each KV head may be entered and left inside its group */
+		jobs += units[i].q_count ? units[i].q_count / most + 2 * (units[i].q_count / group + 2) : 0;
+	if (room(&d->plans, &d->plans_cap, count, sizeof *d->plans, err) ||
+	    room(&d->jobs, &d->jobs_cap, jobs, sizeof *d->jobs, err) ||
+	    room(&d->loads, &d->loads_cap, jobs, sizeof *d->loads, err))
+		return -1;
+	for (uint32_t i = 0; i < count; i++) {
+		const struct ikv_attn_unit *u = &units[i];
+		uint32_t plan = u->q_count ? plan_of(d, z, u->plan) : 0;
+		for (uint32_t h = 0, n; h < u->q_count; h += n) {
+			n = group - (u->q_first + h) % group;
+			n = n < u->q_count - h ? n : u->q_count - h;
+			n = n < most ? n : most;
+			z->heads = n > z->heads ? n : z->heads;
+			d->jobs[z->jobs++] = (struct decode_job){i, plan, h, n, (u->q_first + h) / group};
+		}
+		z->rows += u->q_count;
+		if (u->mass) {
+			z->mass += (size_t)u->q_count * u->plan->count;
+			z->tile_mass += (size_t)u->q_count * u->plan->count * p->tiles;
+		}
+	}
+	return 0;
+}
+
+/* What each job reads, and the largest tile of the call. */
+static void weigh_jobs(struct decode *d, struct pages *p, const struct ikv_attn_unit *units, struct sizes *z)
+{
+	z->stage_bytes = 16;
+	for (uint32_t i = 0; i < z->jobs; i++) {
+		const struct decode_job *j = &d->jobs[i];
+		const struct ikv_attn_unit *u = &units[j->unit];
+		const struct pages_list *l = pages_list(p, u->seq, u->layer);
+		double bytes = 0;
+		for (uint32_t k = 0; k < u->plan->count; k++) {
+			const struct ikv_page_ref *r = &u->plan->pages[k];
+			uint32_t f = l->table[(size_t)r->page * p->g.kv_heads + j->kv_head] & 15;
+			uint32_t tile = tile_bytes(f, p->steps);
+			z->stage_bytes = tile > z->stage_bytes ? tile : z->stage_bytes;
+			bytes += tile;
+			z->four_bits = z->four_bits || f == IKV_FMT_INT4 || f == IKV_FMT_INT4_RESIDUAL;
+			if (i == 0 || d->jobs[i - 1].unit != j->unit || d->jobs[i - 1].kv_head != j->kv_head)
+				p->stats.kv_bytes_read += (r->hi - r->lo) * (p->own[f] / p->g.page_tokens);
+		}
+		d->loads[i] =
+		    (struct split_job){u->plan->count * p->tiles, u->plan->count ? bytes / u->plan->count : 1};
+	}
+}
+
+static size_t up(size_t bytes)
+{
+	return (bytes + 127) & ~(size_t)127;
+}
+
+static void lay_out(const struct pages *p, const struct attend_config *c, struct sizes *z)
+{
+	const struct ikv_geometry *g = &p->g;
+	z->segments_at = 0;
+	z->jobs_at = up(z->pieces * sizeof(struct attend_segment));
+	z->refs_at = z->jobs_at + up(z->jobs * sizeof(struct attend_job));
+	z->masks_at = z->refs_at + up(z->refs * sizeof(struct ikv_page_ref));
+	z->q_at = z->masks_at + up(z->masks * 8);
+	z->in_bytes = z->q_at + up(4 * (size_t)z->rows * g->d_qk);
+	z->lse_at = 4 * (size_t)z->rows * g->d_v; /* no gaps: all of it is copied back */
+	z->mass_at = z->lse_at + 4 * (size_t)z->rows;
+	z->out_bytes = z->mass_at + 4 * z->mass;
+	z->sums_at = up(64 * (size_t)z->pieces * c->heads * c->steps);
+	z->tile_mass_at = z->sums_at + up(8 * (size_t)z->pieces * c->heads);
+	z->arrived_at = z->tile_mass_at + up(8 * z->tile_mass);
+	z->work_bytes = z->arrived_at + up(4 * (size_t)z->jobs);
+}
+
+static int put_queries(const struct ikv_geometry *g, const struct ikv_attn_unit *units, uint32_t count, float *q,
+		       struct ikv_err *err)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		const struct ikv_attn_unit *u = &units[i];
+		for (size_t k = 0; k < (size_t)u->q_count * g->d_qk; k++) {
+			if (!isfinite(u->q[k] * g->scale))
+				return ikv_err_set(err, IKV_BAD_INPUT, "query of head %u, channel %u is not finite",
+						   u->q_first + (uint32_t)(k / g->d_qk), (uint32_t)(k % g->d_qk));
+			*q++ = u->q[k];
+		}
+	}
+	return 0;
+}
+
+static void put_plans(const struct decode *d, const struct sizes *z)
+{
+	uint8_t *in = d->in.host;
+	for (uint32_t i = 0; i < z->plans; i++) {
+		const struct decode_plan *x = &d->plans[i];
+		if (x->plan->count)
+			memcpy(in + z->refs_at + x->refs * sizeof(struct ikv_page_ref), x->plan->pages,
+			       x->plan->count * sizeof(struct ikv_page_ref));
+		if (x->plan->mask_used)
+			memcpy(in + z->masks_at + 8 * x->masks, x->plan->masks, 8 * (size_t)x->plan->mask_used);
+	}
+}
+
+static void put_jobs(const struct decode *d, const struct pages *p, const struct ikv_attn_unit *units,
+		     const struct sizes *z)
+{
+	uint8_t *in = d->in.host, *device = d->in.device;
+	struct attend_job *jobs = (struct attend_job *)(in + z->jobs_at);
+	struct attend_segment *segments = (struct attend_segment *)(in + z->segments_at);
+	uint32_t row = 0;
+	uint64_t mass = 0;
+	for (uint32_t i = 0; i < z->jobs; i++) {
+		const struct decode_job *j = &d->jobs[i];
+		const struct ikv_attn_unit *u = &units[j->unit];
+		jobs[i] = (struct attend_job){.row = row,
+					      .heads = j->heads,
+					      .tiles = u->plan->count * p->tiles,
+					      .pages = u->plan->count,
+					      .mass = u->mass ? mass : UINT64_MAX,
+					      .tile_mass = mass * p->tiles};
+		row += j->heads;
+		mass += u->mass ? (uint64_t)j->heads * u->plan->count : 0;
+	}
+	for (uint32_t i = 0; i < z->pieces; i++)
+		if (!jobs[d->pieces[i].job].parts++)
+			jobs[d->pieces[i].job].first_part = i;
+	for (uint32_t i = 0; i < z->pieces; i++) {
+		const struct split_piece *x = &d->pieces[i];
+		const struct decode_job *j = &d->jobs[x->job];
+		const struct ikv_attn_unit *u = &units[j->unit];
+		const struct decode_plan *plan = &d->plans[j->plan];
+		const attend_entry *table = pages_list(p, u->seq, u->layer)->device_table;
+		segments[x->at] =
+		    (struct attend_segment){.refs = (const struct ikv_page_ref *)(device + z->refs_at) + plan->refs,
+					    .masks = (const uint64_t *)(device + z->masks_at) + plan->masks,
+					    .table = table ? table + j->kv_head : NULL,
+					    .stride = p->g.kv_heads,
+					    .job = x->job,
+					    .first = x->first,
+					    .end = x->end,
+					    .row = jobs[x->job].row,
+					    .heads = j->heads,
+					    .tiles = jobs[x->job].tiles,
+					    .parts = jobs[x->job].parts,
+					    .part = i,
+					    .next = x->next};
+	}
+}
+
+static void take_answers(const struct decode *d, const struct ikv_geometry *g, const struct ikv_attn_unit *units,
+			 uint32_t count, const struct sizes *z)
+{
+	const uint8_t *out = d->out.host;
+	const float *rows = (const float *)out, *lse = (const float *)(out + z->lse_at);
+	const float *mass = (const float *)(out + z->mass_at);
+	for (uint32_t i = 0; i < count; i++) {
+		const struct ikv_attn_unit *u = &units[i];
+		size_t n = (size_t)u->q_count * g->d_v, pages = (size_t)u->q_count * u->plan->count;
+		if (n)
+			memcpy(u->out, rows, n * sizeof *rows);
+		if (u->lse && n)
+			memcpy(u->lse, lse, u->q_count * sizeof *lse);
+		if (u->mass && pages)
+			memcpy(u->mass, mass, pages * sizeof *mass);
+		rows += n;
+		lse += u->q_count;
+		mass += u->mass ? pages : 0;
+	}
+}
+
+static int launch(struct decode *d, const struct pages *p, const struct attend_config *c, uint32_t stages,
+		  const struct sizes *z, struct ikv_err *err)
+{
+	uint8_t *in = d->in.device, *out = d->out.device, *work = d->work.device;
+	struct attend_args args = {.segments = (const struct attend_segment *)(in + z->segments_at),
+				   .jobs = (const struct attend_job *)(in + z->jobs_at),
+				   .q = (const float *)(in + z->q_at),
+				   .out = (float *)out,
+				   .lse = (float *)(out + z->lse_at),
+				   .mass = (float *)(out + z->mass_at),
+				   .tile_mass = z->mass ? (float *)(work + z->tile_mass_at) : NULL,
+				   .parts = (float *)work,
+				   .part_sums = (float *)(work + z->sums_at),
+				   .arrived = (uint32_t *)(work + z->arrived_at),
+				   .d_qk = p->g.d_qk,
+				   .d_v = p->g.d_v,
+				   .page_tokens = p->g.page_tokens,
+				   .scale = p->g.scale,
+				   .stages = stages,
+				   .stage_bytes = z->stage_bytes};
+	cudaStream_t stream = p->device.stream;
+	const char *doing = "compute attention";
+	if (device_failed(cudaMemcpyAsync(in, d->in.host, z->in_bytes, cudaMemcpyHostToDevice, stream), doing, err) ||
+	    device_failed(cudaMemsetAsync(args.arrived, 0, 4 * (size_t)z->jobs, stream), doing, err) ||
+	    device_failed(attend_launch(&args, c, stream), doing, err) ||
+	    device_failed(cudaMemcpyAsync(d->out.host, out, z->out_bytes, cudaMemcpyDeviceToHost, stream), doing,
+			  err))
+		return -1;
+	return device_failed(cudaStreamSynchronize(stream), doing, err);
+}
+
+int decode_run(struct decode *d, struct pages *p, const struct ikv_attn_unit *units, uint32_t count,
+	       struct ikv_err *err)
+{
+	struct sizes z = {0};
+	struct attend_config c;
+	uint64_t read = p->stats.kv_bytes_read;
+	if (list_jobs(d, p, units, count, &z, err))
+		return -1;
+	if (!z.jobs)
+		return 0;
+	weigh_jobs(d, p, units, &z);
+	uint32_t stages = attend_configure(p->steps, z.heads <= 8 ? 8 : 16, z.stage_bytes, p->device.shared_bytes,
+					   p->device.bulk, z.four_bits, &c);
+	if (!stages)
+		return ikv_err_set(
+		    err, IKV_UNAVAILABLE,
+		    "backend cuda: %u bytes of shared memory a block do not do for heads of %u channels",
+		    p->device.shared_bytes, 16 * p->steps);
+	if (room(&d->pieces, &d->pieces_cap, split_most(z.jobs, p->device.multiprocessors), sizeof *d->pieces, err))
+		return -1;
+	z.pieces = split_jobs(d->loads, z.jobs, p->device.multiprocessors, c.warps, d->pieces, &c.blocks);
+	lay_out(p, &c, &z);
+	if (device_reserve(&d->in, z.in_bytes, true, err) || device_reserve(&d->out, z.out_bytes, true, err) ||
+	    device_reserve(&d->work, z.work_bytes, false, err) ||
+	    put_queries(&p->g, units, count, (float *)((uint8_t *)d->in.host + z.q_at), err)) {
+		p->stats.kv_bytes_read = read;
+		return -1;
+	}
+	put_plans(d, &z);
+	put_jobs(d, p, units, &z);
+	if (launch(d, p, &c, stages, &z, err))
+		return -1;
+	take_answers(d, &p->g, units, count, &z);
+	return 0;
+}

@@ -1,0 +1,194 @@
+#include <cuda_runtime_api.h>
+#include <string.h>
+#include "gpu/device.h"
+#include "intentkv/alloc.h"
+
+#define UPLOAD_BYTES    ((size_t)8 << 20)
+#define CHUNK_BYTES_MIN ((uint64_t)2 << 20)
+#define CHUNK_BYTES_MAX ((uint64_t)256 << 20)
+
+int device_failed(int status, const char *doing, struct ikv_err *err)
+{
+	if (status == cudaSuccess)
+		return 0;
+	(void)cudaGetLastError(); /* an error that does not stick is not to be seen by the next call */
+	return ikv_err_set(err, IKV_FAILED, "CUDA: cannot %s: %s", doing, cudaGetErrorString((cudaError_t)status));
+}
+
+int device_reserve(struct device_buffer *b, size_t bytes, bool on_host, struct ikv_err *err)
+{
+	if (bytes <= b->bytes)
+		return 0;
+	size_t want = bytes < 2 * b->bytes ? 2 * b->bytes : bytes;
+	want = (want + 255) & ~(size_t)255;
+	device_release(b);
+	if (device_failed(cudaMalloc(&b->device, want), "allocate device memory", err) ||
+	    (on_host && device_failed(cudaMallocHost(&b->host, want), "allocate pinned memory", err))) {
+		device_release(b);
+		return -1;
+	}
+	b->bytes = want;
+	return 0;
+}
+
+void device_release(struct device_buffer *b)
+{
+	cudaFree(b->device);
+	cudaFreeHost(b->host);
+	*b = (struct device_buffer){0};
+}
+
+int device_open(struct device *d, const uint64_t slot_bytes[IKV_FMT_COUNT], struct ikv_err *err)
+{
+	int processors = 0, shared = 0, major = 0;
+	cudaStream_t stream;
+	*d = (struct device){0};
+	for (int f = 0; f < IKV_FMT_COUNT; f++)
+		d->pools[f].slot_bytes = slot_bytes[f];
+	if (device_failed(cudaSetDevice(0), "select device 0", err) ||
+	    device_failed(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, 0), "ask the device",
+			  err) ||
+	    device_failed(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0),
+			  "ask the device", err) ||
+	    device_failed(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0), "ask the device",
+			  err) ||
+	    device_failed(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "create a stream", err))
+		return -1;
+	d->stream = stream;
+	d->multiprocessors = (uint32_t)processors;
+	d->shared_bytes = (uint32_t)shared;
+	d->bulk = major >= 9;
+	if (device_reserve(&d->upload, UPLOAD_BYTES, true, err)) {
+		device_close(d);
+		return -1;
+	}
+	return 0;
+}
+
+void device_close(struct device *d)
+{
+	if (d->stream)
+		cudaStreamSynchronize(d->stream);
+	for (int f = 0; f < IKV_FMT_COUNT; f++) {
+		struct device_pool *p = &d->pools[f];
+		for (size_t i = 0; i < p->chunk_count; i++)
+			cudaFree(p->chunks[i]);
+		ikv_free(p->chunks);
+		ikv_free(p->free_slots);
+		ikv_free(p->given_slots);
+	}
+	device_release(&d->upload);
+	ikv_free(d->items);
+	if (d->stream)
+		cudaStreamDestroy(d->stream);
+}
+
+static int room(void *array, size_t *cap, size_t need, size_t size, struct ikv_err *err)
+{
+	if (need <= *cap)
+		return 0;
+	size_t want = need < 2 * *cap ? 2 * *cap : need;
+	if (ikv_grow(array, *cap, want, size, err))
+		return -1;
+	*cap = want;
+	return 0;
+}
+
+/* Chunks double what there is, within bounds; neighbouring slots are handed out one after the other. */
+static int add_chunk(struct device_pool *p, struct ikv_err *err)
+{
+	uint64_t slots = 2 * p->chunk_slots, least = CHUNK_BYTES_MIN / p->slot_bytes,
+		 most = CHUNK_BYTES_MAX / p->slot_bytes;
+	slots = slots < least ? least : slots > most ? most : slots;
+	slots = slots ? slots : 1;
+	size_t all = p->free_count + p->given_count + slots + p->chunk_count * (size_t)p->chunk_slots;
+	void *chunk = NULL;
+	if (room(&p->chunks, &p->chunk_cap, p->chunk_count + 1, sizeof *p->chunks, err) ||
+	    room(&p->free_slots, &p->free_cap, all, sizeof *p->free_slots, err) ||
+	    room(&p->given_slots, &p->given_cap, all, sizeof *p->given_slots, err) ||
+	    device_failed(cudaMalloc(&chunk, slots * p->slot_bytes), "allocate device memory for pages", err))
+		return -1;
+	p->chunks[p->chunk_count++] = chunk;
+	p->chunk_slots = slots;
+	for (uint64_t i = slots; i-- > 0;)
+		p->free_slots[p->free_count++] = (uint64_t)(uintptr_t)chunk + i * p->slot_bytes;
+	return 0;
+}
+
+uint64_t device_take(struct device *d, enum ikv_format f, struct ikv_err *err)
+{
+	struct device_pool *p = &d->pools[f];
+	if (!p->free_count && add_chunk(p, err))
+		return 0;
+	return p->free_slots[--p->free_count];
+}
+
+void device_give(struct device *d, enum ikv_format f, uint64_t slot)
+{
+	struct device_pool *p = &d->pools[f];
+	p->given_slots[p->given_count++] = slot;
+}
+
+void *device_put(struct device *d, uint64_t to, size_t bytes, struct ikv_err *err)
+{
+	size_t at = (d->upload_used + 15) & ~(size_t)15, items = (d->item_count + 1) * sizeof *d->items + 16;
+	if (d->upload_used && at + bytes + items > d->upload.bytes) {
+		if (device_flush(d, err))
+			return NULL;
+		at = 0;
+	}
+	if (bytes + sizeof *d->items + 32 > d->upload.bytes &&
+	    device_reserve(&d->upload, bytes + sizeof *d->items + 32, true, err))
+		return NULL;
+	size_t cap = d->item_cap;
+	if (room(&d->items, &cap, (size_t)d->item_count + 1, sizeof *d->items, err))
+		return NULL;
+	d->item_cap = (uint32_t)cap;
+	d->items[d->item_count++] = (struct move_item){to, (uint32_t)at, (uint32_t)bytes};
+	d->upload_used = at + bytes;
+	return (uint8_t *)d->upload.host + at;
+}
+
+int device_flush(struct device *d, struct ikv_err *err)
+{
+	if (d->item_count) {
+		size_t at = (d->upload_used + 15) & ~(size_t)15, bytes = d->item_count * sizeof *d->items;
+		uint8_t *device = d->upload.device;
+		memcpy((uint8_t *)d->upload.host + at, d->items, bytes);
+		if (device_failed(
+			cudaMemcpyAsync(device, d->upload.host, at + bytes, cudaMemcpyHostToDevice, d->stream),
+			"copy pages to the device", err) ||
+		    device_failed(
+			move_scatter(device, (const struct move_item *)(device + at), d->item_count, d->stream),
+			"place pages on the device", err) ||
+		    device_failed(cudaStreamSynchronize(d->stream), "place pages on the device", err))
+			return -1;
+		d->item_count = 0;
+		d->upload_used = 0;
+	}
+	for (int f = 0; f < IKV_FMT_COUNT; f++) {
+		struct device_pool *p = &d->pools[f];
+		while (p->given_count)
+			p->free_slots[p->free_count++] = p->given_slots[--p->given_count];
+	}
+	return 0;
+}
+
+static bool pending(const struct device *d, uint64_t from, size_t bytes)
+{
+	for (uint32_t i = 0; i < d->item_count; i++)
+		if (d->items[i].to < from + bytes && from < d->items[i].to + d->items[i].bytes)
+			return true;
+	return false;
+}
+
+int device_get(struct device *d, void *to, uint64_t from, size_t bytes, struct ikv_err *err)
+{
+	if (pending(d, from, bytes) && device_flush(d, err))
+		return -1;
+	if (device_failed(
+		cudaMemcpyAsync(to, (const void *)(uintptr_t)from, bytes, cudaMemcpyDeviceToHost, d->stream),
+		"copy a page from the device", err))
+		return -1;
+	return device_failed(cudaStreamSynchronize(d->stream), "copy a page from the device", err);
+}

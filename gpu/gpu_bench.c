@@ -1,0 +1,497 @@
+/* Times of the attention kernels beside the device's own limits.
+ * gpu_bench [-f table|csv|json] [-S SHAPES] [-F FORMATS] [-P PAGES] [-L SELECTIONS] [-b BLOCKS] [-r
+ * REPLAYS] [-n] A time is the median over replays of a graph that launches the kernel once for each of several sets
+ * of inputs, by CUDA events, divided by the launches; the sets together are far larger than the L2 cache. Every row's
+ * output is compared with double precision for one query head (-n: not). Lists are separated by commas. */
+#include <cuda_runtime_api.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "gpu/attend.h"
+#include "gpu/bench.h"
+#include "gpu/device.h"
+#include "gpu/gpu.h"
+#include "gpu/split.h"
+
+#define ROTATE_BYTES ((uint64_t)1 << 30) /* that the sets of one row hold at least */
+#define SETS_MAX     16
+#define MIXED        IKV_FMT_COUNT
+
+struct shape {
+	const char *name;
+	uint32_t batch, q_heads, kv_heads, tokens, dim;
+};
+
+static const struct shape shapes[] = {
+    {"S1", 1, 32, 8, 131072, 128}, {"S2", 16, 32, 8, 32768, 128}, {"S3", 1, 32, 32, 65536, 128},
+    {"S4", 32, 32, 8, 8192, 128},  {"S5", 1, 32, 32, 65536, 64},  {"S6", 16, 64, 8, 32768, 128},
+};
+
+/* What to run, and how. */
+struct choice {
+	const char *format, *shapes, *formats, *pages, *selections;
+	uint32_t blocks, replays;
+	bool check;
+};
+
+struct set { /* inputs of one launch */
+	void *tiles, *inputs;
+	float *out;
+	struct attend_args args;
+};
+
+struct row {
+	struct shape shape;
+	int format;
+	uint32_t page_tokens;
+	double selection;       /* share of the pages */
+	uint32_t pages, chosen; /* of a sequence */
+	uint64_t bytes;         /* read by one launch: pages with scales */
+	double ms, read_ms, error;
+	uint32_t blocks, warps, stages;
+};
+
+static struct device dev;
+static struct ikv_err err;
+static struct choice choice = {
+    "table", "S1,S2,S3,S4,S5", "FP16,FP8,INT8,INT4,INT4_RESIDUAL,mixed", "16,64", "1,0.25,0.0625", 1, 20, true};
+
+static void must(int status, const char *doing)
+{
+	if (device_failed(status, doing, &err)) {
+		fprintf(stderr, "gpu_bench: %s\n", err.text);
+		exit(1);
+	}
+}
+
+static bool listed(const char *list, const char *name)
+{
+	size_t n = strlen(name);
+	for (const char *p = list; p; p = strchr(p, ',') ? strchr(p, ',') + 1 : NULL)
+		if (!strncmp(p, name, n) && (p[n] == ',' || !p[n]))
+			return true;
+	return false;
+}
+
+static int by_value(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+	return x < y ? -1 : x > y;
+}
+
+/* Median milliseconds of a replay. */
+static double replay(cudaGraph_t graph)
+{
+	cudaGraphExec_t run;
+	cudaEvent_t begin, end;
+	double times[256];
+	cudaStream_t stream = dev.stream;
+	must(cudaGraphInstantiate(&run, graph, 0), "make a graph");
+	must(cudaEventCreate(&begin), "make an event");
+	must(cudaEventCreate(&end), "make an event");
+	for (uint32_t i = 0; i < choice.replays + 3; i++) {
+		float ms;
+		must(cudaEventRecord(begin, stream), "time a graph");
+		must(cudaGraphLaunch(run, stream), "launch a graph");
+		must(cudaEventRecord(end, stream), "time a graph");
+		must(cudaEventSynchronize(end), "run a graph");
+		must(cudaEventElapsedTime(&ms, begin, end), "time a graph");
+		times[i < 3 ? 0 : i - 3] = ms;
+	}
+	qsort(times, choice.replays, sizeof *times, by_value);
+	cudaEventDestroy(begin);
+	cudaEventDestroy(end);
+	cudaGraphExecDestroy(run);
+	return times[choice.replays / 2];
+}
+
+static void record_begin(void)
+{
+	must(cudaStreamBeginCapture(dev.stream, cudaStreamCaptureModeThreadLocal), "record a graph");
+}
+
+static double record_end(uint32_t launches)
+{
+	cudaGraph_t graph;
+	must(cudaStreamEndCapture(dev.stream, &graph), "record a graph");
+	double ms = replay(graph) / launches;
+	cudaGraphDestroy(graph);
+	return ms;
+}
+
+/* Milliseconds to read `bytes` that are in no cache. `buffer` holds at least twice ROTATE_BYTES. */
+static double read_time(const void *buffer, uint64_t size, uint64_t bytes)
+{
+	uint64_t piece = (bytes + 4095) & ~(uint64_t)4095;
+	uint32_t n = (uint32_t)(size / piece);
+	n = n < 1 ? 1 : n > 64 ? 64 : n;
+	record_begin();
+	for (uint32_t i = 0; i < n; i++)
+		must(bench_read((const uint8_t *)buffer + i * piece, bytes, dev.multiprocessors, dev.upload.device,
+				dev.stream),
+		     "read");
+	return record_end(n);
+}
+
+static void ceilings(void *buffer, uint64_t size)
+{
+	static const double mb[] = {8.4, 16.8, 33.5, 67, 134, 268, 537, 1074};
+	bool table = !strcmp(choice.format, "table");
+	record_begin();
+	for (int i = 0; i < 100; i++)
+		must(bench_nothing(dev.stream), "launch");
+	double kernel = record_end(100);
+	record_begin();
+	must(bench_copy(buffer, (uint8_t *)buffer + size / 2, size / 2, dev.multiprocessors, dev.stream), "copy");
+	double copy = record_end(1);
+	if (!table)
+		return;
+	printf("kernel in a graph %.2f us; copy %.0f GB/s (read and write)\nread, cold, MB: us (GB/s):", kernel * 1e3,
+	       size / copy / 1e6);
+	for (unsigned i = 0; i < sizeof mb / sizeof *mb; i++) {
+		double ms = read_time(buffer, size, (uint64_t)(mb[i] * 1e6) & ~15ull);
+		printf("  %.1f: %.1f (%.0f)", mb[i], ms * 1e3, mb[i] / ms);
+	}
+	printf("\n");
+}
+
+static enum ikv_format page_format(int format, uint64_t page)
+{
+	static const enum ikv_format mix[] = {IKV_FMT_FP16, IKV_FMT_FP8, IKV_FMT_INT8, IKV_FMT_INT4,
+					      IKV_FMT_INT4_RESIDUAL};
+	struct ikv_rng r;
+	if (format != MIXED)
+		return (enum ikv_format)format;
+	ikv_rng_stream(&r, page, (enum ikv_stream)1, 0, 0);
+	return mix[ikv_rng_below(&r, 5)];
+}
+
+/* Page table and tiles of a set: slots in the order sequence, page, head. Returns the host's copy of the table. */
+static attend_entry *make_pages(const struct row *x, struct set *s, uint64_t seed)
+{
+	uint32_t steps = tile_steps(x->shape.dim), tiles = (x->page_tokens + 15) / 16;
+	uint64_t slots = (uint64_t)x->shape.batch * x->pages * x->shape.kv_heads, bytes = 0, begin = 0;
+	attend_entry *table = malloc(slots * sizeof *table);
+	for (uint64_t i = 0; i < slots; i++) { /* all heads of a page alike in half of the pages of a mixture */
+		table[i] =
+		    (uint64_t)page_format(x->format, i / x->shape.kv_heads % 2 ? i : i / x->shape.kv_heads) | bytes;
+		bytes += (uint64_t)tiles * tile_bytes(table[i] & 15, steps);
+	}
+	must(cudaMalloc(&s->tiles, bytes), "allocate pages");
+	for (uint64_t i = 0; i <= slots; i++) { /* runs of one format at a time */
+		if (i < slots && (table[i] & 15) == (table[begin] & 15))
+			continue;
+		must(bench_fill((uint8_t *)s->tiles + (table[begin] & ~15ull), (i - begin) * tiles, table[begin] & 15,
+				steps, seed + table[begin], dev.stream),
+		     "fill pages");
+		begin = i;
+	}
+	for (uint64_t i = 0; i < slots; i++)
+		table[i] += (uint64_t)(uintptr_t)s->tiles;
+	return table;
+}
+
+/* Ascending random pages of one sequence. */
+static void choose(const struct row *x, struct ikv_rng *r, struct ikv_page_ref *refs)
+{
+	uint32_t left = x->chosen, n = 0;
+	for (uint32_t p = 0; p < x->pages && left; p++) {
+		if (ikv_rng_below(r, x->pages - p) >= left)
+			continue;
+		refs[n++] = (struct ikv_page_ref){.page = p, .hi = (uint16_t)x->page_tokens, .mask = IKV_NO_MASK};
+		left--;
+	}
+}
+
+/* Head 0 of the last job in double precision, from what lies on the device; largest difference. */
+static double check(const struct row *x, const struct set *s, const attend_entry *table,
+		    const struct ikv_page_ref *refs)
+{
+	const struct shape *h = &x->shape;
+	uint32_t steps = tile_steps(h->dim), tiles = (x->page_tokens + 15) / 16, group = h->q_heads / h->kv_heads,
+		 n = x->page_tokens;
+	uint32_t job = h->batch * h->kv_heads - 1, row = job * group, head = h->kv_heads - 1;
+	uint8_t *packed = malloc((size_t)tiles * TILE_BYTES_MAX), *k = malloc((size_t)n * 2 * h->dim + 64),
+		*v = malloc((size_t)n * 2 * h->dim + 64);
+	float *rows = malloc((size_t)n * h->dim * 4), *q = malloc(h->dim * 4), *out = malloc(h->dim * 4);
+	double *acc = calloc(h->dim, sizeof *acc), *scores = malloc(sizeof *scores * n), top = -INFINITY, sum = 0,
+	       worst = 0;
+	must(cudaMemcpy(q, s->args.q + (size_t)row * h->dim, h->dim * 4, cudaMemcpyDeviceToHost), "read a query");
+	must(cudaMemcpy(out, s->out + (size_t)row * h->dim, h->dim * 4, cudaMemcpyDeviceToHost), "read an output");
+	for (uint32_t i = 0; i < x->chosen; i++) {
+		attend_entry e = table[((uint64_t)(h->batch - 1) * x->pages + refs[i].page) * h->kv_heads + head];
+		enum ikv_format f = (enum ikv_format)(e & 15);
+		must(cudaMemcpy(packed, (void *)(uintptr_t)(e & ~15ull), (size_t)tiles * tile_bytes(f, steps),
+				cudaMemcpyDeviceToHost),
+		     "read a page");
+		gpu_tile_unpack(f, n, h->dim, h->dim, steps, packed, k, v);
+		ikv_format_decode(f, k, n, h->dim, rows, NULL);
+		double most = top;
+		for (uint32_t t = 0; t < n; t++) {
+			double dot = 0;
+			for (uint32_t c = 0; c < h->dim; c++)
+				dot += (double)q[c] * rows[(size_t)t * h->dim + c];
+			scores[t] = dot * s->args.scale;
+			most = fmax(most, scores[t]);
+		}
+		double shrink = exp(top - most);
+		sum *= shrink;
+		for (uint32_t c = 0; c < h->dim; c++)
+			acc[c] *= shrink;
+		top = most;
+		ikv_format_decode(f, v, n, h->dim, rows, NULL);
+		for (uint32_t t = 0; t < n; t++) {
+			double w = exp(scores[t] - top);
+			sum += w;
+			for (uint32_t c = 0; c < h->dim; c++)
+				acc[c] += w * rows[(size_t)t * h->dim + c];
+		}
+	}
+	for (uint32_t c = 0; c < h->dim; c++) {
+		double d = fabs(acc[c] / sum - out[c]);
+		worst = d <= worst ? worst : d == d ? d : INFINITY;
+	}
+	free(packed), free(k), free(v), free(rows), free(q), free(out), free(acc), free(scores);
+	return worst;
+}
+
+/* Everything one launch needs, in one allocation after the tiles'. */
+static void make_set(struct row *x, struct set *s, struct attend_config *c, uint64_t seed, bool compare)
+{
+	const struct shape *h = &x->shape;
+	uint32_t jobs = h->batch * h->kv_heads, group = h->q_heads / h->kv_heads, tiles = (x->page_tokens + 15) / 16,
+		 used;
+	uint32_t rows = h->batch * h->q_heads, steps = tile_steps(h->dim), stage = 0;
+	uint64_t slots = (uint64_t)h->batch * x->pages * h->kv_heads;
+	attend_entry *table = make_pages(x, s, seed);
+	struct ikv_page_ref *refs = calloc((size_t)h->batch * x->chosen, sizeof *refs);
+	struct split_job *loads = calloc(jobs, sizeof *loads);
+	struct split_piece *pieces = calloc(split_most(jobs, dev.multiprocessors * choice.blocks), sizeof *pieces);
+	struct ikv_rng r;
+	ikv_rng_stream(&r, seed, (enum ikv_stream)2, 0, 0);
+	x->bytes = 0;
+	for (uint32_t b = 0; b < h->batch; b++) {
+		choose(x, &r, refs + (size_t)b * x->chosen);
+		for (uint32_t k = 0; k < h->kv_heads; k++) {
+			double bytes = 0;
+			for (uint32_t i = 0; i < x->chosen; i++) {
+				uint32_t p = refs[(size_t)b * x->chosen + i].page;
+				uint32_t tile =
+				    tile_bytes(table[((uint64_t)b * x->pages + p) * h->kv_heads + k] & 15, steps);
+				stage = tile > stage ? tile : stage;
+				bytes += tile;
+			}
+			loads[b * h->kv_heads + k] = (struct split_job){x->chosen * tiles, bytes / x->chosen};
+			x->bytes += (uint64_t)bytes * tiles;
+		}
+	}
+	x->stages = attend_configure(steps, group <= 8 ? 8 : 16, stage,
+				     dev.shared_bytes / choice.blocks - (choice.blocks > 1 ? 1024 : 0), dev.bulk,
+				     x->format >= IKV_FMT_INT4, c);
+	if (!x->stages) {
+		fprintf(stderr, "gpu_bench: a block does not fit\n");
+		exit(1);
+	}
+	uint32_t n = split_jobs(loads, jobs, dev.multiprocessors * choice.blocks, c->warps, pieces, &used);
+	c->blocks = used;
+	size_t table_bytes = slots * 8, refs_bytes = (size_t)h->batch * x->chosen * 16,
+	       segments_bytes = n * sizeof(struct attend_segment), jobs_bytes = jobs * sizeof(struct attend_job),
+	       q_bytes = (size_t)rows * h->dim * 4;
+	size_t refs_at = (table_bytes + 255) & ~255ull, segments_at = (refs_at + refs_bytes + 255) & ~255ull;
+	size_t jobs_at = (segments_at + segments_bytes + 255) & ~255ull,
+	       q_at = (jobs_at + jobs_bytes + 255) & ~255ull;
+	size_t out_at = q_at + q_bytes, lse_at = out_at + q_bytes, sums_at = (lse_at + rows * 4 + 255) & ~255ull;
+	size_t parts_at = sums_at + (size_t)n * c->heads * 8,
+	       arrived_at = parts_at + (size_t)n * c->heads * steps * 64;
+	size_t all = arrived_at + jobs * 4;
+	must(cudaMalloc(&s->inputs, all), "allocate inputs");
+	uint8_t *d = s->inputs;
+	must(cudaMemset(d, 0xff, all), "clear inputs"); /* outputs poisoned */
+	must(cudaMemset(d + arrived_at, 0, jobs * 4), "clear inputs");
+	struct attend_job *job = calloc(jobs, sizeof *job);
+	struct attend_segment *segments = calloc(n, sizeof *segments);
+	for (uint32_t j = 0; j < jobs; j++)
+		job[j] = (struct attend_job){.row = j * group,
+					     .heads = group,
+					     .tiles = x->chosen * tiles,
+					     .pages = x->chosen,
+					     .mass = UINT64_MAX};
+	for (uint32_t i = 0; i < n; i++)
+		if (!job[pieces[i].job].parts++)
+			job[pieces[i].job].first_part = i;
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t j = pieces[i].job, b = j / h->kv_heads, k = j % h->kv_heads;
+		segments[pieces[i].at] =
+		    (struct attend_segment){.refs = (struct ikv_page_ref *)(d + refs_at) + (size_t)b * x->chosen,
+					    .table = (attend_entry *)d + (uint64_t)b * x->pages * h->kv_heads + k,
+					    .stride = h->kv_heads,
+					    .job = j,
+					    .row = j * group,
+					    .heads = group,
+					    .tiles = job[j].tiles,
+					    .parts = job[j].parts,
+					    .first = pieces[i].first,
+					    .end = pieces[i].end,
+					    .part = i,
+					    .next = pieces[i].next};
+	}
+	must(cudaMemcpy(d, table, table_bytes, cudaMemcpyHostToDevice), "copy inputs");
+	must(cudaMemcpy(d + refs_at, refs, refs_bytes, cudaMemcpyHostToDevice), "copy inputs");
+	must(cudaMemcpy(d + segments_at, segments, segments_bytes, cudaMemcpyHostToDevice), "copy inputs");
+	must(cudaMemcpy(d + jobs_at, job, jobs_bytes, cudaMemcpyHostToDevice), "copy inputs");
+	must(bench_fill_floats((float *)(d + q_at), (uint64_t)rows * h->dim, seed + 77, dev.stream), "fill queries");
+	s->out = (float *)(d + out_at);
+	s->args = (struct attend_args){.segments = (struct attend_segment *)(d + segments_at),
+				       .jobs = (struct attend_job *)(d + jobs_at),
+				       .q = (float *)(d + q_at),
+				       .out = s->out,
+				       .lse = (float *)(d + lse_at),
+				       .parts = (float *)(d + parts_at),
+				       .part_sums = (float *)(d + sums_at),
+				       .arrived = (uint32_t *)(d + arrived_at),
+				       .d_qk = h->dim,
+				       .d_v = h->dim,
+				       .page_tokens = x->page_tokens,
+				       .scale = 1 / sqrtf((float)h->dim),
+				       .stages = x->stages,
+				       .stage_bytes = stage};
+	x->blocks = c->blocks;
+	x->warps = c->warps;
+	if (compare) {
+		must(attend_launch(&s->args, c, dev.stream), "launch attention");
+		must(cudaStreamSynchronize(dev.stream), "run attention");
+		x->error = check(x, s, table, refs + (size_t)(h->batch - 1) * x->chosen);
+	}
+	free(table), free(refs), free(loads), free(pieces), free(job), free(segments);
+}
+
+static void run_row(struct row *x, const void *buffer, uint64_t size)
+{
+	struct set sets[SETS_MAX];
+	struct attend_config config[SETS_MAX];
+	uint32_t n = 0;
+	must(attend_prepare(tile_steps(x->shape.dim), dev.shared_bytes), "set up the kernels");
+	do {
+		make_set(x, &sets[n], &config[n], 1000 * (n + 1), n == 0 && choice.check);
+		n++;
+	} while (n < SETS_MAX && (n < 2 || n * x->bytes < ROTATE_BYTES));
+	must(cudaStreamSynchronize(dev.stream), "fill pages");
+	record_begin();
+	for (uint32_t i = 0; i < n; i++)
+		must(attend_launch(&sets[i].args, &config[i], dev.stream), "launch attention");
+	x->ms = record_end(n);
+	x->read_ms = read_time(buffer, size, x->bytes);
+	for (uint32_t i = 0; i < n; i++) {
+		cudaFree(sets[i].tiles);
+		cudaFree(sets[i].inputs);
+	}
+}
+
+static void print_row(const struct row *x, uint32_t n)
+{
+	const char *format = x->format == MIXED ? "mixed" : ikv_format_names()[x->format];
+	const char *text =
+	    !strcmp(choice.format, "csv") ? "%s,%s,%u,%g,%.4f,%.4f,%.3f,%.0f,%.1f,%.2g,%u,%u,%u\n"
+	    : !strcmp(choice.format, "json")
+		? "%s{\"shape\":\"%s\",\"format\":\"%s\",\"page_tokens\":%u,\"selected\":%g,\"ms\":%.4f,\"read_ms\":%"
+		  ".4f,"
+		  "\"ratio\":%.3f,\"gb_s\":%.0f,\"mb\":%.1f,\"error\":%.2g,\"blocks\":%u,\"warps\":%u,\"stages\":%u}"
+		: "%-5s %-13s %4u %7g %9.4f %9.4f %6.3f %6.0f %8.1f %9.2g %6u %5u %6u\n";
+	double ratio = x->ms / x->read_ms, rate = x->bytes / x->ms / 1e6, mb = x->bytes / 1e6;
+	if (!strcmp(choice.format, "json"))
+		printf(text, n ? ",\n " : "[\n ", x->shape.name, format, x->page_tokens, x->selection, x->ms,
+		       x->read_ms, ratio, rate, mb, x->error, x->blocks, x->warps, x->stages);
+	else
+		printf(text, x->shape.name, format, x->page_tokens, x->selection, x->ms, x->read_ms, ratio, rate, mb,
+		       x->error, x->blocks, x->warps, x->stages);
+	fflush(stdout);
+}
+
+static void run_all(const void *buffer, uint64_t size)
+{
+	static const uint32_t pages[] = {16, 32, 64, 128};
+	static const double selections[] = {1, 0.25, 0.0625};
+	uint32_t n = 0;
+	if (!strcmp(choice.format, "csv"))
+		printf("shape,format,page_tokens,selected,ms,read_ms,ratio,gb_s,mb,error,blocks,warps,stages\n");
+	else if (!strcmp(choice.format, "table"))
+		printf("%-5s %-13s %4s %7s %9s %9s %6s %6s %8s %9s %6s %5s %6s\n", "shape", "format", "page", "share",
+		       "ms", "read ms", "ratio", "GB/s", "MB", "error", "blocks", "warps", "stages");
+	for (unsigned s = 0; s < sizeof shapes / sizeof *shapes; s++)
+		for (int f = 1; f <= MIXED; f++)
+			for (int p = 0; p < 4; p++)
+				for (int l = 0; l < 3; l++) {
+					char page[16], selection[16];
+					struct row x = {.shape = shapes[s],
+							.format = f,
+							.page_tokens = pages[p],
+							.selection = selections[l]};
+					snprintf(page, sizeof page, "%u", pages[p]);
+					snprintf(selection, sizeof selection, "%g", selections[l]);
+					if (!listed(choice.shapes, shapes[s].name) || !listed(choice.pages, page) ||
+					    !listed(choice.selections, selection) ||
+					    !listed(choice.formats, f == MIXED ? "mixed" : ikv_format_names()[f]))
+						continue;
+					x.pages = x.shape.tokens / x.page_tokens;
+					x.chosen = (uint32_t)(x.pages * x.selection + 0.5);
+					run_row(&x, buffer, size);
+					print_row(&x, n++);
+				}
+	if (!strcmp(choice.format, "json"))
+		printf("%s]\n", n ? "\n" : "[");
+}
+
+int main(int argc, char **argv)
+{
+	int c;
+	while ((c = getopt(argc, argv, "f:S:F:P:L:b:r:n")) != -1) {
+		switch (c) {
+		case 'f':
+			choice.format = optarg;
+			break;
+		case 'S':
+			choice.shapes = optarg;
+			break;
+		case 'F':
+			choice.formats = optarg;
+			break;
+		case 'P':
+			choice.pages = optarg;
+			break;
+		case 'L':
+			choice.selections = optarg;
+			break;
+		case 'b':
+			choice.blocks = (uint32_t)atoi(optarg);
+			break;
+		case 'r':
+			choice.replays = (uint32_t)atoi(optarg);
+			break;
+		case 'n':
+			choice.check = false;
+			break;
+		default:
+			return 64;
+		}
+	}
+	char why[500];
+	if (!gpu_backend()->usable(why, sizeof why)) {
+		printf("gpu_bench: skipped: %s\n", why);
+		return 77;
+	}
+	uint64_t slot_bytes[IKV_FMT_COUNT] = {0}, size = 4 * ROTATE_BYTES;
+	void *buffer;
+	if (device_open(&dev, slot_bytes, &err)) {
+		fprintf(stderr, "gpu_bench: %s\n", err.text);
+		return 1;
+	}
+	must(cudaMalloc(&buffer, size), "allocate a buffer");
+	must(bench_fill_floats(buffer, size / 4, 1, dev.stream), "fill a buffer");
+	ceilings(buffer, size);
+	run_all(buffer, size);
+	cudaFree(buffer);
+	device_close(&dev);
+	return 0;
+}

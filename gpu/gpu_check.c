@@ -1,0 +1,348 @@
+/* The backend `cuda` against `ref`, in double precision, on random cases: shapes, formats, plans, batches.
+ * gpu_check [-n CASES] [-s SEED] [-q] [FORMAT...]: CASES a format (2000); -q: small shapes, for compute-sanitizer.
+ * Exit code 0, 1 for a case outside the tolerance, 77 without a device. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "gpu/gpu.h"
+
+#define MIXED IKV_FMT_COUNT
+#define PLANS 8    /* cases of one world */
+#define MASS  5e-5 /* tolerance of mass */
+#define LSE   2e-4 /* of log-sum-exp, times 1 + |lse|/16 */
+
+struct world {
+	struct ikv_geometry g;
+	struct ikv_backend *b[2]; /* ref, cuda */
+	struct ikv_rng r;
+	uint32_t tokens[2]; /* of each sequence */
+	double largest[2];  /* value in V */
+	int format;
+};
+
+struct tally {
+	double out, lse, mass; /* worst, in units of the tolerance */
+	uint64_t cases, units, pages, empty, single, masked;
+};
+
+static struct ikv_err err;
+
+static void die(const char *what)
+{
+	fprintf(stderr, "gpu_check: %s: %s\n", what, err.text);
+	exit(1);
+}
+
+static uint32_t below(struct world *w, uint32_t n)
+{
+	return (uint32_t)ikv_rng_below(&w->r, n);
+}
+
+static uint32_t one_of(struct world *w, const uint32_t *list, uint32_t n)
+{
+	return list[below(w, n)];
+}
+
+static uint16_t *random_rows(struct world *w, size_t n, float amplitude, double *largest)
+{
+	uint16_t *rows = malloc(2 * n + 2);
+	for (size_t i = 0; i < n; i++) {
+		rows[i] = ikv_fp16_from_float((float)ikv_rng_normal(&w->r) * amplitude);
+		if (largest)
+			*largest = fmax(*largest, fabs(ikv_fp16_to_float(rows[i])));
+	}
+	return rows;
+}
+
+static void draw_geometry(struct world *w, bool small)
+{
+	static const uint32_t dims[] = {64, 80, 96, 128, 128, 256}, pages[] = {8, 16, 16, 24, 32, 64, 128};
+	uint32_t group = 1 + below(w, 16), kv = 1 + below(w, small ? 2 : 4);
+	w->g = (struct ikv_geometry){.layers = 1 + below(w, 2),
+				     .q_heads = group * kv,
+				     .kv_heads = kv,
+				     .d_qk = one_of(w, dims, 6),
+				     .page_tokens = one_of(w, pages, 7)};
+	w->g.d_v = below(w, 8) ? w->g.d_qk : one_of(w, dims, 6);
+	if (below(w, 16) == 0) { /* odd widths */
+		w->g.d_qk = 1 + below(w, 256);
+		w->g.d_v = 1 + below(w, 256);
+	}
+	w->g.scale = 1 / sqrtf((float)w->g.d_qk);
+}
+
+static enum ikv_format draw_format(struct world *w)
+{
+	return w->format == MIXED ? (enum ikv_format)(1 + below(w, IKV_FMT_COUNT - 1)) : (enum ikv_format)w->format;
+}
+
+static void append(struct world *w, uint32_t seq, uint32_t layer, uint32_t tokens, float k_size, float v_size)
+{
+	while (tokens) {
+		uint32_t n = 1 + below(w, tokens);
+		uint16_t *k = random_rows(w, (size_t)n * w->g.kv_heads * w->g.d_qk, k_size, NULL);
+		uint16_t *v = random_rows(w, (size_t)n * w->g.kv_heads * w->g.d_v, v_size, &w->largest[seq]);
+		for (int i = 0; i < 2; i++)
+			if (w->b[i]->ops->append(w->b[i], seq, layer, n, k, v, &err))
+				die("append");
+		free(k);
+		free(v);
+		tokens -= n;
+	}
+}
+
+/* Closed pages to their formats: re-encoded from what is stored, or from fresh rows. */
+static void store_pages(struct world *w, uint32_t seq, uint32_t layer, float k_size, float v_size)
+{
+	const struct ikv_geometry *g = &w->g;
+	for (uint32_t page = 0; page < w->tokens[seq] / g->page_tokens; page++) {
+		uint32_t first = below(w, g->kv_heads), n = 1 + below(w, g->kv_heads - first), step = below(w, 3);
+		if (below(w, 2)) {
+			first = 0;
+			n = g->kv_heads;
+		}
+		enum ikv_format f = draw_format(w);
+		if (step == 0) {
+			uint16_t *k = random_rows(w, (size_t)n * g->page_tokens * g->d_qk, k_size, NULL);
+			uint16_t *v = random_rows(w, (size_t)n * g->page_tokens * g->d_v, v_size, &w->largest[seq]);
+			for (int i = 0; i < 2; i++)
+				if (w->b[i]->ops->restore(w->b[i], seq, layer, first, n, page, f, k, v, &err))
+					die("restore");
+			free(k);
+			free(v);
+			continue;
+		}
+		for (int i = 0; i < 2; i++)
+			if ((step == 2 && w->b[i]->ops->recode(w->b[i], seq, layer, first, n, page,
+							       IKV_FMT_INT4_RESIDUAL, &err)) ||
+			    w->b[i]->ops->recode(w->b[i], seq, layer, first, n, page, f, &err))
+				die("recode");
+	}
+}
+
+static void open_world(struct world *w, bool small)
+{
+	static const float k_sizes[] = {1, 1, 0.1f, 3}, v_sizes[] = {1, 1, 1e-3f, 300};
+	const struct ikv_backend_ops *ops[2] = {&ikv_backend_ref, gpu_backend()};
+	struct ikv_backend_config config = {.threads = 1, .isa = "auto", .sequences = 2};
+	draw_geometry(w, small);
+	w->largest[0] = w->largest[1] = 0;
+	for (int i = 0; i < 2; i++)
+		if (ops[i]->open(&w->b[i], &w->g, &config, &err))
+			die("open");
+	for (uint32_t seq = 0; seq < 2; seq++) {
+		float k_size = k_sizes[below(w, 4)], v_size = v_sizes[below(w, 4)];
+		uint32_t cut = 0;
+		w->tokens[seq] = 1 + below(w, small ? 200 : below(w, 12) ? 500 : 3000);
+		for (uint32_t layer = 0; layer < w->g.layers; layer++)
+			append(w, seq, layer, w->tokens[seq], k_size, v_size);
+		if (below(w, 2)) { /* roll back, then go on */
+			cut = 1 + below(w, w->tokens[seq]);
+			for (int i = 0; i < 2; i++)
+				if (w->b[i]->ops->truncate(w->b[i], seq, w->tokens[seq] - cut, &err))
+					die("truncate");
+			for (uint32_t layer = 0; layer < w->g.layers; layer++)
+				append(w, seq, layer, cut, k_size, v_size);
+		}
+		for (uint32_t layer = 0; layer < w->g.layers; layer++)
+			store_pages(w, seq, layer, k_size, v_size);
+	}
+}
+
+static void close_world(struct world *w)
+{
+	struct ikv_backend_stats a, b;
+	for (uint32_t seq = 0; seq < 2; seq++)
+		for (uint32_t layer = 0; layer < w->g.layers; layer++)
+			for (uint32_t page = 0; page < ikv_pages(w->tokens[seq], w->g.page_tokens); page++)
+				for (uint32_t h = 0; h < w->g.kv_heads; h++)
+					if (w->b[0]->ops->format(w->b[0], seq, layer, h, page) !=
+					    w->b[1]->ops->format(w->b[1], seq, layer, h, page)) {
+						fprintf(stderr, "gpu_check: formats differ\n");
+						exit(1);
+					}
+	w->b[0]->ops->stats(w->b[0], &a);
+	w->b[1]->ops->stats(w->b[1], &b);
+	if (a.kv_bytes_read != b.kv_bytes_read || a.bytes_stored != b.bytes_stored ||
+	    a.pages_stored != b.pages_stored || a.recodes != b.recodes || a.recoded_bytes != b.recoded_bytes) {
+		fprintf(stderr, "gpu_check: statistics differ\n");
+		exit(1);
+	}
+	for (int i = 0; i < 2; i++)
+		w->b[i]->ops->close(w->b[i]);
+}
+
+static void draw_plan(struct world *w, struct ikv_plan *plan, uint32_t tokens, struct tally *t)
+{
+	uint32_t kind = below(w, 10), at = 0;
+	if (ikv_plan_init(plan, w->g.page_tokens, ikv_pages(tokens, w->g.page_tokens), &err))
+		die("plan");
+	ikv_plan_reset(plan, tokens);
+	if (kind == 0) {
+		t->empty++;
+		return;
+	}
+	if (kind == 1) {
+		at = below(w, tokens);
+		ikv_plan_add(plan, at, at + 1, IKV_FMT_FP16, 0);
+		t->single++;
+		return;
+	}
+	if (kind == 2) {
+		ikv_plan_add(plan, 0, tokens, IKV_FMT_FP16, 0);
+		return;
+	}
+	uint32_t gap = 1 + below(w, kind < 6 ? 4 : 100), run = 1 + below(w, kind < 6 ? 20 : 200);
+	for (at = below(w, gap); at < tokens;) {
+		uint32_t end = at + 1 + below(w, run);
+		end = end < tokens ? end : tokens;
+		ikv_plan_add(plan, at, end, IKV_FMT_FP16, 0);
+		at = end + 1 + below(w, gap);
+	}
+	t->masked += plan->mask_used != 0;
+	t->pages += plan->count;
+}
+
+static double worst(const float *a, const float *b, size_t n, double size)
+{
+	double most = 0;
+	for (size_t i = 0; i < n; i++) {
+		double d =
+		    a[i] == b[i] ? 0 : fabs((double)a[i] - b[i]) / size; /* equal infinities differ by nothing */
+		most = d <= most ? most : d == d ? d : INFINITY;
+	}
+	return most;
+}
+
+/* Of outputs, in units of V's largest value. Weights of FP16 pages are not rounded; those of others are, to FP16,
+ * and where 4-bit codes have a remainder, twice. */
+static double output_tolerance(int format)
+{
+	return format == IKV_FMT_FP16 ? 5e-5 : format == IKV_FMT_INT4_RESIDUAL || format == MIXED ? 2e-3 : 1e-3;
+}
+
+/* One decode call of a few units on both backends. */
+static void run_case(struct world *w, struct tally *t)
+{
+	const struct ikv_geometry *g = &w->g;
+	struct ikv_plan plans[6];
+	struct ikv_attn_unit units[2][6];
+	uint32_t n = 1 + below(w, 6), group = g->q_heads / g->kv_heads;
+	bool wants_mass = below(w, 2), by_head = below(w, 2);
+	double out = 0, lse = 0, mass = 0;
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t seq = below(w, 2), layer = below(w, g->layers), first = 0, count = g->q_heads;
+		if (by_head) { /* a plan of its own for each KV head */
+			first = below(w, g->kv_heads) * group;
+			count = group;
+		} else if (below(w, 4) == 0) { /* any heads */
+			first = below(w, g->q_heads);
+			count = 1 + below(w, g->q_heads - first);
+		}
+		draw_plan(w, &plans[i], w->tokens[seq], t);
+		bool shared = i && units[0][i - 1].seq == seq && below(w, 2);
+		const struct ikv_plan *plan = shared ? units[0][i - 1].plan : &plans[i];
+		float *q = malloc((size_t)count * g->d_qk * sizeof *q);
+		float q_size = below(w, 4) ? 1 : below(w, 2) ? 1e-4f : 8;
+		for (size_t k = 0; k < (size_t)count * g->d_qk; k++)
+			q[k] = (float)ikv_rng_normal(&w->r) * q_size;
+		for (int k = 0; k < 2; k++) {
+			units[k][i] = (struct ikv_attn_unit){.seq = seq,
+							     .layer = layer,
+							     .q_first = first,
+							     .q_count = count,
+							     .plan = plan,
+							     .q = q,
+							     .out = malloc((size_t)count * g->d_v * sizeof(float)),
+							     .lse = malloc(count * sizeof(float))};
+			memset(units[k][i].out, 0xff, (size_t)count * g->d_v * sizeof(float));
+			if (wants_mass)
+				units[k][i].mass = malloc((size_t)count * plan->count * sizeof(float) + 4);
+		}
+	}
+	for (int k = 0; k < 2; k++)
+		if (w->b[k]->ops->decode(w->b[k], units[k], n, &err))
+			die("decode");
+	for (uint32_t i = 0; i < n; i++) {
+		struct ikv_attn_unit *a = &units[0][i], *b = &units[1][i];
+		double size = w->largest[a->seq] * output_tolerance(w->format);
+		out = fmax(out, worst(a->out, b->out, (size_t)a->q_count * g->d_v, size));
+		for (uint32_t h = 0; h < a->q_count; h++)
+			lse = fmax(lse, worst(&a->lse[h], &b->lse[h], 1,
+					      LSE * (1 + fabsf(isinf(a->lse[h]) ? 0 : a->lse[h]) / 16)));
+		if (wants_mass)
+			mass = fmax(mass, worst(a->mass, b->mass, (size_t)a->q_count * a->plan->count, MASS));
+	}
+	if (!(out <= 1 && lse <= 1 && mass <= 1)) {
+		fprintf(stderr,
+			"gpu_check: %s: out %.3g lse %.3g mass %.3g times the tolerance: %u/%u heads, d %u/%u, pages "
+			"of %u, tokens %u and %u\n",
+			w->format == MIXED ? "mixed" : ikv_format_names()[w->format], out, lse, mass, g->q_heads,
+			g->kv_heads, g->d_qk, g->d_v, g->page_tokens, w->tokens[0], w->tokens[1]);
+	}
+	t->out = fmax(t->out, out);
+	t->lse = fmax(t->lse, lse);
+	t->mass = fmax(t->mass, mass);
+	t->cases++;
+	t->units += n;
+	for (uint32_t i = 0; i < n; i++) {
+		ikv_plan_free(&plans[i]);
+		free((float *)units[0][i].q);
+		for (int k = 0; k < 2; k++) {
+			free(units[k][i].out);
+			free(units[k][i].lse);
+			free(units[k][i].mass);
+		}
+	}
+}
+
+int main(int argc, char **argv)
+{
+	uint64_t cases = 2000, seed = 1;
+	bool small = false, chosen[MIXED + 1] = {false}, any = false, good = true;
+	for (int i = 1; i < argc; i++) {
+		enum ikv_format f;
+		if (!strcmp(argv[i], "-n") && i + 1 < argc)
+			cases = strtoull(argv[++i], NULL, 10);
+		else if (!strcmp(argv[i], "-s") && i + 1 < argc)
+			seed = strtoull(argv[++i], NULL, 10);
+		else if (!strcmp(argv[i], "-q"))
+			small = true;
+		else if (!strcmp(argv[i], "mixed"))
+			any = chosen[MIXED] = true;
+		else if (ikv_format_by_name(argv[i], &f) == 0 && f != IKV_FMT_SKIP)
+			any = chosen[f] = true;
+		else {
+			fprintf(stderr, "usage: gpu_check [-n CASES] [-s SEED] [-q] [FORMAT|mixed]...\n");
+			return 64;
+		}
+	}
+	char why[500];
+	if (!gpu_backend()->usable(why, sizeof why)) {
+		printf("gpu_check: skipped: %s\n", why);
+		return 77;
+	}
+	printf("%-14s %6s %6s %7s %6s %6s %6s   worst error over tolerance: %8s %8s %8s\n", "format", "cases",
+	       "units", "pages", "empty", "single", "masked", "out", "lse", "mass");
+	for (int f = 1; f <= MIXED; f++) {
+		struct tally t = {0};
+		struct world w = {.format = f};
+		if (any && !chosen[f])
+			continue;
+		ikv_rng_stream(&w.r, seed, 0x6770u, (uint64_t)f, 0);
+		while (t.cases < cases) {
+			open_world(&w, small);
+			for (int i = 0; i < PLANS && t.cases < cases; i++)
+				run_case(&w, &t);
+			close_world(&w);
+		}
+		printf("%-14s %6llu %6llu %7llu %6llu %6llu %6llu %*s %8.3f %8.3f %8.3f\n",
+		       f == MIXED ? "mixed" : ikv_format_names()[f], (unsigned long long)t.cases,
+		       (unsigned long long)t.units, (unsigned long long)t.pages, (unsigned long long)t.empty,
+		       (unsigned long long)t.single, (unsigned long long)t.masked, 29, "", t.out, t.lse, t.mass);
+		good = good && t.out <= 1 && t.lse <= 1 && t.mass <= 1;
+		fflush(stdout);
+	}
+	return good ? 0 : 1;
+}

@@ -1,0 +1,140 @@
+/* What of the CUDA part needs no CUDA: the order of bytes in tiles, and the cutting of work. */
+#include <string.h>
+#include "gpu/split.h"
+#include "gpu/gpu_tile.h"
+#include "intentkv.h"
+#include "tap.h"
+
+/* Stored forms survive the way into tiles and back, bit for bit, in all formats and widths. */
+START_TEST(tiles_keep_every_bit)
+{
+	static const uint32_t dims[] = {1, 31, 64, 72, 80, 96, 97, 128, 200, 256}, pages[] = {8, 16, 24, 128};
+	struct ikv_rng r;
+	struct ikv_err err;
+	ikv_rng_stream(&r, 5, (enum ikv_stream)0, 0, 0);
+	for (unsigned f = IKV_FMT_FP16; f < IKV_FMT_COUNT; f++) {
+		for (unsigned i = 0; i < 10 * 4; i++) {
+			uint32_t dk = dims[i % 10], dv = dims[(i + i / 10) % 10], n = pages[i / 10];
+			uint32_t steps = tile_steps(dk > dv ? dk : dv), tiles = (n + TILE_TOKENS - 1) / TILE_TOKENS;
+			size_t kb = ikv_format_bytes((enum ikv_format)f, n, dk),
+			       vb = ikv_format_bytes((enum ikv_format)f, n, dv);
+			uint16_t *rows = calloc((size_t)n * 256, 2);
+			uint8_t *k = calloc(1, kb), *v = calloc(1, vb), *k2 = calloc(1, kb), *v2 = calloc(1, vb);
+			uint8_t *packed = malloc((size_t)tiles * tile_bytes(f, steps));
+			for (uint32_t j = 0; j < n * 256; j++)
+				rows[j] = ikv_fp16_from_float((float)ikv_rng_normal(&r));
+			ck_assert_int_eq(ikv_format_encode((enum ikv_format)f, rows, n, dk, k, &err), 0);
+			ck_assert_int_eq(ikv_format_encode((enum ikv_format)f, rows, n, dv, v, &err), 0);
+			gpu_tile_pack((enum ikv_format)f, n, dk, dv, steps, k, v, packed);
+			gpu_tile_unpack((enum ikv_format)f, n, dk, dv, steps, packed, k2, v2);
+			ck_assert_msg(!memcmp(k, k2, kb) && !memcmp(v, v2, vb), "%s, %u tokens, d %u/%u",
+				      ikv_format_names()[f], n, dk, dv);
+			free(rows);
+			free(k);
+			free(v);
+			free(k2);
+			free(v2);
+			free(packed);
+		}
+	}
+}
+END_TEST
+
+/* A tile takes what the format takes, where the width is a multiple of 32 and the page one of 16. */
+START_TEST(tiles_waste_nothing)
+{
+	for (unsigned f = IKV_FMT_FP16; f < IKV_FMT_COUNT; f++)
+		for (uint32_t dim = 64; dim <= 128; dim += 32)
+			ck_assert_uint_eq(tile_bytes(f, tile_steps(dim)),
+					  2 * ikv_format_bytes((enum ikv_format)f, TILE_TOKENS, dim));
+}
+END_TEST
+
+/* Where the matrix instruction's lane 4g + t reads: K rows are tokens, V rows are channels. */
+START_TEST(values_lie_with_their_lane)
+{
+	uint16_t k[16 * 64], v[16 * 64], tile[2 * 16 * 64];
+	for (unsigned i = 0; i < 16 * 64; i++) {
+		k[i] = (uint16_t)i;
+		v[i] = (uint16_t)(i + 1024);
+	}
+	gpu_tile_pack(IKV_FMT_FP16, 16, 64, 64, 4, (const uint8_t *)k, (const uint8_t *)v, (uint8_t *)tile);
+	for (unsigned lane = 0; lane < 32; lane++) {
+		unsigned g = lane / 4, t = lane % 4;
+		for (unsigned i = 0; i < 8; i++) {
+			unsigned row = g + 8 * (i / 2 % 2), col = 2 * t + i % 2 + 8 * (i / 4);
+			for (unsigned step = 0; step < 4; step++) {
+				ck_assert_uint_eq(tile[step * 256 + lane * 8 + i], row * 64 + step * 16 + col);
+				ck_assert_uint_eq(tile[1024 + step * 256 + lane * 8 + i],
+						  1024 + col * 64 + step * 16 + row);
+			}
+		}
+	}
+}
+END_TEST
+
+static void check_split(const struct split_job *jobs, uint32_t count, uint32_t blocks, uint32_t warps)
+{
+	struct split_piece *p = calloc(split_most(count, blocks), sizeof *p);
+	uint32_t used = 0, n = split_jobs(jobs, count, blocks, warps, p, &used), seen = 0;
+	double total = 0, most = 0, largest = 0;
+	ck_assert_uint_le(n, split_most(count, blocks));
+	ck_assert(used >= 1 && used <= blocks && n >= used);
+	/* Pieces cover each job once, in order. */
+	for (uint32_t j = 0, i = 0; j < count; j++) {
+		uint32_t at = 0;
+		do {
+			ck_assert(i < n && p[i].job == j && p[i].first == at &&
+				  (p[i].end > at || jobs[j].tiles == 0));
+			at = p[i++].end;
+		} while (at < jobs[j].tiles);
+		ck_assert_uint_eq(at, jobs[j].tiles);
+		total += jobs[j].tiles * jobs[j].weight;
+		largest = jobs[j].weight > largest ? jobs[j].weight : largest;
+		ck_assert(j + 1 < count || i == n);
+	}
+	/* Every piece is on one block's list, and no block has much more than its share. */
+	for (uint32_t b = 0; b < used; b++) {
+		double load = 0;
+		for (uint32_t at = b; at != ATTEND_NONE; seen++) {
+			uint32_t i = 0;
+			while (i < n && p[i].at != at)
+				i++;
+			ck_assert_uint_lt(i, n);
+			load += (p[i].end - p[i].first) * jobs[p[i].job].weight;
+			at = p[i].next;
+		}
+		most = load > most ? load : most;
+	}
+	ck_assert_uint_eq(seen, n);
+	ck_assert(most <= total / used + 2.5 * warps * largest);
+	free(p);
+}
+
+START_TEST(work_is_cut_evenly)
+{
+	struct ikv_rng r;
+	struct split_job jobs[64];
+	ikv_rng_stream(&r, 6, (enum ikv_stream)0, 0, 0);
+	for (int i = 0; i < 500; i++) {
+		uint32_t count = 1 + (uint32_t)ikv_rng_below(&r, 64);
+		for (uint32_t j = 0; j < count; j++) {
+			uint32_t tiles = ikv_rng_below(&r, 4) ? (uint32_t)ikv_rng_below(&r, i % 2 ? 40 : 4000) : 0;
+			jobs[j] = (struct split_job){tiles, 1000 + (double)ikv_rng_below(&r, 7000)};
+		}
+		check_split(jobs, count, 1 + (uint32_t)ikv_rng_below(&r, 140), 1 + (uint32_t)ikv_rng_below(&r, 12));
+	}
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("gpu");
+	TCase *tc = tcase_create("gpu");
+	tcase_add_test(tc, tiles_keep_every_bit);
+	tcase_add_test(tc, tiles_waste_nothing);
+	tcase_add_test(tc, values_lie_with_their_lane);
+	tcase_add_test(tc, work_is_cut_evenly);
+	suite_add_tcase(s, tc);
+	return tap_run(s);
+}
