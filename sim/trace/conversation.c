@@ -44,6 +44,12 @@ struct walk {
 	const uint64_t *at, *end;
 };
 
+/* Over words that may not be there at all. */
+static struct walk walk_over(const uint64_t *words, size_t count)
+{
+	return (struct walk){words, count ? words + count : words};
+}
+
 static const uint64_t *walk_next(struct walk *w)
 {
 	const uint64_t *message = w->at;
@@ -172,10 +178,8 @@ static size_t skip_answer(struct walk *w, struct walk *answer)
 /* Step over what the two requests have in common. How many messages. */
 static size_t skip_shared(const struct conversation *c, struct walk *w)
 {
+	struct walk before = walk_over(c->newest.words, c->newest.count);
 	size_t n = 0;
-	if (c->newest.count == 0)
-		return 0;
-	struct walk before = {c->newest.words, c->newest.words + c->newest.count};
 	while (before.at != before.end && w->at != w->end && *before.at == *w->at) {
 		walk_next(&before);
 		walk_next(w);
@@ -223,7 +227,7 @@ static void place(struct conversation *c, size_t shared, struct walk answer, uin
 int conversation_add(struct conversation *c, struct session *s, struct request_stream *stream, const struct spoken *r,
 		     struct ikv_err *err)
 {
-	struct walk w = {r->words, r->words + r->count}, answer, all = w;
+	struct walk w = walk_over(r->words, r->count), answer, all = w;
 	size_t messages = 0, n, shared = skip_shared(c, &w), answered = 0;
 	bool goes_on = shared == c->messages;
 	uint64_t sum;
@@ -250,8 +254,7 @@ int conversation_add(struct conversation *c, struct session *s, struct request_s
 	place(c, shared, answer, stream->context, kept);
 	if (request_keep(stream, s, kept, (uint32_t)input, r->line, err) ||
 	    append(c, s, stream, w, shared + answered, sum, n, err) ||
-	    decode(c, s, stream, (struct walk){r->answer, r->answer_count ? r->answer + r->answer_count : r->answer},
-		   r->output, 1, err))
+	    decode(c, s, stream, walk_over(r->answer, r->answer_count), r->output, 1, err))
 		return -1;
 	uint32_t *ends = c->ends_room;
 	c->ends_room = c->ends;
