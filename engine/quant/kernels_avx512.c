@@ -166,7 +166,8 @@ void avx512_pv_decoded(const struct tile_shape *shape, const struct tile *tiles,
 size_t avx512_forms_bytes(uint32_t dim)
 {
 	size_t padded = tile_padded(dim);
-	return 8 * padded + 2 * forms_round(padded / 8) + forms_round((padded + 127) / 128 * 16) + 64;
+	return 8 * padded + 2 * forms_round(padded / 8) + forms_round(padded / 4) +
+	       forms_round((padded + 127) / 128 * 16) + 64;
 }
 
 void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
@@ -208,10 +209,13 @@ void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
 		_mm512_storeu_si512((void *)(f.halves + 2 * c),
 				    _mm512_packus_epi32(_mm512_srli_epi32(high, 16), _mm512_srli_epi32(low, 16)));
 		if (c % 32 == 0)
-			((float *)f.sums)[c / 32] =
-			    _mm512_reduce_add_ps(_mm512_add_ps(x, _mm512_loadu_ps(q + c + 16)));
-		else
-			((float *)f.rests)[c / 32] = _mm512_reduce_add_ps(_mm512_add_ps(lost[0], lost[1]));
+			continue;
+		float sum = _mm512_reduce_add_ps(_mm512_add_ps(x, _mm512_loadu_ps(q + c - 16)));
+		float rest = _mm512_reduce_add_ps(_mm512_add_ps(lost[0], lost[1])) * scale / 256;
+		((float *)f.sums)[c / 32] = sum;
+		((float *)f.steps)[c / 32] = sum * scale / 256;
+		((int32_t *)f.middle)[c / 32 * 2] = (int32_t)lrintf(rest * 7.5f);
+		((int32_t *)f.middle)[c / 32 * 2 + 1] = (int32_t)lrintf(rest * 120);
 	}
 	*(float *)f.step = step;
 }

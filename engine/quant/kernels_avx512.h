@@ -13,14 +13,15 @@
  *                        q = step · (65536 d2 + 256 d1 + d0), |q / step| <= 8·10^6: 23 bits and a sign
  *   bf16 halves [P/4][2][4]: q = high + low within 2^-17 |q|; high by truncation, so that it cannot overflow
  *   float sums [P/32]    of each 32 channels
- *   float rests [P/32]   of what each 32 channels lose without d0
- *   int32 bias [P/128][4]: 128 times the sum of digits 0, 1, 2 of each 128 channels
- *   float step */
+ *   float steps [P/32]   the same in units of 256 step
+ *   int32 middle [P/32][2]: what each 32 channels lose without d0, in units of 256 step, times the middle code of
+ * INT4 and of INT4_RESIDUAL int32 bias [P/128][4]: 128 times the sum of digits 0, 1, 2 of each 128 channels float
+ * step */
 struct forms {
 	const int8_t *digits;
 	const uint16_t *halves;
-	const float *sums, *rests;
-	const int32_t *bias;
+	const float *sums, *steps;
+	const int32_t *middle, *bias;
 	const float *step;
 };
 
@@ -39,8 +40,10 @@ static inline struct forms forms_of(const uint8_t *p, uint32_t dim)
 	p += 4 * padded;
 	f.sums = (const float *)p;
 	p += forms_round(padded / 8);
-	f.rests = (const float *)p;
+	f.steps = (const float *)p;
 	p += forms_round(padded / 8);
+	f.middle = (const int32_t *)p;
+	p += forms_round(padded / 4);
 	f.bias = (const int32_t *)p;
 	p += forms_round((padded + 127) / 128 * 16);
 	f.step = (const float *)p;
