@@ -24,6 +24,7 @@ struct job { /* a unit */
 
 struct flash {
 	struct ikv_geometry g;
+	uint32_t group; /* query heads of a KV head */
 	struct crew *crew;
 	const struct micro_kernels *micro;
 	size_t q_stride, acc_stride, scratch_stride, forms_stride;
@@ -75,6 +76,7 @@ int flash_create(struct flash **out, const struct ikv_geometry *g, const struct 
 		return -1;
 	uint32_t group = g->q_heads / g->kv_heads, dim = g->d_qk > g->d_v ? g->d_qk : g->d_v;
 	f->g = *g;
+	f->group = group;
 	f->micro = micro;
 	f->q_stride = padded(g->d_qk);
 	f->acc_stride = padded(g->d_v);
@@ -164,41 +166,50 @@ static void apply_masks(const struct block *b, uint32_t heads, float *s)
 				s[h * MICRO_BLOCK + k * TILE_TOKENS + (uint32_t)__builtin_ctz(m)] = -INFINITY;
 }
 
-/* Scores of head h of the unit, `top` the largest, to weights; false if all tokens of the block are masked out. */
-static bool weigh(const struct flash *f, const struct job *j, const struct block *b, uint32_t h, float top, float *s,
-		  double *sums, float *acc)
+/* Scores of `heads` heads from h of the unit on, `tops` the largest of each, to weights; false if all tokens of the
+ * block are masked out. Room for 2 · heads floats in `room`. */
+static bool weigh(const struct flash *f, const struct job *j, const struct block *b, uint32_t h, uint32_t heads,
+		  const float *tops, float *s, double *sums, float *acc, float *room)
 {
 	uint32_t n = b->count * TILE_TOKENS;
-	float shift = (float)sums[0];
-	if (top == -INFINITY) {
-		memset(s, 0, n * sizeof *s);
-		return false;
-	}
-	if (top > shift) {
-		float factor = expf(shift - top);
-		f->micro->scale(acc, (uint32_t)f->acc_stride, factor);
-		sums[1] *= factor;
-		sums[0] = shift = top;
+	float *shifts = room, *sum = room + heads;
+	bool any = false;
+	for (uint32_t i = 0; i < heads; i++) {
+		float shift = (float)sums[2 * i];
+		if (tops[i] > shift) {
+			float factor = expf(shift - tops[i]);
+			f->micro->scale(acc + i * f->acc_stride, (uint32_t)f->acc_stride, factor);
+			sums[2 * i + 1] *= factor;
+			sums[2 * i] = shift = tops[i];
+		}
+		any |= tops[i] > -INFINITY;
+		shifts[i] = shift > -INFINITY ? shift : 0;
 	}
 	if (!j->shifts) {
-		sums[1] += f->micro->exp_sum(s, n, shift);
-		return true;
+		f->micro->exp_sum(s, heads, n, shifts, sum);
+		for (uint32_t i = 0; i < heads; i++)
+			sums[2 * i + 1] += sum[i];
+		return any;
 	}
 	for (uint32_t k = 0; k < b->count; k++) {
-		size_t at = h * (size_t)j->unit->plan->count + b->tiles[k].index;
-		float sum = f->micro->exp_sum(s + k * TILE_TOKENS, TILE_TOKENS, shift);
-		float *mass = j->unit->mass + at, *from = j->shifts + at;
-		sums[1] += sum;
-		*mass = *from == shift ? *mass + sum : *mass * expf(*from - shift) + sum;
-		*from = shift;
+		f->micro->exp_sum(s + k * TILE_TOKENS, heads, TILE_TOKENS, shifts, sum);
+		for (uint32_t i = 0; i < heads; i++) {
+			size_t at = (h + i) * (size_t)j->unit->plan->count + b->tiles[k].index;
+			float *mass = j->unit->mass + at, *from = j->shifts + at;
+			if (tops[i] == -INFINITY)
+				continue;
+			sums[2 * i + 1] += sum[i];
+			*mass = *from == shifts[i] ? *mass + sum[i] : *mass * expf(*from - shifts[i]) + sum[i];
+			*from = shifts[i];
+		}
 	}
-	return true;
+	return any;
 }
 
 /* Heads [*first, *first + n) of a job that use its KV head kv. */
 static uint32_t heads_of(const struct flash *f, const struct job *j, uint32_t kv, uint32_t *first)
 {
-	uint32_t group = f->g.q_heads / f->g.kv_heads, begin = (j->kv_first + kv) * group, end = begin + group;
+	uint32_t begin = (j->kv_first + kv) * f->group, end = begin + f->group;
 	uint32_t q_end = j->unit->q_first + j->unit->q_count;
 	begin = begin > j->unit->q_first ? begin : j->unit->q_first;
 	*first = begin - j->unit->q_first;
@@ -223,8 +234,7 @@ static void score(const struct flash *f, const struct step *t, const struct micr
 							 rest);
 	}
 	apply_masks(&t->block, heads, s);
-	for (uint32_t i = 0; i < heads; i++)
-		tops[i] = f->micro->peak(s + i * MICRO_BLOCK, t->block.count * TILE_TOKENS);
+	f->micro->peak(s, heads, t->block.count * TILE_TOKENS, tops);
 }
 
 /* Would what was summed so far be small beside a block's best score? */
@@ -243,7 +253,7 @@ static void attend_step(const struct flash *f, const struct job *j, uint32_t spl
 	float *rest = tops + (heads + 15) / 16 * 16;
 	double *sums = j->sums + 2 * (size_t)at;
 	struct micro_query q = {j->q + h * f->q_stride, f->q_stride, NULL, f->forms_stride, false};
-	bool any = false, fine = false;
+	bool any, fine = false;
 	if (j->forms)
 		q.forms = j->forms + h * f->forms_stride;
 	for (uint32_t i = 0; i < heads; i++)
@@ -253,11 +263,9 @@ static void attend_step(const struct flash *f, const struct job *j, uint32_t spl
 		q.fine = true;
 		score(f, t, &q, heads, s, tops, rest);
 	}
-	for (uint32_t i = 0; i < heads; i++) {
-		any |= weigh(f, j, &t->block, h + i, tops[i], s + i * MICRO_BLOCK, sums + 2 * i,
-			     acc + i * f->acc_stride);
+	any = weigh(f, j, &t->block, h, heads, tops, s, sums, acc, rest);
+	for (uint32_t i = 0; i < heads; i++)
 		fine |= sums[2 * i + 1] < FINE_SUM;
-	}
 	for (uint32_t k = 0, n; any && k < t->block.count; k += n) {
 		n = run_of(t, k);
 		f->micro->format[t->shape[k]->format].pv(t->shape[k], t->tile + k, n, s + k * TILE_TOKENS, fine,

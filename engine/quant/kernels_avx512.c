@@ -220,15 +220,28 @@ void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
 	*(float *)f.step = step;
 }
 
-float avx512_peak(float *s, uint32_t n)
+INLINE void peak_rows(float *s, const int heads, uint32_t n, float *tops)
 {
-	__m512 most = _mm512_set1_ps(-INFINITY), top = _mm512_set1_ps(3e38f);
-	for (uint32_t i = 0; i < n; i += 16) {
-		__m512 x = _mm512_min_ps(_mm512_loadu_ps(s + i), top); /* the second operand if the first is NaN */
-		_mm512_storeu_ps(s + i, x);
-		most = _mm512_max_ps(most, x);
+	const __m512 top = _mm512_set1_ps(3e38f);
+	__m512 most[4];
+	UNROLL for (int h = 0; h < 4; h++)
+	{
+		most[h] = _mm512_set1_ps(-INFINITY);
+		for (uint32_t i = 0; i < n && h < heads; i += 16) {
+			float *at = s + h * MICRO_BLOCK + i;
+			__m512 x = _mm512_min_ps(_mm512_loadu_ps(at), top); /* the second operand if the first is NaN */
+			_mm512_storeu_ps(at, x);
+			most[h] = _mm512_max_ps(most[h], x);
+		}
 	}
-	return _mm512_reduce_max_ps(most);
+	_mm_mask_storeu_ps(tops, (__mmask8)((1 << heads) - 1), most4(most));
+}
+
+void avx512_peak(float *s, uint32_t heads, uint32_t n, float *tops)
+{
+#define ROWS(count) peak_rows(s + h * MICRO_BLOCK, count, n, tops + h)
+	BY_FOUR(heads, ROWS)
+#undef ROWS
 }
 
 void avx512_scale(float *x, uint32_t n, float factor)
@@ -237,15 +250,27 @@ void avx512_scale(float *x, uint32_t n, float factor)
 		_mm512_storeu_ps(x + i, _mm512_mul_ps(_mm512_loadu_ps(x + i), _mm512_set1_ps(factor)));
 }
 
-float avx512_exp_sum(float *s, uint32_t n, float shift)
+INLINE void exp_rows(float *s, const int heads, uint32_t n, const float *shifts, float *sums)
 {
-	__m512 sum = _mm512_setzero_ps();
-	for (uint32_t i = 0; i < n; i += 16) {
-		__m512 e = exp_negative(_mm512_sub_ps(_mm512_loadu_ps(s + i), _mm512_set1_ps(shift)));
-		_mm512_storeu_ps(s + i, e);
-		sum = _mm512_add_ps(sum, e);
+	__m512 sum[4];
+	UNROLL for (int h = 0; h < 4; h++)
+	{
+		sum[h] = _mm512_setzero_ps();
+		for (uint32_t i = 0; i < n && h < heads; i += 16) {
+			float *at = s + h * MICRO_BLOCK + i;
+			__m512 e = exp_negative(_mm512_sub_ps(_mm512_loadu_ps(at), _mm512_set1_ps(shifts[h])));
+			_mm512_storeu_ps(at, e);
+			sum[h] = _mm512_add_ps(sum[h], e);
+		}
 	}
-	return _mm512_reduce_add_ps(sum);
+	_mm_mask_storeu_ps(sums, (__mmask8)((1 << heads) - 1), sums4(sum));
+}
+
+void avx512_exp_sum(float *s, uint32_t heads, uint32_t n, const float *shifts, float *sums)
+{
+#define ROWS(count) exp_rows(s + h * MICRO_BLOCK, count, n, shifts + h, sums + h)
+	BY_FOUR(heads, ROWS)
+#undef ROWS
 }
 
 /* FP8 without BF16 dot products: what AVX2 does. */

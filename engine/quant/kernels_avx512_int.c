@@ -268,22 +268,6 @@ struct weights { /* of one head and group: [tile][quad][digit, highest first][to
 	_Alignas(64) uint8_t bytes[MICRO_TILES][4][4][4];
 };
 
-/* Lane h: the largest, or the sum, of a[h]. */
-#define FOLD4(name, op)                                                                                              \
-	INLINE __m128 name(const __m512 *a)                                                                          \
-	{                                                                                                            \
-		__m512d x =                                                                                          \
-		    _mm512_castps_pd(_mm512_##op(_mm512_unpacklo_ps(a[0], a[1]), _mm512_unpackhi_ps(a[0], a[1])));   \
-		__m512d y =                                                                                          \
-		    _mm512_castps_pd(_mm512_##op(_mm512_unpacklo_ps(a[2], a[3]), _mm512_unpackhi_ps(a[2], a[3])));   \
-		__m512 z = _mm512_##op(_mm512_castpd_ps(_mm512_unpacklo_pd(x, y)),                                   \
-				       _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)));                                  \
-		__m256 half = _mm256_##op(_mm512_castps512_ps256(z), _mm512_extractf32x8_ps(z, 1));                  \
-		return _mm_##op(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));                       \
-	}
-FOLD4(most4, max_ps)
-FOLD4(sums4, add_ps)
-
 #define LEAST_TOP 1e-30f /* smaller weights times scales count as nothing */
 
 /* Scales and zeros of one group of V of four tiles, for codes as pv_columns() takes them. */
