@@ -58,7 +58,9 @@ struct cursor { /* next tile of a piece */
 
 struct step { /* a block for one KV head */
 	struct block block;
-	uint32_t kv; /* counted within the job */
+	uint32_t kv;    /* counted within the job */
+	bool any, fine; /* some token has a weight; weights must not be rounded */
+	float *s;       /* scores, then weights: [heads][MICRO_BLOCK] */
 	const struct tile_shape *shape[MICRO_TILES];
 	struct tile tile[MICRO_TILES];
 };
@@ -150,9 +152,12 @@ static void find_tiles(const struct flash *f, const struct job *j, struct step *
 {
 	for (uint32_t k = 0; k < s->block.count; k++) {
 		struct flash_tile t;
+		/* Read as it was written: two pointers read as one would wait until both writes are in the cache. */
+		const volatile struct flash_tile *found = &t;
 		f->locate(f->source, j->unit, j->kv_first + s->kv, s->block.tiles[k].index, s->block.tiles[k].i, &t);
-		s->shape[k] = t.shape;
-		s->tile[k] = t.tile;
+		s->shape[k] = found->shape;
+		s->tile[k].k = found->tile.k;
+		s->tile[k].v = found->tile.v;
 		s->tile[k].rows = s->block.tiles[k].rows;
 		s->tile[k].ahead = 0;
 	}
@@ -246,30 +251,35 @@ static bool outshone(const double *sums, const float *tops, uint32_t heads)
 	return false;
 }
 
-static void attend_step(const struct flash *f, const struct job *j, uint32_t split, struct step *t, float *scratch)
+/* Scores of a step, and what weights they become. */
+static void score_step(const struct flash *f, const struct job *j, uint32_t split, struct step *t, float *scratch)
 {
 	uint32_t h, heads = heads_of(f, j, t->kv, &h), at = split * j->unit->q_count + h;
-	float *acc = j->acc + at * f->acc_stride, *s = scratch, *tops = scratch + heads * MICRO_BLOCK;
-	float *rest = tops + (heads + 15) / 16 * 16;
+	float *tops = scratch, *rest = tops + (heads + 15) / 16 * 16;
 	double *sums = j->sums + 2 * (size_t)at;
 	struct micro_query q = {j->q + h * f->q_stride, f->q_stride, NULL, f->forms_stride, false};
-	bool any, fine = false;
 	if (j->forms)
 		q.forms = j->forms + h * f->forms_stride;
 	for (uint32_t i = 0; i < heads; i++)
 		q.fine |= sums[2 * i + 1] < FINE_SUM;
-	score(f, t, &q, heads, s, tops, rest);
+	score(f, t, &q, heads, t->s, tops, rest);
 	if (!q.fine && outshone(sums, tops, heads)) {
 		q.fine = true;
-		score(f, t, &q, heads, s, tops, rest);
+		score(f, t, &q, heads, t->s, tops, rest);
 	}
-	any = weigh(f, j, &t->block, h, heads, tops, s, sums, acc, rest);
+	t->any = weigh(f, j, &t->block, h, heads, tops, t->s, sums, j->acc + at * f->acc_stride, rest);
+	t->fine = false;
 	for (uint32_t i = 0; i < heads; i++)
-		fine |= sums[2 * i + 1] < FINE_SUM;
-	for (uint32_t k = 0, n; any && k < t->block.count; k += n) {
+		t->fine |= sums[2 * i + 1] < FINE_SUM;
+}
+
+static void add_step(const struct flash *f, const struct job *j, uint32_t split, const struct step *t, float *scratch)
+{
+	uint32_t h, heads = heads_of(f, j, t->kv, &h), at = split * j->unit->q_count + h;
+	for (uint32_t k = 0, n; t->any && k < t->block.count; k += n) {
 		n = run_of(t, k);
-		f->micro->format[t->shape[k]->format].pv(t->shape[k], t->tile + k, n, s + k * TILE_TOKENS, fine,
-							 heads, acc, f->acc_stride, rest);
+		f->micro->format[t->shape[k]->format].pv(t->shape[k], t->tile + k, n, t->s + k * TILE_TOKENS, t->fine,
+							 heads, j->acc + at * f->acc_stride, f->acc_stride, scratch);
 	}
 }
 
@@ -289,7 +299,7 @@ static void clear_heads(const struct flash *f, const struct job *j, uint32_t spl
 	}
 }
 
-/* One piece of a plan for KV heads [kv, kv_end) of the job. While a step is worked on, its kernels fetch the next. */
+/* One piece of a plan for KV heads [kv, kv_end) of the job. While a step is worked on, its kernels fetch the next */
 static void attend_split(const struct flash *f, const struct job *j, uint32_t split, uint32_t kv, uint32_t kv_end,
 			 float *scratch)
 {
@@ -298,6 +308,8 @@ static void attend_split(const struct flash *f, const struct job *j, uint32_t sp
 	uint32_t last = plan->count - first < j->split_pages ? plan->count : first + j->split_pages;
 	struct cursor c = {plan, first, last, first < last ? plan->pages[first].lo / TILE_TOKENS : 0};
 	struct step steps[2], *now = &steps[0], *next = &steps[1];
+	steps[0].s = steps[1].s = scratch;
+	scratch += (size_t)f->group * MICRO_BLOCK;
 	for (uint32_t k = kv; k < kv_end; k++)
 		clear_heads(f, j, split, k, first, last);
 	now->kv = kv;
@@ -316,7 +328,8 @@ static void attend_split(const struct flash *f, const struct job *j, uint32_t sp
 			for (uint32_t k = 0; k < now->block.count && k < next->block.count; k++)
 				now->tile[k].ahead = next->tile[k].k - now->tile[k].k;
 		}
-		attend_step(f, j, split, now, scratch);
+		score_step(f, j, split, now, scratch);
+		add_step(f, j, split, now, scratch);
 		struct step *swap = now;
 		now = next;
 		next = swap;

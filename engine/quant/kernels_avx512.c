@@ -166,8 +166,8 @@ void avx512_pv_decoded(const struct tile_shape *shape, const struct tile *tiles,
 size_t avx512_forms_bytes(uint32_t dim)
 {
 	size_t padded = tile_padded(dim);
-	return 8 * padded + 2 * forms_round(padded / 8) + forms_round(padded / 4) +
-	       forms_round((padded + 127) / 128 * 16) + 64;
+	size_t bytes = 10 * padded + 2 * forms_round(padded / 8) + forms_round(padded / 4) + (padded + 127) / 128 * 16 + 16;
+	return (bytes + 63) & ~(size_t)63;
 }
 
 void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
@@ -199,7 +199,11 @@ void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
 				lost[c % 32 / 16] = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(n), _mm512_set1_ps(step), x);
 			n = _mm512_srai_epi32(n, 8);
 		}
-		_mm512_storeu_si512((void *)(f.digits + 4 * c), _mm512_shuffle_epi8(digits, weave));
+		digits = _mm512_shuffle_epi8(digits, weave);
+		_mm512_storeu_si512((void *)(f.digits + 4 * c), digits);
+		/* The second and third dword of each four. */
+		_mm256_storeu_si256((__m256i *)(f.coarse + 2 * c),
+				    _mm512_castsi512_si256(_mm512_maskz_compress_epi32(0x6666, digits)));
 		__m512i high = _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32((int)0xffff0000));
 		__m512i low = _mm512_castps_si512(_mm512_sub_ps(x, _mm512_castsi512_ps(high)));
 		/* To nearest even; |low| is too small to overflow. */

@@ -8,17 +8,20 @@
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 
-/* Forms of a query row of P padded channels, all 64-byte aligned in turn:
- *   int8 digits [P/4][4][4]: of four channels d0, d1, d2 and padding;
+/* Forms of a query row of P padded channels; what is read for every block of tokens first, so that those of 32 heads
+ * stay in the first-level cache. Each begins at a multiple of 16 bytes.
+ *   int8 coarse [P/4][2][4]: of four channels d1, d2 of
  *                        q = step · (65536 d2 + 256 d1 + d0), |q / step| <= 8·10^6: 23 bits and a sign
- *   bf16 halves [P/4][2][4]: q = high + low within 2^-17 |q|; high by truncation, so that it cannot overflow
+ *   float steps [P/32]   sums of each 32 channels, in units of 256 step
+ *   int32 middle [P/32][2]: what each 32 channels lose without d0, in units of 256 step, times the middle code of INT4
+ *                        and of INT4_RESIDUAL
+ *   int32 bias [P/128][4]: 128 times the sum of digits 0, 1, 2 of each 128 channels
+ *   float step
+ *   int8 digits [P/4][4][4]: of four channels d0, d1, d2 and padding
  *   float sums [P/32]    of each 32 channels
- *   float steps [P/32]   the same in units of 256 step
- *   int32 middle [P/32][2]: what each 32 channels lose without d0, in units of 256 step, times the middle code of
- * INT4 and of INT4_RESIDUAL int32 bias [P/128][4]: 128 times the sum of digits 0, 1, 2 of each 128 channels float
- * step */
+ *   bf16 halves [P/4][2][4]: q = high + low within 2^-17 |q|; high by truncation, so that it cannot overflow */
 struct forms {
-	const int8_t *digits;
+	const int8_t *coarse, *digits;
 	const uint16_t *halves;
 	const float *sums, *steps;
 	const int32_t *middle, *bias;
@@ -27,26 +30,28 @@ struct forms {
 
 static inline size_t forms_round(size_t n)
 {
-	return (n + 63) & ~(size_t)63;
+	return (n + 15) & ~(size_t)15;
 }
 
 static inline struct forms forms_of(const uint8_t *p, uint32_t dim)
 {
 	size_t padded = tile_padded(dim);
 	struct forms f;
-	f.digits = (const int8_t *)p;
-	p += 4 * padded;
-	f.halves = (const uint16_t *)p;
-	p += 4 * padded;
-	f.sums = (const float *)p;
-	p += forms_round(padded / 8);
+	f.coarse = (const int8_t *)p;
+	p += 2 * padded;
 	f.steps = (const float *)p;
 	p += forms_round(padded / 8);
 	f.middle = (const int32_t *)p;
 	p += forms_round(padded / 4);
 	f.bias = (const int32_t *)p;
-	p += forms_round((padded + 127) / 128 * 16);
+	p += (padded + 127) / 128 * 16;
 	f.step = (const float *)p;
+	p += 16;
+	f.digits = (const int8_t *)p;
+	p += 4 * padded;
+	f.sums = (const float *)p;
+	p += forms_round(padded / 8);
+	f.halves = (const uint16_t *)p;
 	return f;
 }
 

@@ -188,10 +188,10 @@ INLINE void qk_coarse(const enum kind kind, const struct tile_shape *shape, cons
 			UNROLL for (int h = 0; h < heads; h++) UNROLL for (int i = 0; i < halves; i++)
 			{
 				const int8_t *digits =
-				    q[h].digits + 4 * c + 4 * d / (unsigned)halves + 64 * (unsigned)i;
+				    q[h].coarse + 2 * c + 2 * d / (unsigned)halves + 32 * (unsigned)i;
 				UNROLL for (int b = 0; b < 2; b++)
 				{
-					__m512i x = four(digits + 4 + 4 * b);
+					__m512i x = four(digits + 4 * b);
 					UNROLL for (int k = 0; k < tiles; k++) sums[h][k][b] =
 					    add_dots(sums[h][k][b], codes[k][i], x);
 				}
