@@ -77,7 +77,7 @@ INLINE __m512 halves16(const uint8_t *p)
 	return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 }
 
-/* Lane h: the largest, or the sum, of a[h]. */
+/* Lane h: the largest, the least, or the sum, of a[h]. */
 #define FOLD4(name, op)                                                                                              \
 	INLINE __m128 name(const __m512 *a)                                                                          \
 	{                                                                                                            \
@@ -91,6 +91,7 @@ INLINE __m512 halves16(const uint8_t *p)
 		return _mm_##op(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));                       \
 	}
 FOLD4(most4, max_ps)
+FOLD4(least4, min_ps)
 FOLD4(sums4, add_ps)
 
 /* What is fetched is used a step later. Into the first-level cache: on Zen 5 fetches into the second one are often
