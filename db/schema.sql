@@ -133,6 +133,8 @@ CREATE TABLE step (
   cosine REAL,
   kl REAL,
   spec_accept REAL,
+  sim_executed_ns REAL,
+  sim_outside INTEGER,
   wall_attention_ns REAL,
   wall_dense_ns REAL,
   wall_score_ns REAL,

@@ -72,6 +72,8 @@ struct store_step {
 	double mass_recall;                 /* share of the dense softmax mass on the selected tokens */
 	double rel_l2, max_abs, cosine, kl; /* output against dense */
 	double spec_accept;                 /* modelled acceptance of the drafts, NaN when none */
+	double sim_executed_ns;             /* modelled time of what wall_attention_ns measured */
+	int64_t sim_outside;                /* 1: outside of what the machine's profile was measured at */
 	double wall_attention_ns, wall_dense_ns, wall_score_ns, wall_route_ns, wall_memory_ns, wall_recode_ns,
 	    wall_source_ns;
 };

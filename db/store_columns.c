@@ -80,6 +80,8 @@ static const struct store_column step_columns[] = {
     COLUMN(store_step, cosine, REAL),
     COLUMN(store_step, kl, REAL),
     COLUMN(store_step, spec_accept, REAL),
+    COLUMN(store_step, sim_executed_ns, REAL),
+    COLUMN(store_step, sim_outside, INT),
     COLUMN(store_step, wall_attention_ns, REAL),
     COLUMN(store_step, wall_dense_ns, REAL),
     COLUMN(store_step, wall_score_ns, REAL),
