@@ -48,7 +48,7 @@ static int ref_open(struct ikv_backend **out, const struct ikv_geometry *g, cons
 	}
 	r->out = ikv_alloc(g->d_v, sizeof *r->out, err);
 	r->row = ikv_alloc(g->d_qk > g->d_v ? g->d_qk : g->d_v, sizeof *r->row, err);
-	r->page = ikv_alloc((size_t)g->page_tokens * ((g->d_qk > g->d_v ? g->d_qk : g->d_v) + 8), 2, err);
+	r->page = ikv_alloc(store_form_bytes(g), 1, err);
 	if (!r->out || !r->row || !r->page) {
 		ref_close(&r->base);
 		return -1;
@@ -106,7 +106,7 @@ static double score_plan(struct ref *r, const struct ikv_attn_unit *u, uint32_t 
 	for (uint32_t i = 0; i < u->plan->count; i++) {
 		const struct ikv_page_ref *ref = &u->plan->pages[i];
 		const struct store_slot *slot = store_slot(&r->store, u->seq, u->layer, kv_head, ref->page);
-		struct codec_rows rows = {r->page, g->page_tokens, g->d_qk};
+		struct codec_rows rows = {r->page, g->page_tokens, g->d_qk, false};
 		store_read(&r->store, slot, false, r->page);
 		for (uint32_t t = ref->lo; t < ref->hi; t++) {
 			if (!selected(u->plan, ref, t))
@@ -133,7 +133,8 @@ static double weigh_plan(struct ref *r, const struct ikv_attn_unit *u, uint32_t 
 	for (uint32_t i = 0; i < u->plan->count; i++) {
 		const struct ikv_page_ref *ref = &u->plan->pages[i];
 		const struct store_slot *slot = store_slot(&r->store, u->seq, u->layer, kv_head, ref->page);
-		struct codec_rows rows = {r->page, g->page_tokens, g->v_aliases_k ? g->d_qk : g->d_v};
+		struct codec_rows rows = {r->page, g->page_tokens, g->v_aliases_k ? g->d_qk : g->d_v,
+					 !g->v_aliases_k};
 		r->mass[i] = 0;
 		store_read(&r->store, slot, !g->v_aliases_k, r->page);
 		for (uint32_t t = ref->lo; t < ref->hi; t++) {
