@@ -89,8 +89,7 @@ static void locate(const void *source, const struct ikv_attn_unit *u, uint32_t k
 	const struct store *s = source;
 	const struct store_slot *slot = store_slot(s, u->seq, u->layer, kv_head, u->plan->pages[index].page);
 	out->shape = &s->shape[slot->format];
-	out->tile.k = slot->data + i * out->shape->bytes;
-	out->tile.v = out->tile.k + out->shape->v_at;
+	tile_at(out->shape, slot->data, i, &out->tile);
 }
 
 /* The attention loop takes one row a head that sees all of the plan. */

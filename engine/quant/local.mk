@@ -1,7 +1,9 @@
 # Page formats and their micro-kernels: one library per instruction set, each with its own flags.
 libengine_la_SOURCES += \
 	engine/quant/codec.h engine/quant/half.h engine/quant/micro.h engine/quant/tile.h engine/quant/encode.h engine/quant/format.c \
-	engine/quant/fp16.c engine/quant/fp8.c engine/quant/int8.c engine/quant/int4.c engine/quant/tile.c \
+	engine/quant/fp16.c engine/quant/fp8.c engine/quant/int8.c engine/quant/int4.c engine/quant/bf16.c \
+	engine/quant/kivi.c engine/quant/sparse.c engine/quant/tile.c engine/quant/tile_forms.h engine/quant/tile_kivi.c \
+	engine/quant/tile_sparse.c \
 	engine/quant/kernels_scalar.c
 if IS_X86
 noinst_LTLIBRARIES += libmicro_avx2.la libmicro_avx512.la libmicro_avx512bf16.la
