@@ -89,28 +89,13 @@ static void locate(const void *source, const struct ikv_attn_unit *u, uint32_t k
 	const struct store *s = source;
 	const struct store_slot *slot = store_slot(s, u->seq, u->layer, kv_head, u->plan->pages[index].page);
 	out->shape = &s->shape[slot->format];
-	out->tile.k = slot->data + i * out->shape->bytes;
-	out->tile.v = out->tile.k + out->shape->v_at;
-}
-
-/* The attention loop takes one row a head that sees all of the plan. */
-static int one_row(const struct ikv_attn_unit *units, uint32_t count, struct ikv_err *err)
-{
-	for (uint32_t i = 0; i < count; i++)
-		if (ikv_attn_rows(&units[i]) > 1 || units[i].positions || units[i].bias)
-			return ikv_err_set(
-			    err, IKV_UNAVAILABLE,
-			    "unit %u: the backend \"cpu\" takes one query row a head, without positions "
-			    "and bias",
-			    i);
-	return 0;
+	tile_at(out->shape, slot->data, i, &out->tile);
 }
 
 static int cpu_decode(struct ikv_backend *b, const struct ikv_attn_unit *units, uint32_t count, struct ikv_err *err)
 {
 	struct cpu *c = (struct cpu *)b;
-	if (one_row(units, count, err) || store_check(&c->store, units, count, err) ||
-	    flash_attend(c->flash, units, count, locate, &c->store, err))
+	if (store_check(&c->store, units, count, err) || flash_attend(c->flash, units, count, locate, &c->store, err))
 		return -1;
 	c->store.stats.kv_bytes_read += store_read_bytes(&c->store, units, count);
 	return 0;
