@@ -27,6 +27,11 @@ const struct ikv_option ikv_machine_options[] = {
     FORMAT(INT8, "int8"),
     FORMAT(INT4, "int4"),
     FORMAT(INT4_RESIDUAL, "int4_residual"),
+    FORMAT(BF16, "bf16"),
+    FORMAT(KIVI8, "kivi8"),
+    FORMAT(KIVI4, "kivi4"),
+    FORMAT(KIVI2, "kivi2"),
+    FORMAT(SPARSE, "sparse"),
     {"page_overhead_ns", IKV_OPT_REAL, AT(page_overhead_ns), "0", 0, 1e12, NULL,
      "per page of a KV head that is read, ns"},
     {"flops_per_s", IKV_OPT_REAL, AT(flops_per_s), "0", 0, 1e21, NULL,
@@ -102,8 +107,8 @@ void ikv_cost_step(const struct ikv_machine *m, const struct ikv_cost_work *w, s
 	t->hidden = ahead < busy ? ahead : busy;
 	t->exposed = t->transfer - t->hidden;
 	t->total = busy + t->exposed;
-	t->outside = layer_bytes < m->measured_from_bytes ||
-		     (m->measured_to_bytes > 0 && layer_bytes > m->measured_to_bytes);
+	t->outside =
+	    layer_bytes < m->measured_from_bytes || (m->measured_to_bytes > 0 && layer_bytes > m->measured_to_bytes);
 }
 
 int ikv_cost_compare(const struct ikv_cost_args *a, struct ikv_cost_report *r, struct ikv_err *err)

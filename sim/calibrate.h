@@ -4,15 +4,15 @@
 
 #include <intentkv.h>
 
-struct calibrate_cell { /* one kind of call, one layer */
-	char shape[40];         /* query heads/KV heads/dimension, or what a file says */
-	char format[24];        /* a page format, or "mixed" */
-	char selected[24];      /* "dense", "0.25", "0.25/head" */
-	uint32_t tokens;        /* of the context, of each sequence */
-	bool held;              /* not used in the fit: its error is a prediction's */
+struct calibrate_cell {    /* one kind of call, one layer */
+	char shape[40];    /* query heads/KV heads/dimension, or what a file says */
+	char format[24];   /* a page format, or "mixed" */
+	char selected[24]; /* "dense", "0.25", "0.25/head" */
+	uint32_t tokens;   /* of the context, of each sequence */
+	bool held;         /* not used in the fit: its error is a prediction's */
 	struct ikv_cost_work work;
-	double measured_ns;     /* median of several calls */
-	double predicted_ns;    /* by the fitted machine */
+	double measured_ns;  /* median of several calls */
+	double predicted_ns; /* by the fitted machine */
 };
 
 struct calibrate_set {
@@ -27,14 +27,15 @@ struct calibrate_setup {
 	const struct ikv_backend_ops *backend;
 	const char *isa;
 	uint32_t threads;
-	uint32_t q_heads, kv_heads, head_dim; /* of the model; its KV heads with groups of 1 and 8 are measured, too */
+	uint32_t q_heads, kv_heads,
+	    head_dim; /* of the model; its KV heads with groups of 1 and 8 are measured, too */
 	uint32_t page_tokens;
-	uint32_t tokens;                      /* the longest context */
-	double seconds;                       /* a cell */
+	uint32_t tokens;                              /* the longest context */
+	double seconds;                               /* a cell */
 	void (*progress)(uint32_t done, uint32_t of); /* or NULL */
 };
-/* Time the backend's decode on random data, cold, with page mass asked for, as a run does. `m` gets what is measured beside:
- * plain reads, arithmetic, re-encoding. */
+/* Time the backend's decode on random data, cold, with page mass asked for, as a run does. `m` gets what is measured
+ * beside: plain reads, arithmetic, re-encoding. */
 int calibrate_measure(const struct calibrate_setup *setup, struct calibrate_set *set, struct ikv_machine *m,
 		      struct ikv_err *err);
 
