@@ -115,9 +115,10 @@ static const struct store_column layer_columns[] = {
     COLUMN(store_layer, cosine, REAL),
     COLUMN(store_layer, kl, REAL),
 };
+#define ALL(columns) columns, sizeof columns / sizeof *columns
 const struct store_table store_tables[STORE_ROW_COUNT] = {
-    [STORE_ROW_SESSION] = {"session", session_columns, 12, 12},
-    [STORE_ROW_STEP] = {"step", step_columns, 70, 56},
-    [STORE_ROW_ROLE] = {"step_role", role_columns, 11, 0},
-    [STORE_ROW_LAYER] = {"step_layer", layer_columns, 10, 0},
+    [STORE_ROW_SESSION] = {"session", ALL(session_columns), 12},
+    [STORE_ROW_STEP] = {"step", ALL(step_columns), 56},
+    [STORE_ROW_ROLE] = {"step_role", ALL(role_columns), 0},
+    [STORE_ROW_LAYER] = {"step_layer", ALL(layer_columns), 0},
 };

@@ -28,7 +28,7 @@ struct calibrate_setup {
 	const char *isa;
 	uint32_t threads;
 	uint32_t q_heads, kv_heads,
-	    head_dim; /* of the model; its KV heads with groups of 1 and 8 are measured, too */
+	    head_dim; /* of the model; other groups and another width are measured, too */
 	uint32_t page_tokens;
 	uint32_t tokens;                              /* the longest context */
 	double seconds;                               /* a cell */

@@ -44,7 +44,8 @@ int calibrate_read_csv(const char *path, uint32_t token_bytes, struct calibrate_
 {
 	struct profile p = {set, token_bytes};
 	struct session_options opts = {0};
-	struct trace_facts facts = {{0}};
+	struct trace_facts facts;
+	memset(&facts, 0, sizeof facts);
 	struct trace t = {.opts = &opts, .facts = &facts, .path = path};
 	if (csv_read(&t, path, columns, COLUMNS, read_row, &p, err))
 		return -1;

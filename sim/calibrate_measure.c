@@ -74,6 +74,7 @@ static void pick(struct scene *s, struct ikv_plan *plan, uint32_t pages, uint32_
 	for (uint32_t p = 0; p < pages && want; p++)
 		if (ikv_rng_below(&s->rng, pages - p) < want) {
 			ikv_plan_add(plan, p * n, (p + 1) * n, IKV_FMT_FP16, 0);
+			plan->pages[plan->count - 1].stored = (uint8_t)s->b->ops->format(s->b, 0, 0, 0, p);
 			want--;
 		}
 }
@@ -96,6 +97,7 @@ static void count_work(const struct scene *s, struct ikv_cost_work *w)
 			w->format_flops[f] += flops;
 			w->pages += heads;
 		}
+		w->jumps += s->plan_count == 1 ? ikv_plan_runs(u->plan) : u->plan->count;
 	}
 }
 
@@ -244,13 +246,14 @@ static int measure_host(struct scene *s, struct ikv_err *err)
 int calibrate_measure(const struct calibrate_setup *setup, struct calibrate_set *set, struct ikv_machine *m,
 		      struct ikv_err *err)
 {
-	/* The model's own group; 1 and 8 beside it tell arithmetic from bytes; another width is held out. */
+	/* A group of 1 beside the model's own tells arithmetic from bytes; a larger one and another width are held
+	 * out. */
 	const struct {
 		uint32_t q_heads, head_dim;
 		bool held;
 	} shapes[] = {{setup->q_heads, setup->head_dim, false},
 		      {setup->kv_heads, setup->head_dim, false},
-		      {setup->kv_heads * 8, setup->head_dim, false},
+		      {setup->kv_heads * 8, setup->head_dim, true},
 		      {setup->q_heads, setup->head_dim == 64 ? 128 : 64, true}};
 	enum { SHAPES = sizeof shapes / sizeof *shapes };
 	struct scene s = {.setup = setup, .set = set, .machine = m};
@@ -262,7 +265,7 @@ int calibrate_measure(const struct calibrate_setup *setup, struct calibrate_set 
 		s.pool[i] = ikv_fp16_from_float((float)ikv_rng_normal(&s.rng));
 	rc = s.pool ? measure_host(&s, err) : -1;
 	for (uint32_t i = 0; i < SHAPES && !rc; i++) {
-		if (i && shapes[i].q_heads == setup->q_heads && !shapes[i].held)
+		if (i && shapes[i].q_heads == setup->q_heads && shapes[i].head_dim == setup->head_dim)
 			continue;
 		s.held = shapes[i].held;
 		s.g = (struct ikv_geometry){1,

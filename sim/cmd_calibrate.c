@@ -10,7 +10,7 @@
 const char cmd_calibrate_help[] =
     "intentkv calibrate -o FILE [OPTIONS]: fit the cost model's constants\n\n"
     "  intentkv calibrate -o mine.yaml                       time this machine's attention, write a profile\n"
-    "  intentkv run SCENARIO -s machine=./mine.yaml          use it\n"
+    "  intentkv run SCENARIO -s cost.machine=./mine.yaml          use it\n"
     "  intentkv calibrate -o gpu.yaml --backend cuda --db results/mine.db\n"
     "  intentkv calibrate -o rtx.yaml --from profile.csv --token-bytes 4096\n\n"
     "Times decode attention in every page format over contexts, selections and groups, with cold caches, and fits\n"

@@ -45,7 +45,9 @@ static void account_plans(const struct run *run, const struct slot *s, struct ac
 			a->read_bytes += bytes;
 			a->format_bytes[plan->pages[p].stored] += bytes;
 		}
+		bool whole = s->groups[i].kv_count == g->kv_heads; /* a page's heads lie together */
 		a->page_reads += (uint64_t)(plan->count * s->groups[i].kv_count * layers);
+		a->jumps += (uint64_t)((whole ? ikv_plan_runs(plan) : plan->count * s->groups[i].kv_count) * layers);
 	}
 	a->request_bytes = (uint64_t)request;
 	a->tokens = (uint64_t)(tokens + 0.5);
@@ -53,8 +55,8 @@ static void account_plans(const struct run *run, const struct slot *s, struct ac
 	a->flops = 2.0 * run->sc->preset.layers * g->q_heads * tokens * (g->d_qk + g->d_v);
 	a->dense_flops = 2.0 * run->sc->preset.layers * g->q_heads * (double)s->tokens * (g->d_qk + g->d_v);
 	a->dense_bytes = (uint64_t)run->sc->preset.layers * g->kv_heads * s->tokens * (g->d_qk + g->d_v) * 2;
-	a->dense_page_reads =
-	    (uint64_t)run->sc->preset.layers * g->kv_heads * ikv_pages(s->tokens, g->page_tokens);
+	a->dense_jumps = run->sc->preset.layers;
+	a->dense_page_reads = (uint64_t)run->sc->preset.layers * g->kv_heads * ikv_pages(s->tokens, g->page_tokens);
 }
 
 static void account_decisions(const struct run *run, const struct slot *s, struct account *a)
@@ -97,6 +99,7 @@ static void account(const struct run *run, const struct slot *s, struct account 
 		a->format_bytes[IKV_FMT_FP16] += a->dense_bytes;
 		a->format_flops[IKV_FMT_FP16] += a->dense_flops;
 		a->page_reads += a->dense_page_reads;
+		a->jumps += a->dense_jumps;
 	}
 }
 
@@ -110,6 +113,8 @@ static void add_account(struct account *all, const struct account *a)
 	all->flops += a->flops;
 	all->dense_flops += a->dense_flops;
 	all->page_reads += a->page_reads;
+	all->jumps += a->jumps;
+	all->dense_jumps += a->dense_jumps;
 	all->dense_page_reads += a->dense_page_reads;
 	for (int f = 0; f < IKV_FMT_COUNT; f++) {
 		all->format_bytes[f] += a->format_bytes[f];
@@ -125,6 +130,7 @@ static struct ikv_cost_work work_of(const struct run *run, const struct account 
 	    .kv_bytes = a->read_bytes,
 	    .flops = a->flops,
 	    .pages = a->page_reads,
+	    .jumps = a->jumps,
 	    .fetch_bytes = a->fetch_bytes,
 	    .prefetch_bytes = a->prefetch_bytes,
 	    .recode_bytes = a->recode_bytes,
@@ -142,6 +148,7 @@ static struct ikv_cost_work dense_work(const struct run *run, const struct accou
 				  .kv_bytes = a->dense_bytes,
 				  .flops = a->dense_flops,
 				  .pages = a->dense_page_reads,
+				  .jumps = a->dense_jumps,
 				  .weight_bytes = (uint64_t)run->sc->model.weight_bytes};
 	w.format_bytes[IKV_FMT_FP16] = a->dense_bytes;
 	w.format_flops[IKV_FMT_FP16] = a->dense_flops;
@@ -166,6 +173,7 @@ static double executed_time(const struct run *run)
 			a.format_bytes[IKV_FMT_FP16] -= a.dense_bytes;
 			a.format_flops[IKV_FMT_FP16] -= a.dense_flops;
 			a.page_reads -= a.dense_page_reads;
+			a.jumps -= a.dense_jumps;
 		}
 		add_account(&all, &a);
 		n++;
@@ -427,9 +435,9 @@ int step_record(struct run *run, struct ikv_err *err)
 	double executed = executed_tokens ? executed_time(run) : 0;
 	for (uint32_t i = 0; i < run->active_count; i++) { /* shared out as its measured time is */
 		struct slot *s = run->active[i];
-		s->sim_executed = s->executed && executed_tokens ? executed * (double)step_selected_tokens(run, s) /
-								       (double)executed_tokens
-								 : NAN;
+		s->sim_executed = s->executed && executed_tokens
+				      ? executed * (double)step_selected_tokens(run, s) / (double)executed_tokens
+				      : NAN;
 	}
 	run->outside += time.outside;
 	run->clock_ns += time.total;
