@@ -19,7 +19,7 @@ struct wide_softmax {
 	double sum[WIDE_ROWS];
 };
 
-/* A tile's values as tile_decode gives them; `rows` may be written up to `stride` floats each, zeros beyond dim. */
+/* A tile's values as tile_decode gives them, as far as t->rows; up to the padded channels anything may be written. */
 typedef void wide_decode(const struct tile_shape *shape, bool v, const struct tile *t, float *rows, size_t stride);
 
 struct wide_kernels {
@@ -41,6 +41,7 @@ struct wide_kernels {
 	wide_decode *const *decode; /* [IKV_FMT_COUNT], NULL where tile_decode is all there is; may itself be NULL */
 };
 
+extern wide_decode *const wide_decode_avx2[IKV_FMT_COUNT], *const wide_decode_avx512[IKV_FMT_COUNT];
 extern const struct wide_kernels wide_scalar, wide_avx2, wide_avx512;
 
 #endif

@@ -278,4 +278,7 @@ static void add(const float *w, uint32_t n, float *total)
 	}
 }
 
-const struct wide_kernels WIDE_TABLE = {16, scores, weigh, sums, add, NULL};
+#ifndef WIDE_DECODE
+#define WIDE_DECODE NULL
+#endif
+const struct wide_kernels WIDE_TABLE = {16, scores, weigh, sums, add, WIDE_DECODE};
