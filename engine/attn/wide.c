@@ -127,22 +127,14 @@ static int reserve(struct wide *w, const struct ikv_attn_unit *units, uint32_t c
 
 static int check_queries(const struct wide *w, const struct ikv_attn_unit *u, struct ikv_err *err)
 {
-	const size_t n = (size_t)ikv_attn_rows(u) * u->q_count;
-	for (size_t r = 0; r < n; r++) {
-		const float *q = u->q + r * w->g.d_qk;
-		uint32_t most = 0, bits;
-		for (uint32_t d = 0; d < w->g.d_qk; d++) {
-			float x = q[d] * w->g.scale;
-			memcpy(&bits, &x, sizeof bits);
-			bits &= 0x7fffffff;
-			most = bits > most ? bits : most;
-		}
-		for (uint32_t d = 0; most >= 0x7f800000 && d < w->g.d_qk; d++)
-			if (!isfinite(q[d] * w->g.scale))
-				return ikv_err_set(err, IKV_BAD_INPUT, "query of head %u, channel %u is not finite",
-						   u->q_first + (uint32_t)(r % u->q_count), d);
-	}
-	return 0;
+	const size_t n = (size_t)ikv_attn_rows(u) * u->q_count * w->g.d_qk;
+	if (w->kernels->finite(u->q, n, w->g.scale))
+		return 0;
+	size_t i = 0;
+	while (isfinite(u->q[i] * w->g.scale))
+		i++;
+	return ikv_err_set(err, IKV_BAD_INPUT, "query of head %zu, channel %zu is not finite",
+			   u->q_first + i / w->g.d_qk % u->q_count, i % w->g.d_qk);
 }
 
 /* Items of a job, those of later rows first: with positions they see more. */

@@ -24,6 +24,10 @@ typedef void wide_decode(const struct tile_shape *shape, bool v, const struct ti
 
 struct wide_kernels {
 	uint32_t least_rows; /* that share a KV head for which this is faster than the kernels of micro.h */
+	/* Is every value times scale finite? */
+	bool (*finite)(const float *x, size_t n, float scale);
+	/* to[d][row] = scale · rows[row][d]: a panel of 16 rows of dim channels */
+	void (*pack)(const float *const rows[WIDE_ROWS], uint32_t dim, float scale, float *to);
 	/* s[p][t][row] = q_p,row · k_t for `panels` panels: q [panels][dim][16], panels q_step apart; k [n][k_step];
 	 * s [panels][.][16], s_step apart. */
 	void (*scores)(const float *q, size_t q_step, uint32_t panels, const float *k, size_t k_step, uint32_t n,

@@ -40,6 +40,16 @@ INLINE void transpose(const uint8_t *p, size_t step, const bool v, __m128i *out)
 	out[3] = _mm_unpackhi_epi64(high[0], high[1]);
 }
 
+/* The same codes of the tile that comes next: K's lines are met once for every four tokens. */
+INLINE void fetch(const uint8_t *p, const bool v, uint32_t q, ptrdiff_t ahead)
+{
+	const char *next = (const char *)p + ahead;
+	if (v)
+		_mm_prefetch(next, _MM_HINT_T0);
+	for (int i = 0; !v && q == 0 && i < 4; i++)
+		_mm_prefetch(next + (ptrdiff_t)i * 4 * TILE_TOKENS, _MM_HINT_T0);
+}
+
 INLINE float half(const uint8_t *p, uint32_t i)
 {
 	uint16_t h;
@@ -107,8 +117,11 @@ static void decode_fp16(const struct tile_shape *shape, bool v, const struct til
 	uint32_t whole = x.dim & ~15u;
 	for (uint32_t i = 0; i < t->rows; i++, rows += stride) {
 		const uint8_t *row = x.codes + i * row_bytes;
-		for (uint32_t c = 0; c < whole; c += 16)
+		for (uint32_t c = 0; c < whole; c += 16) {
+			if (c % 32 == 0)
+				_mm_prefetch((const char *)row + 2 * c + t->ahead, _MM_HINT_T0);
 			put_halves(rows + c, _mm256_loadu_si256((const __m256i *)(row + 2 * c)), 1);
+		}
 		if (whole < x.dim) {
 			uint8_t last[32] = {0};
 			memcpy(last, row + 2 * whole, 2 * (x.dim - whole));
@@ -131,6 +144,7 @@ INLINE void decode_bytes(const struct tile_shape *shape, bool v, const struct ti
 			scale[i] = half(x.params, 4 * q + i) * (fp8 ? 256 : 1);
 		for (uint32_t c = 0; c < x.dim; c += 16, p += 4 * step) {
 			__m128i codes[4];
+			fetch(p, x.v, q, t->ahead);
 			if (x.v)
 				transpose(p, step, true, codes);
 			else
@@ -173,6 +187,9 @@ INLINE void decode_pairs(const struct tile_shape *shape, bool v, const struct ti
 		for (uint32_t g = 0; g < used; g++, p += planes * plane) {
 			const uint8_t *params = x.params + 4 * TILE_TOKENS * (size_t)g;
 			__m128i codes[4], rests[4] = {{0}};
+			fetch(p, x.v, q, t->ahead);
+			if (residual)
+				fetch(p + plane, x.v, q, t->ahead);
 			if (x.v)
 				transpose(p, step, true, codes);
 			else
