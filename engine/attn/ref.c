@@ -57,7 +57,7 @@ static int ref_open(struct ikv_backend **out, const struct ikv_geometry *g, cons
 	}
 	r->out = ikv_alloc((size_t)ROWS * g->d_v, sizeof *r->out, err);
 	r->row = ikv_alloc(g->d_qk > g->d_v ? g->d_qk : g->d_v, sizeof *r->row, err);
-	r->page = ikv_alloc((size_t)g->page_tokens * ((g->d_qk > g->d_v ? g->d_qk : g->d_v) + 8), 2, err);
+	r->page = ikv_alloc(store_form_bytes(g), 1, err);
 	if (!r->out || !r->row || !r->page) {
 		ref_close(&r->base);
 		return -1;
@@ -125,7 +125,7 @@ static void score_plan(struct ref *r, const struct ikv_attn_unit *u, struct rows
 	for (uint32_t p = 0; p < u->plan->count; p++) {
 		const struct ikv_page_ref *ref = &u->plan->pages[p];
 		const struct store_slot *slot = store_slot(&r->store, u->seq, u->layer, x->kv_head, ref->page);
-		struct codec_rows rows = {r->page, g->page_tokens, g->d_qk};
+		struct codec_rows rows = {r->page, g->page_tokens, g->d_qk, false};
 		store_read(&r->store, slot, false, r->page);
 		for (uint32_t t = ref->lo; t < ref->hi; t++) {
 			if (!selected(u->plan, ref, t))
@@ -155,7 +155,8 @@ static void weigh_plan(struct ref *r, const struct ikv_attn_unit *u, struct rows
 	for (uint32_t p = 0; p < u->plan->count; p++) {
 		const struct ikv_page_ref *ref = &u->plan->pages[p];
 		const struct store_slot *slot = store_slot(&r->store, u->seq, u->layer, x->kv_head, ref->page);
-		struct codec_rows rows = {r->page, g->page_tokens, g->v_aliases_k ? g->d_qk : g->d_v};
+		struct codec_rows rows = {r->page, g->page_tokens, g->v_aliases_k ? g->d_qk : g->d_v,
+					 !g->v_aliases_k};
 		double *mass = r->mass + (size_t)p * ROWS;
 		memset(mass, 0, ROWS * sizeof *mass);
 		store_read(&r->store, slot, !g->v_aliases_k, r->page);

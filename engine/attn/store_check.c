@@ -48,17 +48,15 @@ int store_check(const struct store *s, const struct ikv_attn_unit *units, uint32
 
 uint64_t store_read_bytes(const struct store *s, const struct ikv_attn_unit *units, uint32_t count)
 {
-	uint64_t bytes = 0, row[IKV_FMT_COUNT];
+	uint64_t bytes = 0;
 	uint32_t group = s->g.q_heads / s->g.kv_heads;
-	for (unsigned f = 0; f < IKV_FMT_COUNT; f++) /* every format's size is proportional to its tokens */
-		row[f] = s->own[f] / s->g.page_tokens;
 	for (uint32_t i = 0; i < count; i++) {
 		const struct ikv_attn_unit *u = &units[i];
 		for (uint32_t p = 0; u->q_count && p < u->plan->count; p++) {
 			const struct ikv_page_ref *r = &u->plan->pages[p];
 			const struct store_slot *slots = store_slot(s, u->seq, u->layer, 0, r->page);
 			for (uint32_t h = u->q_first / group; h <= (u->q_first + u->q_count - 1) / group; h++)
-				bytes += (r->hi - r->lo) * row[slots[h].format];
+				bytes += (r->hi - r->lo) * s->own[slots[h].format] / s->g.page_tokens;
 		}
 	}
 	return bytes;

@@ -56,6 +56,12 @@ static inline size_t micro_scratch(uint32_t dim, uint32_t heads)
 	return rows + (weights + MICRO_BLOCK) * heads + 64;
 }
 
+/* Any format: tiles decoded by tile_decode. */
+void micro_plain_qk(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+		    const struct micro_query *q, uint32_t heads, float *s, float *scratch);
+void micro_plain_pv(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
+		    bool fine, uint32_t heads, float *acc, size_t acc_stride, float *scratch);
+
 extern const struct micro_kernels micro_scalar, micro_avx2, micro_avx512, micro_avx512bf16;
 
 #endif
