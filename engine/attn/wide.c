@@ -46,14 +46,26 @@ void wide_destroy(struct wide *w)
 	ikv_free(w);
 }
 
+void wide_begin(struct wide *w, flash_locate *locate, const void *source)
+{
+	w->locate = locate;
+	w->source = source;
+}
+
 bool wide_takes(const struct wide *w, const struct ikv_attn_unit *u)
 {
 	uint32_t group = w->g.q_heads / w->g.kv_heads;
+	struct flash_tile t;
 	if (!u->q_count)
 		return false;
 	if (ikv_attn_rows(u) > 1 || u->positions || u->bias)
 		return true;
-	return (u->q_count < group ? u->q_count : group) >= w->kernels->least_rows;
+	if (!u->plan->count)
+		return false;
+	/* The first tile stands for the others: where formats are mixed either way is right. */
+	w->locate(w->source, u, u->q_first / group, 0, u->plan->pages[0].lo / TILE_TOKENS, &t);
+	const struct wide_least *least = &w->kernels->least[t.shape->format];
+	return (u->q_count < group ? u->q_count : group) >= (t.shape->alias ? least->alias : least->own);
 }
 
 /* Heads [h, end) of a unit use one KV head, end being the result. */
@@ -222,10 +234,8 @@ static void join_share(void *wide, uint32_t member)
 	}
 }
 
-void wide_run(struct wide *w, struct crew *crew, flash_locate *locate, const void *source)
+void wide_run(struct wide *w, struct crew *crew)
 {
-	w->locate = locate;
-	w->source = source;
 	if (!w->item_count)
 		return;
 	if (w->work < WAKE) {

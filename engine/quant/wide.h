@@ -22,8 +22,15 @@ struct wide_softmax {
 /* A tile's values as tile_decode gives them, as far as t->rows; up to the padded channels anything may be written. */
 typedef void wide_decode(const struct tile_shape *shape, bool v, const struct tile *t, float *rows, size_t stride);
 
+/* From how many rows of one KV head on this is faster than the kernels of micro.h, by the format of the pages: where V
+ * has its own rows, and where it aliases K, which is decoded once here and twice there. Measured (docs/kernels.md). */
+#define WIDE_NEVER UINT16_MAX
+struct wide_least {
+	uint16_t own, alias;
+};
+
 struct wide_kernels {
-	uint32_t least_rows; /* that share a KV head for which this is faster than the kernels of micro.h */
+	struct wide_least least[IKV_FMT_COUNT];
 	/* Is every value times scale finite? */
 	bool (*finite)(const float *x, size_t n, float scale);
 	/* to[d][row] = scale · rows[row][d]: a panel of 16 rows of dim channels */

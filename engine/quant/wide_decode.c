@@ -68,6 +68,11 @@ INLINE void put_halves(float *to, __m256i halves, float scale)
 	_mm512_storeu_ps(to, _mm512_mul_ps(_mm512_cvtph_ps(halves), _mm512_set1_ps(scale)));
 }
 
+INLINE void put_bf16(float *to, __m256i codes)
+{
+	_mm512_storeu_si512((void *)to, _mm512_slli_epi32(_mm512_cvtepu16_epi32(codes), 16));
+}
+
 /* zero + code · scale + (remainder - 7.5) · fine */
 INLINE void put_int4(float *to, __m128i codes, __m128i rests, float zero, float scale, float fine)
 {
@@ -95,6 +100,14 @@ INLINE void put_halves(float *to, __m256i halves, float scale)
 	_mm256_storeu_ps(to + 8, _mm256_mul_ps(_mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1)), s));
 }
 
+INLINE void put_bf16(float *to, __m256i codes)
+{
+	__m256i low = _mm256_cvtepu16_epi32(_mm256_castsi256_si128(codes));
+	__m256i high = _mm256_cvtepu16_epi32(_mm256_extracti128_si256(codes, 1));
+	_mm256_storeu_si256((__m256i *)to, _mm256_slli_epi32(low, 16));
+	_mm256_storeu_si256((__m256i *)(to + 8), _mm256_slli_epi32(high, 16));
+}
+
 INLINE void put_int4(float *to, __m128i codes, __m128i rests, float zero, float scale, float fine)
 {
 	for (int i = 0; i < 2; i++, codes = _mm_srli_si128(codes, 8), rests = _mm_srli_si128(rests, 8)) {
@@ -110,7 +123,18 @@ INLINE void put_int4(float *to, __m128i codes, __m128i rests, float zero, float 
 }
 #endif
 
-static void decode_fp16(const struct tile_shape *shape, bool v, const struct tile *t, float *rows, size_t stride)
+INLINE void put_pairs(float *to, const uint8_t *p, const bool bf16)
+{
+	__m256i x = _mm256_loadu_si256((const __m256i *)p);
+	if (bf16)
+		put_bf16(to, x);
+	else
+		put_halves(to, x, 1);
+}
+
+/* Rows of two bytes a channel, as they come. */
+INLINE void decode_halves(const struct tile_shape *shape, bool v, const struct tile *t, float *rows, size_t stride,
+			  const bool bf16)
 {
 	struct side x = side_of(shape, v, t);
 	size_t row_bytes = 2 * (size_t)(x.v ? shape->d_v : shape->d_qk);
@@ -120,14 +144,24 @@ static void decode_fp16(const struct tile_shape *shape, bool v, const struct til
 		for (uint32_t c = 0; c < whole; c += 16) {
 			if (c % 32 == 0)
 				_mm_prefetch((const char *)row + 2 * c + t->ahead, _MM_HINT_T0);
-			put_halves(rows + c, _mm256_loadu_si256((const __m256i *)(row + 2 * c)), 1);
+			put_pairs(rows + c, row + 2 * c, bf16);
 		}
 		if (whole < x.dim) {
 			uint8_t last[32] = {0};
 			memcpy(last, row + 2 * whole, 2 * (x.dim - whole));
-			put_halves(rows + whole, _mm256_loadu_si256((const __m256i *)last), 1);
+			put_pairs(rows + whole, last, bf16);
 		}
 	}
+}
+
+static void decode_fp16(const struct tile_shape *shape, bool v, const struct tile *t, float *rows, size_t stride)
+{
+	decode_halves(shape, v, t, rows, stride, false);
+}
+
+static void decode_bf16(const struct tile_shape *shape, bool v, const struct tile *t, float *rows, size_t stride)
+{
+	decode_halves(shape, v, t, rows, stride, true);
 }
 
 /* Codes of one byte: `step` from four channels of K to the next four, or of V. */
@@ -222,9 +256,6 @@ static void decode_int4_residual(const struct tile_shape *shape, bool v, const s
 }
 
 wide_decode *const DECODE_TABLE[IKV_FMT_COUNT] = {
-    [IKV_FMT_FP16] = decode_fp16,
-    [IKV_FMT_FP8] = decode_fp8,
-    [IKV_FMT_INT8] = decode_int8,
-    [IKV_FMT_INT4] = decode_int4,
-    [IKV_FMT_INT4_RESIDUAL] = decode_int4_residual,
+    [IKV_FMT_FP16] = decode_fp16, [IKV_FMT_BF16] = decode_bf16, [IKV_FMT_FP8] = decode_fp8,
+    [IKV_FMT_INT8] = decode_int8, [IKV_FMT_INT4] = decode_int4, [IKV_FMT_INT4_RESIDUAL] = decode_int4_residual,
 };
