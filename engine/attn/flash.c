@@ -449,11 +449,12 @@ static int lay_out(struct flash *f, const struct ikv_attn_unit *units, uint32_t 
 int flash_attend(struct flash *f, const struct ikv_attn_unit *units, uint32_t count, flash_locate *locate,
 		 const void *source, struct ikv_err *err)
 {
+	f->locate = locate;
+	f->source = source;
+	wide_begin(f->wide, locate, source);
 	if (reserve(f, units, count, err) || lay_out(f, units, count, err) ||
 	    wide_lay_out(f->wide, units, count, err))
 		return -1;
-	f->locate = locate;
-	f->source = source;
 	if (f->members == 1) {
 		attend_share(f, 0);
 		join_share(f, 0);
@@ -461,6 +462,6 @@ int flash_attend(struct flash *f, const struct ikv_attn_unit *units, uint32_t co
 		crew_run(f->crew, attend_share, f);
 		crew_run(f->crew, join_share, f);
 	}
-	wide_run(f->wide, f->crew, locate, source);
+	wide_run(f->wide, f->crew);
 	return 0;
 }
