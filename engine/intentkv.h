@@ -27,5 +27,6 @@
 #include "intentkv/specattn.h"
 #include "intentkv/cost.h"
 #include "intentkv/rope.h"
+#include "intentkv/mla.h"
 
 #endif
