@@ -111,9 +111,8 @@ PRESET(int8, "everything that is read is INT8")
 PRESET(int4, "everything that is read is INT4")
 PRESET(int4_residual, "everything that is read is INT4_RESIDUAL")
 
-static const struct ikv_ladder *const presets[] = {&seed, &conservative, &balanced, &aggressive, &latent,
-						   &fp16, &fp8,          &int8,     &int4,       &int4_residual,
-						   NULL};
+static const struct ikv_ladder *const presets[] = {&seed, &conservative, &balanced, &aggressive,    &latent, &fp16,
+						   &fp8,  &int8,         &int4,     &int4_residual, NULL};
 
 const struct ikv_ladder *const *ikv_ladder_presets(void)
 {

@@ -108,12 +108,12 @@ static void fill_models(struct rows *r)
 		const struct model_preset *m = &model_presets[i];
 		char heads[80];
 		if (m->latent_dim)
-			snprintf(heads, sizeof heads, "%u heads of %u on a latent of %u + %u", m->q_heads, m->head_dim,
-				 m->latent_dim, m->rope_dim);
+			snprintf(heads, sizeof heads, "%u heads of %u on a latent of %u + %u", m->q_heads,
+				 m->head_dim, m->latent_dim, m->rope_dim);
 		else
 			snprintf(heads, sizeof heads, "%u/%u heads of %u", m->q_heads, m->kv_heads, m->head_dim);
-		snprintf(text[i], sizeof text[i], "%u layers, %s, %llu KV bytes a token in FP16; %s", m->layers, heads,
-			 2ull * m->layers * model_kv_values(m), m->source);
+		snprintf(text[i], sizeof text[i], "%u layers, %s, %llu KV bytes a token in FP16; %s", m->layers,
+			 heads, 2ull * m->layers * model_kv_values(m), m->source);
 		add(r, m->name, text[i], NULL);
 	}
 }

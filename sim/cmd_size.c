@@ -51,7 +51,8 @@ static void all_models(struct sizes *s, uint32_t tokens)
 static void latent_schemes(struct sizes *s, const struct model_preset *m, uint32_t tokens)
 {
 	for (int f = IKV_FMT_FP16; f < IKV_FMT_COUNT; f++) {
-		uint64_t bytes = m->layers * ikv_format_bytes((enum ikv_format)f, tokens, m->latent_dim + m->rope_dim);
+		uint64_t bytes =
+		    m->layers * ikv_format_bytes((enum ikv_format)f, tokens, m->latent_dim + m->rope_dim);
 		if (ikv_mla_stores((enum ikv_format)f))
 			row(s, "scheme", ikv_format_info((enum ikv_format)f)->name, bytes,
 			    8.0 * (double)bytes / (double)fp16_values(m, tokens));

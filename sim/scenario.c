@@ -373,8 +373,8 @@ int scenario_resolve(const struct scenario_doc *doc, const struct yaml_node *roo
 	    whole_section(root, file, "record", scenario_record_options, &s->record, err) ||
 	    whole_section(root, file, "specattn", ikv_specattn_options, &s->specattn, err) ||
 	    resolve_policies(root, file, s, err) || resolve_memory(root, file, s, err) ||
-	    scenario_formats(yaml_get(root, "formats"), file, s, err) || scenario_latent_formats(root, file, s, err) ||
-	    resolve_cost(doc, root, s, err) ||
+	    scenario_formats(yaml_get(root, "formats"), file, s, err) ||
+	    scenario_latent_formats(root, file, s, err) || resolve_cost(doc, root, s, err) ||
 	    scenario_cross_check(root, file, s, err) || scenario_params(root, s, err)) {
 		scenario_free(s);
 		return -1;

@@ -22,9 +22,9 @@ struct model_config {
 struct model_preset {
 	const char *name;
 	uint32_t layers, q_heads, kv_heads, head_dim;
-	/* Latent attention (MLA): pages hold rope_dim + latent_dim values a token and layer for all heads, kv_heads is 1;
-	 * head_dim is that of a head's values, and of its keys without the rope_dim channels that carry the position. 0:
-	 * K and V of each KV head. */
+	/* Latent attention (MLA): pages hold rope_dim + latent_dim values a token and layer for all heads, kv_heads
+	 * is 1; head_dim is that of a head's values, and of its keys without the rope_dim channels that carry the
+	 * position. 0: K and V of each KV head. */
 	uint32_t latent_dim, rope_dim;
 	double parameters;
 	const char *source;

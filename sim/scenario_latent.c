@@ -15,9 +15,9 @@ int scenario_latent_model(const struct yaml_node *root, const char *file, struct
 		s->preset.rope_dim = (uint32_t)m->rope_dim;
 	if (!s->preset.latent_dim) {
 		if (m->rope_dim)
-			return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, yaml_get(n, "rope_dim")),
-					  "model.rope_dim", "got %u, but without latent_dim the keys of a model have one part",
-					  s->preset.rope_dim);
+			return ikv_err_at(
+			    err, IKV_BAD_INPUT, YAML_PLACE(file, yaml_get(n, "rope_dim")), "model.rope_dim",
+			    "got %u, but without latent_dim the keys of a model have one part", s->preset.rope_dim);
 		return 0;
 	}
 	if (m->kv_heads > 1)

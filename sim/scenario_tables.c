@@ -39,7 +39,8 @@ const struct ikv_option scenario_sessions_options[] = {
     {"format", IKV_OPT_STRING, AT(sessions_config, format), "auto", 0, 0, NULL,
      "trace: format, or auto; `intentkv list importers`"},
     {"tokenizer", IKV_OPT_STRING, AT(sessions_config, tokenizer), "", 0, 0, NULL,
-     "trace: a Hugging Face tokenizer.json that counts the tokens of text; without one, four code points are a token"},
+     "trace: a Hugging Face tokenizer.json that counts the tokens of text; without one, four code points are a "
+     "token"},
     {"profile", IKV_OPT_STRING, AT(sessions_config, generate.profile), "coding-agent", 0, 0, NULL,
      "generate: profile name or path of a profile YAML"},
     {"count", IKV_OPT_INT, AT(sessions_config, generate.count), "4", 1, 1e6, NULL, "generate: sessions"},

@@ -113,10 +113,11 @@ static int check_geometry(const struct ikv_geometry *g, struct ikv_err *err)
 				   "query heads a multiple of the KV heads and d_qk of at least 16",
 				   g->layers, g->q_heads, g->kv_heads, g->d_qk, g->d_v);
 	if (g->v_aliases_k && (g->d_v < 16 || g->d_qk < g->d_v + 6))
-		return ikv_err_set(err, IKV_BAD_INPUT,
-				   "synthetic source: latents of %u channels in rows of %u: expected at least 16, and 6 "
-				   "more for the position",
-				   g->d_v, g->d_qk);
+		return ikv_err_set(
+		    err, IKV_BAD_INPUT,
+		    "synthetic source: latents of %u channels in rows of %u: expected at least 16, and 6 "
+		    "more for the position",
+		    g->d_v, g->d_qk);
 	return 0;
 }
 

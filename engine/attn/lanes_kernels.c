@@ -423,5 +423,5 @@ BY_COUNT(product)
 
 #define NAME_OF(x)  #x
 #define ISA_NAME(x) NAME_OF(x)
-const struct lanes_kernels LANES_TABLE = {ISA_NAME(LANES_ISA), dot,     dot_h,     bound,   scores, peak,
-					  exp_sum,             summarise, combine, product};
+const struct lanes_kernels LANES_TABLE = {ISA_NAME(LANES_ISA), dot,     dot_h,  bound, scores, peak, exp_sum,
+					  summarise,           combine, product};

@@ -74,6 +74,7 @@ const struct micro_kernels micro_scalar = {
 	    [IKV_FMT_INT8] = {qk, pv},
 	    [IKV_FMT_INT4] = {qk, pv},
 	    [IKV_FMT_INT4_RESIDUAL] = {qk, pv},
+	    [TILE_FLOAT] = {qk, pv},
 	},
     .peak = peak,
     .exp_sum = exp_sum,

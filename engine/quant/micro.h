@@ -32,7 +32,7 @@ struct micro_format {
 
 struct micro_kernels {
 	const char *isa;
-	struct micro_format format[IKV_FMT_COUNT]; /* by enum ikv_format; SKIP is empty */
+	struct micro_format format[TILE_FORMATS]; /* by enum ikv_format or TILE_FLOAT; SKIP is empty */
 	/* Other forms of one query row of `dim` channels that the kernels want, forms_bytes(dim) of them, a multiple
 	 * of 64; both NULL: none. */
 	size_t (*forms_bytes)(uint32_t dim);

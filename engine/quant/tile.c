@@ -36,6 +36,8 @@ void tile_shape(struct tile_shape *s, enum ikv_format f, uint32_t d_qk, uint32_t
 	s->k_params_at = s->v_at + code_bytes(f, alias ? d_qk : d_v);
 	s->v_params_at = s->k_params_at + (alias ? 0 : param_bytes(f, d_qk));
 	s->bytes = round64(s->v_params_at + param_bytes(f, alias ? d_qk : d_v));
+	s->k_step = (f == TILE_FLOAT ? sizeof(float) : sizeof(uint16_t)) * d_qk;
+	s->v_step = alias ? s->k_step : s->k_step / d_qk * d_v;
 }
 
 /* One tile of K or V: its codes and parameters, and where the rows of the canonical form lie. */
@@ -271,11 +273,13 @@ void tile_decode(const struct tile_shape *s, bool v, const struct tile *t, float
 	for (uint32_t i = 0; i < TILE_TOKENS; i++) {
 		float *to = rows + i * stride, scale;
 		uint32_t row = i < t->rows ? i : t->rows - 1;
-		if (w.f == IKV_FMT_FP16) {
-			for (uint32_t c = 0; c < used; c++)
-				to[c] = codec_half(w.codes, (size_t)row * stored + c);
+		const uint8_t *from = w.codes + row * (as_v ? s->v_step : s->k_step);
+		if (w.f == TILE_FLOAT)
+			memcpy(to, from, used * sizeof *to);
+		for (uint32_t c = 0; w.f == IKV_FMT_FP16 && c < used; c++)
+			to[c] = codec_half(from, c);
+		if (w.f == TILE_FLOAT || w.f == IKV_FMT_FP16)
 			continue;
-		}
 		scale = w.f == IKV_FMT_FP8 || w.f == IKV_FMT_INT8 ? codec_half(params, i) : 0;
 		for (uint32_t c = 0; c < used; c++) {
 			if (w.f == IKV_FMT_INT8)

@@ -25,8 +25,13 @@ struct tile_shape {
 	bool alias;  /* V is the first d_v channels of K */
 	size_t v_at; /* V's codes, bytes into a tile */
 	size_t k_params_at, v_params_at;
-	size_t bytes; /* of a tile, a multiple of 64 */
+	size_t bytes;          /* of a tile, a multiple of 64 */
+	size_t k_step, v_step; /* FP16, TILE_FLOAT: bytes from a row to the next, which need not follow it at once */
 };
+
+/* Rows of float in place of a format: not of pages, for K and V of a caller's own. */
+#define TILE_FLOAT   IKV_FMT_COUNT
+#define TILE_FORMATS (IKV_FMT_COUNT + 1)
 
 struct tile {
 	const uint8_t *k, *v; /* codes; parameters lie at fixed distances from k */
