@@ -10,7 +10,7 @@
 #include <intentkv.h>
 
 #define STORE_APPLICATION_ID 0x494b5653 /* "IKVS" */
-#define STORE_VERSION        1
+#define STORE_VERSION        2
 
 struct store;
 
@@ -62,6 +62,7 @@ struct store_step {
 	int64_t prefetch_useful, prefetch_late, prefetch_wasted, prefetch_missed;
 	int64_t fast_bytes, slow_bytes; /* stored in the fast tier, in all others, after the step */
 	int64_t pages_fp16, pages_fp8, pages_int8, pages_int4, pages_int4_residual;
+	int64_t pages_bf16, pages_kivi8, pages_kivi4, pages_kivi2, pages_sparse;
 	int64_t demote_after, promote_after;
 	int64_t spec_verified; /* 1: a verification step; 0: not; -1: SpecAttn is off */
 	double sim_overhead_ns, sim_attention_ns, sim_weights_ns, sim_recode_ns, sim_transfer_ns, sim_hidden_ns,

@@ -61,6 +61,11 @@ static const struct store_column step_columns[] = {
     COLUMN(store_step, pages_int8, INT),
     COLUMN(store_step, pages_int4, INT),
     COLUMN(store_step, pages_int4_residual, INT),
+    COLUMN(store_step, pages_bf16, INT),
+    COLUMN(store_step, pages_kivi8, INT),
+    COLUMN(store_step, pages_kivi4, INT),
+    COLUMN(store_step, pages_kivi2, INT),
+    COLUMN(store_step, pages_sparse, INT),
     COLUMN(store_step, demote_after, INT),
     COLUMN(store_step, promote_after, INT),
     COLUMN(store_step, spec_verified, INT),
@@ -110,7 +115,7 @@ static const struct store_column layer_columns[] = {
 };
 const struct store_table store_tables[STORE_ROW_COUNT] = {
     [STORE_ROW_SESSION] = {"session", session_columns, 12, 12},
-    [STORE_ROW_STEP] = {"step", step_columns, 65, 51},
+    [STORE_ROW_STEP] = {"step", step_columns, 70, 56},
     [STORE_ROW_ROLE] = {"step_role", role_columns, 11, 0},
     [STORE_ROW_LAYER] = {"step_layer", layer_columns, 10, 0},
 };

@@ -22,6 +22,12 @@ uint64_t model_kv_values(const struct model_preset *m)
 	return m->latent_dim ? m->latent_dim + m->rope_dim : 2 * (uint64_t)m->kv_heads * m->head_dim;
 }
 
+uint64_t model_page_bytes(const struct ikv_geometry *g, enum ikv_format f)
+{
+	uint64_t k = ikv_format_bytes(f, IKV_SIDE_K, g->page_tokens, g->d_qk);
+	return g->v_aliases_k ? k : k + ikv_format_bytes(f, IKV_SIDE_V, g->page_tokens, g->d_v);
+}
+
 void model_geometry(const struct model_preset *m, struct ikv_geometry *g)
 {
 	g->q_heads = m->q_heads;

@@ -105,11 +105,7 @@ static void set_page_bytes(struct run *run)
 	uint64_t heads = run->share >= IKV_SHARE_KV_HEAD ? 1 : g->kv_heads;
 	uint64_t layers = run->sc->preset.layers, shares = run->share == IKV_SHARE_STEP ? 1 : g->layers;
 	for (int f = 0; f < IKV_FMT_COUNT; f++)
-		run->page_bytes[f] =
-		    layers * heads *
-		    (ikv_format_bytes((enum ikv_format)f, g->page_tokens, g->d_qk) +
-		     (g->v_aliases_k ? 0 : ikv_format_bytes((enum ikv_format)f, g->page_tokens, g->d_v))) /
-		    shares;
+		run->page_bytes[f] = layers * heads * model_page_bytes(g, (enum ikv_format)f) / shares;
 }
 
 static int open_memory(struct run *run, struct ikv_err *err)

@@ -32,6 +32,8 @@ struct model_preset {
 extern const struct model_preset model_presets[]; /* NULL name ends it */
 /* Values stored a token and layer. */
 uint64_t model_kv_values(const struct model_preset *m);
+/* Stored bytes of a page of one KV head. */
+uint64_t model_page_bytes(const struct ikv_geometry *g, enum ikv_format f);
 /* Heads, dimensions and scale; the rest of *g is left alone. */
 void model_geometry(const struct model_preset *m, struct ikv_geometry *g);
 

@@ -159,6 +159,11 @@ static void fill_moves(const struct run *run, const struct slot *s, struct store
 	row->pages_int8 = (int64_t)all->format_pages[IKV_FMT_INT8];
 	row->pages_int4 = (int64_t)all->format_pages[IKV_FMT_INT4];
 	row->pages_int4_residual = (int64_t)all->format_pages[IKV_FMT_INT4_RESIDUAL];
+	row->pages_bf16 = (int64_t)all->format_pages[IKV_FMT_BF16];
+	row->pages_kivi8 = (int64_t)all->format_pages[IKV_FMT_KIVI8];
+	row->pages_kivi4 = (int64_t)all->format_pages[IKV_FMT_KIVI4];
+	row->pages_kivi2 = (int64_t)all->format_pages[IKV_FMT_KIVI2];
+	row->pages_sparse = (int64_t)all->format_pages[IKV_FMT_SPARSE];
 	row->demote_after = all->demote_after;
 	row->promote_after = all->promote_after;
 	row->occupancy = all->occupancy;

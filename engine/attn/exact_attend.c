@@ -115,6 +115,14 @@ int ikv_exact_dense(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uin
 	if (make_plan(x, l, w, err))
 		return -1;
 	struct ikv_plan plan = {.pages = w->pages, .count = l->count, .page_tokens = x->g.page_tokens};
-	struct ikv_attn_unit unit = {seq, layer, q_first, q_count, &plan, q, out, lse, mass};
+	struct ikv_attn_unit unit = {.seq = seq,
+				     .layer = layer,
+				     .q_first = q_first,
+				     .q_count = q_count,
+				     .plan = &plan,
+				     .q = q,
+				     .out = out,
+				     .lse = lse,
+				     .mass = mass};
 	return flash_attend(w->flash, &unit, 1, locate, x, err);
 }

@@ -16,8 +16,8 @@ struct ikv_ranges {
 	struct ikv_page_ref *pieces; /* of all plans, one after the other */
 	uint32_t *owner;             /* range of each piece */
 	struct ikv_plan *plans;      /* one for all queries, or one each */
-	struct ikv_attn_unit *units; /* [q_len] */
-	float *mass;                 /* by piece */
+	struct ikv_attn_unit *units;
+	float *mass; /* by piece */
 	size_t pieces_cap, owner_cap, plans_cap, units_cap, mass_cap;
 };
 
@@ -137,49 +137,52 @@ static void set_rows(struct ikv_ranges *r, const struct ikv_rows *rows)
 	r->rows = rows;
 }
 
-static void gather_mass(const struct ikv_ranges *r, const struct ikv_ranges_call *c)
+/* Shares of pieces to those of ranges: n units of `rows` query rows each. */
+static void gather_mass(const struct ikv_ranges *r, const struct ikv_ranges_call *c, uint32_t n, uint32_t rows)
 {
-	for (uint32_t i = 0; i < c->q_len; i++) {
+	float *to = c->mass;
+	for (uint32_t i = 0; i < n; i++) {
 		const struct ikv_attn_unit *u = &r->units[i];
 		const uint32_t *owner = r->owner + (u->plan->pages - r->pieces);
-		for (uint32_t h = 0; h < r->g.q_heads; h++) {
-			float *to = c->mass + ((size_t)i * r->g.q_heads + h) * c->count;
+		const float *from = u->mass;
+		for (size_t row = 0; row < (size_t)rows * r->g.q_heads; row++) {
 			memset(to, 0, c->count * sizeof *to);
 			for (uint32_t p = 0; p < u->plan->count; p++)
-				to[owner[p]] += u->mass[(size_t)h * u->plan->count + p];
+				to[owner[p]] += from[p];
+			from += u->plan->count;
+			to += c->count;
 		}
 	}
 }
 
 int ikv_ranges_attend(struct ikv_ranges *r, const struct ikv_ranges_call *c, struct ikv_err *err)
 {
-	uint32_t heads = r->g.q_heads, plans = c->position ? c->q_len : 1;
+	/* A query with a position has a plan of its own, others share one and its reads. */
+	uint32_t heads = r->g.q_heads, n = c->position ? c->q_len : c->q_len != 0, rows = c->position ? 1 : c->q_len;
 	if (check(c, heads, err))
 		return -1;
 	uint64_t each = pieces_of(c);
-	if (room(&r->pieces, &r->pieces_cap, plans * each + 1, sizeof *r->pieces, err) ||
-	    room(&r->owner, &r->owner_cap, plans * each + 1, sizeof *r->owner, err) ||
-	    room(&r->plans, &r->plans_cap, plans + 1, sizeof *r->plans, err) ||
-	    room(&r->units, &r->units_cap, c->q_len, sizeof *r->units, err) ||
+	if (room(&r->pieces, &r->pieces_cap, n * each + 1, sizeof *r->pieces, err) ||
+	    room(&r->owner, &r->owner_cap, n * each + 1, sizeof *r->owner, err) ||
+	    room(&r->plans, &r->plans_cap, n, sizeof *r->plans, err) ||
+	    room(&r->units, &r->units_cap, n, sizeof *r->units, err) ||
 	    (c->mass && room(&r->mass, &r->mass_cap, (size_t)c->q_len * heads * each + 1, sizeof *r->mass, err)))
 		return -1;
-	if (!c->position)
-		lay_out(r, c, UINT32_MAX, 0, &r->plans[0]);
-	for (uint32_t i = 0; i < c->q_len; i++) {
-		if (c->position)
-			lay_out(r, c, c->position[i] == UINT32_MAX ? UINT32_MAX : c->position[i] + 1, i * each,
-				&r->plans[i]);
+	for (uint32_t i = 0; i < n; i++) {
+		bool all = !c->position || c->position[i] == UINT32_MAX;
+		lay_out(r, c, all ? UINT32_MAX : c->position[i] + 1, i * each, &r->plans[i]);
 		r->units[i] = (struct ikv_attn_unit){.q_count = heads,
-						     .plan = &r->plans[c->position ? i : 0],
+						     .plan = &r->plans[i],
 						     .q = c->q + (size_t)i * heads * r->g.d_qk,
 						     .out = c->out + (size_t)i * heads * r->g.d_v,
 						     .lse = c->lse ? c->lse + (size_t)i * heads : NULL,
-						     .mass = c->mass ? r->mass + (size_t)i * heads * each : NULL};
+						     .mass = c->mass ? r->mass + (size_t)i * heads * each : NULL,
+						     .q_len = rows};
 	}
 	set_rows(r, &c->rows);
-	if (flash_attend(r->flash, r->units, c->q_len, locate, r, err))
+	if (flash_attend(r->flash, r->units, n, locate, r, err))
 		return -1;
 	if (c->mass)
-		gather_mass(r, c);
+		gather_mass(r, c, n, rows);
 	return 0;
 }
