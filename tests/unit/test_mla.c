@@ -105,8 +105,10 @@ static struct ikv_backend *fill_backend(struct layer *l, const struct ikv_backen
 		size_t at = (size_t)p * page_tokens * row_dim(l);
 		ck_assert(ikv_mla_stores(f));
 		ck_assert_int_eq(ops->recode(b, seq, 0, 0, 1, p, f, &err), 0);
-		ck_assert_int_eq(ikv_format_encode(f, IKV_SIDE_K, l->stored + at, page_tokens, row_dim(l), page, &err), 0);
-		ck_assert_int_eq(ikv_format_decode(f, IKV_SIDE_K, page, page_tokens, row_dim(l), l->rows + at, &err), 0);
+		ck_assert_int_eq(
+		    ikv_format_encode(f, IKV_SIDE_K, l->stored + at, page_tokens, row_dim(l), page, &err), 0);
+		ck_assert_int_eq(ikv_format_decode(f, IKV_SIDE_K, page, page_tokens, row_dim(l), l->rows + at, &err),
+				 0);
 	}
 	free(page);
 	return b;
@@ -209,7 +211,8 @@ START_TEST(deepseek)
 	ck_assert_uint_eq(g.kv_heads, 1);
 	ck_assert_uint_eq(g.d_qk, 576);
 	ck_assert_uint_eq(g.d_v, 512);
-	ck_assert_uint_eq(61 * ikv_format_bytes(IKV_FMT_FP16, IKV_SIDE_K, 1, g.d_qk), 70272); /* a token in all layers */
+	ck_assert_uint_eq(61 * ikv_format_bytes(IKV_FMT_FP16, IKV_SIDE_K, 1, g.d_qk),
+			  70272); /* a token in all layers */
 	double stretch = _i ? 0.1 * log(40) + 1 : 1;
 	ck_assert_double_le(fabs(g.scale * sqrt(192) / (stretch * stretch) - 1), 1e-6);
 	struct ikv_backend *b = fill_backend(&l, &ikv_backend_cpu, 16, 0);
