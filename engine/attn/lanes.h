@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define LANES_BATCH 4
+
 struct lanes_kernels {
 	const char *isa;
 	float (*dot)(const float *a, const float *b, uint32_t n);
@@ -23,6 +25,13 @@ struct lanes_kernels {
 	float (*exp_sum)(const float *s, uint32_t n, float shift);
 	/* Take an FP16 row into per-channel minimum, maximum and sum. */
 	void (*summarise)(const uint16_t *row, uint32_t n, float *least, float *most, float *sum);
+	/* Products of an FP16 matrix [rows][cols] with count <= LANES_BATCH vectors, read once for all; what lies
+	 * behind the matrix is fetched meanwhile. out_i[c] = sum over r of x_i[r] w[r][c], r ascending: */
+	void (*combine)(const uint16_t *w, uint32_t rows, uint32_t cols, const float *const *x, uint32_t count,
+			float *const *out);
+	/* out_i[r] = dot_h(x_i, w[r]) */
+	void (*product)(const uint16_t *w, uint32_t rows, uint32_t cols, const float *const *x, uint32_t count,
+			float *const *out);
 };
 
 /* The table of the ISA chosen by ikv_isa_select (the best one this machine runs, if never called). */

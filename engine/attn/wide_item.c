@@ -100,7 +100,9 @@ static void load_rows(const struct wide *w, const struct wide_item *x, struct wi
 
 static void decode(const struct wide *w, bool v, const struct flash_tile *t, float *rows, size_t step)
 {
-	wide_decode *f = w->kernels->decode ? w->kernels->decode[t->shape->format] : NULL;
+	/* Tables of decoders are for pages, whose rows follow each other. */
+	wide_decode *f =
+	    w->kernels->decode && tile_in_order(t->shape) ? w->kernels->decode[t->shape->format] : NULL;
 	(f ? f : tile_decode)(t->shape, v, &t->tile, rows, step);
 }
 

@@ -20,12 +20,24 @@ INLINE __m512 fold16(const __m512 *a)
 	return _mm512_add_ps(_mm512_shuffle_f32x4(d, e, 0x88), _mm512_shuffle_f32x4(d, e, 0xdd));
 }
 
+/* Channels [c, c + 16) of a row of float (wide) or FP16; `tail`: only those, the others 0. */
+INLINE __m512 row16(const bool wide, const uint8_t *row, uint32_t c)
+{
+	return wide ? _mm512_loadu_ps(row + 4 * (size_t)c) : halves16(row + 2 * (size_t)c);
+}
+
+INLINE __m512 row_tail(const bool wide, const uint8_t *row, uint32_t c, __mmask16 tail)
+{
+	return wide ? _mm512_maskz_loadu_ps(tail, row + 4 * (size_t)c)
+		    : _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(tail, row + 2 * (size_t)c));
+}
+
 /* Sixteen sums in registers: 4 tokens × 4 or 3 heads, 8 × 2 or 16 × 1. A row is converted once for all of them. */
-INLINE void qk_fp16_tile(const struct tile *tile, uint32_t dim, const float *q, size_t q_stride, const int heads,
-			 float *s)
+INLINE void qk_rows_tile(const bool wide, const struct tile *tile, uint32_t dim, size_t row_bytes, const float *q,
+			 size_t q_stride, const int heads, float *s)
 {
 	const int tokens = heads == 1 ? 16 : heads == 2 ? 8 : 4;
-	const size_t row_bytes = 2 * (size_t)dim;
+	const uint32_t size = wide ? 4 : 2;
 	const uint32_t whole = dim & ~15u;
 	const __mmask16 tail = (__mmask16)((1u << dim % 16) - 1);
 	for (uint32_t t0 = 0; t0 < TILE_TOKENS; t0 += (uint32_t)tokens) {
@@ -42,17 +54,17 @@ INLINE void qk_fp16_tile(const struct tile *tile, uint32_t dim, const float *q, 
 			UNROLL for (int h = 0; h < heads; h++) x[h] = _mm512_loadu_ps(q + (size_t)h * q_stride + c);
 			UNROLL for (int t = 0; t < tokens; t++)
 			{
-				__m512 k = halves16(row[t] + 2 * c);
+				__m512 k = row16(wide, row[t], c);
 				UNROLL for (int h = 0; h < heads; h++) a[h * tokens + t] =
 				    _mm512_fmadd_ps(x[h], k, a[h * tokens + t]);
-				if (c % 32 == 0)
-					fetch(row[t] + 2 * c, tile->ahead);
+				if (wide || c % 32 == 0)
+					fetch(row[t] + size * c, tile->ahead);
 			}
 		}
 		if (tail) {
 			UNROLL for (int t = 0; t < tokens; t++)
 			{
-				__m512 k = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(tail, row[t] + 2 * whole));
+				__m512 k = row_tail(wide, row[t], whole, tail);
 				UNROLL for (int h = 0; h < heads; h++) a[h * tokens + t] = _mm512_fmadd_ps(
 				    _mm512_loadu_ps(q + (size_t)h * q_stride + whole), k, a[h * tokens + t]);
 			}
@@ -74,38 +86,52 @@ INLINE void qk_fp16_tile(const struct tile *tile, uint32_t dim, const float *q, 
 	}
 }
 
-void avx512_qk_fp16(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
-		    const struct micro_query *q, uint32_t heads, float *s, float *scratch)
+INLINE void qk_rows(const bool wide, const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+		    const struct micro_query *q, uint32_t heads, float *s)
 {
-	(void)scratch;
 	for (uint32_t i = 0; i < count; i++) {
 #define TILE(n)                                                                                                      \
-	qk_fp16_tile(&tiles[i], shape->d_qk, q->f + h * q->stride, q->stride, n,                                     \
+	qk_rows_tile(wide, &tiles[i], shape->d_qk, shape->k_step, q->f + h * q->stride, q->stride, n,                \
 		     s + h * MICRO_BLOCK + i * TILE_TOKENS)
 		BY_FOUR(heads, TILE)
 #undef TILE
 	}
 }
 
-/* Channels [c, c + 16 n) of all tokens, sums in registers. */
-INLINE void pv_fp16_columns(const struct tile *tiles, uint32_t count, size_t row_bytes, uint32_t c, const int n,
-			    __mmask16 last, const float *w, const int heads, float *acc, size_t acc_stride)
+void avx512_qk_fp16(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+		    const struct micro_query *q, uint32_t heads, float *s, float *scratch)
 {
+	(void)scratch;
+	qk_rows(false, shape, tiles, count, q, heads, s);
+}
+
+void avx512_qk_float(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+		     const struct micro_query *q, uint32_t heads, float *s, float *scratch)
+{
+	(void)scratch;
+	qk_rows(true, shape, tiles, count, q, heads, s);
+}
+
+/* Channels [c, c + 16 n) of all tokens, sums in registers. */
+INLINE void pv_rows_columns(const bool wide, const struct tile *tiles, uint32_t count, size_t row_bytes, uint32_t c,
+			    const int n, __mmask16 last, const float *w, const int heads, float *acc,
+			    size_t acc_stride)
+{
+	const uint32_t size = wide ? 4 : 2;
 	__m512 a[4][4];
 	UNROLL for (int h = 0; h < heads; h++) UNROLL for (int j = 0; j < n; j++) a[h][j] =
 	    _mm512_loadu_ps(acc + (size_t)h * acc_stride + c + 16 * j);
 	for (uint32_t i = 0; i < count; i++) {
-		const uint8_t *p = tiles[i].v + 2 * c;
+		const uint8_t *p = tiles[i].v + size * c;
 		const float *x = w + i * TILE_TOKENS;
 		for (uint32_t t = 0; t < tiles[i].rows; t++, p += row_bytes, x++) {
 			__m512 v[4];
 			UNROLL for (int j = 0; j < n; j++)
 			{
-				v[j] = last != 0xffff && j == n - 1
-					   ? _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(last, p + 32 * j))
-					   : halves16(p + 32 * j);
-				if (j % 2 == 0)
-					fetch(p + 32 * j, tiles[i].ahead);
+				v[j] = last != 0xffff && j == n - 1 ? row_tail(wide, p, 16 * (uint32_t)j, last)
+								    : row16(wide, p, 16 * (uint32_t)j);
+				if (wide || j % 2 == 0)
+					fetch(p + 16 * (int)size * j, tiles[i].ahead);
 			}
 			UNROLL for (int h = 0; h < heads; h++)
 			{
@@ -118,17 +144,17 @@ INLINE void pv_fp16_columns(const struct tile *tiles, uint32_t count, size_t row
 	    _mm512_storeu_ps(acc + (size_t)h * acc_stride + c + 16 * j, a[h][j]);
 }
 
-INLINE void pv_fp16_heads(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
-			  const int heads, float *acc, size_t acc_stride)
+INLINE void pv_rows_heads(const bool wide, const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+			  const float *w, const int heads, float *acc, size_t acc_stride)
 {
-	size_t row_bytes = 2 * (size_t)(shape->alias ? shape->d_qk : shape->d_v);
+	size_t row_bytes = shape->v_step;
 	uint32_t c = 0;
 	for (; c + 64 <= shape->d_v; c += 64)
-		pv_fp16_columns(tiles, count, row_bytes, c, 4, 0xffff, w, heads, acc, acc_stride);
+		pv_rows_columns(wide, tiles, count, row_bytes, c, 4, 0xffff, w, heads, acc, acc_stride);
 	for (; c < shape->d_v; c += 16) {
 		uint32_t left = shape->d_v - c;
 		__mmask16 mask = left < 16 ? (__mmask16)((1u << left) - 1) : 0xffff;
-		pv_fp16_columns(tiles, count, row_bytes, c, 1, mask, w, heads, acc, acc_stride);
+		pv_rows_columns(wide, tiles, count, row_bytes, c, 1, mask, w, heads, acc, acc_stride);
 	}
 }
 
@@ -137,7 +163,17 @@ void avx512_pv_fp16(const struct tile_shape *shape, const struct tile *tiles, ui
 {
 	(void)scratch;
 	(void)fine;
-#define HEADS(n) pv_fp16_heads(shape, tiles, count, w + h * MICRO_BLOCK, n, acc + h * acc_stride, acc_stride)
+#define HEADS(n) pv_rows_heads(false, shape, tiles, count, w + h * MICRO_BLOCK, n, acc + h * acc_stride, acc_stride)
+	BY_FOUR(heads, HEADS)
+#undef HEADS
+}
+
+void avx512_pv_float(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
+		     bool fine, uint32_t heads, float *acc, size_t acc_stride, float *scratch)
+{
+	(void)scratch;
+	(void)fine;
+#define HEADS(n) pv_rows_heads(true, shape, tiles, count, w + h * MICRO_BLOCK, n, acc + h * acc_stride, acc_stride)
 	BY_FOUR(heads, HEADS)
 #undef HEADS
 }
@@ -273,6 +309,7 @@ const struct micro_kernels micro_avx512 = {
 	    [IKV_FMT_KIVI4] = {micro_plain_qk, micro_plain_pv},
 	    [IKV_FMT_KIVI2] = {micro_plain_qk, micro_plain_pv},
 	    [IKV_FMT_SPARSE] = {micro_plain_qk, micro_plain_pv},
+	    [TILE_FLOAT] = {avx512_qk_float, avx512_pv_float},
 	},
     .forms_bytes = avx512_forms_bytes,
     .prepare = avx512_prepare,

@@ -101,8 +101,8 @@ typedef void avx512_qk(const struct tile_shape *shape, const struct tile *tiles,
 		       const struct micro_query *q, uint32_t heads, float *s, float *scratch);
 typedef void avx512_pv(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
 		       bool fine, uint32_t heads, float *acc, size_t acc_stride, float *scratch);
-avx512_qk avx512_qk_fp16, avx512_qk_int8, avx512_qk_int4, avx512_qk_int4r;
-avx512_pv avx512_pv_fp16, avx512_pv_int8, avx512_pv_int4, avx512_pv_int4r;
+avx512_qk avx512_qk_fp16, avx512_qk_float, avx512_qk_int8, avx512_qk_int4, avx512_qk_int4r;
+avx512_pv avx512_pv_fp16, avx512_pv_float, avx512_pv_int8, avx512_pv_int4, avx512_pv_int4r;
 /* Any format, by the plain decoder: for V that aliases K, whose tiles suit scores only. */
 avx512_pv avx512_pv_decoded;
 size_t avx512_forms_bytes(uint32_t dim);
