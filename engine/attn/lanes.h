@@ -17,6 +17,8 @@ struct lanes_kernels {
 	float (*dot_h)(const float *q, const uint16_t *k, uint32_t n); /* k in FP16 */
 	/* sum_d max(q_d·kmin_d, q_d·kmax_d) */
 	float (*bound)(const float *q, const float *kmin, const float *kmax, uint32_t n);
+	/* The same for q [heads][n]. */
+	void (*bounds)(const float *q, uint32_t heads, const float *kmin, const float *kmax, uint32_t n, float *out);
 	/* s[h·s_stride + t] = scale · dot_h(q_h, k_t), clamped to ±3e38; q [heads][n], k [tokens][n]. */
 	void (*scores)(const float *q, uint32_t heads, const uint16_t *k, uint32_t tokens, uint32_t n, float scale,
 		       float *s, size_t s_stride);

@@ -111,6 +111,61 @@ static float bound(const float *q, const float *kmin, const float *kmax, uint32_
 	return fold(sum);
 }
 
+#ifdef __AVX2__
+/* Lanes folded 16 -> 8 -> 4 as in fold(). */
+INLINE __m128 fold_to4(const float *a)
+{
+	__m256 x = _mm256_add_ps(_mm256_loadu_ps(a), _mm256_loadu_ps(a + 8));
+	return _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+}
+
+/* Four heads share the loads and what moves sums between lanes; each has the order of bound(). The larger of two is
+ * the second one where they are equal, as in larger(). */
+INLINE void bounds4(const float *q, const float *kmin, const float *kmax, uint32_t n, float *out)
+{
+	__m128 x[4];
+	float sums[4][LANES];
+#ifdef __AVX512F__
+	__m512 sum[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+	for (uint32_t i = 0; i < n; i += LANES) {
+		__m512 least = _mm512_loadu_ps(kmin + i), most = _mm512_loadu_ps(kmax + i);
+		_Pragma("GCC unroll 4") for (int h = 0; h < 4; h++)
+		{
+			__m512 y = _mm512_loadu_ps(q + (size_t)h * n + i);
+			sum[h] += _mm512_max_ps(y * least, y * most);
+		}
+	}
+#else
+	__m256 sum[4][2] = {{_mm256_setzero_ps()}};
+	for (uint32_t i = 0; i < n; i += 8) {
+		__m256 least = _mm256_loadu_ps(kmin + i), most = _mm256_loadu_ps(kmax + i);
+		_Pragma("GCC unroll 4") for (int h = 0; h < 4; h++)
+		{
+			__m256 y = _mm256_loadu_ps(q + (size_t)h * n + i);
+			sum[h][i / 8 % 2] += _mm256_max_ps(y * least, y * most);
+		}
+	}
+#endif
+	memcpy(sums, sum, sizeof sums);
+	for (int h = 0; h < 4; h++)
+		x[h] = fold_to4(sums[h]);
+	__m128 a = _mm_add_ps(_mm_movelh_ps(x[0], x[1]), _mm_movehl_ps(x[1], x[0]));
+	__m128 b = _mm_add_ps(_mm_movelh_ps(x[2], x[3]), _mm_movehl_ps(x[3], x[2]));
+	_mm_storeu_ps(out, _mm_add_ps(_mm_shuffle_ps(a, b, 0x88), _mm_shuffle_ps(a, b, 0xdd)));
+}
+#endif
+
+static void bounds(const float *q, uint32_t heads, const float *kmin, const float *kmax, uint32_t n, float *out)
+{
+	uint32_t h = 0;
+#ifdef __AVX2__
+	for (; n % LANES == 0 && h + 4 <= heads; h += 4)
+		bounds4(q + (size_t)h * n, kmin, kmax, n, out + h);
+#endif
+	for (; h < heads; h++)
+		out[h] = bound(q + (size_t)h * n, kmin, kmax, n);
+}
+
 static float clamped(float s)
 {
 	return s > 3e38f ? 3e38f : s < -3e38f ? -3e38f : s;
@@ -423,5 +478,5 @@ BY_COUNT(product)
 
 #define NAME_OF(x)  #x
 #define ISA_NAME(x) NAME_OF(x)
-const struct lanes_kernels LANES_TABLE = {ISA_NAME(LANES_ISA), dot,     dot_h,  bound, scores, peak, exp_sum,
-					  summarise,           combine, product};
+const struct lanes_kernels LANES_TABLE = {
+    ISA_NAME(LANES_ISA), dot, dot_h, bound, bounds, scores, peak, exp_sum, summarise, combine, product};

@@ -469,7 +469,7 @@ INLINE __m256 exp_negative(__m256 x)
 	return _mm256_and_ps(_mm256_mul_ps(p, _mm256_castsi256_ps(power)), keep);
 }
 
-static float peak(float *s, uint32_t n)
+static float peak_row(float *s, uint32_t n)
 {
 	float a[8], best = -__builtin_inff();
 	__m256 most = _mm256_set1_ps(best), top = _mm256_set1_ps(3e38f);
@@ -484,15 +484,23 @@ static float peak(float *s, uint32_t n)
 	return best;
 }
 
-static float exp_sum(float *s, uint32_t n, float shift)
+static void peak(float *s, uint32_t heads, uint32_t n, float *tops)
 {
-	__m256 sum = _mm256_setzero_ps(), m = _mm256_set1_ps(shift);
-	for (uint32_t i = 0; i < n; i += 8) {
-		__m256 e = exp_negative(_mm256_sub_ps(_mm256_loadu_ps(s + i), m));
-		_mm256_storeu_ps(s + i, e);
-		sum = _mm256_add_ps(sum, e);
+	for (uint32_t h = 0; h < heads; h++)
+		tops[h] = peak_row(s + h * MICRO_BLOCK, n);
+}
+
+static void exp_sum(float *s, uint32_t heads, uint32_t n, const float *shifts, float *sums)
+{
+	for (uint32_t h = 0; h < heads; h++, s += MICRO_BLOCK) {
+		__m256 sum = _mm256_setzero_ps(), m = _mm256_set1_ps(shifts[h]);
+		for (uint32_t i = 0; i < n; i += 8) {
+			__m256 e = exp_negative(_mm256_sub_ps(_mm256_loadu_ps(s + i), m));
+			_mm256_storeu_ps(s + i, e);
+			sum = _mm256_add_ps(sum, e);
+		}
+		sums[h] = _mm_cvtss_f32(fold4(sum, sum, sum, sum));
 	}
-	return _mm_cvtss_f32(fold4(sum, sum, sum, sum));
 }
 
 static void scale(float *x, uint32_t n, float factor)

@@ -203,7 +203,8 @@ void avx512_pv_decoded(const struct tile_shape *shape, const struct tile *tiles,
 size_t avx512_forms_bytes(uint32_t dim)
 {
 	size_t padded = tile_padded(dim);
-	return 8 * padded + 2 * forms_round(padded / 8) + forms_round((padded + 127) / 128 * 16) + 64;
+	size_t bytes = 10 * padded + 2 * forms_round(padded / 8) + forms_round(padded / 4) + (padded + 127) / 128 * 16 + 16;
+	return (bytes + 63) & ~(size_t)63;
 }
 
 void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
@@ -235,7 +236,11 @@ void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
 				lost[c % 32 / 16] = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(n), _mm512_set1_ps(step), x);
 			n = _mm512_srai_epi32(n, 8);
 		}
-		_mm512_storeu_si512((void *)(f.digits + 4 * c), _mm512_shuffle_epi8(digits, weave));
+		digits = _mm512_shuffle_epi8(digits, weave);
+		_mm512_storeu_si512((void *)(f.digits + 4 * c), digits);
+		/* The second and third dword of each four. */
+		_mm256_storeu_si256((__m256i *)(f.coarse + 2 * c),
+				    _mm512_castsi512_si256(_mm512_maskz_compress_epi32(0x6666, digits)));
 		__m512i high = _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32((int)0xffff0000));
 		__m512i low = _mm512_castps_si512(_mm512_sub_ps(x, _mm512_castsi512_ps(high)));
 		/* To nearest even; |low| is too small to overflow. */
@@ -245,23 +250,39 @@ void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
 		_mm512_storeu_si512((void *)(f.halves + 2 * c),
 				    _mm512_packus_epi32(_mm512_srli_epi32(high, 16), _mm512_srli_epi32(low, 16)));
 		if (c % 32 == 0)
-			((float *)f.sums)[c / 32] =
-			    _mm512_reduce_add_ps(_mm512_add_ps(x, _mm512_loadu_ps(q + c + 16)));
-		else
-			((float *)f.rests)[c / 32] = _mm512_reduce_add_ps(_mm512_add_ps(lost[0], lost[1]));
+			continue;
+		float sum = _mm512_reduce_add_ps(_mm512_add_ps(x, _mm512_loadu_ps(q + c - 16)));
+		float rest = _mm512_reduce_add_ps(_mm512_add_ps(lost[0], lost[1])) * scale / 256;
+		((float *)f.sums)[c / 32] = sum;
+		((float *)f.steps)[c / 32] = sum * scale / 256;
+		((int32_t *)f.middle)[c / 32 * 2] = (int32_t)lrintf(rest * 7.5f);
+		((int32_t *)f.middle)[c / 32 * 2 + 1] = (int32_t)lrintf(rest * 120);
 	}
 	*(float *)f.step = step;
 }
 
-float avx512_peak(float *s, uint32_t n)
+INLINE void peak_rows(float *s, const int heads, uint32_t n, float *tops)
 {
-	__m512 most = _mm512_set1_ps(-INFINITY), top = _mm512_set1_ps(3e38f);
-	for (uint32_t i = 0; i < n; i += 16) {
-		__m512 x = _mm512_min_ps(_mm512_loadu_ps(s + i), top); /* the second operand if the first is NaN */
-		_mm512_storeu_ps(s + i, x);
-		most = _mm512_max_ps(most, x);
+	const __m512 top = _mm512_set1_ps(3e38f);
+	__m512 most[4];
+	UNROLL for (int h = 0; h < 4; h++)
+	{
+		most[h] = _mm512_set1_ps(-INFINITY);
+		for (uint32_t i = 0; i < n && h < heads; i += 16) {
+			float *at = s + h * MICRO_BLOCK + i;
+			__m512 x = _mm512_min_ps(_mm512_loadu_ps(at), top); /* the second operand if the first is NaN */
+			_mm512_storeu_ps(at, x);
+			most[h] = _mm512_max_ps(most[h], x);
+		}
 	}
-	return _mm512_reduce_max_ps(most);
+	_mm_mask_storeu_ps(tops, (__mmask8)((1 << heads) - 1), most4(most));
+}
+
+void avx512_peak(float *s, uint32_t heads, uint32_t n, float *tops)
+{
+#define ROWS(count) peak_rows(s + h * MICRO_BLOCK, count, n, tops + h)
+	BY_FOUR(heads, ROWS)
+#undef ROWS
 }
 
 void avx512_scale(float *x, uint32_t n, float factor)
@@ -270,15 +291,27 @@ void avx512_scale(float *x, uint32_t n, float factor)
 		_mm512_storeu_ps(x + i, _mm512_mul_ps(_mm512_loadu_ps(x + i), _mm512_set1_ps(factor)));
 }
 
-float avx512_exp_sum(float *s, uint32_t n, float shift)
+INLINE void exp_rows(float *s, const int heads, uint32_t n, const float *shifts, float *sums)
 {
-	__m512 sum = _mm512_setzero_ps();
-	for (uint32_t i = 0; i < n; i += 16) {
-		__m512 e = exp_negative(_mm512_sub_ps(_mm512_loadu_ps(s + i), _mm512_set1_ps(shift)));
-		_mm512_storeu_ps(s + i, e);
-		sum = _mm512_add_ps(sum, e);
+	__m512 sum[4];
+	UNROLL for (int h = 0; h < 4; h++)
+	{
+		sum[h] = _mm512_setzero_ps();
+		for (uint32_t i = 0; i < n && h < heads; i += 16) {
+			float *at = s + h * MICRO_BLOCK + i;
+			__m512 e = exp_negative(_mm512_sub_ps(_mm512_loadu_ps(at), _mm512_set1_ps(shifts[h])));
+			_mm512_storeu_ps(at, e);
+			sum[h] = _mm512_add_ps(sum[h], e);
+		}
 	}
-	return _mm512_reduce_add_ps(sum);
+	_mm_mask_storeu_ps(sums, (__mmask8)((1 << heads) - 1), sums4(sum));
+}
+
+void avx512_exp_sum(float *s, uint32_t heads, uint32_t n, const float *shifts, float *sums)
+{
+#define ROWS(count) exp_rows(s + h * MICRO_BLOCK, count, n, shifts + h, sums + h)
+	BY_FOUR(heads, ROWS)
+#undef ROWS
 }
 
 /* FP8 without BF16 dot products: what AVX2 does. */

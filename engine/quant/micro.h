@@ -40,10 +40,11 @@ struct micro_kernels {
 	 * of 64; both NULL: none. */
 	size_t (*forms_bytes)(uint32_t dim);
 	void (*prepare)(const float *q, uint32_t dim, uint8_t *forms);
-	/* Largest of s, +inf and NaN lowered to 3e38 in place; -inf (masked out) stays. n a multiple of 16 */
-	float (*peak)(float *s, uint32_t n);
-	/* s_i = exp(s_i - shift), their sum returned; every s_i <= shift. n a multiple of 16 */
-	float (*exp_sum)(float *s, uint32_t n, float shift);
+	/* Of each of `heads` rows, MICRO_BLOCK apart, of n scores, a multiple of 16: the largest. +inf and NaN are
+	 * lowered to 3e38 in place; -inf (masked out) stays. */
+	void (*peak)(float *s, uint32_t heads, uint32_t n, float *tops);
+	/* s_i = exp(s_i - shift) in each row, and their sum; every s_i <= the row's shift, which is finite. */
+	void (*exp_sum)(float *s, uint32_t heads, uint32_t n, const float *shifts, float *sums);
 	/* x_i *= factor; n a multiple of MICRO_PAD */
 	void (*scale)(float *x, uint32_t n, float factor);
 };
