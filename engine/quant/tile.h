@@ -39,9 +39,8 @@ struct tile_shape {
 	size_t k_step, v_step; /* FP16, TILE_FLOAT: bytes from a row to the next, which need not follow it at once */
 };
 
-/* Rows of float in place of a format: not of pages, for K and V of a caller's own. */
-#define TILE_FLOAT   IKV_FMT_COUNT
-#define TILE_FORMATS (IKV_FMT_COUNT + 1)
+/* Rows of float: not of pages, for K and V of a caller's own. SKIP stores nothing, so its place in tables is free. */
+#define TILE_FLOAT IKV_FMT_SKIP
 
 struct tile {
 	const uint8_t *k, *v; /* codes; parameters lie at fixed distances from k */
