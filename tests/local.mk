@@ -49,6 +49,9 @@ bench_policies_SOURCES = tests/bench/bench_policies.c sim/bench_policies.c sim/b
 bench_policies_CFLAGS = $(AM_CFLAGS)
 bench_policies_LDADD = libengine.la
 
+# Measures attention beside ggml's, which it builds first; not a test.
+EXTRA_DIST += tests/bench/ggml_attention.sh tests/bench/ggml_attention.c
+
 # Measures the recording of results; not a test.
 noinst_PROGRAMS += bench_store
 bench_store_SOURCES = tests/bench/bench_store.c tests/unit/store_sample.h
