@@ -166,7 +166,7 @@ void avx512_pv_decoded(const struct tile_shape *shape, const struct tile *tiles,
 size_t avx512_forms_bytes(uint32_t dim)
 {
 	size_t padded = tile_padded(dim);
-	return 8 * padded + 2 * forms_round(padded / 8) + forms_round((padded + 127) / 128 * 16) + 64;
+	return 12 * padded + 2 * forms_round(padded / 8) + forms_round((padded + 127) / 128 * 16) + 64;
 }
 
 void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
@@ -214,6 +214,10 @@ void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
 			((float *)f.rests)[c / 32] = _mm512_reduce_add_ps(_mm512_add_ps(lost[0], lost[1]));
 	}
 	*(float *)f.step = step;
+	*(float *)f.size = amax;
+	for (uint32_t c = 0; c < padded; c += 16)
+		_mm512_storeu_ps((void *)(f.parts + c),
+				 _mm512_mul_ps(_mm512_loadu_ps(q + c), _mm512_set1_ps(amax > 1e-30f ? 1 / amax : 0)));
 }
 
 float avx512_peak(float *s, uint32_t n)
@@ -267,9 +271,9 @@ const struct micro_kernels micro_avx512 = {
 	    [IKV_FMT_INT4] = {avx512_qk_int4, avx512_pv_int4},
 	    [IKV_FMT_INT4_RESIDUAL] = {avx512_qk_int4r, avx512_pv_int4r},
 	    [IKV_FMT_BF16] = {micro_plain_qk, micro_plain_pv},
-	    [IKV_FMT_KIVI8] = {micro_plain_qk, micro_plain_pv},
-	    [IKV_FMT_KIVI4] = {micro_plain_qk, micro_plain_pv},
-	    [IKV_FMT_KIVI2] = {micro_plain_qk, micro_plain_pv},
+	    [IKV_FMT_KIVI8] = {avx512_qk_kivi8, avx512_pv_kivi8},
+	    [IKV_FMT_KIVI4] = {avx512_qk_kivi4, avx512_pv_kivi4},
+	    [IKV_FMT_KIVI2] = {avx512_qk_kivi2, avx512_pv_kivi2},
 	    [IKV_FMT_SPARSE] = {micro_plain_qk, micro_plain_pv},
 	},
     .forms_bytes = avx512_forms_bytes,

@@ -15,13 +15,14 @@
  *   float sums [P/32]    of each 32 channels
  *   float rests [P/32]   of what each 32 channels lose without d0
  *   int32 bias [P/128][4]: 128 times the sum of digits 0, 1, 2 of each 128 channels
- *   float step */
+ *   float step, size   size: the row's largest magnitude
+ *   float parts [P]    the row divided by it */
 struct forms {
 	const int8_t *digits;
 	const uint16_t *halves;
 	const float *sums, *rests;
 	const int32_t *bias;
-	const float *step;
+	const float *step, *size, *parts;
 };
 
 static inline size_t forms_round(size_t n)
@@ -44,6 +45,8 @@ static inline struct forms forms_of(const uint8_t *p, uint32_t dim)
 	f.bias = (const int32_t *)p;
 	p += forms_round((padded + 127) / 128 * 16);
 	f.step = (const float *)p;
+	f.size = f.step + 1;
+	f.parts = f.step + 16;
 	return f;
 }
 
@@ -101,6 +104,8 @@ typedef void avx512_qk(const struct tile_shape *shape, const struct tile *tiles,
 		       const struct micro_query *q, uint32_t heads, float *s, float *scratch);
 typedef void avx512_pv(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
 		       bool fine, uint32_t heads, float *acc, size_t acc_stride, float *scratch);
+avx512_qk avx512_qk_kivi8, avx512_qk_kivi4, avx512_qk_kivi2;
+avx512_pv avx512_pv_kivi8, avx512_pv_kivi4, avx512_pv_kivi2;
 avx512_qk avx512_qk_fp16, avx512_qk_int8, avx512_qk_int4, avx512_qk_int4r;
 avx512_pv avx512_pv_fp16, avx512_pv_int8, avx512_pv_int4, avx512_pv_int4r;
 /* Any format, by the plain decoder: for V that aliases K, whose tiles suit scores only. */
