@@ -1,3 +1,4 @@
+#include <math.h>
 #include "attn/store.h"
 
 static int check_plan(const struct store *s, const struct ikv_attn_unit *u, struct ikv_err *err)
@@ -18,6 +19,16 @@ static int check_plan(const struct store *s, const struct ikv_attn_unit *u, stru
 	return 0;
 }
 
+static int check_bias(const struct ikv_attn_unit *u, uint32_t unit, struct ikv_err *err)
+{
+	for (size_t i = 0; u->bias && i < (size_t)ikv_attn_rows(u) * u->bias_tokens; i++)
+		if (isnan(u->bias[i]) || u->bias[i] == INFINITY)
+			return ikv_err_set(err, IKV_BAD_INPUT,
+					   "unit %u: bias of row %zu, position %zu is %g, expected a number or -inf",
+					   unit, i / u->bias_tokens, u->bias_first + i % u->bias_tokens, u->bias[i]);
+	return 0;
+}
+
 int store_check(const struct store *s, const struct ikv_attn_unit *units, uint32_t count, struct ikv_err *err)
 {
 	for (uint32_t i = 0; i < count; i++) {
@@ -29,7 +40,7 @@ int store_check(const struct store *s, const struct ikv_attn_unit *units, uint32
 		if (u->q_first > s->g.q_heads || u->q_count > s->g.q_heads - u->q_first)
 			return ikv_err_set(err, IKV_FAILED, "unit %u: query heads %u+%u: there are %u", i, u->q_first,
 					   u->q_count, s->g.q_heads);
-		if (check_plan(s, u, err))
+		if (check_plan(s, u, err) || check_bias(u, i, err))
 			return -1;
 	}
 	return 0;

@@ -6,6 +6,7 @@
  */
 #include <immintrin.h>
 #include "quant/micro.h"
+#include "quant/wide.h"
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 8")
@@ -473,6 +474,7 @@ static void scale(float *x, uint32_t n, float factor)
 
 const struct micro_kernels micro_avx2 = {
     .isa = "avx2",
+    .wide = &wide_avx2,
     .format =
 	{
 	    [IKV_FMT_FP16] = {qk_fp16, pv_fp16},

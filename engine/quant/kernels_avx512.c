@@ -1,6 +1,7 @@
 /* Micro-kernels for AVX-512 F, BW, VL, DQ and VNNI: FP16, the softmax, other forms of the query, and the table. */
 #include <math.h>
 #include "quant/kernels_avx512.h"
+#include "quant/wide.h"
 
 /* Lane i of the result is the sum of a[i]. */
 INLINE __m512 fold16(const __m512 *a)
@@ -263,6 +264,7 @@ static void pv_fp8(const struct tile_shape *shape, const struct tile *tiles, uin
 
 const struct micro_kernels micro_avx512 = {
     .isa = "avx512",
+    .wide = &wide_avx512,
     .format =
 	{
 	    [IKV_FMT_FP16] = {avx512_qk_fp16, avx512_pv_fp16},

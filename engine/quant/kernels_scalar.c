@@ -1,6 +1,7 @@
 /* Micro-kernels in plain C: each tile decoded once, then used for all heads. */
 #include <math.h>
 #include "quant/micro.h"
+#include "quant/wide.h"
 
 void micro_plain_qk(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
 		    const struct micro_query *q, uint32_t heads, float *s, float *scratch)
@@ -67,6 +68,7 @@ static void scale(float *x, uint32_t n, float factor)
 
 const struct micro_kernels micro_scalar = {
     .isa = "scalar",
+    .wide = &wide_scalar,
     .format =
 	{
 #define PLAIN                                                                                                        \

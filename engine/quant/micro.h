@@ -30,8 +30,11 @@ struct micro_format {
 		   bool fine, uint32_t heads, float *acc, size_t acc_stride, float *scratch);
 };
 
+struct wide_kernels;
+
 struct micro_kernels {
 	const char *isa;
+	const struct wide_kernels *wide; /* for many query rows (quant/wide.h) */
 	struct micro_format format[IKV_FMT_COUNT]; /* by enum ikv_format; SKIP is empty */
 	/* Other forms of one query row of `dim` channels that the kernels want, forms_bytes(dim) of them, a multiple
 	 * of 64; both NULL: none. */

@@ -205,8 +205,14 @@ static struct answer decode(struct world *w, uint32_t first, uint32_t count)
 	struct ikv_err err;
 	struct answer a = {calloc((size_t)count * w->g.d_v, 4), calloc(count, 4),
 			   calloc((size_t)count * (w->plan.count + 1), 4)};
-	struct ikv_attn_unit u = {1,     0,     first, count, &w->plan, w->q + (size_t)first * w->g.d_qk,
-				  a.out, a.lse, a.mass};
+	struct ikv_attn_unit u = {.seq = 1,
+				  .q_first = first,
+				  .q_count = count,
+				  .plan = &w->plan,
+				  .q = w->q + (size_t)first * w->g.d_qk,
+				  .out = a.out,
+				  .lse = a.lse,
+				  .mass = a.mass};
 	memset(a.out, 0x7f, (size_t)count * w->g.d_v * 4);
 	ck_assert_msg(w->b->ops->decode(w->b, &u, 1, &err) == 0, "%s", err.text);
 	return a;
@@ -374,7 +380,7 @@ START_TEST(huge_scores)
 		w.q[3] = INFINITY;
 		struct ikv_err err;
 		float out[3 * 40];
-		struct ikv_attn_unit u = {1, 0, 0, 3, &w.plan, w.q, out, NULL, NULL};
+		struct ikv_attn_unit u = {.seq = 1, .q_count = 3, .plan = &w.plan, .q = w.q, .out = out};
 		ck_assert_int_eq(w.b->ops->decode(w.b, &u, 1, &err), -1);
 		ck_assert_ptr_nonnull(strstr(err.text, "query of head 0, channel 3 is not finite"));
 		close_world(&w);
@@ -502,7 +508,7 @@ START_TEST(pages_open_close_and_come_back)
 	ck_assert_uint_eq(stats.kv_bytes_read - before, 4 * (16 * 20 + 5 * 64));
 	w.plan.pages[1] = (struct ikv_page_ref){.page = 2, .hi = 9, .mask = IKV_NO_MASK};
 	float out[4 * 32];
-	struct ikv_attn_unit u = {1, 0, 0, 4, &w.plan, w.q, out, NULL, NULL};
+	struct ikv_attn_unit u = {.seq = 1, .q_count = 4, .plan = &w.plan, .q = w.q, .out = out};
 	ck_assert_int_eq(ops->decode(w.b, &u, 1, &err), -1);
 	ck_assert_ptr_nonnull(strstr(err.text, "page 2, tokens [0, 9): sequence 1, layer 0 has 40 tokens"));
 	close_world(&w);
