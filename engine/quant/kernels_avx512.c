@@ -3,23 +3,6 @@
 #include "quant/kernels_avx512.h"
 #include "quant/wide.h"
 
-/* Lane i of the result is the sum of a[i]. */
-INLINE __m512 fold16(const __m512 *a)
-{
-	__m512 b[8], c[4];
-	UNROLL for (int i = 0; i < 8; i++) b[i] =
-	    _mm512_add_ps(_mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]), _mm512_unpackhi_ps(a[2 * i], a[2 * i + 1]));
-	UNROLL for (int i = 0; i < 4; i++)
-	{
-		__m512d x = _mm512_castps_pd(b[2 * i]), y = _mm512_castps_pd(b[2 * i + 1]);
-		c[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(x, y)),
-				     _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)));
-	}
-	__m512 d = _mm512_add_ps(_mm512_shuffle_f32x4(c[0], c[1], 0x88), _mm512_shuffle_f32x4(c[0], c[1], 0xdd));
-	__m512 e = _mm512_add_ps(_mm512_shuffle_f32x4(c[2], c[3], 0x88), _mm512_shuffle_f32x4(c[2], c[3], 0xdd));
-	return _mm512_add_ps(_mm512_shuffle_f32x4(d, e, 0x88), _mm512_shuffle_f32x4(d, e, 0xdd));
-}
-
 /* Sixteen sums in registers: 4 tokens × 4 or 3 heads, 8 × 2 or 16 × 1. A row is converted once for all of them. */
 INLINE void qk_fp16_tile(const struct tile *tile, uint32_t dim, const float *q, size_t q_stride, const int heads,
 			 float *s)
@@ -272,11 +255,11 @@ const struct micro_kernels micro_avx512 = {
 	    [IKV_FMT_INT8] = {avx512_qk_int8, avx512_pv_int8},
 	    [IKV_FMT_INT4] = {avx512_qk_int4, avx512_pv_int4},
 	    [IKV_FMT_INT4_RESIDUAL] = {avx512_qk_int4r, avx512_pv_int4r},
-	    [IKV_FMT_BF16] = {micro_plain_qk, micro_plain_pv},
+	    [IKV_FMT_BF16] = {avx512_qk_bf16, avx512_pv_bf16},
 	    [IKV_FMT_KIVI8] = {avx512_qk_kivi8, avx512_pv_kivi8},
 	    [IKV_FMT_KIVI4] = {avx512_qk_kivi4, avx512_pv_kivi4},
 	    [IKV_FMT_KIVI2] = {avx512_qk_kivi2, avx512_pv_kivi2},
-	    [IKV_FMT_SPARSE] = {micro_plain_qk, micro_plain_pv},
+	    [IKV_FMT_SPARSE] = {avx512_qk_sparse, avx512_pv_sparse},
 	},
     .forms_bytes = avx512_forms_bytes,
     .prepare = avx512_prepare,

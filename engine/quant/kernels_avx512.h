@@ -73,6 +73,23 @@ INLINE __m512 halves16(const uint8_t *p)
 	return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 }
 
+/* Lane i of the result is the sum of a[i]. */
+INLINE __m512 fold16(const __m512 *a)
+{
+	__m512 b[8], c[4];
+	UNROLL for (int i = 0; i < 8; i++) b[i] =
+	    _mm512_add_ps(_mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]), _mm512_unpackhi_ps(a[2 * i], a[2 * i + 1]));
+	UNROLL for (int i = 0; i < 4; i++)
+	{
+		__m512d x = _mm512_castps_pd(b[2 * i]), y = _mm512_castps_pd(b[2 * i + 1]);
+		c[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(x, y)),
+				     _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)));
+	}
+	__m512 d = _mm512_add_ps(_mm512_shuffle_f32x4(c[0], c[1], 0x88), _mm512_shuffle_f32x4(c[0], c[1], 0xdd));
+	__m512 e = _mm512_add_ps(_mm512_shuffle_f32x4(c[2], c[3], 0x88), _mm512_shuffle_f32x4(c[2], c[3], 0xdd));
+	return _mm512_add_ps(_mm512_shuffle_f32x4(d, e, 0x88), _mm512_shuffle_f32x4(d, e, 0xdd));
+}
+
 /* What is fetched is used a step later. Into the first-level cache: on Zen 5 fetches into the second one are often
  * dropped (docs/kernels.md). */
 INLINE void fetch(const uint8_t *p, ptrdiff_t ahead)
@@ -104,6 +121,8 @@ typedef void avx512_qk(const struct tile_shape *shape, const struct tile *tiles,
 		       const struct micro_query *q, uint32_t heads, float *s, float *scratch);
 typedef void avx512_pv(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
 		       bool fine, uint32_t heads, float *acc, size_t acc_stride, float *scratch);
+avx512_qk avx512_qk_bf16, avx512_qk_sparse;
+avx512_pv avx512_pv_bf16, avx512_pv_sparse;
 avx512_qk avx512_qk_kivi8, avx512_qk_kivi4, avx512_qk_kivi2;
 avx512_pv avx512_pv_kivi8, avx512_pv_kivi4, avx512_pv_kivi2;
 avx512_qk avx512_qk_fp16, avx512_qk_int8, avx512_qk_int4, avx512_qk_int4r;

@@ -25,7 +25,7 @@ libmicro_avx2_la_CFLAGS = $(AM_CFLAGS) -mavx2 -mfma -mf16c
 MICRO_AVX512_CFLAGS = $(AM_CFLAGS) -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni
 libmicro_avx512_la_SOURCES = \
 	engine/quant/kernels_avx512.h engine/quant/kernels_avx512.c engine/quant/kernels_avx512_int.c \
-	engine/quant/kernels_avx512_kivi.c \
+	engine/quant/kernels_avx512_kivi.c engine/quant/kernels_avx512_rows.c \
 	engine/quant/encode_avx512.c
 libmicro_avx512_la_CFLAGS = $(MICRO_AVX512_CFLAGS)
 libmicro_avx512bf16_la_SOURCES = engine/quant/kernels_avx512_bf16.c
