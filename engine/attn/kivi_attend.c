@@ -113,10 +113,14 @@ static void attend_head(const struct ikv_kivi *s, const struct kivi_head *h, uin
 		for (uint32_t t = tokens; t % TILE_TOKENS; t++)
 			x[t] = -INFINITY;
 		uint32_t padded = (tokens + TILE_TOKENS - 1) / TILE_TOKENS * TILE_TOKENS;
-		float top = s->micro->peak(x, padded);
+		float top = -INFINITY, part;
+		if (padded)
+			s->micro->peak(x, 1, padded, &top);
 		double sum = 0; /* of blocks: a sum of many floats in one float would round */
-		for (uint32_t t = 0; t < padded; t += MICRO_BLOCK)
-			sum += s->micro->exp_sum(x + t, least(padded - t, MICRO_BLOCK), top);
+		for (uint32_t t = 0; t < padded; t += MICRO_BLOCK) {
+			s->micro->exp_sum(x + t, 1, least(padded - t, MICRO_BLOCK), &top, &part);
+			sum += part;
+		}
 		lse[2 * i] = top;
 		lse[2 * i + 1] = sum;
 	}

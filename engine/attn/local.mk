@@ -6,7 +6,7 @@ libengine_la_SOURCES += \
 	engine/attn/lanes.h engine/attn/isa.h engine/attn/isa.c \
 	engine/attn/kivi_store.h engine/attn/kivi.c engine/attn/kivi_attend.c \
 	engine/attn/exact_store.h engine/attn/exact.c engine/attn/exact_attend.c \
-	engine/attn/store.h engine/attn/store.c engine/attn/store_check.c engine/attn/ref.c engine/attn/cpu.c
+	engine/attn/store.h engine/attn/store.c engine/attn/store_check.c engine/attn/ref.c engine/attn/cpu.c engine/attn/ranges.c
 
 LANES_CFLAGS = $(AM_CFLAGS) -Wno-psabi
 noinst_LTLIBRARIES += liblanes_scalar.la

@@ -194,6 +194,7 @@ const struct micro_kernels micro_avx512bf16 = {
 	    [IKV_FMT_KIVI4] = {avx512_qk_kivi4, avx512_pv_kivi4},
 	    [IKV_FMT_KIVI2] = {avx512_qk_kivi2, avx512_pv_kivi2},
 	    [IKV_FMT_SPARSE] = {avx512_qk_sparse, avx512_pv_sparse},
+	    [TILE_FLOAT] = {avx512_qk_float, avx512_pv_float},
 	},
     .forms_bytes = avx512_forms_bytes,
     .prepare = avx512_prepare,

@@ -47,22 +47,6 @@ INLINE __m512i four(const uint8_t *p)
 	return _mm512_set1_epi32(x);
 }
 
-/* Sums, or largest, of the lanes of four registers. */
-INLINE __m128 fold4(const __m512 *a, const bool most)
-{
-	__m128 x[4];
-	UNROLL for (int i = 0; i < 4; i++)
-	{
-		__m256 low = _mm512_castps512_ps256(a[i]), high = _mm512_extractf32x8_ps(a[i], 1);
-		low = most ? _mm256_max_ps(low, high) : _mm256_add_ps(low, high);
-		__m128 p = _mm256_castps256_ps128(low), q = _mm256_extractf128_ps(low, 1);
-		x[i] = most ? _mm_max_ps(p, q) : _mm_add_ps(p, q);
-	}
-	_MM_TRANSPOSE4_PS(x[0], x[1], x[2], x[3]);
-	return most ? _mm_max_ps(_mm_max_ps(x[0], x[1]), _mm_max_ps(x[2], x[3]))
-		    : _mm_add_ps(_mm_add_ps(x[0], x[1]), _mm_add_ps(x[2], x[3]));
-}
-
 INLINE void find_most(const struct normal *q, uint32_t padded, const int heads)
 {
 	for (uint32_t c = 0; c < padded; c += 16) {
@@ -156,7 +140,7 @@ INLINE void scale_query(const struct tile_shape *shape, const struct tile *t, co
 	}
 	UNROLL for (int h = 0; h < heads && !fine; h++) shares[h] =
 	    _mm512_fnmadd_ps(_mm512_cvtepi32_ps(sums[h]), _mm512_set1_ps(out->unit * middle), shares[h]);
-	_mm_storeu_ps(out->share, fold4(shares, false));
+	_mm_storeu_ps(out->share, sums4(shares));
 }
 
 /* Four channels from c on (of a group, c < 32) of 16 tokens each: vector j of the group's, part m of it. */
@@ -326,10 +310,10 @@ INLINE void weigh(const int bits, const struct tile_shape *shape, const struct t
 		}
 	}
 	float factor[4];
-	__m128 some = _mm_max_ps(fold4(most, true), _mm_set1_ps(1e-30f));
+	__m128 some = _mm_max_ps(most4(most), _mm_set1_ps(1e-30f));
 	_mm_storeu_ps(factor, _mm_div_ps(_mm_set1_ps(fine ? 65535 * 256.0f : 65535), some));
 	_mm_storeu_ps(out->units, _mm_mul_ps(some, _mm_set1_ps(1 / 65535.0f)));
-	_mm_storeu_ps(out->zeros, fold4(sums, false));
+	_mm_storeu_ps(out->zeros, sums4(sums));
 	UNROLL for (int h = 0; h < heads; h++) put_weights(x[h], _mm512_set1_ps(factor[h]), fine, out->bytes[h]);
 }
 
