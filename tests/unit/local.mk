@@ -47,6 +47,12 @@ test_route_case_SOURCES = \
 test_route_case_CFLAGS = $(UNIT_CFLAGS) $(YAML_CFLAGS) $(JANSSON_CFLAGS)
 test_route_case_LDADD = $(UNIT_LDADD) $(YAML_LIBS) $(JANSSON_LIBS)
 TESTS += test_route_case
+check_PROGRAMS += test_kivi
+test_kivi_SOURCES = tests/unit/test_kivi.c tests/tap.h
+test_kivi_CFLAGS = $(UNIT_CFLAGS)
+test_kivi_LDADD = $(UNIT_LDADD)
+TESTS += test_kivi
+
 check_PROGRAMS += test_format test_exact test_attn
 test_format_SOURCES = tests/unit/test_format.c tests/tap.h
 test_format_CFLAGS = $(UNIT_CFLAGS)
