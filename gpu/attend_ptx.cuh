@@ -97,6 +97,41 @@ DEVICE uint32_t load4(uint32_t at)
 	return x;
 }
 
+DEVICE void store4(uint32_t at, uint32_t x)
+{
+	asm volatile("st.shared.u32 [%0], %1;" ::"r"(at), "r"(x) : "memory");
+}
+
+// Read once, and before whatever is asked for later.
+DEVICE uint64_t load_word(const uint64_t *from)
+{
+	uint64_t x;
+	asm volatile("ld.global.nc.L1::no_allocate.u64 %0, [%1];" : "=l"(x) : "l"(from));
+	return x;
+}
+
+// On its way to the L2 cache; what the kernel before this one writes there until then is seen all the same.
+DEVICE void prefetch(const void *from)
+{
+	asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
+}
+
+// The kernel before this one on the stream has ended and its writes are there.
+DEVICE void wait_for_predecessor()
+{
+#if HAS_BULK
+	asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+// The kernel after this one may begin.
+DEVICE void let_successor_begin()
+{
+#if HAS_BULK
+	asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
 DEVICE float load_half(uint32_t at)
 {
 	uint16_t x;
@@ -124,10 +159,15 @@ DEVICE void barrier_wait(uint32_t barrier, uint32_t parity)
 		     : "memory");
 }
 
-// Copy `bytes`, a multiple of 16, from global memory; the barrier's phase ends when they are there.
-DEVICE void bulk_copy(uint32_t to, uint64_t from, uint32_t bytes, uint32_t barrier, uint64_t policy)
+// The barrier's phase ends when so many bytes have been copied.
+DEVICE void barrier_expect(uint32_t barrier, uint32_t bytes)
 {
 	asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+}
+
+// Copy `bytes`, a multiple of 16, from global memory.
+DEVICE void bulk_copy(uint32_t to, uint64_t from, uint32_t bytes, uint32_t barrier, uint64_t policy)
+{
 	asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], "
 		     "%4;" ::"r"(to),
 		     "l"(from), "r"(bytes), "r"(barrier), "l"(policy)

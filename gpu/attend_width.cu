@@ -8,27 +8,38 @@
 
 typedef void kernel(const attend_args);
 
-static constexpr uint32_t usual = attend_warps(ATTEND_STEPS, 8, false);
-static constexpr uint32_t four_bits = attend_warps(ATTEND_STEPS, 8, true);
+template <int H> static kernel *choose_warps(uint32_t warps)
+{
+	constexpr uint32_t usual = attend_warps(ATTEND_STEPS, H, false), four_bits = attend_warps(ATTEND_STEPS, H, true);
+	return warps == usual ? attend<ATTEND_STEPS, H, usual> : attend<ATTEND_STEPS, H, four_bits>;
+}
 
 static kernel *choose(uint32_t heads, uint32_t warps)
 {
-	if (heads == 16)
-		return attend<ATTEND_STEPS, 2, usual>;
-	return warps == usual ? attend<ATTEND_STEPS, 1, usual> : attend<ATTEND_STEPS, 1, four_bits>;
+	return heads == 16 ? choose_warps<16>(warps) : heads == 8 ? choose_warps<8>(warps) : choose_warps<4>(warps);
 }
 
 int NAME(attend_prepare_, ATTEND_STEPS)(uint32_t shared)
 {
-	kernel *const all[] = {choose(16, usual), choose(8, usual), choose(8, four_bits)};
-	for (kernel *k : all)
-		if (int e = cudaFuncSetAttribute(k, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared))
-			return e;
+	for (uint32_t heads = 4; heads <= 16; heads *= 2)
+		for (int four_bits = 0; four_bits < 2; four_bits++)
+			if (int e = cudaFuncSetAttribute(choose(heads, attend_warps(ATTEND_STEPS, heads, four_bits)),
+							 cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared))
+				return e;
 	return 0;
 }
 
 int NAME(attend_launch_, ATTEND_STEPS)(const attend_args *args, const attend_config *c, void *stream)
 {
-	choose(c->heads, c->warps)<<<c->blocks, c->warps * 32, c->shared, (cudaStream_t)stream>>>(*args);
-	return cudaGetLastError();
+	cudaLaunchAttribute overlap = {};
+	overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+	overlap.val.programmaticStreamSerializationAllowed = 1;
+	cudaLaunchConfig_t config = {};
+	config.gridDim = c->blocks;
+	config.blockDim = c->warps * 32;
+	config.dynamicSmemBytes = c->shared;
+	config.stream = (cudaStream_t)stream;
+	config.attrs = &overlap;
+	config.numAttrs = c->overlap ? 1 : 0;
+	return cudaLaunchKernelEx(&config, choose(c->heads, c->warps), *args);
 }

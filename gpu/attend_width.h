@@ -9,7 +9,7 @@
 #ifdef __cplusplus
 static constexpr uint32_t attend_warps(uint32_t steps, uint32_t heads, bool four_bits)
 {
-	return steps > 8 ? 4 : heads == 8 && four_bits ? 12 : 8;
+	return steps > 8 ? 4 : heads <= 8 && four_bits ? 12 : 8;
 }
 #endif
 

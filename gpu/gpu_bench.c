@@ -40,6 +40,8 @@ struct set { /* inputs of one launch */
 	void *tiles, *inputs;
 	float *out;
 	struct attend_args args;
+	struct attend_config config;
+	struct attend_list *lists; /* on the device */
 };
 
 struct row {
@@ -49,7 +51,7 @@ struct row {
 	double selection;       /* share of the pages */
 	uint32_t pages, chosen; /* of a sequence */
 	uint64_t bytes;         /* read by one launch: pages with scales */
-	double ms, read_ms, error;
+	double ms, overlap_ms, resolve_ms, read_ms, error;
 	uint32_t blocks, warps, stages;
 };
 
@@ -159,37 +161,46 @@ static void ceilings(void *buffer, uint64_t size)
 
 static enum ikv_format page_format(int format, uint64_t page)
 {
-	static const enum ikv_format mix[] = {IKV_FMT_FP16, IKV_FMT_FP8, IKV_FMT_INT8, IKV_FMT_INT4,
-					      IKV_FMT_INT4_RESIDUAL};
+	static const enum ikv_format mix[] = {IKV_FMT_FP16, IKV_FMT_FP8, IKV_FMT_INT8, IKV_FMT_INT4};
 	struct ikv_rng r;
 	if (format != MIXED)
 		return (enum ikv_format)format;
 	ikv_rng_stream(&r, page, (enum ikv_stream)1, 0, 0);
-	return mix[ikv_rng_below(&r, 5)];
+	return mix[ikv_rng_below(&r, 4)];
 }
 
-/* Page table and tiles of a set: slots in the order sequence, page, head. Returns the host's copy of the table. */
+/* Page table, in the order sequence, page, head, and tiles, in random order. Returns the host's copy of the table. */
 static attend_entry *make_pages(const struct row *x, struct set *s, uint64_t seed)
 {
 	uint32_t steps = tile_steps(x->shape.dim), tiles = (x->page_tokens + 15) / 16;
 	uint64_t slots = (uint64_t)x->shape.batch * x->pages * x->shape.kv_heads, bytes = 0, begin = 0;
 	attend_entry *table = malloc(slots * sizeof *table);
+	uint32_t *order = malloc(slots * sizeof *order);
+	struct ikv_rng r;
+	ikv_rng_stream(&r, seed, (enum ikv_stream)3, 0, 0);
+	for (uint32_t i = 0; i < slots; i++) {
+		uint32_t j = (uint32_t)ikv_rng_below(&r, i + 1);
+		order[i] = order[j];
+		order[j] = i;
+	}
 	for (uint64_t i = 0; i < slots; i++) { /* all heads of a page alike in half of the pages of a mixture */
-		table[i] =
-		    (uint64_t)page_format(x->format, i / x->shape.kv_heads % 2 ? i : i / x->shape.kv_heads) | bytes;
-		bytes += (uint64_t)tiles * tile_bytes(table[i] & 15, steps);
+		uint32_t slot = order[i], page = slot / x->shape.kv_heads;
+		table[slot] = (uint64_t)page_format(x->format, page % 2 ? slot : page) | bytes;
+		bytes += (uint64_t)tiles * tile_bytes(table[slot] & 15, steps);
 	}
 	must(cudaMalloc(&s->tiles, bytes), "allocate pages");
 	for (uint64_t i = 0; i <= slots; i++) { /* runs of one format at a time */
-		if (i < slots && (table[i] & 15) == (table[begin] & 15))
+		attend_entry first = table[order[begin]];
+		if (i < slots && (table[order[i]] & 15) == (first & 15))
 			continue;
-		must(bench_fill((uint8_t *)s->tiles + (table[begin] & ~15ull), (i - begin) * tiles, table[begin] & 15,
-				steps, seed + table[begin], dev.stream),
+		must(bench_fill((uint8_t *)s->tiles + (first & ~15ull), (i - begin) * tiles, first & 15, steps,
+				seed + first, dev.stream),
 		     "fill pages");
 		begin = i;
 	}
 	for (uint64_t i = 0; i < slots; i++)
 		table[i] += (uint64_t)(uintptr_t)s->tiles;
+	free(order);
 	return table;
 }
 
@@ -257,9 +268,17 @@ static double check(const struct row *x, const struct set *s, const attend_entry
 	return worst;
 }
 
-/* Everything one launch needs, in one allocation after the tiles'. */
-static void make_set(struct row *x, struct set *s, struct attend_config *c, uint64_t seed, bool compare)
+static int resolve(const struct row *x, const struct set *s)
 {
+	uint32_t tiles = x->chosen * ((x->page_tokens + 15) / 16);
+	return attend_resolve(s->lists, x->shape.batch * x->shape.kv_heads, tiles, (attend_word *)s->args.words,
+			      x->page_tokens, tile_steps(x->shape.dim), dev.stream);
+}
+
+/* Everything one launch needs, in one allocation after the tiles'. */
+static void make_set(struct row *x, struct set *s, uint64_t seed, bool compare)
+{
+	struct attend_config *c = &s->config;
 	const struct shape *h = &x->shape;
 	uint32_t jobs = h->batch * h->kv_heads, group = h->q_heads / h->kv_heads, tiles = (x->page_tokens + 15) / 16,
 		 used;
@@ -287,9 +306,9 @@ static void make_set(struct row *x, struct set *s, struct attend_config *c, uint
 			x->bytes += (uint64_t)bytes * tiles;
 		}
 	}
-	x->stages = attend_configure(steps, group <= 8 ? 8 : 16, stage,
+	x->stages = attend_configure(steps, attend_heads(group), stage,
 				     dev.shared_bytes / choice.blocks - (choice.blocks > 1 ? 1024 : 0), dev.bulk,
-				     x->format >= IKV_FMT_INT4, c);
+				     x->format == IKV_FMT_INT4 || x->format == IKV_FMT_INT4_RESIDUAL || x->format == MIXED, c);
 	if (!x->stages) {
 		fprintf(stderr, "gpu_bench: a block does not fit\n");
 		exit(1);
@@ -305,7 +324,8 @@ static void make_set(struct row *x, struct set *s, struct attend_config *c, uint
 	size_t out_at = q_at + q_bytes, lse_at = out_at + q_bytes, sums_at = (lse_at + rows * 4 + 255) & ~255ull;
 	size_t parts_at = sums_at + (size_t)n * c->heads * 8,
 	       arrived_at = parts_at + (size_t)n * c->heads * steps * 64;
-	size_t all = arrived_at + jobs * 4;
+	size_t lists_at = (arrived_at + jobs * 4 + 255) & ~255ull, words_at = lists_at + jobs * sizeof(struct attend_list);
+	size_t all = words_at + (size_t)jobs * x->chosen * tiles * 8;
 	must(cudaMalloc(&s->inputs, all), "allocate inputs");
 	uint8_t *d = s->inputs;
 	must(cudaMemset(d, 0xff, all), "clear inputs"); /* outputs poisoned */
@@ -321,29 +341,24 @@ static void make_set(struct row *x, struct set *s, struct attend_config *c, uint
 	for (uint32_t i = 0; i < n; i++)
 		if (!job[pieces[i].job].parts++)
 			job[pieces[i].job].first_part = i;
-	for (uint32_t i = 0; i < n; i++) {
-		uint32_t j = pieces[i].job, b = j / h->kv_heads, k = j % h->kv_heads;
-		segments[pieces[i].at] =
-		    (struct attend_segment){.refs = (struct ikv_page_ref *)(d + refs_at) + (size_t)b * x->chosen,
-					    .table = (attend_entry *)d + (uint64_t)b * x->pages * h->kv_heads + k,
-					    .stride = h->kv_heads,
-					    .job = j,
-					    .row = j * group,
-					    .heads = group,
-					    .tiles = job[j].tiles,
-					    .parts = job[j].parts,
-					    .first = pieces[i].first,
-					    .end = pieces[i].end,
-					    .part = i,
-					    .next = pieces[i].next};
+	struct attend_list *lists = calloc(jobs, sizeof *lists);
+	for (uint32_t j = 0; j < jobs; j++) {
+		uint32_t b = j / h->kv_heads, k = j % h->kv_heads;
+		lists[j] = (struct attend_list){.refs = (struct ikv_page_ref *)(d + refs_at) + (size_t)b * x->chosen,
+						.table = (attend_entry *)d + (uint64_t)b * x->pages * h->kv_heads + k,
+						.first = (uint64_t)j * x->chosen * tiles,
+						.stride = h->kv_heads,
+						.tiles = job[j].tiles,
+						.parts = job[j].parts};
 	}
+	s->lists = (struct attend_list *)(d + lists_at);
 	must(cudaMemcpy(d, table, table_bytes, cudaMemcpyHostToDevice), "copy inputs");
 	must(cudaMemcpy(d + refs_at, refs, refs_bytes, cudaMemcpyHostToDevice), "copy inputs");
-	must(cudaMemcpy(d + segments_at, segments, segments_bytes, cudaMemcpyHostToDevice), "copy inputs");
 	must(cudaMemcpy(d + jobs_at, job, jobs_bytes, cudaMemcpyHostToDevice), "copy inputs");
 	must(bench_fill_floats((float *)(d + q_at), (uint64_t)rows * h->dim, seed + 77, dev.stream), "fill queries");
 	s->out = (float *)(d + out_at);
-	s->args = (struct attend_args){.segments = (struct attend_segment *)(d + segments_at),
+	s->args = (struct attend_args){.words = (attend_word *)(d + words_at),
+				       .segments = (struct attend_segment *)(d + segments_at),
 				       .jobs = (struct attend_job *)(d + jobs_at),
 				       .q = (float *)(d + q_at),
 				       .out = s->out,
@@ -357,6 +372,12 @@ static void make_set(struct row *x, struct set *s, struct attend_config *c, uint
 				       .scale = 1 / sqrtf((float)h->dim),
 				       .stages = x->stages,
 				       .stage_bytes = stage};
+	for (uint32_t f = 0; f < ATTEND_FORMATS; f++)
+		s->args.bytes[f] = tile_bytes(f, steps);
+	split_segments(pieces, n, job, segments, s->args.start);
+	must(cudaMemcpy(d + segments_at, segments, segments_bytes, cudaMemcpyHostToDevice), "copy inputs");
+	must(cudaMemcpy(s->lists, lists, jobs * sizeof *lists, cudaMemcpyHostToDevice), "copy inputs");
+	must(resolve(x, s), "make lists of tiles");
 	x->blocks = c->blocks;
 	x->warps = c->warps;
 	if (compare) {
@@ -364,24 +385,35 @@ static void make_set(struct row *x, struct set *s, struct attend_config *c, uint
 		must(cudaStreamSynchronize(dev.stream), "run attention");
 		x->error = check(x, s, table, refs + (size_t)(h->batch - 1) * x->chosen);
 	}
-	free(table), free(refs), free(loads), free(pieces), free(job), free(segments);
+	free(table), free(refs), free(loads), free(pieces), free(job), free(segments), free(lists);
+}
+
+static double time_sets(struct set *sets, uint32_t n, bool overlap)
+{
+	record_begin();
+	for (uint32_t i = 0; i < n; i++) {
+		sets[i].config.overlap = overlap && i;
+		must(attend_launch(&sets[i].args, &sets[i].config, dev.stream), "launch attention");
+	}
+	return record_end(n);
 }
 
 static void run_row(struct row *x, const void *buffer, uint64_t size)
 {
 	struct set sets[SETS_MAX];
-	struct attend_config config[SETS_MAX];
 	uint32_t n = 0;
 	must(attend_prepare(tile_steps(x->shape.dim), dev.shared_bytes), "set up the kernels");
 	do {
-		make_set(x, &sets[n], &config[n], 1000 * (n + 1), n == 0 && choice.check);
+		make_set(x, &sets[n], 1000 * (n + 1), n == 0 && choice.check);
 		n++;
 	} while (n < SETS_MAX && (n < 2 || n * x->bytes < ROTATE_BYTES));
 	must(cudaStreamSynchronize(dev.stream), "fill pages");
+	x->ms = time_sets(sets, n, false);
+	x->overlap_ms = time_sets(sets, n, true);
 	record_begin();
 	for (uint32_t i = 0; i < n; i++)
-		must(attend_launch(&sets[i].args, &config[i], dev.stream), "launch attention");
-	x->ms = record_end(n);
+		must(resolve(x, &sets[i]), "make lists of tiles");
+	x->resolve_ms = record_end(n);
 	x->read_ms = read_time(buffer, size, x->bytes);
 	for (uint32_t i = 0; i < n; i++) {
 		cudaFree(sets[i].tiles);
@@ -393,18 +425,18 @@ static void print_row(const struct row *x, uint32_t n)
 {
 	const char *format = x->format == MIXED ? "mixed" : ikv_format_names()[x->format];
 	const char *text =
-	    !strcmp(choice.format, "csv") ? "%s,%s,%u,%g,%.4f,%.4f,%.3f,%.0f,%.1f,%.2g,%u,%u,%u\n"
+	    !strcmp(choice.format, "csv") ? "%s,%s,%u,%g,%.4f,%.4f,%.4f,%.4f,%.3f,%.3f,%.0f,%.1f,%.2g,%u,%u,%u\n"
 	    : !strcmp(choice.format, "json")
-		? "%s{\"shape\":\"%s\",\"format\":\"%s\",\"page_tokens\":%u,\"selected\":%g,\"ms\":%.4f,\"read_ms\":%"
-		  ".4f,"
-		  "\"ratio\":%.3f,\"gb_s\":%.0f,\"mb\":%.1f,\"error\":%.2g,\"blocks\":%u,\"warps\":%u,\"stages\":%u}"
-		: "%-5s %-13s %4u %7g %9.4f %9.4f %6.3f %6.0f %8.1f %9.2g %6u %5u %6u\n";
+		? "%s{\"shape\":\"%s\",\"format\":\"%s\",\"page_tokens\":%u,\"selected\":%g,\"ms\":%.4f,"
+		  "\"overlap_ms\":%.4f,\"resolve_ms\":%.4f,\"read_ms\":%.4f,\"ratio\":%.3f,\"overlap_ratio\":%.3f,\"gb_s\":%.0f,\"mb\":%.1f,\"error\":%.2g,\"blocks\":%u,\"warps\":%u,\"stages\":%u}"
+		: "%-5s %-13s %4u %7g %8.4f %8.4f %8.4f %8.4f %6.3f %6.3f %6.0f %7.1f %8.2g %6u %5u %6u\n";
 	double ratio = x->ms / x->read_ms, rate = x->bytes / x->ms / 1e6, mb = x->bytes / 1e6;
 	if (!strcmp(choice.format, "json"))
 		printf(text, n ? ",\n " : "[\n ", x->shape.name, format, x->page_tokens, x->selection, x->ms,
-		       x->read_ms, ratio, rate, mb, x->error, x->blocks, x->warps, x->stages);
+		       x->overlap_ms, x->resolve_ms, x->read_ms, ratio, x->overlap_ms / x->read_ms, rate, mb, x->error, x->blocks, x->warps, x->stages);
 	else
-		printf(text, x->shape.name, format, x->page_tokens, x->selection, x->ms, x->read_ms, ratio, rate, mb,
+		printf(text, x->shape.name, format, x->page_tokens, x->selection, x->ms,
+		       x->overlap_ms, x->resolve_ms, x->read_ms, ratio, x->overlap_ms / x->read_ms, rate, mb,
 		       x->error, x->blocks, x->warps, x->stages);
 	fflush(stdout);
 }
@@ -415,10 +447,10 @@ static void run_all(const void *buffer, uint64_t size)
 	static const double selections[] = {1, 0.25, 0.0625};
 	uint32_t n = 0;
 	if (!strcmp(choice.format, "csv"))
-		printf("shape,format,page_tokens,selected,ms,read_ms,ratio,gb_s,mb,error,blocks,warps,stages\n");
+		printf("shape,format,page_tokens,selected,ms,overlap_ms,resolve_ms,read_ms,ratio,overlap_ratio,gb_s,mb,error,blocks,warps,stages\n");
 	else if (!strcmp(choice.format, "table"))
-		printf("%-5s %-13s %4s %7s %9s %9s %6s %6s %8s %9s %6s %5s %6s\n", "shape", "format", "page", "share",
-		       "ms", "read ms", "ratio", "GB/s", "MB", "error", "blocks", "warps", "stages");
+		printf("%-5s %-13s %4s %7s %8s %8s %8s %8s %6s %6s %6s %7s %8s %6s %5s %6s\n", "shape", "format", "page", "share",
+		       "ms", "overlap", "resolve", "read", "ratio", "o-rat", "GB/s", "MB", "error", "blocks", "warps", "stages");
 	for (unsigned s = 0; s < sizeof shapes / sizeof *shapes; s++)
 		for (int f = 1; f <= MIXED; f++)
 			for (int p = 0; p < 4; p++)

@@ -3,8 +3,8 @@ noinst_LTLIBRARIES += libgpu.la
 libgpu_la_SOURCES = gpu/gpu.h gpu/backend.h gpu/attend.h gpu/split.c gpu/split.h gpu/gpu_tile.c gpu/gpu_tile.h
 libgpu_la_CPPFLAGS = $(AM_CPPFLAGS) $(CUDA_CPPFLAGS)
 ATTEND_PARTS = \
-	gpu/attend.h gpu/attend_kernel.cuh gpu/attend_ptx.cuh gpu/attend_stream.cuh gpu/attend_tile.cuh gpu/attend_width.h \
-	gpu/gpu_tile.h
+	gpu/attend.h gpu/attend_code.cuh gpu/attend_kernel.cuh gpu/attend_ptx.cuh gpu/attend_query.cuh gpu/attend_stream.cuh \
+	gpu/attend_tile.cuh gpu/attend_width.h gpu/gpu_tile.h
 EXTRA_DIST += $(ATTEND_PARTS) gpu/attend.cu gpu/attend_width.cu gpu/bench.cu gpu/bench.h gpu/move.cu gpu/move.h gpu/probe.cu gpu/probe.h
 if HAVE_CUDA
 libgpu_la_SOURCES += \
