@@ -3,21 +3,38 @@
 #include "gpu/attend_kernel.cuh"
 #include "gpu/attend_width.h"
 
-// Stages of all warps of a block: more bytes under way only wait longer, and some multiprocessors' longer than others'.
-#define STAGES_MAX 24u
+// Is there a kernel for this format alone?
+static bool has_own(uint32_t steps, uint32_t heads, uint32_t format)
+{
+	return (steps == 4 || steps == 8) && heads < 16 && format != 0;
+}
+
+// More bytes under way only wait longer, and some multiprocessors' longer than others': three tiles of FP16 a warp and
+// two of others do.
+static uint32_t most_stages(uint32_t warps, uint32_t formats, bool bulk)
+{
+	return bulk && warps <= 8 && formats == 1u << IKV_FMT_FP16 ? 3 : 2; // without bulk copies arrivals are counted: all but one
+}
 
 uint32_t attend_configure(uint32_t steps, uint32_t heads, uint32_t stage_bytes, uint32_t shared_bytes, int bulk,
-			  int four_bits, attend_config *c)
+			  uint32_t formats, attend_config *c)
 {
-	for (int more = four_bits; more >= 0; more--) {
-		uint32_t warps = attend_warps(steps, heads, more != 0);
-		uint32_t n = bulk ? STAGES_MAX / warps : 2; // without bulk copies arrivals are counted: all but the newest
+	uint32_t format = 0, four = 1u << IKV_FMT_INT4 | 1u << IKV_FMT_INT4_RESIDUAL;
+	while (format < IKV_FMT_COUNT && formats != 1u << format)
+		format++;
+	format = format < IKV_FMT_COUNT && has_own(steps, heads, format) ? format : 0;
+	for (int attempt = 0; attempt < 3; attempt++) { // fewer warps where they do not fit
+		bool more = attempt < 2 && formats & four;
+		uint32_t of = attempt < 1 ? format : 0, warps = attend_warps(steps, heads, of, more);
+		uint32_t n = most_stages(warps, formats, bulk);
 		while (n >= 2 && plan_shared(steps, heads, warps, n, stage_bytes).end > shared_bytes)
 			n--;
 		if (n < 2)
 			continue;
 		c->steps = steps;
 		c->heads = heads;
+		c->format = of;
+		c->four_bits = more;
 		c->warps = warps;
 		c->overlap = 0;
 		c->shared = plan_shared(steps, heads, warps, n, stage_bytes).end;

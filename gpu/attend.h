@@ -62,6 +62,7 @@ struct attend_args {
 	uint32_t d_qk, d_v, page_tokens;
 	float scale;
 	uint32_t stages, stage_bytes;         /* of a warp's ring */
+	uint32_t overlap;                     /* set by attend_launch */
 	uint32_t bytes[ATTEND_FORMATS];       /* of a tile */
 	uint32_t start[ATTEND_BLOCKS_MAX + 1]; /* first word of each block; the last one's end */
 };
@@ -69,6 +70,7 @@ struct attend_args {
 struct attend_config {
 	uint32_t steps; /* tile_steps of the wider of d_qk and d_v */
 	uint32_t heads; /* of a block: 4, 8 or 16 */
+	uint32_t format, four_bits; /* of all tiles, 0 where they differ; 1: there are 4-bit codes */
 	uint32_t blocks, warps;
 	uint32_t shared;  /* bytes of a block */
 	uint32_t overlap; /* begin while the kernel before it on the stream ends: that one must not write words or pages */
@@ -94,11 +96,10 @@ static inline uint32_t attend_heads(uint32_t most)
 	return most <= 4 ? 4 : most <= 8 ? 8 : 16;
 }
 
-/* Stages that fill a multiprocessor's shared memory with one block. `bulk`: the device has bulk copies;
- * `four_bits`: there are pages of 4-bit codes, whose conversion takes more warps.
- * Returns the stages of a warp's ring, 0 if a block does not fit. */
+/* Stages for a multiprocessor's shared memory with one block. `bulk`: the device has bulk copies; `formats`: a bit for
+ * each that tiles are in. Returns the stages of a warp's ring, 0 if a block does not fit. */
 uint32_t attend_configure(uint32_t steps, uint32_t heads, uint32_t stage_bytes, uint32_t shared_bytes, int bulk,
-			  int four_bits, struct attend_config *config);
+			  uint32_t formats, struct attend_config *config);
 
 /* Let the kernels of a width take up to `shared` bytes. Both return a cudaError_t; `stream` is a cudaStream_t. */
 int attend_prepare(uint32_t steps, uint32_t shared);

@@ -57,11 +57,17 @@ DEVICE void note_mass(const attend_args &args, uint32_t job_index, uint32_t plac
 	}
 }
 
-template <int KT, int H>
+// F: the format of all tiles, or 0 where they differ: code for one format is a quarter as long, which short launches
+// notice.
+template <int F, int KT, int H>
 DEVICE void attend_any(uint32_t note, uint32_t tile, uint32_t lane, const query<KT, H> &q, sums<KT, H> &a,
 		       float p[query<KT, H>::NT][4])
 {
 	uint32_t selected = note >> 4;
+	if constexpr (F != 0) {
+		attend_tile<F, KT, H>(tile, selected, lane, q, a, p);
+		return;
+	}
 	switch (note & 15) {
 	case IKV_FMT_FP16:
 		attend_tile<IKV_FMT_FP16, KT, H>(tile, selected, lane, q, a, p);
@@ -81,15 +87,15 @@ DEVICE void attend_any(uint32_t note, uint32_t tile, uint32_t lane, const query<
 }
 
 // `count` tiles of a job; the first one's place, those of the warp being WARPS apart.
-template <int KT, int H, uint32_t WARPS>
-DEVICE void attend_tiles(const attend_args &args, uint32_t job, uint32_t place, uint32_t count, const query<KT, H> &q,
-			 stream<WARPS> &in, sums<KT, H> &a)
+template <int F, int KT, int H, uint32_t WARPS>
+DEVICE void attend_places(const attend_args &args, uint32_t job, uint32_t place, uint32_t count, const query<KT, H> &q,
+			  stream<WARPS> &in, sums<KT, H> &a)
 {
 	for (; count; count--) {
 		float p[query<KT, H>::NT][4] = {};
 		uint32_t tile, note = in.arrive(tile);
 		if (note >> 4)
-			attend_any<KT, H>(note, tile, in.lane, q, a, p);
+			attend_any<F, KT, H>(note, tile, in.lane, q, a, p);
 		in.pass();
 		if (args.tile_mass)
 			note_mass<KT, H>(args, job, place, in.lane, p, a);
@@ -290,7 +296,7 @@ struct segment_words {
 
 #define SEGMENT_WORD(member) (offsetof(attend_segment, member) / 4)
 
-template <int KT, int H, uint32_t WARPS>
+template <int F, int KT, int H, uint32_t WARPS>
 __global__ void __launch_bounds__(WARPS * 32, 1) attend(const __grid_constant__ attend_args args)
 {
 	constexpr uint32_t row = 16 * KT + 4;
@@ -316,21 +322,25 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attend(const __grid_constant__ 
 	in.barriers = shared_address(shared + at.barriers) + warp * args.stages * 8;
 	in.policy = read_once();
 #if HAS_BULK
-	for (uint32_t i = lane; i < args.stages; i += 32)
-		barrier_init(in.barriers + 8 * i);
+	if (lane == 0)
+		for (uint32_t i = 0; i < args.stages; i++)
+			barrier_init(in.barriers + 8 * i);
 	barrier_init_visible();
 	__syncwarp();
 #endif
 	uint32_t job = now.get(SEGMENT_WORD(job)), job_words = segment_words::fetch_words(&args.jobs[job], lane);
-	if (warp == 0)
+	float x[query<KT, H>::NT][KT][4];
+	if (!args.overlap)
+		fetch_query<KT, H>(args, now.get(SEGMENT_WORD(row)), now.get(SEGMENT_WORD(heads)), lane, x);
+	else if (warp == 0)
 		prefetch_query(args, now.get(SEGMENT_WORD(row)), now.get(SEGMENT_WORD(heads)), lane);
 	for (uint32_t i = 0; i < args.stages; i++)
 		in.issue();
 	wait_for_predecessor();
 	let_successor_begin();
-	for (uint32_t base = 0, done = 0;;) {
-		float x[query<KT, H>::NT][KT][4];
+	if (args.overlap)
 		fetch_query<KT, H>(args, now.get(SEGMENT_WORD(row)), now.get(SEGMENT_WORD(heads)), lane, x);
+	for (uint32_t base = 0, done = 0;;) {
 		if (warp == 0) {
 			if (lane < sizeof(attend_segment) / 4)
 				reinterpret_cast<uint32_t *>(&work->segment)[lane] = now.word;
@@ -345,7 +355,7 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attend(const __grid_constant__ 
 			now.fetch(args, next, lane);
 		make_query<KT, H, WARPS>(args.scale, x, shared_address(shared + at.query), warp, lane, q);
 		a.clear();
-		attend_tiles<KT, H, WARPS>(args, job, place, until - done, q, in, a);
+		attend_places<F, KT, H, WARPS>(args, job, place, until - done, q, in, a);
 		done = until;
 		if (next != ATTEND_NONE) {
 			job = now.get(SEGMENT_WORD(job));
@@ -358,6 +368,7 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attend(const __grid_constant__ 
 		finish_segment<KT, H, WARPS>(args, work->segment, work->job, rows, tops, totals, flag);
 		if (next == ATTEND_NONE)
 			break;
+		fetch_query<KT, H>(args, now.get(SEGMENT_WORD(row)), now.get(SEGMENT_WORD(heads)), lane, x);
 		__syncthreads();
 	}
 }

@@ -76,25 +76,25 @@ DEVICE uint32_t shared_address(const void *p)
 	return (uint32_t)__cvta_generic_to_shared(p);
 }
 
+// Loads from shared memory that the compiler may move, though not past a barrier.
+template <typename T> DEVICE T load_shared(uint32_t at)
+{
+	return *static_cast<const T *>(__cvta_shared_to_generic(at));
+}
+
 DEVICE uint4 load16(uint32_t at)
 {
-	uint4 x;
-	asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w) : "r"(at));
-	return x;
+	return load_shared<uint4>(at);
 }
 
 DEVICE uint2 load8(uint32_t at)
 {
-	uint2 x;
-	asm volatile("ld.shared.v2.u32 {%0,%1}, [%2];" : "=r"(x.x), "=r"(x.y) : "r"(at));
-	return x;
+	return load_shared<uint2>(at);
 }
 
 DEVICE uint32_t load4(uint32_t at)
 {
-	uint32_t x;
-	asm volatile("ld.shared.u32 %0, [%1];" : "=r"(x) : "r"(at));
-	return x;
+	return load_shared<uint32_t>(at);
 }
 
 DEVICE void store4(uint32_t at, uint32_t x)
@@ -134,9 +134,7 @@ DEVICE void let_successor_begin()
 
 DEVICE float load_half(uint32_t at)
 {
-	uint16_t x;
-	asm volatile("ld.shared.u16 %0, [%1];" : "=h"(x) : "r"(at));
-	return __half2float(__ushort_as_half(x));
+	return __half2float(__ushort_as_half(load_shared<uint16_t>(at)));
 }
 
 #if HAS_BULK

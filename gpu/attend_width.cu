@@ -8,24 +8,50 @@
 
 typedef void kernel(const attend_args);
 
-template <int H> static kernel *choose_warps(uint32_t warps)
+// A kernel of its own for each format where heads have 64 or 128 channels and a group of at most eight.
+template <int H, int F> static kernel *choose_format()
 {
-	constexpr uint32_t usual = attend_warps(ATTEND_STEPS, H, false), four_bits = attend_warps(ATTEND_STEPS, H, true);
-	return warps == usual ? attend<ATTEND_STEPS, H, usual> : attend<ATTEND_STEPS, H, four_bits>;
+	constexpr bool four_bits = F == IKV_FMT_INT4 || F == IKV_FMT_INT4_RESIDUAL;
+	return attend<F, ATTEND_STEPS, H, attend_warps(ATTEND_STEPS, H, F, four_bits)>;
 }
 
-static kernel *choose(uint32_t heads, uint32_t warps)
+template <int H> static kernel *choose_heads(uint32_t format, bool four_bits)
 {
-	return heads == 16 ? choose_warps<16>(warps) : heads == 8 ? choose_warps<8>(warps) : choose_warps<4>(warps);
+#if ATTEND_STEPS == 4 || ATTEND_STEPS == 8
+	if constexpr (H < 16) {
+		switch (format) {
+		case IKV_FMT_FP16:
+			return choose_format<H, IKV_FMT_FP16>();
+		case IKV_FMT_FP8:
+			return choose_format<H, IKV_FMT_FP8>();
+		case IKV_FMT_INT8:
+			return choose_format<H, IKV_FMT_INT8>();
+		case IKV_FMT_INT4:
+			return choose_format<H, IKV_FMT_INT4>();
+		case IKV_FMT_INT4_RESIDUAL:
+			return choose_format<H, IKV_FMT_INT4_RESIDUAL>();
+		}
+	}
+#endif
+	return four_bits ? attend<0, ATTEND_STEPS, H, attend_warps(ATTEND_STEPS, H, 0, true)>
+			 : attend<0, ATTEND_STEPS, H, attend_warps(ATTEND_STEPS, H, 0, false)>;
+}
+
+static kernel *choose(uint32_t heads, uint32_t format, bool four_bits)
+{
+	return heads == 16  ? choose_heads<16>(format, four_bits)
+	       : heads == 8 ? choose_heads<8>(format, four_bits)
+			    : choose_heads<4>(format, four_bits);
 }
 
 int NAME(attend_prepare_, ATTEND_STEPS)(uint32_t shared)
 {
 	for (uint32_t heads = 4; heads <= 16; heads *= 2)
-		for (int four_bits = 0; four_bits < 2; four_bits++)
-			if (int e = cudaFuncSetAttribute(choose(heads, attend_warps(ATTEND_STEPS, heads, four_bits)),
-							 cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared))
-				return e;
+		for (uint32_t format = 0; format < IKV_FMT_COUNT; format++)
+			for (int four_bits = 0; four_bits < 2; four_bits++)
+				if (int e = cudaFuncSetAttribute(choose(heads, format, four_bits),
+								 cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared))
+					return e;
 	return 0;
 }
 
@@ -41,5 +67,7 @@ int NAME(attend_launch_, ATTEND_STEPS)(const attend_args *args, const attend_con
 	config.stream = (cudaStream_t)stream;
 	config.attrs = &overlap;
 	config.numAttrs = c->overlap ? 1 : 0;
-	return cudaLaunchKernelEx(&config, choose(c->heads, c->warps), *args);
+	attend_args own = *args;
+	own.overlap = c->overlap;
+	return cudaLaunchKernelEx(&config, choose(c->heads, c->format, c->four_bits), own);
 }

@@ -15,7 +15,7 @@ struct sizes {
 	size_t lse_at, mass_at, mass, out_bytes; /* mass: elements */
 	size_t sums_at, tile_mass_at, tile_mass, words_at, arrived_at, work_bytes;
 	uint32_t stage_bytes;
-	bool four_bits;
+	uint32_t formats; /* a bit each */
 };
 
 void decode_free(struct decode *d)
@@ -98,7 +98,7 @@ static void weigh_jobs(struct decode *d, struct pages *p, const struct ikv_attn_
 			uint32_t tile = tile_bytes(f, p->steps);
 			z->stage_bytes = tile > z->stage_bytes ? tile : z->stage_bytes;
 			bytes += tile;
-			z->four_bits = z->four_bits || f == IKV_FMT_INT4 || f == IKV_FMT_INT4_RESIDUAL;
+			z->formats |= 1u << f;
 			if (i == 0 || d->jobs[i - 1].unit != j->unit || d->jobs[i - 1].kv_head != j->kv_head)
 				p->stats.kv_bytes_read += (r->hi - r->lo) * (p->own[f] / p->g.page_tokens);
 		}
@@ -282,7 +282,7 @@ int decode_run(struct decode *d, struct pages *p, const struct ikv_attn_unit *un
 		return 0;
 	weigh_jobs(d, p, units, &z);
 	uint32_t stages = attend_configure(p->steps, attend_heads(z.heads), z.stage_bytes, p->device.shared_bytes,
-					   p->device.bulk, z.four_bits, &c);
+					   p->device.bulk, z.formats ? z.formats : 1u << IKV_FMT_FP16, &c);
 	if (!stages)
 		return ikv_err_set(
 		    err, IKV_UNAVAILABLE,

@@ -308,7 +308,7 @@ static void make_set(struct row *x, struct set *s, uint64_t seed, bool compare)
 	}
 	x->stages = attend_configure(steps, attend_heads(group), stage,
 				     dev.shared_bytes / choice.blocks - (choice.blocks > 1 ? 1024 : 0), dev.bulk,
-				     x->format == IKV_FMT_INT4 || x->format == IKV_FMT_INT4_RESIDUAL || x->format == MIXED, c);
+				     x->format == MIXED ? 1u << IKV_FMT_FP16 | 1u << IKV_FMT_INT4 : 1u << x->format, c);
 	if (!x->stages) {
 		fprintf(stderr, "gpu_bench: a block does not fit\n");
 		exit(1);
