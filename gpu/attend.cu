@@ -55,6 +55,9 @@ __global__ static void resolve(const attend_list *lists, attend_word *words, uin
 		lo = lo > begin ? lo - begin : 0;
 		hi = hi > begin ? min(hi - begin, TILE_TOKENS) : 0;
 		uint32_t chosen = hi > lo ? (1u << hi) - (1u << lo) : 0;
+		uint64_t position = (uint64_t)ref.x * page_tokens + begin, seen = list.limit > position ? list.limit - position : 0;
+		if (seen < TILE_TOKENS)
+			chosen &= (1u << seen) - 1;
 		if (ref.z != IKV_NO_MASK)
 			chosen &= (uint32_t)(__ldg(list.masks + ref.z + begin / 64) >> begin % 64) & 0xffff;
 		words[list.first + attend_place(i, list.tiles, list.parts)] =

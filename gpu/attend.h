@@ -12,8 +12,8 @@
 /* An entry of a page table: address of the page's first tile, with the format in its low four bits. */
 typedef uint64_t attend_entry;
 
-/* What a block reads next: a tile's address with the format in its low four bits, and in the high 16 bits the tokens of
- * it that are selected. Without any the tile is not read. */
+/* What a block reads next: a tile's address with the format in its low four bits, and in the high 16 bits the tokens
+ * of it that are selected. Without any the tile is not read. */
 typedef uint64_t attend_word;
 
 /* Query heads of one unit that share a KV head. Its tiles have *places*: with n parts, the order 0, n, 2n, …, 1,
@@ -41,6 +41,7 @@ struct attend_list {
 	const uint64_t *masks;
 	const attend_entry *table; /* of the KV head, entries `stride` apart */
 	uint64_t first;            /* of its words */
+	uint64_t limit;            /* tokens of the sequence from this on are not seen */
 	uint32_t stride, tiles, parts;
 };
 
@@ -61,26 +62,28 @@ struct attend_args {
 	uint32_t *arrived; /* [jobs], zero before and after a launch */
 	uint32_t d_qk, d_v, page_tokens;
 	float scale;
-	uint32_t stages, stage_bytes;         /* of a warp's ring */
-	uint32_t overlap;                     /* set by attend_launch */
-	uint32_t bytes[ATTEND_FORMATS];       /* of a tile */
+	uint32_t stages, stage_bytes;          /* of a warp's ring */
+	uint32_t overlap;                      /* set by attend_launch */
+	uint32_t bytes[ATTEND_FORMATS];        /* of a tile */
 	uint32_t start[ATTEND_BLOCKS_MAX + 1]; /* first word of each block; the last one's end */
 };
 
 struct attend_config {
-	uint32_t steps; /* tile_steps of the wider of d_qk and d_v */
-	uint32_t heads; /* of a block: 4, 8 or 16 */
+	uint32_t steps;             /* tile_steps of the wider of d_qk and d_v */
+	uint32_t heads;             /* of a block: 4, 8 or 16 */
 	uint32_t format, four_bits; /* of all tiles, 0 where they differ; 1: there are 4-bit codes */
 	uint32_t blocks, warps;
-	uint32_t shared;  /* bytes of a block */
-	uint32_t overlap; /* begin while the kernel before it on the stream ends: that one must not write words or pages */
+	uint32_t shared; /* bytes of a block */
+	uint32_t
+	    overlap; /* begin while the kernel before it on the stream ends: that one must not write words or pages */
 };
 
 /* Place of a tile among `tiles` in `parts` parts, and the tile at a place. */
 #ifdef __CUDACC__
 __host__ __device__
 #endif
-static inline uint32_t attend_place(uint32_t tile, uint32_t tiles, uint32_t parts)
+    static inline uint32_t
+    attend_place(uint32_t tile, uint32_t tiles, uint32_t parts)
 {
 	uint32_t each = tiles / parts, longer = tiles % parts, part = tile % parts;
 	return part * each + (part < longer ? part : longer) + tile / parts;
@@ -96,8 +99,8 @@ static inline uint32_t attend_heads(uint32_t most)
 	return most <= 4 ? 4 : most <= 8 ? 8 : 16;
 }
 
-/* Stages for a multiprocessor's shared memory with one block. `bulk`: the device has bulk copies; `formats`: a bit for
- * each that tiles are in. Returns the stages of a warp's ring, 0 if a block does not fit. */
+/* Stages for a multiprocessor's shared memory with one block. `bulk`: the device has bulk copies; `formats`: a bit
+ * for each that tiles are in. Returns the stages of a warp's ring, 0 if a block does not fit. */
 uint32_t attend_configure(uint32_t steps, uint32_t heads, uint32_t stage_bytes, uint32_t shared_bytes, int bulk,
 			  uint32_t formats, struct attend_config *config);
 

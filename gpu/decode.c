@@ -58,26 +58,35 @@ static int list_jobs(struct decode *d, const struct pages *p, const struct ikv_a
 {
 	uint32_t group = p->g.q_heads / p->g.kv_heads, most = group < ATTEND_HEADS_MAX ? group : ATTEND_HEADS_MAX;
 	size_t jobs = 0;
-	for (uint32_t i = 0; i < count; i++) /* each KV head may be entered and left inside its group */
-		jobs += units[i].q_count ? units[i].q_count / most + 2 * (units[i].q_count / group + 2) : 0;
+	for (uint32_t i = 0; i < count; i++) { /* each KV head may be entered and left inside its group */
+		const struct ikv_attn_unit *u = &units[i];
+		jobs +=
+		    u->q_count ? ikv_attn_rows(u) * (size_t)(u->q_count / most + 2 * (u->q_count / group + 2)) : 0;
+	}
+	if (jobs > UINT32_MAX)
+		return ikv_err_set(err, IKV_FAILED, "backend cuda: more than 2^32 query rows in one call");
 	if (room(&d->plans, &d->plans_cap, count, sizeof *d->plans, err) ||
 	    room(&d->jobs, &d->jobs_cap, jobs, sizeof *d->jobs, err) ||
 	    room(&d->loads, &d->loads_cap, jobs, sizeof *d->loads, err))
 		return -1;
 	for (uint32_t i = 0; i < count; i++) {
 		const struct ikv_attn_unit *u = &units[i];
-		uint32_t plan = u->q_count ? plan_of(d, z, u->plan) : 0;
-		for (uint32_t h = 0, n; h < u->q_count; h += n) {
-			n = group - (u->q_first + h) % group;
-			n = n < u->q_count - h ? n : u->q_count - h;
-			n = n < most ? n : most;
-			z->heads = n > z->heads ? n : z->heads;
-			d->jobs[z->jobs++] = (struct decode_job){i, plan, h, n, (u->q_first + h) / group};
+		uint32_t plan = u->q_count ? plan_of(d, z, u->plan) : 0, rows = ikv_attn_rows(u);
+		for (uint32_t r = 0; r < rows; r++) {
+			uint64_t limit = u->positions ? (uint64_t)u->positions[r] + 1 : UINT64_MAX;
+			for (uint32_t h = 0, n; h < u->q_count; h += n) {
+				n = group - (u->q_first + h) % group;
+				n = n < u->q_count - h ? n : u->q_count - h;
+				n = n < most ? n : most;
+				z->heads = n > z->heads ? n : z->heads;
+				d->jobs[z->jobs++] =
+				    (struct decode_job){i, plan, r, n, (u->q_first + h) / group, limit};
+			}
 		}
-		z->rows += u->q_count;
+		z->rows += rows * u->q_count;
 		if (u->mass) {
-			z->mass += (size_t)u->q_count * u->plan->count;
-			z->tile_mass += (size_t)u->q_count * u->plan->count * p->tiles;
+			z->mass += (size_t)rows * u->q_count * u->plan->count;
+			z->tile_mass += (size_t)rows * u->q_count * u->plan->count * p->tiles;
 		}
 	}
 	return 0;
@@ -99,8 +108,9 @@ static void weigh_jobs(struct decode *d, struct pages *p, const struct ikv_attn_
 			z->stage_bytes = tile > z->stage_bytes ? tile : z->stage_bytes;
 			bytes += tile;
 			z->formats |= 1u << f;
-			if (i == 0 || d->jobs[i - 1].unit != j->unit || d->jobs[i - 1].kv_head != j->kv_head)
-				p->stats.kv_bytes_read += (r->hi - r->lo) * (p->own[f] / p->g.page_tokens);
+			if (!j->row &&
+			    (i == 0 || d->jobs[i - 1].unit != j->unit || d->jobs[i - 1].kv_head != j->kv_head))
+				p->stats.kv_bytes_read += (r->hi - r->lo) * p->own[f] / p->g.page_tokens;
 		}
 		uint32_t tiles = u->plan->count * p->tiles;
 		d->loads[i] = (struct split_job){tiles, u->plan->count ? bytes / u->plan->count : 1};
@@ -139,10 +149,11 @@ static int put_queries(const struct ikv_geometry *g, const struct ikv_attn_unit 
 {
 	for (uint32_t i = 0; i < count; i++) {
 		const struct ikv_attn_unit *u = &units[i];
-		for (size_t k = 0; k < (size_t)u->q_count * g->d_qk; k++) {
+		for (size_t k = 0; k < (size_t)ikv_attn_rows(u) * u->q_count * g->d_qk; k++) {
 			if (!isfinite(u->q[k] * g->scale))
 				return ikv_err_set(err, IKV_BAD_INPUT, "query of head %u, channel %u is not finite",
-						   u->q_first + (uint32_t)(k / g->d_qk), (uint32_t)(k % g->d_qk));
+						   u->q_first + (uint32_t)(k / g->d_qk % u->q_count),
+						   (uint32_t)(k % g->d_qk));
 			*q++ = u->q[k];
 		}
 	}
@@ -202,6 +213,7 @@ static void put_lists(const struct decode *d, const struct pages *p, const struc
 					 .masks = (const uint64_t *)(device + z->masks_at) + plan->masks,
 					 .table = table ? table + j->kv_head : NULL,
 					 .first = first,
+					 .limit = j->limit,
 					 .stride = p->g.kv_heads,
 					 .tiles = jobs[i].tiles,
 					 .parts = jobs[i].parts};
@@ -217,15 +229,16 @@ static void take_answers(const struct decode *d, const struct ikv_geometry *g, c
 	const float *mass = (const float *)(out + z->mass_at);
 	for (uint32_t i = 0; i < count; i++) {
 		const struct ikv_attn_unit *u = &units[i];
-		size_t n = (size_t)u->q_count * g->d_v, pages = (size_t)u->q_count * u->plan->count;
+		size_t heads = (size_t)ikv_attn_rows(u) * u->q_count, n = heads * g->d_v,
+		       pages = heads * u->plan->count;
 		if (n)
 			memcpy(u->out, rows, n * sizeof *rows);
 		if (u->lse && n)
-			memcpy(u->lse, lse, u->q_count * sizeof *lse);
+			memcpy(u->lse, lse, heads * sizeof *lse);
 		if (u->mass && pages)
 			memcpy(u->mass, mass, pages * sizeof *mass);
 		rows += n;
-		lse += u->q_count;
+		lse += heads;
 		mass += u->mass ? pages : 0;
 	}
 }
@@ -290,7 +303,8 @@ int decode_run(struct decode *d, struct pages *p, const struct ikv_attn_unit *un
 		    p->device.shared_bytes, 16 * p->steps);
 	if (z.words > UINT32_MAX)
 		return ikv_err_set(err, IKV_FAILED, "backend cuda: %zu tiles in one call, more than 2^32", z.words);
-	uint32_t blocks = p->device.multiprocessors < ATTEND_BLOCKS_MAX ? p->device.multiprocessors : ATTEND_BLOCKS_MAX;
+	uint32_t blocks =
+	    p->device.multiprocessors < ATTEND_BLOCKS_MAX ? p->device.multiprocessors : ATTEND_BLOCKS_MAX;
 	if (room(&d->pieces, &d->pieces_cap, split_most(z.jobs, blocks), sizeof *d->pieces, err))
 		return -1;
 	z.pieces = split_jobs(d->loads, z.jobs, blocks, c.warps, d->pieces, &c.blocks);

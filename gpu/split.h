@@ -28,8 +28,9 @@ static inline size_t split_most(uint32_t jobs, uint32_t blocks)
 }
 
 /* Cut jobs for at most `blocks` blocks of `warps` warps, each block taking neighbouring tiles, so that the largest
- * share, bytes and pieces together, is as small as can be. A job without tiles gets a piece too. `pieces` has room for split_most;
- * *used becomes the number of blocks; returns the number of pieces. Order of a job's pieces: by `first`. */
+ * share, bytes and pieces together, is as small as can be. A job without tiles gets a piece too. `pieces` has room
+ * for split_most; *used becomes the number of blocks; returns the number of pieces. Order of a job's pieces: by
+ * `first`. */
 uint32_t split_jobs(const struct split_job *jobs, uint32_t count, uint32_t blocks, uint32_t warps,
 		    struct split_piece *pieces, uint32_t *used);
 
