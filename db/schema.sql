@@ -261,20 +261,3 @@ SELECT *, 1.0 * selected_tokens / nullif(context_tokens, 0) AS selected_fraction
   1.0 * hit_pages / nullif(hit_pages + miss_pages, 0) AS hit_rate,
   sim_dense_ns / nullif(sim_total_ns, 0) AS sim_speedup
 FROM step;
-
--- v_role: Per run and role: shares of tokens, of dense softmax mass and of bytes, over all steps that have them.
-CREATE VIEW v_role AS
-SELECT run_id, kind, count(*) AS steps, sum(tokens) AS tokens, sum(selected_tokens) AS selected_tokens,
-  1.0 * sum(tokens) / nullif(sum(sum(tokens)) OVER (PARTITION BY run_id), 0) AS token_share,
-  sum(mass) / nullif(sum(sum(mass)) OVER (PARTITION BY run_id), 0) AS mass_share,
-  sum(mass_selected) / nullif(sum(mass), 0) AS mass_recall,
-  1.0 * sum(selected_tokens) / nullif(sum(tokens), 0) AS selected_fraction,
-  sum(read_bytes) AS read_bytes, sum(hit_pages) AS hit_pages, sum(miss_pages) AS miss_pages,
-  1.0 * sum(hit_pages) / nullif(sum(hit_pages + miss_pages), 0) AS hit_rate
-FROM step_role GROUP BY run_id, kind;
-
--- v_layer: Per run and layer: selection, recalled mass and error, means over steps.
-CREATE VIEW v_layer AS
-SELECT run_id, layer, count(*) AS steps, avg(selected_fraction) AS selected_fraction, avg(mass_recall) AS mass_recall,
-  avg(rel_l2) AS rel_l2, max(max_abs) AS max_abs, avg(cosine) AS cosine, avg(kl) AS kl
-FROM step_layer GROUP BY run_id, layer;

@@ -8,6 +8,7 @@ const struct command commands[] = {
     {"run", "play a scenario and record it", cmd_run, cmd_run_help},
     {"runs", "list the runs of a database, or their canonical hashes", cmd_runs, cmd_runs_help},
     {"query", "ask a database: named queries or SQL", cmd_query, cmd_query_help},
+    {"db", "check, copy and export a database", cmd_db, cmd_db_help},
     {"plot", "draw figures from a database", cmd_plot, cmd_plot_help},
     {"route", "route one layout and print the kernel metadata", cmd_route, cmd_route_help},
     {"import", "read a trace and write it as sessions", cmd_import, cmd_import_help},
