@@ -30,6 +30,8 @@ QUERIES_SQL = \
 	db/queries/params.sql \
 	db/queries/pareto.sql \
 	db/queries/plot-bytes-error.sql \
+	db/queries/plot-error-steps.sql \
+	db/queries/plot-growth.sql \
 	db/queries/plot-layers.sql \
 	db/queries/plot-mass-bytes.sql \
 	db/queries/plot-model-measured.sql \

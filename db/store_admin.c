@@ -90,8 +90,8 @@ static int add_name(void *ctx, sqlite3_stmt *row)
 	return 0;
 }
 
-int store_export(const char *path, const char *folder, const char *table, void (*told)(const char *path, int64_t rows),
-		 struct ikv_err *err)
+int store_export(const char *path, const char *folder, const char *table,
+		 void (*told)(const char *path, int64_t rows), struct ikv_err *err)
 {
 	struct names n = {.count = 0};
 	char to[4096];
@@ -102,10 +102,11 @@ int store_export(const char *path, const char *folder, const char *table, void (
 	/* One moment for all tables. */
 	int rc = store_exec(db, path, "BEGIN", err);
 	if (rc == 0)
-		rc = each(db, path,
-			  "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite_%'"
-			  " ORDER BY type, rowid",
-			  add_name, &n, err);
+		rc =
+		    each(db, path,
+			 "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite_%'"
+			 " ORDER BY type, rowid",
+			 add_name, &n, err);
 	bool found = false;
 	for (size_t i = 0; i < n.count && rc == 0; i++) {
 		bool view = n.items[i] && strncmp(n.items[i], "v_", 2) == 0;
@@ -190,16 +191,21 @@ int store_check(const char *path, void *file, uint64_t *found, struct ikv_err *e
 		const char *what, *sql;
 	} checks[] = {
 	    {"integrity", "PRAGMA integrity_check"},
-	    {"foreign key", "SELECT \"table\" || ' has a row whose ' || parent || ' is missing' FROM pragma_foreign_key_check"},
-	    {"", "SELECT 'run ' || run_id || ' is marked running, but nobody writes to the file: its process died' FROM run"
+	    {"foreign key",
+	     "SELECT \"table\" || ' has a row whose ' || parent || ' is missing' FROM pragma_foreign_key_check"},
+	    {"", "SELECT 'run ' || run_id || ' is marked running, but nobody writes to the file: its process died' "
+		 "FROM run"
 		 " WHERE status = 'running' AND NOT is_written()"},
-	    {"", "SELECT 'run ' || r.run_id || ' is done, but session ' || n.session || ' has ' || (SELECT count(*) FROM step s"
+	    {"", "SELECT 'run ' || r.run_id || ' is done, but session ' || n.session || ' has ' || (SELECT count(*) "
+		 "FROM step s"
 		 " WHERE s.run_id = n.run_id AND s.session = n.session) || ' of ' || n.decoded_tokens || ' steps'"
 		 " FROM run r JOIN session n USING (run_id) WHERE r.status = 'done' AND n.decoded_tokens <>"
 		 " (SELECT count(*) FROM step s WHERE s.run_id = n.run_id AND s.session = n.session)"},
-	    {"", "SELECT 'run ' || run_id || ' has steps of sessions that are not there' FROM run r WHERE EXISTS (SELECT 1"
-		 " FROM (SELECT DISTINCT session FROM step s WHERE s.run_id = r.run_id) d WHERE NOT EXISTS (SELECT 1 FROM"
-		 " session n WHERE n.run_id = r.run_id AND n.session = d.session))"},
+	    {"",
+	     "SELECT 'run ' || run_id || ' has steps of sessions that are not there' FROM run r WHERE EXISTS (SELECT "
+	     "1"
+	     " FROM (SELECT DISTINCT session FROM step s WHERE s.run_id = r.run_id) d WHERE NOT EXISTS (SELECT 1 FROM"
+	     " session n WHERE n.run_id = r.run_id AND n.session = d.session))"},
 	};
 	sqlite3 *db;
 	*found = 0;
@@ -211,13 +217,14 @@ int store_check(const char *path, void *file, uint64_t *found, struct ikv_err *e
 		rc = each(db, path, checks[i].sql, report, &f, err);
 	}
 	struct finding f = {file, "", found};
-	if (rc == 0 && sqlite3_table_column_metadata(db, "main", "run_stat", NULL, NULL, NULL, NULL, NULL, NULL) ==
-			   SQLITE_OK)
-		rc = each(db, path,
-			  "SELECT 'run ' || run_id || ' has no or stale roll-ups: intentkv db rollup makes them' FROM run r"
-			  " WHERE status <> 'running' AND coalesce((SELECT count FROM run_stat t WHERE t.run_id = r.run_id"
-			  " AND name = 'context_tokens'), -1) <> (SELECT count(*) FROM step s WHERE s.run_id = r.run_id)",
-			  report, &f, err);
+	if (rc == 0 &&
+	    sqlite3_table_column_metadata(db, "main", "run_stat", NULL, NULL, NULL, NULL, NULL, NULL) == SQLITE_OK)
+		rc = each(
+		    db, path,
+		    "SELECT 'run ' || run_id || ' has no or stale roll-ups: intentkv db rollup makes them' FROM run r"
+		    " WHERE status <> 'running' AND coalesce((SELECT count FROM run_stat t WHERE t.run_id = r.run_id"
+		    " AND name = 'context_tokens'), -1) <> (SELECT count(*) FROM step s WHERE s.run_id = r.run_id)",
+		    report, &f, err);
 	else if (rc == 0)
 		fprintf(file, "the file is of an older version, without roll-ups: intentkv db upgrade adds them\n");
 	sqlite3_close(db);

@@ -62,9 +62,10 @@ static int shadow(sqlite3 *db, const char *path, bool have, struct ikv_err *err)
 	if (rc == 0)
 		rc = store_exec(db, path, sql, err);
 	for (size_t i = 0; i < sizeof tables / sizeof *tables && have && rc == 0; i++) {
-		copy = sqlite3_mprintf("INSERT INTO temp.%s SELECT * FROM main.%s WHERE run_id IN (SELECT run_id FROM "
-				       "main.run WHERE status <> 'running')",
-				       tables[i], tables[i]);
+		copy =
+		    sqlite3_mprintf("INSERT INTO temp.%s SELECT * FROM main.%s WHERE run_id IN (SELECT run_id FROM "
+				    "main.run WHERE status <> 'running')",
+				    tables[i], tables[i]);
 		rc = copy ? store_exec(db, path, copy, err) : ikv_err_set(err, IKV_FAILED, "out of memory");
 		sqlite3_free(copy);
 	}
@@ -81,10 +82,11 @@ int store_live(sqlite3 *db, const char *path, const char *run, struct ikv_err *e
 	bool have = has_rollups(db);
 	int64_t *runs;
 	size_t count;
-	char *sql = sqlite3_mprintf("%s%s", chosen,
-				    have ? " AND (status = 'running' OR NOT EXISTS (SELECT 1 FROM main.run_stat t WHERE"
-					   " t.run_id = r.run_id))"
-					 : "");
+	char *sql =
+	    sqlite3_mprintf("%s%s", chosen,
+			    have ? " AND (status = 'running' OR NOT EXISTS (SELECT 1 FROM main.run_stat t WHERE"
+				   " t.run_id = r.run_id))"
+				 : "");
 	if (!sql)
 		return ikv_err_set(err, IKV_FAILED, "out of memory");
 	int rc = list_runs(db, path, sql, run, &runs, &count, err);

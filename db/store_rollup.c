@@ -8,11 +8,25 @@
 enum { BUCKETS = 100, SLOW = 100, DERIVED = 3, METRICS_MAX = 128 };
 
 /* Metrics of which percentiles are kept: each costs 4 bytes a step while the run is closed. */
-static const char *const spread[] = {"selected_tokens",   "read_bytes",	       "sim_total_ns",	   "sim_attention_ns",
-				     "sim_exposed_ns",    "mass_recall",       "rel_l2",	   "max_abs",
-				     "cosine",		  "kl",		       "wall_attention_ns", "wall_dense_ns",
-				     "wall_score_ns",     "wall_route_ns",     "wall_memory_ns",   "wall_recode_ns",
-				     "sim_per_wall",      "wall_speedup",      "sim_attention_measured_ns"};
+static const char *const spread[] = {"selected_tokens",
+				     "read_bytes",
+				     "sim_total_ns",
+				     "sim_attention_ns",
+				     "sim_exposed_ns",
+				     "mass_recall",
+				     "rel_l2",
+				     "max_abs",
+				     "cosine",
+				     "kl",
+				     "wall_attention_ns",
+				     "wall_dense_ns",
+				     "wall_score_ns",
+				     "wall_route_ns",
+				     "wall_memory_ns",
+				     "wall_recode_ns",
+				     "sim_per_wall",
+				     "wall_speedup",
+				     "sim_attention_measured_ns"};
 
 struct metric {
 	const char *name;
@@ -55,8 +69,8 @@ static const struct {
 	const char *name;
 	bool mean;
 } session_columns[] = {{"context_tokens", false}, {"selected_tokens", false}, {"dense_bytes", false},
-		       {"read_bytes", false},	  {"hit_pages", false},	      {"miss_pages", false},
-		       {"sim_total_ns", false},	  {"sim_dense_ns", false},    {"mass_recall", true},
+		       {"read_bytes", false},     {"hit_pages", false},       {"miss_pages", false},
+		       {"sim_total_ns", false},   {"sim_dense_ns", false},    {"mass_recall", true},
 		       {"rel_l2", true}};
 enum { SESSION_COLUMNS = sizeof session_columns / sizeof *session_columns };
 
@@ -135,8 +149,8 @@ static int choose_metrics(struct rollup *r, struct ikv_err *err)
 			r->metrics[m].series = r->series_count++;
 	}
 	sqlite3_finalize(stmt);
-	r->series = ikv_alloc((size_t)BUCKETS * (size_t)(r->series_count ? r->series_count : 1), sizeof *r->series,
-			      err);
+	r->series =
+	    ikv_alloc((size_t)BUCKETS * (size_t)(r->series_count ? r->series_count : 1), sizeof *r->series, err);
 	return r->series ? 0 : -1;
 }
 
@@ -328,7 +342,8 @@ static float select_rank(float *v, size_t n, size_t low, size_t k)
 	return v[k];
 }
 
-/* Linear between ranks, as the aggregate percentile(x, p) does it. Called with p rising; *from keeps what is sorted out. */
+/* Linear between ranks, as the aggregate percentile(x, p) does it. Called with p rising; *from keeps what is sorted
+ * out. */
 static double percentile(struct metric *m, double p, size_t *from)
 {
 	double at = p / 100 * (double)(m->count - 1);
@@ -439,7 +454,8 @@ int store_rollup(sqlite3 *db, const char *path, int64_t run_id, struct ikv_err *
 	    "INSERT INTO run_role SELECT run_id, kind, count(*), sum(tokens), sum(selected_tokens), sum(read_bytes),"
 	    " sum(hit_pages), sum(miss_pages), sum(mass), sum(mass_selected) FROM step_role WHERE run_id = ?"
 	    " GROUP BY kind",
-	    "INSERT INTO run_layer SELECT run_id, layer, count(*), avg(selected_fraction), avg(mass_recall), avg(rel_l2),"
+	    "INSERT INTO run_layer SELECT run_id, layer, count(*), avg(selected_fraction), avg(mass_recall), "
+	    "avg(rel_l2),"
 	    " max(max_abs), avg(cosine), avg(kl) FROM step_layer WHERE run_id = ? GROUP BY layer",
 	    "INSERT INTO run_decision SELECT run_id, kind, policy, decision, format, reason, count(*),"
 	    " sum(selected_tokens), avg(score) FROM block_event WHERE run_id = ?"

@@ -94,7 +94,7 @@ static const struct {
 	int (*fn)(const struct request *r, struct ikv_err *err);
 	int arguments; /* after the action, at most */
 } actions[] = {{"schema", do_schema, 1}, {"export", do_export, 1}, {"backup", do_backup, 2},
-	       {"check", do_check, 1},	 {"rollup", do_rollup, 1}, {"upgrade", do_upgrade, 2}};
+	       {"check", do_check, 1},   {"rollup", do_rollup, 1}, {"upgrade", do_upgrade, 2}};
 enum { ACTIONS = sizeof actions / sizeof *actions };
 
 static int act(int argc, char **argv, struct request *r)

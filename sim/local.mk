@@ -23,7 +23,7 @@ libsim_la_CFLAGS = $(AM_CFLAGS) $(YAML_CFLAGS) $(JANSSON_CFLAGS) $(XXHASH_CFLAGS
 libsim_la_LIBADD = $(YAML_LIBS) $(JANSSON_LIBS) $(XXHASH_LIBS) $(ZLIB_LIBS) $(ZSTD_LIBS) $(PCRE2_LIBS) -lm
 intentkv_SOURCES = \
 	sim/main.c sim/command.c sim/command.h sim/cmd_bench.c sim/cmd_bench.h sim/cmd_bench_attention.c sim/cmd_check.c sim/cmd_doctor.c sim/cmd_import.c sim/cmd_lint.c sim/cmd_size.c \
-	sim/cmd_list.c sim/cmd_mrc.c sim/plot.c sim/plot.h \
+	sim/cmd_list.c sim/cmd_mrc.c sim/plot.c sim/plot.h sim/figure.c sim/figure.h \
 	sim/cmd_generate.c sim/cmd_trace_stats.c sim/trace_print.c sim/trace_print.h sim/trace_figures.c sim/trace_figures.h \
 	sim/cmd_db.c sim/cmd_plot.c sim/cmd_query.c sim/cmd_route.c sim/cmd_run.c sim/cmd_runs.c
 intentkv_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)

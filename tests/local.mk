@@ -23,7 +23,7 @@ AM_TESTS_ENVIRONMENT = \
 # The commands that read results, and sample results for them.
 check_PROGRAMS += store_driver
 store_driver_SOURCES = \
-	tests/cli/store_driver.c tests/unit/store_sample.h sim/cmd_db.c sim/cmd_plot.c sim/cmd_query.c sim/cmd_runs.c sim/command.c sim/datadir.c sim/plot.c
+	tests/cli/store_driver.c tests/unit/store_sample.h sim/cmd_db.c sim/cmd_plot.c sim/cmd_query.c sim/cmd_runs.c sim/command.c sim/datadir.c sim/figure.c sim/plot.c
 store_driver_CPPFLAGS = $(AM_CPPFLAGS) $(DATADIR_CPPFLAGS) -I$(srcdir)/tests
 store_driver_LDADD = libdb.la libengine.la -lm
 cli_tests = tests/cli/bench.sh tests/cli/query.sh tests/cli/errors.sh tests/cli/run.sh tests/cli/determinism.sh tests/cli/interrupt.sh tests/cli/shared.sh tests/cli/semantics.sh tests/cli/mrc.sh tests/cli/trace_stats.sh

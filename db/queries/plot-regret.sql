@@ -17,7 +17,7 @@ pair AS MATERIALIZED (
       ORDER BY coalesce(o.budget, '') <> coalesce(p.budget, ''), abs(o.read_pct - p.read_pct), o.run_id) AS place
     FROM p JOIN p o ON o.router = 'oracle' AND o.rest = p.rest) WHERE place = 1)
 SELECT p.label, v.kind AS role,
-  100 * ((v.mass - v.mass_selected) / v.steps - (w.mass - w.mass_selected) / w.steps) AS regret_pp
+  100 * ((v.mass - v.mass_selected) / v.steps - (w.mass - w.mass_selected) / w.steps) AS regret_pp, 0 AS rest_pp
 FROM p JOIN pair USING (run_id) JOIN p o ON o.run_id = pair.oracle JOIN run_role v ON v.run_id = p.run_id
 JOIN run_role w ON w.run_id = o.run_id AND w.kind = v.kind
 WHERE p.run_id <> o.run_id AND v.mass IS NOT NULL AND p.router <> 'dense' ORDER BY p.run_id, v.kind
