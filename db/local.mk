@@ -14,6 +14,7 @@ QUERIES_SQL = \
 	db/queries/by-layer.sql \
 	db/queries/by-policy.sql \
 	db/queries/by-role.sql \
+	db/queries/common.sql \
 	db/queries/decisions.sql \
 	db/queries/diff.sql \
 	db/queries/effects.sql \
@@ -48,6 +49,7 @@ QUERIES_SQL = \
 	db/queries/regret.sql \
 	db/queries/regret-by-role.sql \
 	db/queries/runs.sql \
+	db/queries/scenarios.sql \
 	db/queries/sessions.sql \
 	db/queries/slowest.sql \
 	db/queries/summary.sql \

@@ -1,4 +1,4 @@
-# Gnuplot scripts of the figures and their style.
+# Gnuplot scripts of the figures and their style; style and sorting of the report.
 nobase_dist_pkgdata_DATA += \
 	plots/bytes-error.gp \
 	plots/dots.gp \
@@ -16,6 +16,8 @@ nobase_dist_pkgdata_DATA += \
 	plots/pareto.gp \
 	plots/prefetch.gp \
 	plots/regret.gp \
+	plots/report.css \
+	plots/report.js \
 	plots/roles.gp \
 	plots/roofline.gp \
 	plots/rows.gp \
