@@ -25,6 +25,7 @@ const struct command commands[] = {
     {"check", "check scenarios without running them", cmd_check, cmd_check_help},
     {"doctor", "say what this machine and build can do", cmd_doctor, cmd_doctor_help},
     {"bench", "measure policies, attention and formats on this machine", cmd_bench, cmd_bench_help},
+    {"completion", "print a script that completes in bash or zsh", cmd_completion, cmd_completion_help},
     {.name = NULL},
 };
 
