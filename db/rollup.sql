@@ -1,6 +1,6 @@
 -- run_stat: Roll-up of a run, written when it ends: one row per metric of its steps. A metric is a column of step that is a quantity; sim_per_wall, wall_speedup (ratios of two columns in one step), sim_attention_measured_ns (steps where attention ran).
 CREATE TABLE run_stat (
-  run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, -- the run
+  run_id INTEGER NOT NULL REFERENCES run (run_id) ON DELETE CASCADE, -- the run
   name TEXT NOT NULL, -- the metric
   count INTEGER NOT NULL, -- steps that have it
   total REAL, -- sum over steps
@@ -15,7 +15,7 @@ CREATE TABLE run_stat (
 
 -- run_series: Roll-up of a run over decode steps: means over all sessions, at most 100 rows a run, each for as many steps (a power of two).
 CREATE TABLE run_series (
-  run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, -- the run
+  run_id INTEGER NOT NULL REFERENCES run (run_id) ON DELETE CASCADE, -- the run
   step INTEGER NOT NULL, -- first decode step of the row
   steps INTEGER NOT NULL, -- rows of step in it
   context_tokens REAL, -- mean of step.context_tokens
@@ -78,7 +78,7 @@ CREATE TABLE run_series (
 
 -- run_session: Roll-up of a run by session.
 CREATE TABLE run_session (
-  run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, -- the run
+  run_id INTEGER NOT NULL REFERENCES run (run_id) ON DELETE CASCADE, -- the run
   session INTEGER NOT NULL, -- the session
   steps INTEGER NOT NULL, -- its decode steps
   context_tokens REAL, -- sum over steps
@@ -96,7 +96,7 @@ CREATE TABLE run_session (
 
 -- run_slow: The 100 steps of a run with the longest modelled time.
 CREATE TABLE run_slow (
-  run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, -- the run
+  run_id INTEGER NOT NULL REFERENCES run (run_id) ON DELETE CASCADE, -- the run
   place INTEGER NOT NULL, -- 1 is the longest
   session INTEGER NOT NULL, -- the session
   step INTEGER NOT NULL, -- the decode step
@@ -105,7 +105,7 @@ CREATE TABLE run_slow (
 
 -- run_role: Roll-up of step_role: sums over the steps of a run.
 CREATE TABLE run_role (
-  run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, -- the run
+  run_id INTEGER NOT NULL REFERENCES run (run_id) ON DELETE CASCADE, -- the run
   kind TEXT NOT NULL, -- role
   steps INTEGER NOT NULL, -- steps that have it
   tokens INTEGER, -- sum over steps
@@ -120,7 +120,7 @@ CREATE TABLE run_role (
 
 -- run_layer: Roll-up of step_layer: means over the steps of a run, max_abs the greatest.
 CREATE TABLE run_layer (
-  run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, -- the run
+  run_id INTEGER NOT NULL REFERENCES run (run_id) ON DELETE CASCADE, -- the run
   layer INTEGER NOT NULL, -- number of the layer in the model
   steps INTEGER NOT NULL, -- steps that have it
   selected_fraction REAL, -- mean share of the pages that attention reads
@@ -134,7 +134,7 @@ CREATE TABLE run_layer (
 
 -- run_decision: Roll-up of block_event: how often which rule decided, by role.
 CREATE TABLE run_decision (
-  run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, -- the run
+  run_id INTEGER NOT NULL REFERENCES run (run_id) ON DELETE CASCADE, -- the run
   kind TEXT NOT NULL, -- role
   policy TEXT NOT NULL, -- policy of the block
   decision TEXT NOT NULL, -- what was decided

@@ -1,8 +1,8 @@
 -- run: One row per run: one scenario, or one point of its sweep.
 CREATE TABLE run (
   run_id INTEGER PRIMARY KEY, -- number of the run in this file
-  scenario_id INTEGER NOT NULL REFERENCES scenario, -- the scenario file it came from
-  env_id INTEGER NOT NULL REFERENCES env, -- where and by which program it ran
+  scenario_id INTEGER NOT NULL REFERENCES scenario (scenario_id), -- the scenario file it came from
+  env_id INTEGER NOT NULL REFERENCES env (env_id), -- where and by which program it ran
   name TEXT NOT NULL, -- scenario name, with the sweep point's values
   point TEXT NOT NULL, -- the sweep point, such as quest budget=5%; empty without a sweep
   status TEXT NOT NULL CHECK (status IN ('running', 'done', 'failed', 'interrupted')), -- running, done, failed or interrupted
@@ -26,7 +26,7 @@ CREATE TABLE run (
 
 -- run_param: Every setting of a run, in the text form a user would write.
 CREATE TABLE run_param (
-  run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, -- the run
+  run_id INTEGER NOT NULL REFERENCES run (run_id) ON DELETE CASCADE, -- the run
   key TEXT NOT NULL, -- such as router.top_k_blocks
   value TEXT NOT NULL, -- its value
   origin TEXT NOT NULL, -- default, scenario, command-line or sweep
@@ -58,7 +58,7 @@ CREATE TABLE env (
 
 -- session: One row per session of a run.
 CREATE TABLE session (
-  run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, -- the run
+  run_id INTEGER NOT NULL REFERENCES run (run_id) ON DELETE CASCADE, -- the run
   session INTEGER NOT NULL, -- number of the session in the run, from 0
   id TEXT, -- its name in the trace
   task TEXT, -- task that groups trials
@@ -75,7 +75,7 @@ CREATE TABLE session (
 
 -- step: One row per decode step of one session. The columns up to sim_dense_ns are deterministic and make the canonical hash; those from mass_by on are measured.
 CREATE TABLE step (
-  run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
+  run_id INTEGER NOT NULL REFERENCES run (run_id) ON DELETE CASCADE,
   session INTEGER NOT NULL,
   step INTEGER NOT NULL,
   batch_step INTEGER,
@@ -145,7 +145,7 @@ CREATE TABLE step (
 
 -- step_role: What the tokens of one role got in one step; written where attention ran or its mass was modelled.
 CREATE TABLE step_role (
-  run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
+  run_id INTEGER NOT NULL REFERENCES run (run_id) ON DELETE CASCADE,
   session INTEGER NOT NULL,
   step INTEGER NOT NULL,
   kind TEXT NOT NULL,
@@ -161,7 +161,7 @@ CREATE TABLE step_role (
 
 -- step_layer: Per executed layer of a step where attention ran.
 CREATE TABLE step_layer (
-  run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
+  run_id INTEGER NOT NULL REFERENCES run (run_id) ON DELETE CASCADE,
   session INTEGER NOT NULL,
   step INTEGER NOT NULL,
   layer INTEGER NOT NULL,
@@ -176,7 +176,7 @@ CREATE TABLE step_layer (
 
 -- block_event: Opt-in log of the router's decisions, one row per block or piece of a block.
 CREATE TABLE block_event (
-  run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, -- the run
+  run_id INTEGER NOT NULL REFERENCES run (run_id) ON DELETE CASCADE, -- the run
   session INTEGER NOT NULL, -- the session
   step INTEGER NOT NULL, -- the decode step
   layer INTEGER NOT NULL, -- layer of the unit that decided
@@ -200,7 +200,7 @@ CREATE TABLE block_event (
 -- page_event: Opt-in log of page moves and re-encodings, in the order they happened.
 CREATE TABLE page_event (
   event_id INTEGER PRIMARY KEY, -- order of events
-  run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, -- the run
+  run_id INTEGER NOT NULL REFERENCES run (run_id) ON DELETE CASCADE, -- the run
   session INTEGER NOT NULL, -- the session
   step INTEGER NOT NULL, -- the decode step
   seq INTEGER NOT NULL, -- sequence of the memory manager

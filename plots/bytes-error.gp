@@ -7,7 +7,7 @@ stats data every ::1 using (longer(strcol(2)), count(4), widest = $3 > widest ? 
 rows = int(STATS_records)
 size = rows > 24 ? 8 : 10
 long = longest > 48 ? 48 : longest
-left = 0.03 + 0.0007 * size * long
+left = 0.03 + 0.00083 * size * long
 left = left < 0.08 ? 0.08 : left
 middle = left + 0.5 * (0.98 - left)
 unset title

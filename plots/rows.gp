@@ -5,7 +5,7 @@ stats data every ::1 using (wider(strcol(2)), 1) nooutput
 rows = int(STATS_records)
 size = rows > 24 ? 8 : 10
 room = widest > 48 ? 48 : widest
-left = 0.03 + 0.0007 * size * room
+left = 0.03 + 0.00083 * size * room
 left = left < 0.08 ? 0.08 : left
 row_font = sprintf(',%d', size)
 set ytics scale 0 font row_font noenhanced
