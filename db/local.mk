@@ -1,7 +1,7 @@
 # Result store. SQL becomes C by embed.awk.
 noinst_LTLIBRARIES += libdb.la
 libdb_la_SOURCES = \
-	db/store.h db/store_internal.h db/store.c db/store_admin.c db/store_columns.c db/store_format.c db/store_functions.c \
+	db/store.h db/store_internal.h db/store.c db/store_admin.c db/store_calibration.c db/store_columns.c db/store_format.c db/store_functions.c \
 	db/store_hash.c db/store_live.c db/store_lock.c db/store_query.c db/store_read.c db/store_rollup.c db/store_rows.c db/store_run.c
 nodist_libdb_la_SOURCES = db/schema_sql.c db/rollup_sql.c db/queries_sql.c
 libdb_la_CFLAGS = $(AM_CFLAGS) $(SQLITE_CFLAGS) $(XXHASH_CFLAGS)
@@ -14,6 +14,8 @@ QUERIES_SQL = \
 	db/queries/by-layer.sql \
 	db/queries/by-policy.sql \
 	db/queries/by-role.sql \
+	db/queries/calibration-errors.sql \
+	db/queries/calibrations.sql \
 	db/queries/common.sql \
 	db/queries/decisions.sql \
 	db/queries/diff.sql \
@@ -45,6 +47,7 @@ QUERIES_SQL = \
 	db/queries/plot-time.sql \
 	db/queries/plot-transfer.sql \
 	db/queries/plot-wall.sql \
+	db/queries/predictions.sql \
 	db/queries/prefetch.sql \
 	db/queries/regret.sql \
 	db/queries/regret-by-role.sql \

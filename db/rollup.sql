@@ -1,4 +1,4 @@
--- run_stat: Roll-up of a run, written when it ends: one row per metric of its steps. A metric is a column of step that is a quantity; sim_per_wall, wall_speedup (ratios of two columns in one step), sim_attention_measured_ns (steps where attention ran).
+-- run_stat: Roll-up of a run, written when it ends: one row per metric of its steps. A metric is a column of step that is a quantity; sim_per_wall, wall_speedup (ratios of two columns in one step), sim_attention_measured_ns (steps where attention ran), prediction_error (of sim_executed_ns against wall_attention_ns, relative, unsigned), sim_outside_measured (steps that both have).
 CREATE TABLE run_stat (
   run_id INTEGER NOT NULL REFERENCES run (run_id) ON DELETE CASCADE, -- the run
   name TEXT NOT NULL, -- the metric
@@ -51,6 +51,11 @@ CREATE TABLE run_series (
   pages_int8 REAL, -- mean of step.pages_int8
   pages_int4 REAL, -- mean of step.pages_int4
   pages_int4_residual REAL, -- mean of step.pages_int4_residual
+  pages_bf16 REAL, -- mean of step.pages_bf16
+  pages_kivi8 REAL, -- mean of step.pages_kivi8
+  pages_kivi4 REAL, -- mean of step.pages_kivi4
+  pages_kivi2 REAL, -- mean of step.pages_kivi2
+  pages_sparse REAL, -- mean of step.pages_sparse
   sim_overhead_ns REAL, -- mean of step.sim_overhead_ns
   sim_attention_ns REAL, -- mean of step.sim_attention_ns
   sim_weights_ns REAL, -- mean of step.sim_weights_ns
@@ -66,6 +71,7 @@ CREATE TABLE run_series (
   cosine REAL, -- mean of step.cosine
   kl REAL, -- mean of step.kl
   spec_accept REAL, -- mean of step.spec_accept
+  sim_executed_ns REAL, -- mean of step.sim_executed_ns
   wall_attention_ns REAL, -- mean of step.wall_attention_ns
   wall_dense_ns REAL, -- mean of step.wall_dense_ns
   wall_score_ns REAL, -- mean of step.wall_score_ns

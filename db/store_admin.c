@@ -283,18 +283,76 @@ int store_rollup_all(const char *path, uint64_t *runs, struct ikv_err *err)
 	return rc;
 }
 
-/* Version 1 to 2: roll-ups, and views over them. */
-static int upgrade(sqlite3 *db, const char *path, uint64_t *runs, struct ikv_err *err)
+/* The schema in a form that leaves what is there; sqlite3_malloc. */
+static char *schema_of_the_rest(void)
 {
-	char head[64];
+	static const char *const things[] = {"CREATE TABLE ", "CREATE VIEW ", "CREATE INDEX "};
+	sqlite3_str *s = sqlite3_str_new(NULL);
+	for (const char *p = store_schema_sql; *p; p++) {
+		bool found = false;
+		for (int i = 0; i < 3 && !found; i++) {
+			if (strncmp(p, things[i], strlen(things[i])) != 0)
+				continue;
+			sqlite3_str_appendf(s, "%sIF NOT EXISTS ", things[i]);
+			p += strlen(things[i]) - 1;
+			found = true;
+		}
+		if (!found)
+			sqlite3_str_appendchar(s, 1, *p);
+	}
+	return sqlite3_str_finish(s);
+}
+
+/* Columns of step that the file lacks; they are empty in the runs that it has. */
+static int add_columns(sqlite3 *db, const char *path, struct ikv_err *err)
+{
+	const struct store_table *t = &store_tables[STORE_ROW_STEP];
+	char sql[160];
+	int rc = 0;
+	for (int i = 0; i < t->count && rc == 0; i++) {
+		if (sqlite3_table_column_metadata(db, "main", "step", t->columns[i].name, NULL, NULL, NULL, NULL,
+						  NULL) == SQLITE_OK)
+			continue;
+		sqlite3_snprintf(sizeof sql, sql, "ALTER TABLE step ADD COLUMN %s %s", t->columns[i].name,
+				 t->columns[i].type == STORE_INT ? "INTEGER" : "REAL");
+		rc = store_exec(db, path, sql, err);
+	}
+	return rc;
+}
+
+static int drop_views(sqlite3 *db, const char *path, struct ikv_err *err)
+{
+	struct names n = {.count = 0};
+	int rc =
+	    each(db, path, "SELECT name FROM sqlite_schema WHERE type = 'view' AND name LIKE 'v\\_%' ESCAPE '\\'",
+		 add_name, &n, err);
+	for (size_t i = 0; i < n.count; i++) {
+		char *sql = n.items[i] ? sqlite3_mprintf("DROP VIEW \"%w\"", n.items[i]) : NULL;
+		if (rc == 0)
+			rc = sql ? store_exec(db, path, sql, err) : ikv_err_set(err, IKV_FAILED, "out of memory");
+		sqlite3_free(sql);
+		sqlite3_free(n.items[i]);
+	}
+	return rc;
+}
+
+/* What a version lacks is made; views and explanations are made anew. Version 1 had another, unused calibration. */
+static int upgrade(sqlite3 *db, const char *path, int from, uint64_t *runs, struct ikv_err *err)
+{
+	char head[64], *schema = schema_of_the_rest();
 	sqlite3_snprintf(sizeof head, head, "PRAGMA user_version=%d", STORE_VERSION);
-	if (store_exec(db, path, "BEGIN IMMEDIATE; DROP VIEW v_role; DROP VIEW v_layer", err) == 0 &&
-	    store_exec(db, path, store_rollup_sql, err) == 0 && rollup_runs(db, path, runs, err) == 0 &&
-	    store_exec(db, path, head, err) == 0 && store_exec(db, path, "COMMIT", err) == 0)
-		return 0;
-	if (!sqlite3_get_autocommit(db))
+	int rc = schema ? store_exec(db, path, "BEGIN IMMEDIATE; DELETE FROM metric_def", err)
+			: ikv_err_set(err, IKV_FAILED, "out of memory");
+	if (rc == 0 && from < 2)
+		rc = store_exec(db, path, "DROP TABLE calibration", err);
+	if (rc == 0 && (drop_views(db, path, err) != 0 || add_columns(db, path, err) != 0 ||
+			store_exec(db, path, schema, err) != 0 || rollup_runs(db, path, runs, err) != 0 ||
+			store_exec(db, path, head, err) != 0 || store_exec(db, path, "COMMIT", err) != 0))
+		rc = -1;
+	if (rc != 0 && !sqlite3_get_autocommit(db))
 		sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
-	return -1;
+	sqlite3_free(schema);
+	return rc;
 }
 
 static int set_from(void *ctx, sqlite3_stmt *row)
@@ -321,7 +379,7 @@ int store_upgrade(const char *path, const char *backup, int *from, struct ikv_er
 	if (rc == 0 && *from < STORE_VERSION)
 		rc = store_backup(path, backup, err);
 	if (rc == 0 && *from < STORE_VERSION)
-		rc = upgrade(s.db, path, &runs, err);
+		rc = upgrade(s.db, path, *from, &runs, err);
 	sqlite3_close(s.db);
 	store_unlock(&s);
 	sqlite3_free(s.lock_path);

@@ -5,7 +5,7 @@
 #include <string.h>
 #include "store_internal.h"
 
-enum { BUCKETS = 100, SLOW = 100, DERIVED = 3, METRICS_MAX = 128 };
+enum { BUCKETS = 100, SLOW = 100, DERIVED = 5, METRICS_MAX = 128 };
 
 /* Metrics of which percentiles are kept: each costs 4 bytes a step while the run is closed. */
 static const char *const spread[] = {"selected_tokens",
@@ -26,7 +26,9 @@ static const char *const spread[] = {"selected_tokens",
 				     "wall_recode_ns",
 				     "sim_per_wall",
 				     "wall_speedup",
-				     "sim_attention_measured_ns"};
+				     "sim_attention_measured_ns",
+				     "sim_executed_ns",
+				     "prediction_error"};
 
 struct metric {
 	const char *name;
@@ -60,7 +62,8 @@ struct rollup {
 	int64_t session_at, session_steps;
 	struct slow slow[SLOW];
 	int slow_count;
-	int total, attention, wall, dense, mass, mass_by; /* metrics with a part in derived ones; mass_by: a column */
+	int total, attention, wall, dense, executed, outside, mass,
+	    mass_by; /* metrics with a part in derived ones; mass_by: a column */
 	struct cell model_mass;
 };
 
@@ -137,10 +140,14 @@ static int choose_metrics(struct rollup *r, struct ikv_err *err)
 	r->attention = metric_at(r, "sim_attention_ns");
 	r->wall = metric_at(r, "wall_attention_ns");
 	r->dense = metric_at(r, "wall_dense_ns");
+	r->executed = metric_at(r, "sim_executed_ns");
+	r->outside = metric_at(r, "sim_outside");
 	r->mass = metric_at(r, "mass_recall");
 	add_metric(r, "sim_per_wall", -1);
 	add_metric(r, "wall_speedup", -1);
 	add_metric(r, "sim_attention_measured_ns", -1);
+	add_metric(r, "prediction_error", -1);
+	add_metric(r, "sim_outside_measured", -1);
 	if (prepare(r, "SELECT * FROM run_series LIMIT 0", &stmt, err) != 0)
 		return -1;
 	for (int i = 3; i < sqlite3_column_count(stmt); i++) {
@@ -221,13 +228,19 @@ static void note_slow(struct rollup *r, double ns, int64_t session, int64_t step
 
 static int add_derived(struct rollup *r, const double *x, struct ikv_err *err)
 {
-	double wall = x[r->wall], sim = x[r->attention], dense = x[r->dense];
+	double wall = x[r->wall], sim = x[r->attention], dense = x[r->dense], executed = x[r->executed];
 	struct metric *m = &r->metrics[r->count - DERIVED];
 	if (!(wall > 0))
 		return 0;
 	if (!isnan(sim) && (keep(&m[0], sim / wall, err) != 0 || keep(&m[2], sim, err) != 0))
 		return -1;
-	return isnan(dense) ? 0 : keep(&m[1], dense / wall, err);
+	if (!isnan(dense) && keep(&m[1], dense / wall, err) != 0)
+		return -1;
+	if (!(executed > 0))
+		return 0;
+	if (keep(&m[3], fabs(executed / wall - 1), err) != 0)
+		return -1;
+	return isnan(x[r->outside]) ? 0 : keep(&m[4], x[r->outside], err);
 }
 
 static int add_step(struct rollup *r, sqlite3_stmt *row, struct ikv_err *err)
@@ -274,8 +287,11 @@ static int read_steps(struct rollup *r, struct ikv_err *err)
 	sqlite3_stmt *row = NULL, *insert = NULL;
 	sqlite3_str *sql = sqlite3_str_new(r->db);
 	sqlite3_str_appendall(sql, "SELECT ");
-	for (int i = 0; i < t->count; i++)
-		sqlite3_str_appendf(sql, "%s%s", i ? ", " : "", t->columns[i].name);
+	for (int i = 0; i < t->count; i++) { /* files of older versions lack some */
+		bool there = sqlite3_table_column_metadata(r->db, "main", "step", t->columns[i].name, NULL, NULL,
+							   NULL, NULL, NULL) == SQLITE_OK;
+		sqlite3_str_appendf(sql, "%s%s", i ? ", " : "", there ? t->columns[i].name : "NULL");
+	}
 	sqlite3_str_appendall(sql, " FROM step WHERE run_id = ? ORDER BY session, step");
 	char *text = sqlite3_str_finish(sql);
 	int rc = text ? prepare(r, text, &row, err) : ikv_err_set(err, IKV_FAILED, "out of memory");

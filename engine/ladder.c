@@ -72,6 +72,11 @@ UNIFORM(fp8, FP8)
 UNIFORM(int8, INT8)
 UNIFORM(int4, INT4)
 UNIFORM(int4_residual, INT4_RESIDUAL)
+UNIFORM(bf16, BF16)
+UNIFORM(kivi8, KIVI8)
+UNIFORM(kivi4, KIVI4)
+UNIFORM(kivi2, KIVI2)
+UNIFORM(sparse, SPARSE)
 
 #define PRESET(name_, summary_)                                                                                      \
 	static const struct ikv_ladder name_ = {.name = #name_,                                                      \
@@ -91,9 +96,15 @@ PRESET(fp8, "everything that is read is FP8")
 PRESET(int8, "everything that is read is INT8")
 PRESET(int4, "everything that is read is INT4")
 PRESET(int4_residual, "everything that is read is INT4_RESIDUAL")
+PRESET(bf16, "everything that is read is BF16")
+PRESET(kivi8, "everything that is read is KIVI8")
+PRESET(kivi4, "everything that is read is KIVI4")
+PRESET(kivi2, "everything that is read is KIVI2")
+PRESET(sparse, "everything that is read is SPARSE")
 
-static const struct ikv_ladder *const presets[] = {&seed, &conservative, &balanced, &aggressive,    &fp16,
-						   &fp8,  &int8,         &int4,     &int4_residual, NULL};
+static const struct ikv_ladder *const presets[] = {&seed,  &conservative, &balanced, &aggressive,    &fp16,
+						   &fp8,   &int8,         &int4,     &int4_residual, &bf16,
+						   &kivi8, &kivi4,        &kivi2,    &sparse,        NULL};
 
 const struct ikv_ladder *const *ikv_ladder_presets(void)
 {

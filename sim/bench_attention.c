@@ -166,7 +166,9 @@ static uint64_t *pieces(const struct bench *x, const struct bench_selection *s, 
 static int measure(struct bench *x, const struct bench_selection *s, struct bench_reader *cool, double seconds,
 		   struct bench_attention_row *row, struct ikv_err *err)
 {
-	size_t head_bytes = (ikv_format_bytes(x->format, x->shape.page_tokens, 2 * x->shape.head_dim) + 63) / 64 * 64;
+	size_t head_bytes = (ikv_format_bytes(x->format, IKV_SIDE_K, x->shape.page_tokens, x->shape.head_dim) +
+			     ikv_format_bytes(x->format, IKV_SIDE_V, x->shape.page_tokens, x->shape.head_dim) + 63) /
+			    64 * 64;
 	uint32_t pages = ikv_pages(x->shape.kv_tokens, x->shape.page_tokens), n = 0;
 	double kernel[RUNS], read[RUNS];
 	struct ikv_backend_stats before, after;

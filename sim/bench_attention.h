@@ -71,7 +71,7 @@ struct bench_format_row {
 	double gbps;               /* bytes of FP16 taken or given a second, cold data, one thread */
 	double fraction;           /* of copying as many bytes of FP16, counted once */
 };
-#define BENCH_FORMAT_ROWS 16
+#define BENCH_FORMAT_ROWS 32
 int bench_formats(double seconds, struct bench_format_row *rows, uint32_t *count, struct ikv_err *err);
 
 #endif

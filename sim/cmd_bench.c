@@ -167,7 +167,7 @@ static int take_option(int c, struct bench_options *o)
 		if (set_output(optarg, &o->report))
 			return 0;
 		o->attention.format_count = 0;
-		return take_list("format", optarg, "a page format: FP16, FP8, INT8, INT4 or INT4_RESIDUAL",
+		return take_list("format", optarg, "a page format such as FP16 or KIVI4; intentkv list has them",
 				 add_format, &o->attention);
 	default:
 		o->attention.selection_count = 0;

@@ -148,6 +148,9 @@ static int choose_capacities(struct curves *c, const struct request *r)
 {
 	uint64_t unit = c->trace.unit_bytes;
 	int steps = r->curve ? 4 : 2; /* an octave */
+	if (!r->capacities && c->trace.unique_units > UINT64_MAX / unit)
+		return command_usage("mrc", "all blocks together take more than 2^64 bytes at %llu a block; give --capacity",
+				     (unsigned long long)unit);
 	if (r->capacities) {
 		int rc = each("--capacity", r->capacities, add_capacity, c);
 		if (rc)

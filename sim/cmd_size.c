@@ -64,7 +64,8 @@ static void all_schemes(struct sizes *s, const struct model_preset *m, uint32_t 
 	static const uint32_t bits[] = {8, 4, 2};
 	uint64_t values = fp16_values(m, tokens), heads = (uint64_t)m->layers * m->kv_heads;
 	for (int f = IKV_FMT_FP16; f < IKV_FMT_COUNT; f++) {
-		uint64_t bytes = 2 * heads * ikv_format_bytes((enum ikv_format)f, tokens, m->head_dim);
+		uint64_t bytes = heads * (ikv_format_bytes((enum ikv_format)f, IKV_SIDE_K, tokens, m->head_dim) +
+					  ikv_format_bytes((enum ikv_format)f, IKV_SIDE_V, tokens, m->head_dim));
 		row(s, "scheme", ikv_format_info((enum ikv_format)f)->name, bytes,
 		    8.0 * (double)bytes / (double)values);
 	}

@@ -26,6 +26,7 @@ const struct command commands[] = {
     {"doctor", "say what this machine and build can do", cmd_doctor, cmd_doctor_help},
     {"bench", "measure policies, attention and formats on this machine", cmd_bench, cmd_bench_help},
     {"completion", "print a script that completes in bash or zsh", cmd_completion, cmd_completion_help},
+    {"calibrate", "fit the cost model to this machine's measured attention", cmd_calibrate, cmd_calibrate_help},
     {.name = NULL},
 };
 

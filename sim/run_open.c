@@ -110,8 +110,8 @@ static void set_page_bytes(struct run *run)
 	uint64_t layers = run->sc->preset.layers, shares = run->share == IKV_SHARE_STEP ? 1 : g->layers;
 	for (int f = 0; f < IKV_FMT_COUNT; f++)
 		run->page_bytes[f] = layers * heads *
-				     (ikv_format_bytes((enum ikv_format)f, g->page_tokens, g->d_qk) +
-				      ikv_format_bytes((enum ikv_format)f, g->page_tokens, g->d_v)) /
+				     (ikv_format_bytes((enum ikv_format)f, IKV_SIDE_K, g->page_tokens, g->d_qk) +
+				      ikv_format_bytes((enum ikv_format)f, IKV_SIDE_V, g->page_tokens, g->d_v)) /
 				     shares;
 }
 

@@ -106,14 +106,24 @@ int ikv_exact_dense(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uin
 		flash_destroy(w->flash);
 		w->flash = NULL;
 	}
-	if (!w->flash && flash_create(&w->flash, &x->g, micro, threads, err))
+	/* V has its own rows here, also where it aliases K. */
+	struct ikv_geometry g = x->g;
+	g.v_aliases_k = false;
+	if (!w->flash && flash_create(&w->flash, &g, micro, threads, err))
 		return -1;
 	w->micro = micro;
-	/* V has its own rows here, also where it aliases K. */
 	tile_shape(&w->shape, IKV_FMT_FP16, x->g.d_qk, x->g.d_v, false);
 	if (make_plan(x, l, w, err))
 		return -1;
 	struct ikv_plan plan = {.pages = w->pages, .count = l->count, .page_tokens = x->g.page_tokens};
-	struct ikv_attn_unit unit = {seq, layer, q_first, q_count, &plan, q, out, lse, mass};
+	struct ikv_attn_unit unit = {.seq = seq,
+				     .layer = layer,
+				     .q_first = q_first,
+				     .q_count = q_count,
+				     .plan = &plan,
+				     .q = q,
+				     .out = out,
+				     .lse = lse,
+				     .mass = mass};
 	return flash_attend(w->flash, &unit, 1, locate, x, err);
 }

@@ -1,6 +1,8 @@
 #include <math.h>
 #include "attn/crew.h"
 #include "attn/flash.h"
+#include "attn/join.h"
+#include "attn/wide.h"
 #include "intentkv/alloc.h"
 
 #define SPLITS_MAX   16   /* pieces a plan is cut into */
@@ -25,6 +27,7 @@ struct job { /* a unit */
 struct flash {
 	struct ikv_geometry g;
 	struct crew *crew;
+	struct wide *wide; /* for units of many rows a KV head */
 	const struct micro_kernels *micro;
 	size_t q_stride, acc_stride, scratch_stride, forms_stride;
 	struct job *jobs;
@@ -80,7 +83,7 @@ int flash_create(struct flash **out, const struct ikv_geometry *g, const struct 
 	f->acc_stride = padded(g->d_v);
 	f->forms_stride = micro->forms_bytes ? micro->forms_bytes(g->d_qk) : 0;
 	f->scratch_stride = ((size_t)group * MICRO_BLOCK + micro_scratch(dim, group) + group + 47) / 16 * 16;
-	if (crew_create(&f->crew, threads, err) ||
+	if (crew_create(&f->crew, threads, err) || wide_create(&f->wide, g, micro, crew_size(f->crew), err) ||
 	    !(f->scratch = ikv_alloc(crew_size(f->crew), f->scratch_stride * sizeof *f->scratch, err))) {
 		flash_destroy(f);
 		return -1;
@@ -94,6 +97,7 @@ void flash_destroy(struct flash *f)
 	if (!f)
 		return;
 	crew_destroy(f->crew);
+	wide_destroy(f->wide);
 	ikv_free(f->jobs);
 	ikv_free(f->q);
 	ikv_free(f->forms);
@@ -109,26 +113,13 @@ uint32_t flash_threads(const struct flash *f)
 	return crew_size(f->crew);
 }
 
-/* Rows [16 i, 16 i + 16) of a page that a reference selects. */
-static uint32_t rows_taken(const struct ikv_plan *p, const struct ikv_page_ref *r, uint32_t i)
-{
-	uint32_t first = i * TILE_TOKENS, mask = 0xffff;
-	if (r->lo > first)
-		mask = r->lo - first < TILE_TOKENS ? mask << (r->lo - first) & 0xffff : 0;
-	if (r->hi < first + TILE_TOKENS)
-		mask &= r->hi > first ? 0xffffu >> (first + TILE_TOKENS - r->hi) : 0;
-	if (r->mask != IKV_NO_MASK) /* 16 divides 64: a tile's bits lie in one word */
-		mask &= (uint32_t)(p->masks[r->mask + first / 64] >> first % 64);
-	return mask & 0xffff;
-}
-
 /* The next tiles with a selected token; false at the end. */
 static bool next_block(struct cursor *c, struct block *b)
 {
 	b->count = 0;
 	while (c->index < c->last && b->count < MICRO_TILES) {
 		const struct ikv_page_ref *r = &c->plan->pages[c->index];
-		uint32_t first = c->i * TILE_TOKENS, mask = rows_taken(c->plan, r, c->i);
+		uint32_t first = c->i * TILE_TOKENS, mask = flash_taken(c->plan, r, c->i);
 		if (mask) {
 			b->tiles[b->count].index = c->index;
 			b->tiles[b->count].i = c->i;
@@ -315,41 +306,19 @@ static void attend_split(const struct flash *f, const struct job *j, uint32_t sp
 	}
 }
 
-/* Join the pieces of one head, in their order. */
 static void join_head(const struct flash *f, const struct job *j, uint32_t h)
 {
 	const struct ikv_attn_unit *u = j->unit;
-	float *out = u->out + (size_t)h * f->g.d_v;
-	double top = -INFINITY, sum = 0;
-	for (uint32_t k = 0; k < j->splits; k++)
-		top = fmax(top, j->sums[2 * ((size_t)k * u->q_count + h)]);
-	memset(out, 0, f->g.d_v * sizeof *out);
-	for (uint32_t k = 0; k < j->splits; k++) {
-		const double *piece = j->sums + 2 * ((size_t)k * u->q_count + h);
-		if (piece[1] > 0)
-			sum += piece[1] * exp(piece[0] - top);
-	}
-	for (uint32_t k = 0; k < j->splits && sum > 0; k++) {
-		const double *piece = j->sums + 2 * ((size_t)k * u->q_count + h);
-		const float *acc = j->acc + ((size_t)k * u->q_count + h) * f->acc_stride;
-		float weight = (float)(exp(piece[0] - top) / sum);
-		for (uint32_t d = 0; piece[1] > 0 && d < f->g.d_v; d++)
-			out[d] += weight * acc[d];
-	}
-	if (u->lse)
-		u->lse[h] = sum > 0 ? (float)(top + log(sum)) : -INFINITY;
-	if (!j->shifts)
-		return;
-	double shift = top, factor = sum > 0 ? 1 / sum : 0;
-	for (uint32_t i = 0; i < u->plan->count; i++) {
-		float *mass = u->mass + (size_t)h * u->plan->count + i;
-		double from = j->shifts[(size_t)h * u->plan->count + i];
-		if (from != shift) { /* changes seldom: the running maximum settles */
-			shift = from;
-			factor = sum > 0 ? exp(shift - top) / sum : 0;
-		}
-		*mass = (float)(*mass * factor);
-	}
+	size_t first = (size_t)h * u->plan->count;
+	struct join x = {.pieces = j->splits,
+			 .acc = j->acc + h * f->acc_stride,
+			 .acc_step = u->q_count * f->acc_stride,
+			 .sums = j->sums + 2 * (size_t)h,
+			 .sums_step = 2 * (size_t)u->q_count,
+			 .mass = j->shifts ? u->mass + first : NULL,
+			 .shifts = j->shifts ? j->shifts + first : NULL,
+			 .pages = u->plan->count};
+	join_row(&x, f->g.d_v, u->out + (size_t)h * f->g.d_v, u->lse ? u->lse + h : NULL);
 }
 
 /* Member m takes the parts of pieces whose middle lies in its share of the pages. */
@@ -402,6 +371,8 @@ static int reserve(struct flash *f, const struct ikv_attn_unit *units, uint32_t 
 {
 	size_t heads = 0, mass = 0;
 	for (uint32_t i = 0; i < count; i++) {
+		if (wide_takes(f->wide, &units[i]))
+			continue;
 		heads += units[i].q_count;
 		if (units[i].mass)
 			mass += (size_t)units[i].q_count * units[i].plan->count;
@@ -445,7 +416,7 @@ static int lay_out(struct flash *f, const struct ikv_attn_unit *units, uint32_t 
 		uint32_t per = share > least ? share : least;
 		float *q = f->q + head * f->q_stride;
 		uint8_t *forms = f->forms_stride ? f->forms + head * f->forms_stride : NULL;
-		if (!u->q_count)
+		if (!u->q_count || wide_takes(f->wide, u))
 			continue;
 		if (scale_queries(f, u, q, err))
 			return -1;
@@ -478,7 +449,8 @@ static int lay_out(struct flash *f, const struct ikv_attn_unit *units, uint32_t 
 int flash_attend(struct flash *f, const struct ikv_attn_unit *units, uint32_t count, flash_locate *locate,
 		 const void *source, struct ikv_err *err)
 {
-	if (reserve(f, units, count, err) || lay_out(f, units, count, err))
+	if (reserve(f, units, count, err) || lay_out(f, units, count, err) ||
+	    wide_lay_out(f->wide, units, count, err))
 		return -1;
 	f->locate = locate;
 	f->source = source;
@@ -489,5 +461,6 @@ int flash_attend(struct flash *f, const struct ikv_attn_unit *units, uint32_t co
 		crew_run(f->crew, attend_share, f);
 		crew_run(f->crew, join_share, f);
 	}
+	wide_run(f->wide, f->crew, locate, source);
 	return 0;
 }

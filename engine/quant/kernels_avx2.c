@@ -6,6 +6,7 @@
  */
 #include <immintrin.h>
 #include "quant/micro.h"
+#include "quant/wide.h"
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 8")
@@ -473,6 +474,7 @@ static void scale(float *x, uint32_t n, float factor)
 
 const struct micro_kernels micro_avx2 = {
     .isa = "avx2",
+    .wide = &wide_avx2,
     .format =
 	{
 	    [IKV_FMT_FP16] = {qk_fp16, pv_fp16},
@@ -480,6 +482,11 @@ const struct micro_kernels micro_avx2 = {
 	    [IKV_FMT_INT8] = {qk_int8, pv_int8},
 	    [IKV_FMT_INT4] = {qk_int4, pv_int4},
 	    [IKV_FMT_INT4_RESIDUAL] = {qk_int4r, pv_int4r},
+	    [IKV_FMT_BF16] = {micro_plain_qk, micro_plain_pv},
+	    [IKV_FMT_KIVI8] = {micro_plain_qk, micro_plain_pv},
+	    [IKV_FMT_KIVI4] = {micro_plain_qk, micro_plain_pv},
+	    [IKV_FMT_KIVI2] = {micro_plain_qk, micro_plain_pv},
+	    [IKV_FMT_SPARSE] = {micro_plain_qk, micro_plain_pv},
 	},
     .forms_bytes = forms_bytes,
     .prepare = prepare,

@@ -1,6 +1,7 @@
 /* Micro-kernels for AVX-512 F, BW, VL, DQ and VNNI: FP16, the softmax, other forms of the query, and the table. */
 #include <math.h>
 #include "quant/kernels_avx512.h"
+#include "quant/wide.h"
 
 /* Lane i of the result is the sum of a[i]. */
 INLINE __m512 fold16(const __m512 *a)
@@ -259,6 +260,7 @@ static void pv_fp8(const struct tile_shape *shape, const struct tile *tiles, uin
 
 const struct micro_kernels micro_avx512 = {
     .isa = "avx512",
+    .wide = &wide_avx512,
     .format =
 	{
 	    [IKV_FMT_FP16] = {avx512_qk_fp16, avx512_pv_fp16},
@@ -266,6 +268,11 @@ const struct micro_kernels micro_avx512 = {
 	    [IKV_FMT_INT8] = {avx512_qk_int8, avx512_pv_int8},
 	    [IKV_FMT_INT4] = {avx512_qk_int4, avx512_pv_int4},
 	    [IKV_FMT_INT4_RESIDUAL] = {avx512_qk_int4r, avx512_pv_int4r},
+	    [IKV_FMT_BF16] = {micro_plain_qk, micro_plain_pv},
+	    [IKV_FMT_KIVI8] = {micro_plain_qk, micro_plain_pv},
+	    [IKV_FMT_KIVI4] = {micro_plain_qk, micro_plain_pv},
+	    [IKV_FMT_KIVI2] = {micro_plain_qk, micro_plain_pv},
+	    [IKV_FMT_SPARSE] = {micro_plain_qk, micro_plain_pv},
 	},
     .forms_bytes = avx512_forms_bytes,
     .prepare = avx512_prepare,

@@ -1,9 +1,10 @@
 /* Micro-kernels in plain C: each tile decoded once, then used for all heads. */
 #include <math.h>
 #include "quant/micro.h"
+#include "quant/wide.h"
 
-static void qk(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const struct micro_query *q,
-	       uint32_t heads, float *s, float *scratch)
+void micro_plain_qk(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+		    const struct micro_query *q, uint32_t heads, float *s, float *scratch)
 {
 	size_t stride = tile_padded(shape->d_qk); /* scratch: rows [16][stride] */
 	for (uint32_t i = 0; i < count; i++) {
@@ -21,8 +22,8 @@ static void qk(const struct tile_shape *shape, const struct tile *tiles, uint32_
 	}
 }
 
-static void pv(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w, bool fine,
-	       uint32_t heads, float *acc, size_t acc_stride, float *scratch)
+void micro_plain_pv(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
+		    bool fine, uint32_t heads, float *acc, size_t acc_stride, float *scratch)
 {
 	(void)fine;
 	size_t stride = tile_padded(shape->d_v); /* scratch: rows [16][stride] */
@@ -67,13 +68,23 @@ static void scale(float *x, uint32_t n, float factor)
 
 const struct micro_kernels micro_scalar = {
     .isa = "scalar",
+    .wide = &wide_scalar,
     .format =
 	{
-	    [IKV_FMT_FP16] = {qk, pv},
-	    [IKV_FMT_FP8] = {qk, pv},
-	    [IKV_FMT_INT8] = {qk, pv},
-	    [IKV_FMT_INT4] = {qk, pv},
-	    [IKV_FMT_INT4_RESIDUAL] = {qk, pv},
+#define PLAIN                                                                                                        \
+	{                                                                                                            \
+		micro_plain_qk, micro_plain_pv                                                                       \
+	}
+	    [IKV_FMT_FP16] = PLAIN,
+	    [IKV_FMT_FP8] = PLAIN,
+	    [IKV_FMT_INT8] = PLAIN,
+	    [IKV_FMT_INT4] = PLAIN,
+	    [IKV_FMT_BF16] = PLAIN,
+	    [IKV_FMT_KIVI8] = PLAIN,
+	    [IKV_FMT_KIVI4] = PLAIN,
+	    [IKV_FMT_KIVI2] = PLAIN,
+	    [IKV_FMT_SPARSE] = PLAIN,
+	    [IKV_FMT_INT4_RESIDUAL] = PLAIN,
 	},
     .peak = peak,
     .exp_sum = exp_sum,

@@ -30,8 +30,11 @@ struct micro_format {
 		   bool fine, uint32_t heads, float *acc, size_t acc_stride, float *scratch);
 };
 
+struct wide_kernels;
+
 struct micro_kernels {
 	const char *isa;
+	const struct wide_kernels *wide; /* for many query rows (quant/wide.h) */
 	struct micro_format format[IKV_FMT_COUNT]; /* by enum ikv_format; SKIP is empty */
 	/* Other forms of one query row of `dim` channels that the kernels want, forms_bytes(dim) of them, a multiple
 	 * of 64; both NULL: none. */
@@ -52,6 +55,12 @@ static inline size_t micro_scratch(uint32_t dim, uint32_t heads)
 	size_t weights = (MICRO_BLOCK + 8) * (size_t)codec_groups(dim);
 	return rows + (weights + MICRO_BLOCK) * heads + 64;
 }
+
+/* Any format: tiles decoded by tile_decode. */
+void micro_plain_qk(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+		    const struct micro_query *q, uint32_t heads, float *s, float *scratch);
+void micro_plain_pv(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
+		    bool fine, uint32_t heads, float *acc, size_t acc_stride, float *scratch);
 
 extern const struct micro_kernels micro_scalar, micro_avx2, micro_avx512, micro_avx512bf16;
 

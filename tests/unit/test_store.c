@@ -302,7 +302,7 @@ START_TEST(named_queries_run)
 		fclose(f);
 		ck_assert_msg(rc == 0, "%s: %s", q->name, err.text);
 		/* The sample has no layers, events, oracle, prefetches or failures; the test of the program has them. */
-		static const char absent[] = " common decisions by-layer blocks moves regret regret-by-role failures plot-layers"
+		static const char absent[] = " common calibrations calibration-errors predictions decisions by-layer blocks moves regret regret-by-role failures plot-layers"
 					     " plot-prefetch plot-regret ";
 		char word[64];
 		snprintf(word, sizeof word, " %s ", q->name);
@@ -340,8 +340,9 @@ START_TEST(wrong_databases_are_refused)
 	spoil("application_id=7", IKV_BAD_INPUT);
 	unlink(path);
 	fill(1, 5);
-	spoil("user_version=3", IKV_BAD_INPUT);
+	spoil("user_version=4", IKV_BAD_INPUT);
 	spoil("user_version=1", IKV_BAD_INPUT);
+	spoil("user_version=2", IKV_BAD_INPUT);
 	FILE *f = fopen(path, "w");
 	fputs("these are notes\n", f);
 	fclose(f);
