@@ -336,13 +336,18 @@ static int drop_views(sqlite3 *db, const char *path, struct ikv_err *err)
 	return rc;
 }
 
-/* What a version lacks is made; views and explanations are made anew. Version 1 had another, unused calibration. */
+/* What a version lacks is made; roll-ups, views and explanations are made anew. Version 1 had another, unused
+ * calibration. */
 static int upgrade(sqlite3 *db, const char *path, int from, uint64_t *runs, struct ikv_err *err)
 {
 	char head[64], *schema = schema_of_the_rest();
 	sqlite3_snprintf(sizeof head, head, "PRAGMA user_version=%d", STORE_VERSION);
-	int rc = schema ? store_exec(db, path, "BEGIN IMMEDIATE; DELETE FROM metric_def", err)
-			: ikv_err_set(err, IKV_FAILED, "out of memory");
+	static const char begin[] =
+	    "BEGIN IMMEDIATE; DELETE FROM metric_def; DROP TABLE IF EXISTS run_stat;"
+	    " DROP TABLE IF EXISTS run_series; DROP TABLE IF EXISTS run_session; DROP TABLE IF EXISTS"
+	    " run_slow; DROP TABLE IF EXISTS run_role; DROP TABLE IF EXISTS run_layer; DROP TABLE IF"
+	    " EXISTS run_decision";
+	int rc = schema ? store_exec(db, path, begin, err) : ikv_err_set(err, IKV_FAILED, "out of memory");
 	if (rc == 0 && from < 2)
 		rc = store_exec(db, path, "DROP TABLE calibration", err);
 	if (rc == 0 && (drop_views(db, path, err) != 0 || add_columns(db, path, err) != 0 ||

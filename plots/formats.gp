@@ -12,7 +12,7 @@ last = 1.0
 stats data using (last = $2 > last ? $2 : last, 1) nooutput
 unset title
 unset label 98
-set multiplot layout rows, columns margins 0.08, 0.98, 0.17, 0.84 spacing 0.06, 0.1 \
+set multiplot layout rows, columns margins 0.08, 0.98, 0.19, 0.84 spacing 0.06, 0.1 \
 	title plot_title."\n".(blocks > panels ? sprintf("the first %d of %d runs; choose others by --run", panels, blocks) : plot_caption) noenhanced
 unset key
 set yrange [0:100]
