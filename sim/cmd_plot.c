@@ -35,16 +35,35 @@ static int show(const struct figure *fig, const char *folder)
 	return 0;
 }
 
-static int make(const struct figure *fig, const char *db, const char *folder, const char *terminal, const char *run)
+static int make(const struct figure *fig, const char *db, const char *folder, const char *terminal, const char *run,
+		bool *drawn)
 {
-	bool drawn, dumb = strcmp(terminal, "dumb") == 0;
-	int rc = figure_make(fig, db, folder, terminal, run, &drawn);
-	if (rc == 0 && !drawn)
-		fprintf(stderr, "intentkv: %s: the runs have no data for it; left out\n", fig->plot.name);
-	if (rc == 0 && drawn && dumb)
+	bool dumb = strcmp(terminal, "dumb") == 0;
+	int rc = figure_make(fig, db, folder, terminal, run, drawn);
+	if (rc == 0 && *drawn && dumb)
 		rc = show(fig, folder);
-	if (rc == 0 && drawn)
+	if (rc == 0 && *drawn)
 		printf("%s/%s.%s\n", folder, fig->plot.name, plot_ending(terminal));
+	return rc;
+}
+
+/* Those named, or all; what the runs have no data for is told in one line. */
+static int make_all(char **names, int count, const char *db, const char *folder, const char *terminal,
+		    const char *run)
+{
+	int rc = 0, left_out = 0;
+	for (const struct figure *f = figures; f->query && rc == 0; f++) {
+		bool wanted = count == 0, drawn = true;
+		for (int i = 0; i < count; i++)
+			wanted |= strcmp(names[i], f->plot.name) == 0;
+		if (wanted)
+			rc = make(f, db, folder, terminal, run, &drawn);
+		if (rc == 0 && !drawn)
+			fprintf(stderr, "%s%s",
+				left_out++ ? ", " : "intentkv: the runs have no data for: ", f->plot.name);
+	}
+	if (left_out)
+		fputc('\n', stderr);
 	return rc;
 }
 
@@ -70,7 +89,7 @@ int cmd_plot(int argc, char **argv)
 	    {"term", required_argument, NULL, 't'}, {"run", required_argument, NULL, 'r'},
 	    {"help", no_argument, NULL, 'h'},       {0}};
 	const char *folder = "plots", *terminal = "svg", *run = NULL;
-	int c, rc = 0;
+	int c;
 	optind = opterr = 0;
 	while ((c = getopt_long(argc, argv, ":lo:t:r:h", options, NULL)) != -1) {
 		switch (c) {
@@ -102,9 +121,6 @@ int cmd_plot(int argc, char **argv)
 			return IKV_USAGE;
 	if (mkdir(folder, 0777) != 0 && errno != EEXIST)
 		return plot_fail(IKV_CANT_CREATE, folder, strerror(errno));
-	for (int i = optind; i < argc && rc == 0; i++)
-		rc = make(figure_find(argv[i]), db, folder, terminal, run);
-	for (const struct figure *f = figures; optind == argc && f->query && rc == 0; f++)
-		rc = make(f, db, folder, terminal, run);
+	int rc = make_all(argv + optind, argc - optind, db, folder, terminal, run);
 	return rc ? rc : fflush(stdout) == 0 ? 0 : IKV_IO;
 }

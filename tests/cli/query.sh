@@ -50,7 +50,7 @@ PATH=/nonexistent $p plot "$d/t.db" hit-rate -o "$d/n" 2>"$d/err"
 ok $? "without gnuplot the script and the data are left"
 if command -v gnuplot >/dev/null; then
 	$p plot "$d/t.db" -o "$d/p" >"$d/out" 2>"$d/err"
-	[ $? -eq 0 ] && [ "$(ls "$d"/p/*.svg | wc -l)" -eq 15 ] && [ "$(grep -c 'have no data' "$d/err")" -eq 3 ]
+	[ $? -eq 0 ] && [ "$(ls "$d"/p/*.svg | wc -l)" -eq 15 ] && grep -qx 'intentkv: the runs have no data for: regret, layers, prefetch' "$d/err"
 	ok $? "every figure that has data is drawn"
 	$p plot "$d/t.db" -o "$d/dumb" --term dumb hit-rate >"$d/out" 2>"$d/err" && grep -q 'Fast-tier hit rate' "$d/out" &&
 		[ -s "$d/dumb/hit-rate.txt" ]
