@@ -3,7 +3,7 @@ bin_PROGRAMS += intentkv
 noinst_LTLIBRARIES += libsim.la
 libsim_la_SOURCES = \
 	sim/scenario.c sim/scenario.h sim/scenario_parts.c sim/scenario_parts.h sim/scenario_paths.c \
-	sim/scenario_sweep.c sim/scenario_tables.c sim/scenario_yaml.c sim/yaml.h sim/machine.c \
+	sim/scenario_sweep.c sim/scenario_tables.c sim/scenario_yaml.c sim/yaml.h sim/machine.c sim/model.c sim/scenario_latent.c \
 	sim/datadir.c sim/datadir.h \
 	sim/keys.c sim/keys.h sim/safetensors.c sim/safetensors.h sim/safetensors_header.c sim/safetensors_header.h \
 	sim/source.h sim/source_capture.c sim/source_capture.h sim/source_capture_read.c sim/source_stats.c \

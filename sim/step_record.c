@@ -17,6 +17,12 @@ static uint64_t page_read(const struct run *run, const struct slot *s, const str
 	return tokens < run->geometry.page_tokens ? bytes * tokens / run->geometry.page_tokens : bytes;
 }
 
+/* Values of a token in one KV head's pages. */
+static uint32_t stored_values(const struct ikv_geometry *g)
+{
+	return g->v_aliases_k ? g->d_qk : g->d_qk + g->d_v;
+}
+
 /* Share of its group's stored page that each unit's plan reads; HEAD units share the group's read. */
 static void account_plans(const struct run *run, const struct slot *s, struct account *a)
 {
@@ -31,7 +37,7 @@ static void account_plans(const struct run *run, const struct slot *s, struct ac
 			const struct ikv_page_ref *ref = &u->route.plan.pages[p];
 			double n = ikv_plan_page_tokens(&u->route.plan, ref);
 			request +=
-			    n * heads * (g->d_qk + g->d_v) * ikv_format_info(ref->request)->accounting_bytes * layers;
+			    n * heads * stored_values(g) * ikv_format_info(ref->request)->accounting_bytes * layers;
 			a->format_flops[ref->stored] += 2 * n * u->q_count * (g->d_qk + g->d_v) * layers;
 		}
 		double weight = (double)u->q_count / g->q_heads / (run->share == IKV_SHARE_STEP ? 1 : g->layers);
@@ -54,7 +60,7 @@ static void account_plans(const struct run *run, const struct slot *s, struct ac
 	a->pages = (uint64_t)(pages + 0.5);
 	a->flops = 2.0 * run->sc->preset.layers * g->q_heads * tokens * (g->d_qk + g->d_v);
 	a->dense_flops = 2.0 * run->sc->preset.layers * g->q_heads * (double)s->tokens * (g->d_qk + g->d_v);
-	a->dense_bytes = (uint64_t)run->sc->preset.layers * g->kv_heads * s->tokens * (g->d_qk + g->d_v) * 2;
+	a->dense_bytes = (uint64_t)run->sc->preset.layers * g->kv_heads * s->tokens * stored_values(g) * 2;
 	a->dense_jumps = run->sc->preset.layers;
 	a->dense_page_reads = (uint64_t)run->sc->preset.layers * g->kv_heads * ikv_pages(s->tokens, g->page_tokens);
 }

@@ -26,6 +26,7 @@ struct job { /* a unit */
 
 struct flash {
 	struct ikv_geometry g;
+	uint32_t group; /* query heads of a KV head */
 	struct crew *crew;
 	struct wide *wide; /* for units of many rows a KV head */
 	const struct micro_kernels *micro;
@@ -60,7 +61,9 @@ struct cursor { /* next tile of a piece */
 
 struct step { /* a block for one KV head */
 	struct block block;
-	uint32_t kv; /* counted within the job */
+	uint32_t kv;    /* counted within the job */
+	bool any, fine; /* some token has a weight; weights must not be rounded */
+	float *s;       /* scores, then weights: [heads][MICRO_BLOCK] */
 	const struct tile_shape *shape[MICRO_TILES];
 	struct tile tile[MICRO_TILES];
 };
@@ -78,6 +81,7 @@ int flash_create(struct flash **out, const struct ikv_geometry *g, const struct 
 		return -1;
 	uint32_t group = g->q_heads / g->kv_heads, dim = g->d_qk > g->d_v ? g->d_qk : g->d_v;
 	f->g = *g;
+	f->group = group;
 	f->micro = micro;
 	f->q_stride = padded(g->d_qk);
 	f->acc_stride = padded(g->d_v);
@@ -139,9 +143,12 @@ static void find_tiles(const struct flash *f, const struct job *j, struct step *
 {
 	for (uint32_t k = 0; k < s->block.count; k++) {
 		struct flash_tile t;
+		/* Read as it was written: two pointers read as one would wait until both writes are in the cache. */
+		const volatile struct flash_tile *found = &t;
 		f->locate(f->source, j->unit, j->kv_first + s->kv, s->block.tiles[k].index, s->block.tiles[k].i, &t);
-		s->shape[k] = t.shape;
-		s->tile[k] = t.tile;
+		s->shape[k] = found->shape;
+		s->tile[k].k = found->tile.k;
+		s->tile[k].v = found->tile.v;
 		s->tile[k].rows = s->block.tiles[k].rows;
 		s->tile[k].ahead = 0;
 	}
@@ -155,41 +162,50 @@ static void apply_masks(const struct block *b, uint32_t heads, float *s)
 				s[h * MICRO_BLOCK + k * TILE_TOKENS + (uint32_t)__builtin_ctz(m)] = -INFINITY;
 }
 
-/* Scores of head h of the unit, `top` the largest, to weights; false if all tokens of the block are masked out. */
-static bool weigh(const struct flash *f, const struct job *j, const struct block *b, uint32_t h, float top, float *s,
-		  double *sums, float *acc)
+/* Scores of `heads` heads from h of the unit on, `tops` the largest of each, to weights; false if all tokens of the
+ * block are masked out. Room for 2 · heads floats in `room`. */
+static bool weigh(const struct flash *f, const struct job *j, const struct block *b, uint32_t h, uint32_t heads,
+		  const float *tops, float *s, double *sums, float *acc, float *room)
 {
 	uint32_t n = b->count * TILE_TOKENS;
-	float shift = (float)sums[0];
-	if (top == -INFINITY) {
-		memset(s, 0, n * sizeof *s);
-		return false;
-	}
-	if (top > shift) {
-		float factor = expf(shift - top);
-		f->micro->scale(acc, (uint32_t)f->acc_stride, factor);
-		sums[1] *= factor;
-		sums[0] = shift = top;
+	float *shifts = room, *sum = room + heads;
+	bool any = false;
+	for (uint32_t i = 0; i < heads; i++) {
+		float shift = (float)sums[2 * i];
+		if (tops[i] > shift) {
+			float factor = expf(shift - tops[i]);
+			f->micro->scale(acc + i * f->acc_stride, (uint32_t)f->acc_stride, factor);
+			sums[2 * i + 1] *= factor;
+			sums[2 * i] = shift = tops[i];
+		}
+		any |= tops[i] > -INFINITY;
+		shifts[i] = shift > -INFINITY ? shift : 0;
 	}
 	if (!j->shifts) {
-		sums[1] += f->micro->exp_sum(s, n, shift);
-		return true;
+		f->micro->exp_sum(s, heads, n, shifts, sum);
+		for (uint32_t i = 0; i < heads; i++)
+			sums[2 * i + 1] += sum[i];
+		return any;
 	}
 	for (uint32_t k = 0; k < b->count; k++) {
-		size_t at = h * (size_t)j->unit->plan->count + b->tiles[k].index;
-		float sum = f->micro->exp_sum(s + k * TILE_TOKENS, TILE_TOKENS, shift);
-		float *mass = j->unit->mass + at, *from = j->shifts + at;
-		sums[1] += sum;
-		*mass = *from == shift ? *mass + sum : *mass * expf(*from - shift) + sum;
-		*from = shift;
+		f->micro->exp_sum(s + k * TILE_TOKENS, heads, TILE_TOKENS, shifts, sum);
+		for (uint32_t i = 0; i < heads; i++) {
+			size_t at = (h + i) * (size_t)j->unit->plan->count + b->tiles[k].index;
+			float *mass = j->unit->mass + at, *from = j->shifts + at;
+			if (tops[i] == -INFINITY)
+				continue;
+			sums[2 * i + 1] += sum[i];
+			*mass = *from == shifts[i] ? *mass + sum[i] : *mass * expf(*from - shifts[i]) + sum[i];
+			*from = shifts[i];
+		}
 	}
-	return true;
+	return any;
 }
 
 /* Heads [*first, *first + n) of a job that use its KV head kv. */
 static uint32_t heads_of(const struct flash *f, const struct job *j, uint32_t kv, uint32_t *first)
 {
-	uint32_t group = f->g.q_heads / f->g.kv_heads, begin = (j->kv_first + kv) * group, end = begin + group;
+	uint32_t begin = (j->kv_first + kv) * f->group, end = begin + f->group;
 	uint32_t q_end = j->unit->q_first + j->unit->q_count;
 	begin = begin > j->unit->q_first ? begin : j->unit->q_first;
 	*first = begin - j->unit->q_first;
@@ -214,8 +230,7 @@ static void score(const struct flash *f, const struct step *t, const struct micr
 							 rest);
 	}
 	apply_masks(&t->block, heads, s);
-	for (uint32_t i = 0; i < heads; i++)
-		tops[i] = f->micro->peak(s + i * MICRO_BLOCK, t->block.count * TILE_TOKENS);
+	f->micro->peak(s, heads, t->block.count * TILE_TOKENS, tops);
 }
 
 /* Would what was summed so far be small beside a block's best score? */
@@ -227,32 +242,35 @@ static bool outshone(const double *sums, const float *tops, uint32_t heads)
 	return false;
 }
 
-static void attend_step(const struct flash *f, const struct job *j, uint32_t split, struct step *t, float *scratch)
+/* Scores of a step, and what weights they become. */
+static void score_step(const struct flash *f, const struct job *j, uint32_t split, struct step *t, float *scratch)
 {
 	uint32_t h, heads = heads_of(f, j, t->kv, &h), at = split * j->unit->q_count + h;
-	float *acc = j->acc + at * f->acc_stride, *s = scratch, *tops = scratch + heads * MICRO_BLOCK;
-	float *rest = tops + (heads + 15) / 16 * 16;
+	float *tops = scratch, *rest = tops + (heads + 15) / 16 * 16;
 	double *sums = j->sums + 2 * (size_t)at;
 	struct micro_query q = {j->q + h * f->q_stride, f->q_stride, NULL, f->forms_stride, false};
-	bool any = false, fine = false;
 	if (j->forms)
 		q.forms = j->forms + h * f->forms_stride;
 	for (uint32_t i = 0; i < heads; i++)
 		q.fine |= sums[2 * i + 1] < FINE_SUM;
-	score(f, t, &q, heads, s, tops, rest);
+	score(f, t, &q, heads, t->s, tops, rest);
 	if (!q.fine && outshone(sums, tops, heads)) {
 		q.fine = true;
-		score(f, t, &q, heads, s, tops, rest);
+		score(f, t, &q, heads, t->s, tops, rest);
 	}
-	for (uint32_t i = 0; i < heads; i++) {
-		any |= weigh(f, j, &t->block, h + i, tops[i], s + i * MICRO_BLOCK, sums + 2 * i,
-			     acc + i * f->acc_stride);
-		fine |= sums[2 * i + 1] < FINE_SUM;
-	}
-	for (uint32_t k = 0, n; any && k < t->block.count; k += n) {
+	t->any = weigh(f, j, &t->block, h, heads, tops, t->s, sums, j->acc + at * f->acc_stride, rest);
+	t->fine = false;
+	for (uint32_t i = 0; i < heads; i++)
+		t->fine |= sums[2 * i + 1] < FINE_SUM;
+}
+
+static void add_step(const struct flash *f, const struct job *j, uint32_t split, const struct step *t, float *scratch)
+{
+	uint32_t h, heads = heads_of(f, j, t->kv, &h), at = split * j->unit->q_count + h;
+	for (uint32_t k = 0, n; t->any && k < t->block.count; k += n) {
 		n = run_of(t, k);
-		f->micro->format[t->shape[k]->format].pv(t->shape[k], t->tile + k, n, s + k * TILE_TOKENS, fine,
-							 heads, acc, f->acc_stride, rest);
+		f->micro->format[t->shape[k]->format].pv(t->shape[k], t->tile + k, n, t->s + k * TILE_TOKENS, t->fine,
+							 heads, j->acc + at * f->acc_stride, f->acc_stride, scratch);
 	}
 }
 
@@ -272,7 +290,7 @@ static void clear_heads(const struct flash *f, const struct job *j, uint32_t spl
 	}
 }
 
-/* One piece of a plan for KV heads [kv, kv_end) of the job. While a step is worked on, its kernels fetch the next. */
+/* One piece of a plan for KV heads [kv, kv_end) of the job. While a step is worked on, its kernels fetch the next */
 static void attend_split(const struct flash *f, const struct job *j, uint32_t split, uint32_t kv, uint32_t kv_end,
 			 float *scratch)
 {
@@ -281,6 +299,8 @@ static void attend_split(const struct flash *f, const struct job *j, uint32_t sp
 	uint32_t last = plan->count - first < j->split_pages ? plan->count : first + j->split_pages;
 	struct cursor c = {plan, first, last, first < last ? plan->pages[first].lo / TILE_TOKENS : 0};
 	struct step steps[2], *now = &steps[0], *next = &steps[1];
+	steps[0].s = steps[1].s = scratch;
+	scratch += (size_t)f->group * MICRO_BLOCK;
 	for (uint32_t k = kv; k < kv_end; k++)
 		clear_heads(f, j, split, k, first, last);
 	now->kv = kv;
@@ -299,7 +319,8 @@ static void attend_split(const struct flash *f, const struct job *j, uint32_t sp
 			for (uint32_t k = 0; k < now->block.count && k < next->block.count; k++)
 				now->tile[k].ahead = next->tile[k].k - now->tile[k].k;
 		}
-		attend_step(f, j, split, now, scratch);
+		score_step(f, j, split, now, scratch);
+		add_step(f, j, split, now, scratch);
 		struct step *swap = now;
 		now = next;
 		next = swap;
@@ -449,11 +470,12 @@ static int lay_out(struct flash *f, const struct ikv_attn_unit *units, uint32_t 
 int flash_attend(struct flash *f, const struct ikv_attn_unit *units, uint32_t count, flash_locate *locate,
 		 const void *source, struct ikv_err *err)
 {
+	f->locate = locate;
+	f->source = source;
+	wide_begin(f->wide, locate, source);
 	if (reserve(f, units, count, err) || lay_out(f, units, count, err) ||
 	    wide_lay_out(f->wide, units, count, err))
 		return -1;
-	f->locate = locate;
-	f->source = source;
 	if (f->members == 1) {
 		attend_share(f, 0);
 		join_share(f, 0);
@@ -461,6 +483,6 @@ int flash_attend(struct flash *f, const struct ikv_attn_unit *units, uint32_t co
 		crew_run(f->crew, attend_share, f);
 		crew_run(f->crew, join_share, f);
 	}
-	wide_run(f->wide, f->crew, locate, source);
+	wide_run(f->wide, f->crew);
 	return 0;
 }

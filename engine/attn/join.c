@@ -20,7 +20,8 @@ void join_row(const struct join *j, uint32_t d_v, float *out, float *lse)
 	double top = -INFINITY, sum = 0;
 	for (uint32_t k = 0; k < j->pieces; k++)
 		top = fmax(top, j->sums[k * j->sums_step]);
-	memset(out, 0, d_v * sizeof *out);
+	if (d_v)
+		memset(out, 0, d_v * sizeof *out);
 	for (uint32_t k = 0; k < j->pieces; k++) {
 		const double *piece = j->sums + k * j->sums_step;
 		if (piece[1] > 0)

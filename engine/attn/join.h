@@ -17,7 +17,7 @@ struct join {
 	uint32_t pages;
 };
 
-/* In the order of the pieces. Mass becomes the share of the whole; lse may be NULL. */
+/* In the order of the pieces. Mass becomes the share of the whole; lse may be NULL, out too where d_v is 0. */
 void join_row(const struct join *j, uint32_t d_v, float *out, float *lse);
 
 #endif

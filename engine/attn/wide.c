@@ -46,14 +46,26 @@ void wide_destroy(struct wide *w)
 	ikv_free(w);
 }
 
+void wide_begin(struct wide *w, flash_locate *locate, const void *source)
+{
+	w->locate = locate;
+	w->source = source;
+}
+
 bool wide_takes(const struct wide *w, const struct ikv_attn_unit *u)
 {
 	uint32_t group = w->g.q_heads / w->g.kv_heads;
+	struct flash_tile t;
 	if (!u->q_count)
 		return false;
 	if (ikv_attn_rows(u) > 1 || u->positions || u->bias)
 		return true;
-	return (u->q_count < group ? u->q_count : group) >= w->kernels->least_rows;
+	if (!u->plan->count)
+		return false;
+	/* The first tile stands for the others: where formats are mixed either way is right. */
+	w->locate(w->source, u, u->q_first / group, 0, u->plan->pages[0].lo / TILE_TOKENS, &t);
+	const struct wide_least *least = &w->kernels->least[t.shape->format];
+	return (u->q_count < group ? u->q_count : group) >= (t.shape->alias ? least->alias : least->own);
 }
 
 /* Heads [h, end) of a unit use one KV head, end being the result. */
@@ -127,22 +139,14 @@ static int reserve(struct wide *w, const struct ikv_attn_unit *units, uint32_t c
 
 static int check_queries(const struct wide *w, const struct ikv_attn_unit *u, struct ikv_err *err)
 {
-	const size_t n = (size_t)ikv_attn_rows(u) * u->q_count;
-	for (size_t r = 0; r < n; r++) {
-		const float *q = u->q + r * w->g.d_qk;
-		uint32_t most = 0, bits;
-		for (uint32_t d = 0; d < w->g.d_qk; d++) {
-			float x = q[d] * w->g.scale;
-			memcpy(&bits, &x, sizeof bits);
-			bits &= 0x7fffffff;
-			most = bits > most ? bits : most;
-		}
-		for (uint32_t d = 0; most >= 0x7f800000 && d < w->g.d_qk; d++)
-			if (!isfinite(q[d] * w->g.scale))
-				return ikv_err_set(err, IKV_BAD_INPUT, "query of head %u, channel %u is not finite",
-						   u->q_first + (uint32_t)(r % u->q_count), d);
-	}
-	return 0;
+	const size_t n = (size_t)ikv_attn_rows(u) * u->q_count * w->g.d_qk;
+	if (w->kernels->finite(u->q, n, w->g.scale))
+		return 0;
+	size_t i = 0;
+	while (isfinite(u->q[i] * w->g.scale))
+		i++;
+	return ikv_err_set(err, IKV_BAD_INPUT, "query of head %zu, channel %zu is not finite",
+			   u->q_first + i / w->g.d_qk % u->q_count, i % w->g.d_qk);
 }
 
 /* Items of a job, those of later rows first: with positions they see more. */
@@ -230,10 +234,8 @@ static void join_share(void *wide, uint32_t member)
 	}
 }
 
-void wide_run(struct wide *w, struct crew *crew, flash_locate *locate, const void *source)
+void wide_run(struct wide *w, struct crew *crew)
 {
-	w->locate = locate;
-	w->source = source;
 	if (!w->item_count)
 		return;
 	if (w->work < WAKE) {

@@ -50,11 +50,13 @@ struct wide {
 int wide_create(struct wide **out, const struct ikv_geometry *geometry, const struct micro_kernels *micro,
 		uint32_t members, struct ikv_err *err);
 void wide_destroy(struct wide *w);
+/* Where tiles of the call that begins lie. */
+void wide_begin(struct wide *w, flash_locate *locate, const void *source);
 /* Is this the faster way, or the only one, for a unit? */
 bool wide_takes(const struct wide *w, const struct ikv_attn_unit *u);
 /* Take those of the units that wide_takes. Allocates only when a call is larger than all before it. */
 int wide_lay_out(struct wide *w, const struct ikv_attn_unit *units, uint32_t count, struct ikv_err *err);
-void wide_run(struct wide *w, struct crew *crew, flash_locate *locate, const void *source);
+void wide_run(struct wide *w, struct crew *crew);
 
 int wide_scratch_create(struct wide_scratch **out, const struct wide *w, struct ikv_err *err);
 void wide_scratch_destroy(struct wide_scratch *s, uint32_t members);

@@ -17,8 +17,12 @@ struct wide_scratch {
 	struct wide_softmax *state;  /* [panels] */
 };
 
-struct cursor { /* next tile of a piece */
-	uint32_t index, last, i;
+struct cursor { /* of the tiles of a piece that take part; one is found ahead, so that it can be fetched */
+	uint32_t index, last, i; /* where to look on */
+	uint32_t most;           /* last position that any row sees */
+	bool more;
+	struct flash_tile tile;
+	uint32_t page, position, mask; /* its page's index in the plan, its first token's position, tokens taken */
 };
 
 int wide_scratch_create(struct wide_scratch **out, const struct wide *w, struct ikv_err *err)
@@ -73,31 +77,32 @@ static uint32_t panels_of(const struct wide_item *x)
 	return (x->row_count + WIDE_ROWS - 1) / WIDE_ROWS;
 }
 
-/* Queries to panels; the rows that fill the last panel are zeros and see what the last one sees. */
+/* Queries to panels; copies of the last row fill the last panel. */
 static void load_rows(const struct wide *w, const struct wide_item *x, struct wide_scratch *s)
 {
 	const struct ikv_attn_unit *u = w->jobs[x->job].unit;
 	const uint32_t d_qk = w->g.d_qk, padded = panels_of(x) * WIDE_ROWS;
+	const float *rows[WIDE_ROWS];
 	for (uint32_t r = 0; r < padded; r++) {
-		uint32_t row = x->row + (r < x->row_count ? r : x->row_count - 1);
-		float *to = s->q + (size_t)(r / WIDE_ROWS) * d_qk * WIDE_ROWS + r % WIDE_ROWS;
+		uint32_t row = x->row + (r < x->row_count ? r : x->row_count - 1), i = r % WIDE_ROWS;
+		struct wide_softmax *state = &s->state[r / WIDE_ROWS];
 		s->lengths[r] = row / x->heads;
 		s->at[r] = (size_t)s->lengths[r] * u->q_count + x->first + row % x->heads;
 		s->limits[r] = u->positions ? u->positions[s->lengths[r]] : UINT32_MAX;
-		for (uint32_t d = 0; d < d_qk; d++)
-			to[(size_t)d * WIDE_ROWS] = r < x->row_count ? u->q[s->at[r] * d_qk + d] * w->g.scale : 0;
+		state->shift[i] = -INFINITY;
+		state->sum[i] = 0;
+		rows[i] = u->q + s->at[r] * d_qk;
+		if (i == WIDE_ROWS - 1)
+			w->kernels->pack(rows, d_qk, w->g.scale, s->q + (size_t)(r - i) * d_qk);
 	}
 	memset(s->acc, 0, padded * w->acc_step * sizeof *s->acc);
-	for (uint32_t p = 0; p < padded / WIDE_ROWS; p++)
-		for (uint32_t i = 0; i < WIDE_ROWS; i++) {
-			s->state[p].shift[i] = -INFINITY;
-			s->state[p].sum[i] = 0;
-		}
 }
 
 static void decode(const struct wide *w, bool v, const struct flash_tile *t, float *rows, size_t step)
 {
-	wide_decode *f = w->kernels->decode ? w->kernels->decode[t->shape->format] : NULL;
+	/* Tables of decoders are for pages, whose rows follow each other. */
+	wide_decode *f =
+	    w->kernels->decode && tile_in_order(t->shape) ? w->kernels->decode[t->shape->format] : NULL;
 	(f ? f : tile_decode)(t->shape, v, &t->tile, rows, step);
 }
 
@@ -121,33 +126,45 @@ static uint32_t take_tile(const struct wide *w, const struct flash_tile *t, uint
 	return kept;
 }
 
-/* The next tokens that take part and that some row sees, in ascending order of positions; 0 at the end. */
-static uint32_t fill_block(const struct wide *w, const struct wide_item *x, struct cursor *c, uint32_t most,
-			   struct wide_scratch *s)
+/* The next tile with a token that takes part and that some row may see. */
+static void find_tile(const struct wide *w, const struct wide_item *x, struct cursor *c)
 {
 	const struct ikv_attn_unit *u = w->jobs[x->job].unit;
-	uint32_t n = 0;
-	while (c->index < c->last && n + TILE_TOKENS <= w->block_tokens) {
+	for (c->more = false; !c->more && c->index < c->last;) {
 		const struct ikv_page_ref *r = &u->plan->pages[c->index];
-		uint32_t first = c->i * TILE_TOKENS, mask = flash_taken(u->plan, r, c->i);
+		uint32_t first = c->i * TILE_TOKENS;
 		uint64_t position = (uint64_t)r->page * w->g.page_tokens + first;
-		if (position > most)
-			c->last = c->index;
-		else if (mask) {
-			struct flash_tile t;
-			w->locate(w->source, u, x->kv_head, c->index, c->i, &t);
-			t.tile.rows = r->hi - first < TILE_TOKENS ? r->hi - first : TILE_TOKENS;
-			t.tile.ahead = 0;
-			uint32_t end = n + take_tile(w, &t, mask, s, n);
-			for (; n < end; n++, mask &= mask - 1) {
-				s->positions[n] = (uint32_t)position + (uint32_t)__builtin_ctz(mask);
-				s->index[n] = c->index;
-			}
+		if (position > c->most)
+			return;
+		c->mask = flash_taken(u->plan, r, c->i);
+		if (c->mask) {
+			c->more = true;
+			c->page = c->index;
+			c->position = (uint32_t)position;
+			w->locate(w->source, u, x->kv_head, c->index, c->i, &c->tile);
+			c->tile.tile.rows = r->hi - first < TILE_TOKENS ? r->hi - first : TILE_TOKENS;
 		}
 		c->i++;
 		if (c->i * TILE_TOKENS >= r->hi) {
 			c->index++;
 			c->i = c->index < c->last ? u->plan->pages[c->index].lo / TILE_TOKENS : 0;
+		}
+	}
+}
+
+/* The next tokens, in ascending order of positions; 0 at the end. */
+static uint32_t fill_block(const struct wide *w, const struct wide_item *x, struct cursor *c, struct wide_scratch *s)
+{
+	uint32_t n = 0;
+	while (c->more && n + TILE_TOKENS <= w->block_tokens) {
+		struct flash_tile t = c->tile;
+		uint32_t mask = c->mask, page = c->page, position = c->position;
+		find_tile(w, x, c);
+		t.tile.ahead = c->more ? c->tile.tile.k - t.tile.k : 0;
+		uint32_t end = n + take_tile(w, &t, mask, s, n);
+		for (; n < end; n++, mask &= mask - 1) {
+			s->positions[n] = position + (uint32_t)__builtin_ctz(mask);
+			s->index[n] = page;
 		}
 	}
 	return n;
@@ -247,7 +264,8 @@ static void attend_panels(const struct wide *w, const struct wide_item *x, struc
 	}
 }
 
-static void store_rows(const struct wide *w, const struct wide_item *x, const struct wide_scratch *s)
+/* Answers where the plan is one piece, else what joins to them. */
+static void store_rows(const struct wide *w, const struct wide_item *x, struct wide_scratch *s)
 {
 	const struct wide_job *j = &w->jobs[x->job];
 	const struct ikv_attn_unit *u = j->unit;
@@ -267,7 +285,10 @@ static void store_rows(const struct wide *w, const struct wide_item *x, const st
 			one.shifts = j->shifts + page;
 			one.pages = u->plan->count;
 		}
-		join_row(&one, w->g.d_v, u->out + at * w->g.d_v, u->lse ? u->lse + at : NULL);
+		if (sums[1] > 0) /* else they are zeros */
+			w->micro->scale(s->acc + r * w->acc_step, (uint32_t)w->acc_step, (float)(1 / sums[1]));
+		memcpy(u->out + at * w->g.d_v, one.acc, w->g.d_v * sizeof *u->out);
+		join_row(&one, 0, NULL, u->lse ? u->lse + at : NULL);
 	}
 }
 
@@ -276,18 +297,19 @@ void wide_attend(const struct wide *w, const struct wide_item *x, uint32_t membe
 	struct wide_scratch *s = &w->scratch[member];
 	const struct wide_job *j = &w->jobs[x->job];
 	const struct ikv_plan *plan = j->unit->plan;
-	uint32_t first = x->split * j->split_pages, panels = panels_of(x), most = 0;
+	uint32_t first = x->split * j->split_pages, panels = panels_of(x);
 	uint32_t last = plan->count - first < j->split_pages ? plan->count : first + j->split_pages;
-	struct cursor c = {first, last, first < last ? plan->pages[first].lo / TILE_TOKENS : 0};
+	struct cursor c = {.index = first, .last = last, .i = first < last ? plan->pages[first].lo / TILE_TOKENS : 0};
 	load_rows(w, x, s);
 	for (uint32_t r = 0; r < x->row_count; r++) {
-		most = s->limits[r] > most ? s->limits[r] : most;
+		c.most = s->limits[r] > c.most ? s->limits[r] : c.most;
 		for (uint32_t p = first; j->shifts && p < last; p++) {
 			j->unit->mass[s->at[r] * plan->count + p] = 0;
 			j->shifts[s->at[r] * plan->count + p] = -INFINITY;
 		}
 	}
-	for (uint32_t n; (n = fill_block(w, x, &c, most, s)) > 0;)
+	find_tile(w, x, &c);
+	for (uint32_t n; (n = fill_block(w, x, &c, s)) > 0;)
 		for (uint32_t p = 0; p < panels; p += WIDE_PANELS)
 			attend_panels(w, x, s, n, p, panels - p < WIDE_PANELS ? panels - p : WIDE_PANELS);
 	store_rows(w, x, s);

@@ -194,6 +194,7 @@ const struct micro_kernels micro_avx512bf16 = {
 	    [IKV_FMT_KIVI4] = {micro_plain_qk, micro_plain_pv},
 	    [IKV_FMT_KIVI2] = {micro_plain_qk, micro_plain_pv},
 	    [IKV_FMT_SPARSE] = {micro_plain_qk, micro_plain_pv},
+	    [TILE_FLOAT] = {avx512_qk_float, avx512_pv_float},
 	},
     .forms_bytes = avx512_forms_bytes,
     .prepare = avx512_prepare,

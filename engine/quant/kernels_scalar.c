@@ -40,24 +40,26 @@ void micro_plain_pv(const struct tile_shape *shape, const struct tile *tiles, ui
 	}
 }
 
-static float peak(float *s, uint32_t n)
+static void peak(float *s, uint32_t heads, uint32_t n, float *tops)
 {
-	float best = -INFINITY;
-	for (uint32_t i = 0; i < n; i++) {
-		s[i] = s[i] < 3e38f ? s[i] : 3e38f;
-		best = s[i] > best ? s[i] : best;
+	for (uint32_t h = 0; h < heads; h++, s += MICRO_BLOCK) {
+		tops[h] = -INFINITY;
+		for (uint32_t i = 0; i < n; i++) {
+			s[i] = s[i] < 3e38f ? s[i] : 3e38f;
+			tops[h] = s[i] > tops[h] ? s[i] : tops[h];
+		}
 	}
-	return best;
 }
 
-static float exp_sum(float *s, uint32_t n, float shift)
+static void exp_sum(float *s, uint32_t heads, uint32_t n, const float *shifts, float *sums)
 {
-	float sum = 0;
-	for (uint32_t i = 0; i < n; i++) {
-		s[i] = expf(s[i] - shift);
-		sum += s[i];
+	for (uint32_t h = 0; h < heads; h++, s += MICRO_BLOCK) {
+		sums[h] = 0;
+		for (uint32_t i = 0; i < n; i++) {
+			s[i] = expf(s[i] - shifts[h]);
+			sums[h] += s[i];
+		}
 	}
-	return sum;
 }
 
 static void scale(float *x, uint32_t n, float factor)
@@ -85,6 +87,7 @@ const struct micro_kernels micro_scalar = {
 	    [IKV_FMT_KIVI2] = PLAIN,
 	    [IKV_FMT_SPARSE] = PLAIN,
 	    [IKV_FMT_INT4_RESIDUAL] = PLAIN,
+	    [TILE_FLOAT] = PLAIN,
 	},
     .peak = peak,
     .exp_sum = exp_sum,

@@ -12,11 +12,11 @@ libwide_scalar_la_CFLAGS = $(AM_CFLAGS) -Wno-psabi
 libengine_la_LIBADD += libwide_scalar.la
 if IS_X86
 noinst_LTLIBRARIES += libwide_avx2.la libwide_avx512.la
-libwide_avx2_la_SOURCES = engine/quant/wide_kernels.c
-libwide_avx2_la_CPPFLAGS = $(AM_CPPFLAGS) -DWIDE_TABLE=wide_avx2
+libwide_avx2_la_SOURCES = engine/quant/wide_kernels.c engine/quant/wide_decode.c
+libwide_avx2_la_CPPFLAGS = $(AM_CPPFLAGS) -DWIDE_TABLE=wide_avx2 -DWIDE_DECODE=wide_decode_avx2 -DDECODE_TABLE=wide_decode_avx2
 libwide_avx2_la_CFLAGS = $(AM_CFLAGS) -Wno-psabi -mavx2 -mfma -mf16c
-libwide_avx512_la_SOURCES = engine/quant/wide_kernels.c
-libwide_avx512_la_CPPFLAGS = $(AM_CPPFLAGS) -DWIDE_TABLE=wide_avx512
+libwide_avx512_la_SOURCES = engine/quant/wide_kernels.c engine/quant/wide_decode.c
+libwide_avx512_la_CPPFLAGS = $(AM_CPPFLAGS) -DWIDE_TABLE=wide_avx512 -DWIDE_DECODE=wide_decode_avx512 -DDECODE_TABLE=wide_decode_avx512
 libwide_avx512_la_CFLAGS = $(AM_CFLAGS) -Wno-psabi -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq
 libengine_la_LIBADD += libwide_avx2.la libwide_avx512.la
 noinst_LTLIBRARIES += libmicro_avx2.la libmicro_avx512.la libmicro_avx512bf16.la

@@ -35,15 +35,16 @@ struct wide_kernels;
 struct micro_kernels {
 	const char *isa;
 	const struct wide_kernels *wide; /* for many query rows (quant/wide.h) */
-	struct micro_format format[IKV_FMT_COUNT]; /* by enum ikv_format; SKIP is empty */
+	struct micro_format format[TILE_FORMATS]; /* by enum ikv_format or TILE_FLOAT; SKIP is empty */
 	/* Other forms of one query row of `dim` channels that the kernels want, forms_bytes(dim) of them, a multiple
 	 * of 64; both NULL: none. */
 	size_t (*forms_bytes)(uint32_t dim);
 	void (*prepare)(const float *q, uint32_t dim, uint8_t *forms);
-	/* Largest of s, +inf and NaN lowered to 3e38 in place; -inf (masked out) stays. n a multiple of 16 */
-	float (*peak)(float *s, uint32_t n);
-	/* s_i = exp(s_i - shift), their sum returned; every s_i <= shift. n a multiple of 16 */
-	float (*exp_sum)(float *s, uint32_t n, float shift);
+	/* Of each of `heads` rows, MICRO_BLOCK apart, of n scores, a multiple of 16: the largest. +inf and NaN are
+	 * lowered to 3e38 in place; -inf (masked out) stays. */
+	void (*peak)(float *s, uint32_t heads, uint32_t n, float *tops);
+	/* s_i = exp(s_i - shift) in each row, and their sum; every s_i <= the row's shift, which is finite. */
+	void (*exp_sum)(float *s, uint32_t heads, uint32_t n, const float *shifts, float *sums);
 	/* x_i *= factor; n a multiple of MICRO_PAD */
 	void (*scale)(float *x, uint32_t n, float factor);
 };

@@ -63,6 +63,8 @@ void tile_shape_in(struct tile_shape *s, enum ikv_format f, uint32_t d_qk, uint3
 	s->v_params_at = s->k_params_at + (alias ? 0 : param_bytes(s, false, d_qk));
 	s->bytes = round64(s->v_params_at + param_bytes(s, !alias, alias ? d_qk : d_v));
 	s->k_zeros = s->paired ? s->bytes : 2 * (size_t)tile_padded(d_qk);
+	s->k_step = (f == TILE_FLOAT ? sizeof(float) : sizeof(uint16_t)) * d_qk;
+	s->v_step = alias ? s->k_step : s->k_step / d_qk * d_v;
 }
 
 /* One tile of K or V: its codes and parameters, and where the rows of the canonical form lie. */
@@ -77,7 +79,7 @@ struct view {
 
 static bool plain(enum ikv_format f)
 {
-	return f == IKV_FMT_FP16 || f == IKV_FMT_BF16;
+	return f == IKV_FMT_FP16 || f == IKV_FMT_BF16 || f == TILE_FLOAT;
 }
 
 static struct view view_of(const struct tile_shape *s, bool v, uint32_t tokens, uint32_t i, const uint8_t *tiles)
@@ -328,9 +330,11 @@ void tile_decode(const struct tile_shape *s, bool v, const struct tile *t, float
 		float *to = rows + i * stride, scale;
 		uint32_t row = i < t->rows ? i : t->rows - 1;
 		if (plain(w.f)) {
-			for (uint32_t c = 0; c < used; c++)
-				to[c] = w.f == IKV_FMT_BF16 ? codec_bf16(w.codes, (size_t)row * stored + c)
-							    : codec_half(w.codes, (size_t)row * stored + c);
+			const uint8_t *from = w.codes + row * (as_v ? s->v_step : s->k_step);
+			if (w.f == TILE_FLOAT)
+				memcpy(to, from, used * sizeof *to);
+			for (uint32_t c = 0; w.f != TILE_FLOAT && c < used; c++)
+				to[c] = w.f == IKV_FMT_BF16 ? codec_bf16(from, c) : codec_half(from, c);
 			continue;
 		}
 		scale = w.f == IKV_FMT_FP8 || w.f == IKV_FMT_INT8 ? codec_half(params, i) : 0;

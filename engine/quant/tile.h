@@ -17,9 +17,9 @@
  *   SPARSE         K maps [16][P/8], V maps, K values [16][kept], V values
  *
  * A dword so holds what one dot-product instruction of 4 bytes takes into one lane: 4 channels of a token for scores,
- * 4 tokens of a channel for weighted sums; no sum across lanes is needed. INT8 codes of K and KIVI8 codes of V carry an offset of 128. The
- * low half of a pair's byte i is channel i of its group, the high half channel 16 + i, in short groups too; KIVI's
- * codes of K likewise: bits from m · bits on of byte i of n are channel m · n + i. */
+ * 4 tokens of a channel for weighted sums; no sum across lanes is needed. INT8 codes of K and KIVI8 codes of V carry
+ * an offset of 128. The low half of a pair's byte i is channel i of its group, the high half channel 16 + i, in short
+ * groups too; KIVI's codes of K likewise: bits from m · bits on of byte i of n are channel m · n + i. */
 #ifndef QUANT_TILE_H
 #define QUANT_TILE_H
 
@@ -33,10 +33,15 @@ struct tile_shape {
 	bool alias;  /* V is the first d_v channels of K */
 	size_t v_at; /* V's codes, bytes into a tile */
 	size_t k_params_at, v_params_at;
-	size_t k_zeros; /* KIVI: from the scales of K to their zeros */
-	bool paired;    /* KIVI: two tiles share the parameters of K */
-	size_t bytes;   /* of a tile, a multiple of 64 */
+	size_t k_zeros;        /* KIVI: from the scales of K to their zeros */
+	bool paired;           /* KIVI: two tiles share the parameters of K */
+	size_t bytes;          /* of a tile, a multiple of 64 */
+	size_t k_step, v_step; /* FP16, TILE_FLOAT: bytes from a row to the next, which need not follow it at once */
 };
+
+/* Rows of float in place of a format: not of pages, for K and V of a caller's own. */
+#define TILE_FLOAT   IKV_FMT_COUNT
+#define TILE_FORMATS (IKV_FMT_COUNT + 1)
 
 struct tile {
 	const uint8_t *k, *v; /* codes; parameters lie at fixed distances from k */
@@ -44,6 +49,12 @@ struct tile {
 	uint32_t rows;        /* FP16, BF16: rows that are there, at least 1 */
 	const uint8_t *group; /* KIVI: scales of K */
 };
+
+/* Of a format, its rows one after the other? */
+static inline bool tile_in_order(const struct tile_shape *s)
+{
+	return s->k_step == 2 * (size_t)s->d_qk && s->v_step == 2 * (size_t)(s->alias ? s->d_qk : s->d_v);
+}
 
 static inline uint32_t tile_padded(uint32_t dim)
 {

@@ -19,11 +19,22 @@ struct wide_softmax {
 	double sum[WIDE_ROWS];
 };
 
-/* A tile's values as tile_decode gives them; `rows` may be written up to `stride` floats each, zeros beyond dim. */
+/* A tile's values as tile_decode gives them, as far as t->rows; up to the padded channels anything may be written. */
 typedef void wide_decode(const struct tile_shape *shape, bool v, const struct tile *t, float *rows, size_t stride);
 
+/* From how many rows of one KV head on this is faster than the kernels of micro.h, by the format of the pages: where V
+ * has its own rows, and where it aliases K, which is decoded once here and twice there. Measured (docs/kernels.md). */
+#define WIDE_NEVER UINT16_MAX
+struct wide_least {
+	uint16_t own, alias;
+};
+
 struct wide_kernels {
-	uint32_t least_rows; /* that share a KV head for which this is faster than the kernels of micro.h */
+	struct wide_least least[IKV_FMT_COUNT];
+	/* Is every value times scale finite? */
+	bool (*finite)(const float *x, size_t n, float scale);
+	/* to[d][row] = scale · rows[row][d]: a panel of 16 rows of dim channels */
+	void (*pack)(const float *const rows[WIDE_ROWS], uint32_t dim, float scale, float *to);
 	/* s[p][t][row] = q_p,row · k_t for `panels` panels: q [panels][dim][16], panels q_step apart; k [n][k_step];
 	 * s [panels][.][16], s_step apart. */
 	void (*scores)(const float *q, size_t q_step, uint32_t panels, const float *k, size_t k_step, uint32_t n,
@@ -41,6 +52,7 @@ struct wide_kernels {
 	wide_decode *const *decode; /* [IKV_FMT_COUNT], NULL where tile_decode is all there is; may itself be NULL */
 };
 
+extern wide_decode *const wide_decode_avx2[IKV_FMT_COUNT], *const wide_decode_avx512[IKV_FMT_COUNT];
 extern const struct wide_kernels wide_scalar, wide_avx2, wide_avx512;
 
 #endif

@@ -126,6 +126,63 @@ INLINE vec exp_negative(vec x)
 	return (vec)((ivec)(p * (vec)power) & keep);
 }
 
+static bool all_finite(const float *x, size_t n, float scale)
+{
+	ivec bad = {0};
+	size_t i = 0;
+	for (; i + V <= n; i += V) {
+		vec y = load(x + i) * all(scale);
+		bad |= (y - y) != all(0);
+	}
+	int any = 0;
+	for (int k = 0; k < V; k++)
+		any |= bad[k];
+	for (; i < n; i++)
+		any |= !isfinite(x[i] * scale);
+	return !any;
+}
+
+#ifdef __AVX2__
+/* Eight channels of eight rows. */
+INLINE void pack_square(const float *const *rows, uint32_t d, float scale, float *to)
+{
+	__m256 a[8], b[8], x = _mm256_set1_ps(scale);
+	UNROLL for (int i = 0; i < 8; i++) a[i] = _mm256_mul_ps(_mm256_loadu_ps(rows[i] + d), x);
+	UNROLL for (int i = 0; i < 8; i += 2)
+	{
+		b[i] = _mm256_unpacklo_ps(a[i], a[i + 1]);
+		b[i + 1] = _mm256_unpackhi_ps(a[i], a[i + 1]);
+	}
+	UNROLL for (int i = 0; i < 8; i += 4) UNROLL for (int k = 0; k < 2; k++)
+	{
+		__m256d low = _mm256_castps_pd(b[i + k]), high = _mm256_castps_pd(b[i + k + 2]);
+		a[i + 2 * k] = _mm256_castpd_ps(_mm256_unpacklo_pd(low, high));
+		a[i + 2 * k + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(low, high));
+	}
+	UNROLL for (int i = 0; i < 4; i++)
+	{
+		_mm256_storeu_ps(to + (size_t)(d + (uint32_t)i) * WIDE_ROWS,
+				 _mm256_permute2f128_ps(a[i], a[i + 4], 0x20));
+		_mm256_storeu_ps(to + (size_t)(d + (uint32_t)i + 4) * WIDE_ROWS,
+				 _mm256_permute2f128_ps(a[i], a[i + 4], 0x31));
+	}
+}
+#endif
+
+static void pack(const float *const rows[WIDE_ROWS], uint32_t dim, float scale, float *to)
+{
+	uint32_t d = 0;
+#ifdef __AVX2__
+	for (; d + 8 <= dim; d += 8) {
+		pack_square(rows, d, scale, to);
+		pack_square(rows + 8, d, scale, to + 8);
+	}
+#endif
+	for (; d < dim; d++)
+		for (uint32_t r = 0; r < WIDE_ROWS; r++)
+			to[(size_t)d * WIDE_ROWS + r] = rows[r][d] * scale;
+}
+
 /* `tokens` tokens × `panels` panels, channels [from, to). */
 INLINE void score_block(const int tokens, const int panels, const float *q, size_t q_step, const float *k,
 			size_t k_step, uint32_t from, uint32_t to, float *s, size_t s_step)
@@ -278,4 +335,32 @@ static void add(const float *w, uint32_t n, float *total)
 	}
 }
 
-const struct wide_kernels WIDE_TABLE = {16, scores, weigh, sums, add, NULL};
+#if defined __AVX512F__
+#define LEAST                                                                                                        \
+	{                                                                                                            \
+		[IKV_FMT_FP16] = {24, 20}, [IKV_FMT_FP8] = {48, 1}, [IKV_FMT_INT8] = {WIDE_NEVER, 1},                \
+		[IKV_FMT_INT4] = {WIDE_NEVER, 1}, [IKV_FMT_INT4_RESIDUAL] = {WIDE_NEVER, 1},                         \
+		[IKV_FMT_BF16] = {24, 1}, [IKV_FMT_KIVI8] = {16, 1}, [IKV_FMT_KIVI4] = {16, 1},                      \
+		[IKV_FMT_KIVI2] = {16, 1}, [IKV_FMT_SPARSE] = {16, 1},                                               \
+	}
+#elif defined __AVX2__
+#define LEAST                                                                                                        \
+	{                                                                                                            \
+		[IKV_FMT_FP16] = {16, 16}, [IKV_FMT_FP8] = {24, 1}, [IKV_FMT_INT8] = {32, 1},                        \
+		[IKV_FMT_INT4] = {24, 1}, [IKV_FMT_INT4_RESIDUAL] = {12, 1}, [IKV_FMT_BF16] = {16, 1},               \
+		[IKV_FMT_KIVI8] = {16, 1}, [IKV_FMT_KIVI4] = {16, 1}, [IKV_FMT_KIVI2] = {16, 1},                     \
+		[IKV_FMT_SPARSE] = {16, 1},                                                                          \
+	}
+#else /* tiles are decoded value by value either way */
+#define LEAST                                                                                                        \
+	{                                                                                                            \
+		[IKV_FMT_FP16] = {4, 4}, [IKV_FMT_FP8] = {2, 1}, [IKV_FMT_INT8] = {2, 1}, [IKV_FMT_INT4] = {2, 1},   \
+		[IKV_FMT_INT4_RESIDUAL] = {2, 1}, [IKV_FMT_BF16] = {4, 1}, [IKV_FMT_KIVI8] = {2, 1},                 \
+		[IKV_FMT_KIVI4] = {2, 1}, [IKV_FMT_KIVI2] = {2, 1}, [IKV_FMT_SPARSE] = {2, 1},                       \
+	}
+#endif
+
+#ifndef WIDE_DECODE
+#define WIDE_DECODE NULL
+#endif
+const struct wide_kernels WIDE_TABLE = {LEAST, all_finite, pack, scores, weigh, sums, add, WIDE_DECODE};
