@@ -51,19 +51,21 @@ static int make(const struct figure *fig, const char *db, const char *folder, co
 static int make_all(char **names, int count, const char *db, const char *folder, const char *terminal,
 		    const char *run)
 {
-	int rc = 0, left_out = 0;
+	char left_out[1000] = "";
+	size_t used = 0;
+	int rc = 0;
 	for (const struct figure *f = figures; f->query && rc == 0; f++) {
 		bool wanted = count == 0, drawn = true;
 		for (int i = 0; i < count; i++)
 			wanted |= strcmp(names[i], f->plot.name) == 0;
 		if (wanted)
 			rc = make(f, db, folder, terminal, run, &drawn);
-		if (rc == 0 && !drawn)
-			fprintf(stderr, "%s%s",
-				left_out++ ? ", " : "intentkv: the runs have no data for: ", f->plot.name);
+		if (rc == 0 && !drawn && used < sizeof left_out)
+			used += (size_t)snprintf(left_out + used, sizeof left_out - used, "%s%s", used ? ", " : "",
+						 f->plot.name);
 	}
-	if (left_out)
-		fputc('\n', stderr);
+	if (used)
+		fprintf(stderr, "intentkv: the runs have no data for: %s\n", left_out);
 	return rc;
 }
 

@@ -6,4 +6,4 @@ WITH chosen (run_id, label) AS (
     OR instr(',' || :run || ',', ',' || run_id || ',')))
 SELECT c.label, step, significant(fast_bytes / 1048576, 6) AS fast_mib, significant(slow_bytes / 1048576, 6) AS slow_mib,
   round(100 * occupancy, 2) AS occupancy_pct, round(100 * pressure, 2) AS pressure_pct
-FROM chosen c JOIN run_series s USING (run_id) WHERE fast_bytes IS NOT NULL ORDER BY c.run_id, step
+FROM chosen c JOIN run_series s USING (run_id) WHERE fast_bytes > 0 ORDER BY c.run_id, step
