@@ -10,7 +10,7 @@
 #include <intentkv.h>
 
 #define STORE_APPLICATION_ID 0x494b5653 /* "IKVS" */
-#define STORE_VERSION        2
+#define STORE_VERSION        3 /* 1: fewer formats; 2: without roll-ups */
 
 struct store;
 
@@ -133,7 +133,7 @@ int store_hash(const char *path, int64_t run_id, char hex[33], struct ikv_err *e
 
 /* Reading: named queries (db/queries, embedded) and free SQL through an authorizer: SELECT only, no ATTACH. */
 /* STORE_GNUPLOT: tab-separated blocks, one per value of the first column. */
-enum store_format { STORE_TABLE, STORE_CSV, STORE_JSON, STORE_MARKDOWN, STORE_GNUPLOT };
+enum store_format { STORE_TABLE, STORE_CSV, STORE_JSON, STORE_JSONL, STORE_MARKDOWN, STORE_GNUPLOT };
 struct store_query {
 	const char *sql;           /* free SQL, or NULL */
 	const char *name;          /* a named query, or NULL */
@@ -144,6 +144,31 @@ struct store_query {
 	double time_limit_s; /* 0: none */
 };
 int store_query_run(const char *path, const struct store_query *query, void *file /* FILE * */, struct ikv_err *err);
+
+/* The same, row by row to a function; what a cell points to lasts until that returns. */
+enum { STORE_CELLS_MAX = 100 };
+struct store_cell {
+	const char *name, *text;
+	double number; /* NaN where it is none */
+	bool is_number, is_null;
+};
+typedef int store_row_fn(void *ctx, const struct store_cell *cells, int count, struct ikv_err *err);
+int store_select(const char *path, const struct store_query *query, store_row_fn *row, void *ctx, struct ikv_err *err);
+
+/* The whole file. */
+/* The schema as SQL. */
+int store_schema(const char *path, void *file /* FILE * */, struct ikv_err *err);
+/* Every table, or `table` alone, as FOLDER/TABLE.csv; the folder must exist. `told` is given each path and its rows. */
+int store_export(const char *path, const char *folder, const char *table, void (*told)(const char *path, int64_t rows),
+		 struct ikv_err *err);
+/* A copy of one moment, also while a run is recording (SQLite's online backup). `to` must not exist. */
+int store_backup(const char *path, const char *to, struct ikv_err *err);
+/* Print what is wrong with a file, a line each; *found counts them. */
+int store_check(const char *path, void *file /* FILE * */, uint64_t *found, struct ikv_err *err);
+/* Bring a file of an older version to this one, after a copy of it to `backup`; *from: its version. */
+int store_upgrade(const char *path, const char *backup, int *from, struct ikv_err *err);
+/* Make the roll-ups of all runs anew; *runs: how many. */
+int store_rollup_all(const char *path, uint64_t *runs, struct ikv_err *err);
 
 struct store_named {
 	const char *name, *help, *sql;

@@ -5,7 +5,8 @@
 #include <sqlite3.h>
 #include "db/store.h"
 
-extern const char store_schema_sql[]; /* generated from schema.sql and metrics.sql */
+extern const char store_schema_sql[]; /* generated from schema.sql, rollup.sql and metrics.sql */
+extern const char store_rollup_sql[]; /* generated from rollup.sql */
 
 /* How a field of a row struct becomes a column. */
 enum store_type {
@@ -71,6 +72,12 @@ int store_open_read(const char *path, sqlite3 **db, struct ikv_err *err);
 
 /* store_functions.c: median(x), percentile(x, p), significant(x, digits) and is_written(). */
 int store_functions(sqlite3 *db, const char *path);
+
+/* store_rollup.c: write the roll-ups of one run anew, into the file or, where they are there, into temporary tables. */
+int store_rollup(sqlite3 *db, const char *path, int64_t run_id, struct ikv_err *err);
+/* store_live.c: for a reader, the roll-ups that the file lacks of the chosen runs (`run` as :run in the named queries;
+ * NULL: the newest). */
+int store_live(sqlite3 *db, const char *path, const char *run, struct ikv_err *err);
 
 /* store_format.c: one result set. */
 struct store_writer;

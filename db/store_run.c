@@ -199,7 +199,7 @@ fail:
 	return -1;
 }
 
-/* The commit that marks the run is synced, and with it everything in the log before it. */
+/* The commit that marks the run holds its roll-ups; it is synced, and with it everything in the log before it. */
 int store_run_end(struct store *s, int64_t run_id, const char *status, uint64_t wall_ns, struct ikv_err *err)
 {
 	char utc[32];
@@ -218,6 +218,8 @@ int store_run_end(struct store *s, int64_t run_id, const char *status, uint64_t 
 	int rc = finish(s, stmt, err);
 	if (rc == 0 && sqlite3_changes(s->db) != 1)
 		rc = ikv_err_set(err, IKV_FAILED, "%s: there is no run %lld", s->path, (long long)run_id);
+	if (rc == 0)
+		rc = store_rollup(s->db, s->path, run_id, err);
 	if (store_commit(s, rc == 0 ? err : NULL) != 0)
 		rc = -1;
 	sqlite3_exec(s->db, "PRAGMA synchronous=NORMAL", NULL, NULL, NULL);

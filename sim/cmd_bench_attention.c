@@ -95,7 +95,8 @@ static int open_plot(struct printer *p, const char *folder)
 	return 0;
 }
 
-static const struct plot roofline = {"roofline", "Attention against memory and arithmetic", "plots/roofline.gp"};
+static const struct plot roofline = {.name = "roofline", .title = "Attention against memory and arithmetic",
+				     .script = "plots/roofline.gp"};
 
 int cmd_bench_attention(const struct bench_attention_setup *setup, const struct bench_report *report)
 {

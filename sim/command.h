@@ -18,6 +18,12 @@ int cmd_run(int argc, char **argv);
 int cmd_runs(int argc, char **argv);
 int cmd_query(int argc, char **argv);
 int cmd_plot(int argc, char **argv);
+int cmd_db(int argc, char **argv);
+int cmd_report(int argc, char **argv);
+int cmd_compare(int argc, char **argv);
+int cmd_explain(int argc, char **argv);
+int cmd_completion(int argc, char **argv);
+extern const char cmd_db_help[], cmd_report_help[], cmd_compare_help[], cmd_explain_help[], cmd_completion_help[];
 int cmd_route(int argc, char **argv);
 int cmd_import(int argc, char **argv);
 int cmd_lint(int argc, char **argv);
@@ -49,7 +55,7 @@ int command_count(const char *command, const char *option, const char *text, uin
 /* Say on stderr that a database holds no runs, where that is so. */
 void command_note_empty(const char *db);
 
-/* --format: table, csv, json, markdown; says what it expected otherwise. */
+/* --format: table, csv, json, jsonl, markdown; says what it expected otherwise. */
 int command_format(const char *text, enum store_format *format);
 
 #endif

@@ -123,6 +123,9 @@ struct run {
 	uint32_t score_cap;
 	uint64_t wall_ns;
 	void (*progress)(const struct run *run);
+	/* Called for each session when its step is decided and measured, before it is over; NULL: nobody looks. */
+	int (*watch)(void *ctx, struct slot *s, struct ikv_err *err);
+	void *watch_ctx;
 };
 
 /* Sessions of a scenario; for a capture they come with its source, so a source may be opened for it. */

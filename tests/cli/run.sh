@@ -115,6 +115,7 @@ none "runs --hash has a hash for each" "$(grep -Ecv '^[0-9]+	[0-9a-f]{32}$' "$d/
 if command -v gnuplot >/dev/null; then
 	$p plot "$db" -o "$d/plots" >"$d/out" 2>"$d/err"
 	none "plot draws every figure" "$([ $? -eq 0 ] || cat "$d/err"; for f in $($p plot --list | awk '{ print $1 }'); do
+		grep -Eq "^intentkv: the runs have no data for: (.*, )?$f(,|\$)" "$d/err" && continue
 		for e in gp tsv svg; do [ -s "$d/plots/$f.$e" ] || echo "no $f.$e"; done; done)"
 	$p run --db "$d/g.db" -o "$d/figures" "$tiny" >"$d/out" 2>"$d/err"
 	none "run leaves figures and says where" "$([ $? -eq 0 ] || cat "$d/err"; ls "$d/figures"/*.svg >/dev/null
