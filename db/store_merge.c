@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include "store_internal.h"
 
 static int grow_points(struct store_point **points, uint32_t *cap, struct ikv_err *err)
@@ -288,4 +289,15 @@ int store_merge(struct store *s, const char *from, bool all, uint32_t *taken, ui
 		return 0;
 	return strncmp(e.text, "is ", 3) ? ikv_err_set(err, e.status, "%.900s", e.text)
 					 : ikv_err_set(err, e.status, "%s: %.900s", from, e.text);
+}
+
+void store_remove(const char *path)
+{
+	static const char *const ends[] = {"", "-wal", "-shm", ".lock"};
+	for (int i = 0; i < 4; i++) {
+		char *name = sqlite3_mprintf("%s%s", path, ends[i]);
+		if (name)
+			unlink(name);
+		sqlite3_free(name);
+	}
 }

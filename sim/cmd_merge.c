@@ -1,7 +1,6 @@
 /* intentkv merge: runs of several databases in one. */
 #include <getopt.h>
 #include <stdio.h>
-#include <unistd.h>
 #include "sim/command.h"
 
 const char cmd_merge_help[] =
@@ -48,7 +47,7 @@ int cmd_merge(int argc, char **argv)
 			printf(": %u runs taken in, %u were there\n", taken, left);
 		}
 		if (!rc && remove_files)
-			unlink(argv[optind]);
+			store_remove(argv[optind]);
 	}
 	int failed = rc ? command_fail(&err) : 0;
 	if (store_close(store, &err) && !failed)

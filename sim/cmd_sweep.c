@@ -311,7 +311,7 @@ static int take_shards(struct sweep_job *j, const struct options *o, struct ikv_
 		uint32_t taken, left;
 		rc = store_merge(j->store, found.gl_pathv[i], false, &taken, &left, err);
 		if (rc == 0)
-			unlink(found.gl_pathv[i]);
+			store_remove(found.gl_pathv[i]);
 	}
 	globfree(&found);
 	return rc;

@@ -31,7 +31,7 @@ wrong() {
 }
 workers() { cat "/proc/$1/task/$1/children" 2>/dev/null; }
 
-plan 41
+plan 42
 set -- -x router.policy=quest,semantic,dense -x router.budget=5%..20%:3:log \
 	-w 'router.policy != dense or router.budget == 5%'
 sweep one --dry-run "$@"
