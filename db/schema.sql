@@ -117,6 +117,11 @@ CREATE TABLE step (
   pages_int8 INTEGER,
   pages_int4 INTEGER,
   pages_int4_residual INTEGER,
+  pages_bf16 INTEGER,
+  pages_kivi8 INTEGER,
+  pages_kivi4 INTEGER,
+  pages_kivi2 INTEGER,
+  pages_sparse INTEGER,
   demote_after INTEGER,
   promote_after INTEGER,
   spec_verified INTEGER,
@@ -136,6 +141,8 @@ CREATE TABLE step (
   cosine REAL,
   kl REAL,
   spec_accept REAL,
+  sim_executed_ns REAL,
+  sim_outside INTEGER,
   wall_attention_ns REAL,
   wall_dense_ns REAL,
   wall_score_ns REAL,
@@ -218,15 +225,44 @@ CREATE TABLE page_event (
 ) STRICT;
 CREATE INDEX page_event_by_step ON page_event (run_id, session, step);
 
--- calibration: Measured constants of machines, as the cost model uses them.
+-- calibration: One row per fit of the cost model to measured attention calls; a newer one does not replace an older.
 CREATE TABLE calibration (
-  machine TEXT NOT NULL, -- machine profile
+  calibration_id INTEGER PRIMARY KEY, -- number of the calibration in this file
+  env_id INTEGER NOT NULL REFERENCES env, -- where and by which program it was made
+  machine TEXT NOT NULL, -- name of the machine profile
+  source TEXT NOT NULL, -- what was measured
+  utc TEXT NOT NULL, -- when, UTC, ISO 8601
+  backend TEXT, -- attention backend that was timed; NULL: figures of a file
+  isa TEXT, -- instruction set of its kernels
+  threads INTEGER, -- its threads
+  cells INTEGER NOT NULL, -- kinds of call used in the fit
+  held_cells INTEGER NOT NULL, -- kinds of call held out
+  fit_error_pct REAL, -- mean relative error on the former, percent
+  held_error_pct REAL, -- mean relative error on the latter, percent
+  held_median_pct REAL -- their median
+) STRICT;
+
+-- calibration_constant: The constants of a calibration, as a machine profile has them.
+CREATE TABLE calibration_constant (
+  calibration_id INTEGER NOT NULL REFERENCES calibration ON DELETE CASCADE, -- the calibration
   constant TEXT NOT NULL, -- such as read_bytes_per_s
-  value REAL NOT NULL, -- fitted value
-  unit TEXT NOT NULL, -- its unit
-  error_pct REAL, -- relative error of the fit, percent
-  utc TEXT NOT NULL, -- when it was measured, UTC, ISO 8601
-  PRIMARY KEY (machine, constant)
+  value REAL NOT NULL, -- its value; 0: not modelled
+  PRIMARY KEY (calibration_id, constant)
+) STRICT, WITHOUT ROWID;
+
+-- calibration_cell: The kinds of call that a calibration measured, and what its constants predict for them.
+CREATE TABLE calibration_cell (
+  calibration_id INTEGER NOT NULL REFERENCES calibration ON DELETE CASCADE, -- the calibration
+  cell INTEGER NOT NULL, -- number of the kind of call, from 0
+  shape TEXT NOT NULL, -- query heads/KV heads/dimension
+  format TEXT NOT NULL, -- page format, or mixed
+  selected TEXT NOT NULL, -- dense, or the share of pages read
+  tokens INTEGER NOT NULL, -- of the context
+  kv_bytes INTEGER NOT NULL, -- stored bytes read
+  held_out INTEGER NOT NULL, -- 1: not used in the fit
+  measured_ns REAL NOT NULL, -- median of several calls
+  predicted_ns REAL NOT NULL, -- by the constants
+  PRIMARY KEY (calibration_id, cell)
 ) STRICT, WITHOUT ROWID;
 
 -- metric_def: What the columns of step, step_role, step_layer and of the query summary mean.

@@ -99,6 +99,7 @@ struct store_step {
 	int64_t prefetch_useful, prefetch_late, prefetch_wasted, prefetch_missed;
 	int64_t fast_bytes, slow_bytes; /* stored in the fast tier, in all others, after the step */
 	int64_t pages_fp16, pages_fp8, pages_int8, pages_int4, pages_int4_residual;
+	int64_t pages_bf16, pages_kivi8, pages_kivi4, pages_kivi2, pages_sparse;
 	int64_t demote_after, promote_after;
 	int64_t spec_verified; /* 1: a verification step; 0: not; -1: SpecAttn is off */
 	double sim_overhead_ns, sim_attention_ns, sim_weights_ns, sim_recode_ns, sim_transfer_ns, sim_hidden_ns,
@@ -109,6 +110,8 @@ struct store_step {
 	double mass_recall;                 /* share of the dense softmax mass on the selected tokens */
 	double rel_l2, max_abs, cosine, kl; /* output against dense */
 	double spec_accept;                 /* modelled acceptance of the drafts, NaN when none */
+	double sim_executed_ns;             /* modelled time of what wall_attention_ns measured */
+	int64_t sim_outside;                /* 1: outside of what the machine's profile was measured at */
 	double wall_attention_ns, wall_dense_ns, wall_score_ns, wall_route_ns, wall_memory_ns, wall_recode_ns,
 	    wall_source_ns;
 };
@@ -142,6 +145,22 @@ struct store_block_event {
 int store_block_event(struct store *s, const struct store_block_event *row, struct ikv_err *err);
 int store_page_event(struct store *s, int64_t run_id, int64_t session, int64_t step, const struct ikv_action *action,
 		     struct ikv_err *err);
+
+/* A fit of the cost model, its constants and the calls that it rests on; kept beside older ones. */
+struct store_calibration {
+	const struct ikv_machine *machine;
+	const char *backend, *isa; /* NULL: figures of a file */
+	int64_t threads;           /* -1: not known */
+	int64_t cells, held_cells;
+	double fit_error_pct, held_error_pct, held_median_pct;
+};
+struct store_calibration_cell {
+	const char *shape, *format, *selected;
+	int64_t tokens, kv_bytes, held_out;
+	double measured_ns, predicted_ns;
+};
+int store_calibration(struct store *s, const struct store_calibration *c, const struct store_calibration_cell *cells,
+		      uint32_t count, int64_t *id, struct ikv_err *err);
 
 /* Write out what is buffered (one transaction). */
 int store_flush(struct store *s, struct ikv_err *err);

@@ -56,6 +56,10 @@ int store_commit(struct store *s, struct ikv_err *err);
 /* Commit if the batch is full and `batch_step` begins a new iteration. */
 int store_pace(struct store *s, int64_t batch_step, struct ikv_err *err);
 
+/* store_run.c: write the row of this process in env, unless it is there; the time as ISO 8601. */
+int store_env(struct store *s, struct ikv_err *err);
+void store_utc(char text[32]);
+
 /* store_lock.c: one writer per database. */
 int store_lock(struct store *s, struct ikv_err *err);
 void store_unlock(struct store *s);

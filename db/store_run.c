@@ -10,7 +10,7 @@
 #include "config.h"
 #include "store_internal.h"
 
-static void utc_now(char text[32])
+void store_utc(char text[32])
 {
 	time_t now = time(NULL);
 	struct tm tm;
@@ -73,7 +73,7 @@ static int write_env(struct store *s, struct ikv_err *err)
 	cpu_name(cpu, sizeof cpu);
 	command_line(command, sizeof command);
 	snprintf(os, sizeof os, "%.64s %.64s %.64s", u.sysname, u.release, u.machine);
-	utc_now(utc);
+	store_utc(utc);
 	if (store_prepare(
 		s,
 		"INSERT INTO env (host, os, cpu, cores, memory_bytes, program, compiler, sqlite, command, utc)"
@@ -159,7 +159,7 @@ static int write_run(struct store *s, const struct store_run *run, int64_t scena
 			  "?16,?17,?18,?19, (SELECT ?20 WHERE NOT EXISTS (SELECT 1 FROM run WHERE run_id = ?20)))",
 			  &stmt, err) != 0)
 		return -1;
-	utc_now(utc);
+	store_utc(utc);
 	snprintf(seed, sizeof seed, "%016llx", (unsigned long long)run->seed);
 	snprintf(params, sizeof params, "%016llx", (unsigned long long)hash_params(run));
 	sqlite3_bind_int64(stmt, 1, scenario);
@@ -178,6 +178,11 @@ static int write_run(struct store *s, const struct store_run *run, int64_t scena
 	return finish(s, stmt, err);
 }
 
+int store_env(struct store *s, struct ikv_err *err)
+{
+	return s->env_id ? 0 : write_env(s, err);
+}
+
 int store_run_begin(struct store *s, const struct store_run *run, int64_t *run_id, struct ikv_err *err)
 {
 	int64_t scenario;
@@ -188,7 +193,7 @@ int store_run_begin(struct store *s, const struct store_run *run, int64_t *run_i
 	if ((!s->whole && store_commit(s, err) != 0) || store_begin(s, err) != 0)
 		return -1;
 	int64_t env = s->env_id;
-	if ((env == 0 && write_env(s, err) != 0) || write_scenario(s, run, &scenario, err) != 0 ||
+	if (store_env(s, err) != 0 || write_scenario(s, run, &scenario, err) != 0 ||
 	    write_run(s, run, scenario, err) != 0)
 		goto fail;
 	*run_id = sqlite3_last_insert_rowid(s->db);
@@ -227,7 +232,7 @@ int store_run_end(struct store *s, int64_t run_id, const char *status, uint64_t 
 	if (store_prepare(s, "UPDATE run SET status = ?, ended_utc = ?, wall_ns = ? WHERE run_id = ?", &stmt, err) !=
 	    0)
 		return -1;
-	utc_now(utc);
+	store_utc(utc);
 	bind(stmt, 1, status);
 	bind(stmt, 2, utc);
 	sqlite3_bind_int64(stmt, 3, (int64_t)wall_ns);

@@ -20,6 +20,7 @@
 #include "intentkv/plan.h"
 #include "intentkv/exact.h"
 #include "intentkv/attn.h"
+#include "intentkv/ranges.h"
 #include "intentkv/scorer.h"
 #include "intentkv/router.h"
 #include "intentkv/prefetch.h"
@@ -27,5 +28,6 @@
 #include "intentkv/specattn.h"
 #include "intentkv/cost.h"
 #include "intentkv/rope.h"
+#include "intentkv/mla.h"
 
 #endif

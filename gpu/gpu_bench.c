@@ -13,11 +13,12 @@
 #include "gpu/bench.h"
 #include "gpu/device.h"
 #include "gpu/gpu.h"
+#include "gpu/gpu_tile.h"
 #include "gpu/split.h"
 
 #define ROTATE_BYTES ((uint64_t)1 << 30) /* that the sets of one row hold at least */
 #define SETS_MAX     16
-#define MIXED        IKV_FMT_COUNT
+#define MIXED        GPU_FORMATS
 
 struct shape {
 	const char *name;
@@ -227,7 +228,7 @@ static double check(const struct row *x, const struct set *s, const attend_entry
 				cudaMemcpyDeviceToHost),
 		     "read a page");
 		gpu_tile_unpack(f, n, h->dim, h->dim, steps, packed, k, v);
-		ikv_format_decode(f, k, n, h->dim, rows, NULL);
+		ikv_format_decode(f, IKV_SIDE_K, k, n, h->dim, rows, NULL);
 		double most = top;
 		for (uint32_t t = 0; t < n; t++) {
 			double dot = 0;
@@ -241,7 +242,7 @@ static double check(const struct row *x, const struct set *s, const attend_entry
 		for (uint32_t c = 0; c < h->dim; c++)
 			acc[c] *= shrink;
 		top = most;
-		ikv_format_decode(f, v, n, h->dim, rows, NULL);
+		ikv_format_decode(f, IKV_SIDE_V, v, n, h->dim, rows, NULL);
 		for (uint32_t t = 0; t < n; t++) {
 			double w = exp(scores[t] - top);
 			sum += w;

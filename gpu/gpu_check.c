@@ -6,8 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include "gpu/gpu.h"
+#include "gpu/gpu_tile.h"
 
-#define MIXED IKV_FMT_COUNT
+#define MIXED GPU_FORMATS
 #define PLANS 8    /* cases of one world */
 #define MASS  5e-5 /* tolerance of mass */
 #define LSE   2e-4 /* of log-sum-exp, times 1 + |lse|/16 */
@@ -74,7 +75,7 @@ static void draw_geometry(struct world *w, bool small)
 
 static enum ikv_format draw_format(struct world *w)
 {
-	return w->format == MIXED ? (enum ikv_format)(1 + below(w, IKV_FMT_COUNT - 1)) : (enum ikv_format)w->format;
+	return w->format == MIXED ? (enum ikv_format)(1 + below(w, GPU_FORMATS - 1)) : (enum ikv_format)w->format;
 }
 
 static void append(struct world *w, uint32_t seq, uint32_t layer, uint32_t tokens, float k_size, float v_size)
@@ -311,7 +312,7 @@ int main(int argc, char **argv)
 			small = true;
 		else if (!strcmp(argv[i], "mixed"))
 			any = chosen[MIXED] = true;
-		else if (ikv_format_by_name(argv[i], &f) == 0 && f != IKV_FMT_SKIP)
+		else if (ikv_format_by_name(argv[i], &f) == 0 && f != IKV_FMT_SKIP && f < GPU_FORMATS)
 			any = chosen[f] = true;
 		else {
 			fprintf(stderr, "usage: gpu_check [-n CASES] [-s SEED] [-q] [FORMAT|mixed]...\n");

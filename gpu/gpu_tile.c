@@ -110,7 +110,7 @@ static void move_params(enum ikv_format f, bool is_v, uint32_t token, uint32_t g
 static void pack_half(enum ikv_format f, bool is_v, uint32_t tokens, uint32_t dim, uint32_t steps,
 		      const uint8_t *from, uint8_t *tiles)
 {
-	struct codec_rows r = {from, tokens, dim};
+	struct codec_rows r = {from, tokens, dim, is_v};
 	struct planes at = planes_of(f, steps, is_v);
 	uint32_t groups = codec_groups(dim), row_bytes = codec_pair_bytes(dim);
 	size_t param_bytes = f == IKV_FMT_FP8 || f == IKV_FMT_INT8 ? 2 : 4 * (size_t)groups;
@@ -162,7 +162,7 @@ static void unpack_half(enum ikv_format f, bool is_v, uint32_t tokens, uint32_t 
 	size_t param_bytes = f == IKV_FMT_FP8 || f == IKV_FMT_INT8 ? 2 : 4 * (size_t)groups;
 	uint8_t *codes = to + 2 * (size_t)tokens, *pairs = to + 4 * (size_t)tokens * groups;
 	uint8_t *remainders = pairs + (size_t)tokens * row_bytes;
-	memset(to, 0, ikv_format_bytes(f, tokens, dim));
+	memset(to, 0, ikv_format_bytes(f, is_v ? IKV_SIDE_V : IKV_SIDE_K, tokens, dim));
 	for (uint32_t t = 0; t < tokens; t++) {
 		const uint8_t *tile = tiles + (size_t)(t / TILE_TOKENS) * tile_bytes(f, steps);
 		uint32_t token = t % TILE_TOKENS;

@@ -183,7 +183,7 @@ static int token_bytes(struct request *r)
 		names[n++] = m->name;
 		if (strcmp(m->name, r->model) != 0)
 			continue;
-		r->read.token_bytes = 4ull * m->layers * m->kv_heads * m->head_dim; /* K and V of two bytes */
+		r->read.token_bytes = 2ull * m->layers * model_kv_values(m); /* of two bytes */
 		return 0;
 	}
 	const char *near = ikv_nearest(r->model, names, n);

@@ -175,6 +175,12 @@ static int play_point(struct job *j, struct store **store, const struct scenario
 		fprintf(stderr, "%s%llu steps in %.2f s\n", *j->label ? ": " : "", (unsigned long long)run.steps_done,
 			(double)run.wall_ns * 1e-9);
 	}
+	if (!rc && run.outside)
+		fprintf(stderr,
+			"intentkv: %llu of %llu batch steps read less or more than the machine profile was measured "
+			"at: their "
+			"times are extrapolated\n",
+			(unsigned long long)run.outside, (unsigned long long)run.batch_step);
 	run_close(&run);
 	return rc;
 }

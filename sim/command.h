@@ -29,12 +29,13 @@ int cmd_list(int argc, char **argv);
 int cmd_check(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
+int cmd_calibrate(int argc, char **argv);
 int cmd_trace_stats(int argc, char **argv);
 int cmd_generate(int argc, char **argv);
 extern const char cmd_run_help[], cmd_runs_help[], cmd_query_help[], cmd_plot_help[], cmd_route_help[],
     cmd_import_help[], cmd_lint_help[], cmd_size_help[], cmd_mrc_help[], cmd_list_help[], cmd_check_help[], cmd_doctor_help[],
-    cmd_bench_help[], cmd_trace_stats_help[], cmd_generate_help[], cmd_sweep_help[],
-    cmd_merge_help[];
+    cmd_bench_help[], cmd_calibrate_help[], cmd_trace_stats_help[], cmd_generate_help[],
+    cmd_sweep_help[], cmd_merge_help[];
 
 /* Text that comes from files, on a terminal: what would act on it becomes '?', a tab a space. */
 void command_print(FILE *f, const char *text);

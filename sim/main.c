@@ -23,6 +23,7 @@ const struct command commands[] = {
     {"check", "check scenarios without running them", cmd_check, cmd_check_help},
     {"doctor", "say what this machine and build can do", cmd_doctor, cmd_doctor_help},
     {"bench", "measure policies, attention and formats on this machine", cmd_bench, cmd_bench_help},
+    {"calibrate", "fit the cost model to this machine's measured attention", cmd_calibrate, cmd_calibrate_help},
     {.name = NULL},
 };
 

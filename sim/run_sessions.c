@@ -64,15 +64,11 @@ static int captured(const struct scenario *sc, struct session_list *out, struct 
 {
 	struct source *source;
 	struct source_setup setup = {
-	    .geometry = {.layers = 1,
-			 .q_heads = sc->preset.q_heads,
-			 .kv_heads = sc->preset.kv_heads,
-			 .d_qk = sc->preset.head_dim,
-			 .d_v = sc->preset.head_dim,
-			 .page_tokens = (uint32_t)sc->memory.page_tokens},
+	    .geometry = {.layers = 1, .page_tokens = (uint32_t)sc->memory.page_tokens},
 	    .sequences = 1,
 	    .seed = (uint64_t)sc->seed,
 	};
+	model_geometry(&sc->preset, &setup.geometry);
 	if (sc->source->open(&source, sc->kv.config, &setup, err))
 		return -1;
 	int rc = source->ops->sessions

@@ -194,4 +194,5 @@ static bool all_finite(const uint16_t *values, size_t n)
 	return !found;
 }
 
-const struct encode_kernels encode_avx2 = {all_finite, encode_fp8, encode_int8, encode_int4};
+const struct encode_kernels encode_avx2 = {all_finite,  encode_fp8,        encode_int8,       encode_int4,
+					     codec_encode_bf16, codec_encode_kivi, codec_encode_sparse};

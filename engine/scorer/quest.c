@@ -61,6 +61,8 @@ static int reserve(struct quest *s, uint32_t pages, uint32_t blocks, struct ikv_
 	return 0;
 }
 
+#define BOUNDS_AT_ONCE 16 /* query heads of a group */
+
 static void bound_pages(const struct quest *s, const struct ikv_score_unit *u, uint32_t pages, float *bounds)
 {
 	const struct ikv_geometry *g = &s->geometry;
@@ -71,11 +73,15 @@ static void bound_pages(const struct quest *s, const struct ikv_score_unit *u, u
 		for (uint32_t p = 0; p < pages; p++) {
 			const float *kmin = ikv_exact_kmin(u->kv, u->seq, u->layer, p, kv);
 			const float *kmax = ikv_exact_kmax(u->kv, u->seq, u->layer, p, kv);
-			for (uint32_t i = h; i < stop; i++) {
+			for (uint32_t i = h; i < stop;) {
 				const float *q = u->q + (size_t)(i - u->q_first) * g->d_qk;
-				float bound = kernels->bound(q, kmin, kmax, g->d_qk);
-				if (i == u->q_first || bound > bounds[p])
-					bounds[p] = bound;
+				float some[BOUNDS_AT_ONCE];
+				uint32_t n = stop - i < BOUNDS_AT_ONCE ? stop - i : BOUNDS_AT_ONCE;
+				kernels->bounds(q, n, kmin, kmax, g->d_qk, some);
+				for (uint32_t k = 0; k < n; k++)
+					if (i + k == u->q_first || some[k] > bounds[p])
+						bounds[p] = some[k];
+				i += n;
 			}
 		}
 		h = stop;

@@ -49,13 +49,21 @@ is "roles add up to the selection" 0 "SELECT count(*) FROM (SELECT abs(sum(r.tok
 # Formats: everything selected, so that only the precision differs.
 db=$d/f.db
 $p run --quiet --no-plots --db "$db" "$tiny" -s memory.demote=false \
-	-s 'sweep={router.policy: [dense], router.format: [FP16, FP8, INT8, INT4, INT4_RESIDUAL]}' >"$d/out" 2>&1
+	-s 'sweep={router.policy: [dense], router.format: [FP16, FP8, INT8, INT4, INT4_RESIDUAL,
+		BF16, KIVI8, KIVI4, KIVI2, SPARSE]}' >"$d/out" 2>&1
 none "a sweep over the formats runs" "$([ $? -eq 0 ] || cat "$d/out")"
 f="(SELECT substr(point, instr(point, 'format=') + 7) AS name, avg(rel_l2) AS e, sum(read_bytes) AS b
 	FROM step JOIN run USING (run_id) GROUP BY run_id)"
 is "fewer bits, fewer bytes" INT4,INT8,INT4_RESIDUAL,FP16 "SELECT group_concat(name) FROM
-	(SELECT name FROM $f WHERE name <> 'FP8' ORDER BY b)"
-is "and more error" FP16,INT4_RESIDUAL,INT8,FP8,INT4 "SELECT group_concat(name) FROM (SELECT name FROM $f ORDER BY e)"
+	(SELECT name FROM $f WHERE name IN ('INT4', 'INT8', 'INT4_RESIDUAL', 'FP16') ORDER BY b)"
+is "and more error" FP16,INT4_RESIDUAL,INT8,FP8,INT4 "SELECT group_concat(name) FROM (SELECT name FROM $f
+	WHERE name NOT LIKE 'KIVI%' AND name NOT IN ('BF16', 'SPARSE') ORDER BY e)"
+is "BF16 takes as many bytes as FP16 and errs little" 1 "SELECT a.b = c.b AND c.e BETWEEN 1e-5 AND 0.01
+	FROM $f a JOIN $f c ON a.name = 'FP16' AND c.name = 'BF16'"
+is "KIVI takes more bytes and errs less with more bits" KIVI2,KIVI4,KIVI8/KIVI8,KIVI4,KIVI2 "SELECT
+	(SELECT group_concat(name) FROM (SELECT name FROM $f WHERE name LIKE 'KIVI%' ORDER BY b)) || '/' ||
+	(SELECT group_concat(name) FROM (SELECT name FROM $f WHERE name LIKE 'KIVI%' ORDER BY e))"
+is "SPARSE errs most" SPARSE "SELECT name FROM $f ORDER BY e DESC LIMIT 1"
 is "FP16 has none" 1 "SELECT e < 1e-6 FROM $f WHERE name = 'FP16'"
 is "INT8 has little" 1 "SELECT e BETWEEN 1e-4 AND 0.03 FROM $f WHERE name = 'INT8'"
 

@@ -240,6 +240,12 @@ START_TEST(lanes_have_the_same_bits)
 			ck_assert(tables[i]->peak(a, m) == tables[0]->peak(a, m));
 			ck_assert(tables[i]->exp_sum(a, m, 9) == tables[0]->exp_sum(a, m, 9));
 		}
+		for (int i = 0; i < count; i++) { /* several heads at once: the bits of each alone */
+			uint32_t dim = n % 2 ? 16 * (1 + m % 7) : 1 + m % 113;
+			tables[i]->bounds(a, 5, b, c, dim, s[i]);
+			for (uint32_t h = 0; h < 5; h++)
+				ck_assert(s[i][h] == tables[0]->bound(a + h * dim, b, c, dim));
+		}
 		static float kept[3][3][600];
 		for (int i = 0; i < count; i++) {
 			for (uint32_t d = 0; d < m; d++)
