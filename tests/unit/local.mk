@@ -11,6 +11,12 @@ test_yaml_CFLAGS = $(UNIT_CFLAGS)
 test_yaml_LDADD = libsim.la $(UNIT_LDADD)
 TESTS += test_yaml
 
+check_PROGRAMS += test_sweep
+test_sweep_SOURCES = tests/unit/test_sweep.c tests/tap.h
+test_sweep_CFLAGS = $(UNIT_CFLAGS)
+test_sweep_LDADD = libsim.la $(UNIT_LDADD)
+TESTS += test_sweep
+
 check_PROGRAMS += test_layout
 test_layout_SOURCES = tests/unit/test_layout.c tests/tap.h
 test_layout_CFLAGS = $(UNIT_CFLAGS)
