@@ -149,6 +149,7 @@ static void find_tiles(const struct flash *f, const struct job *j, struct step *
 		s->shape[k] = found->shape;
 		s->tile[k].k = found->tile.k;
 		s->tile[k].v = found->tile.v;
+		s->tile[k].group = found->tile.group;
 		s->tile[k].rows = s->block.tiles[k].rows;
 		s->tile[k].ahead = 0;
 	}
