@@ -21,8 +21,11 @@ CREATE TABLE run (
   machine TEXT, -- machine profile of the cost model
   format TEXT, -- format of the trace the sessions came from
   threads INTEGER, -- threads of the backend
-  params_hash TEXT NOT NULL -- XXH3-64 of all parameters, 16 hex digits: equal for repetitions of a run
+  params_hash TEXT NOT NULL, -- XXH3-64 of all parameters, 16 hex digits: equal for repetitions of a run
+  point_key TEXT, -- digest of what decides the results: settings, contents of input files, version; 32 hex digits
+  message TEXT -- why it failed
 ) STRICT;
+CREATE INDEX run_by_point ON run (point_key);
 
 -- run_param: Every setting of a run, in the text form a user would write.
 CREATE TABLE run_param (

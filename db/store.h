@@ -31,10 +31,47 @@ struct store_run {
 	int threads;
 	const struct store_param *params;
 	uint32_t param_count;
+	int64_t run_id;        /* number it should have where that is free; 0: the next */
+	const char *point_key; /* 32 hex digits, or NULL */
 };
 /* Begin a run (status `running`); also records env (host, CPU, versions, command line, UTC time). */
 int store_run_begin(struct store *s, const struct store_run *run, int64_t *run_id, struct ikv_err *err);
 int store_run_end(struct store *s, int64_t run_id, const char *status, uint64_t wall_ns, struct ikv_err *err);
+/* Why the run failed, for its row; before store_run_end. */
+int store_run_message(struct store *s, int64_t run_id, const char *message, struct ikv_err *err);
+
+/* A spool: the rows of one run on their way to the process that has the database. Written by store_* functions
+ * as a store is, to a file without a name; read by another process that holds the same descriptor. */
+struct store_figures { /* of one run, for searching: means over its steps */
+	double read_share; /* stored bytes read, of the FP16 bytes of dense attention; NaN without steps */
+	double rel_l2;     /* median of the steps that have it; NaN if none has */
+	uint64_t steps;
+};
+/* A descriptor of a nameless file in the folder of the database `path`, which several spools use in turn. */
+int store_spool_file(const char *path, int *fd, struct ikv_err *err);
+int store_spool_open(struct store **out, int fd, struct ikv_err *err);
+/* Write out what is buffered; `bytes` is what a complete spool has. Closes the spool, not the descriptor. */
+int store_spool_close(struct store *s, uint64_t *bytes, struct store_figures *figures, struct ikv_err *err);
+/* Take the run of a spool in, all of it in one synced transaction, in place of earlier failures of its point. */
+int store_spool_take(struct store *s, int fd, uint64_t bytes, int64_t run_id, const char *point_key, uint64_t wall_ns,
+		     struct ikv_err *err);
+/* A run that failed, without rows, in place of earlier failures of its point. */
+int store_failed_run(struct store *s, const struct store_run *run, const char *message, uint64_t wall_ns,
+		     struct ikv_err *err);
+
+/* What a file knows of points. */
+struct store_point {
+	char key[33];
+	int64_t run_id;
+	bool done; /* else it failed */
+};
+/* All runs that have a key and are done or failed, by run_id; `out` is freed with ikv_free. An absent file has none. */
+int store_points(const char *path, struct store_point **out, uint32_t *count, struct ikv_err *err);
+int store_run_figures(const char *path, int64_t run_id, struct store_figures *out, struct ikv_err *err);
+/* Remove a file that was merged, and what a killed writer left beside it. */
+void store_remove(const char *path);
+/* Copy the done and failed runs of the file `from`. Points that are done here are left out, unless `all`. */
+int store_merge(struct store *s, const char *from, bool all, uint32_t *taken, uint32_t *left_out, struct ikv_err *err);
 
 struct store_session {
 	int64_t run_id, session;

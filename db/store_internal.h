@@ -42,6 +42,8 @@ struct store {
 	int64_t opened_ns;  /* when it began, monotonic */
 	char hex[16];       /* of the one hash of the row being written */
 	int64_t env_id;     /* row of this process, 0: not written yet */
+	bool whole;         /* one transaction holds a whole run: nothing commits before its end */
+	struct spool *spool; /* rows go there; the store has no database then */
 };
 
 /* Write "path: what: SQLite's message" with the status that fits SQLite's result. */
@@ -65,6 +67,14 @@ void store_unlock(struct store *s);
 bool store_is_written(const char *path);
 /* Does the header say that this is ours and of a version we know? Reads only. *fresh: absent or empty. */
 int store_check_header(const char *path, bool *fresh, struct ikv_err *err);
+
+/* store_spool.c: each appends one record. */
+int spool_run(struct store *s, const struct store_run *run, struct ikv_err *err);
+int spool_row(struct store *s, int which, const void *row, struct ikv_err *err);
+int spool_block_event(struct store *s, const struct store_block_event *row, struct ikv_err *err);
+int spool_page_event(struct store *s, int64_t session, int64_t step, const struct ikv_action *action,
+		     struct ikv_err *err);
+extern const size_t store_row_bytes[]; /* size of each row struct */
 
 /* store_read.c: open for reading only, also on read-only media and beside a writer. */
 bool store_log_is_empty(const char *path); /* nothing waits in the write-ahead log */

@@ -24,7 +24,7 @@ struct world {
 
 struct tally {
 	double out, lse, mass; /* worst, in units of the tolerance */
-	uint64_t cases, units, pages, empty, single, masked;
+	uint64_t cases, units, pages, empty, single, masked, rows;
 };
 
 static struct ikv_err err;
@@ -122,12 +122,21 @@ static void store_pages(struct world *w, uint32_t seq, uint32_t layer, float k_s
 	}
 }
 
-static void open_world(struct world *w, bool small)
+/* `length`: tokens of the first sequence, 0: random shapes. */
+static void open_world(struct world *w, bool small, uint32_t length)
 {
 	static const float k_sizes[] = {1, 1, 0.1f, 3}, v_sizes[] = {1, 1, 1e-3f, 300};
 	const struct ikv_backend_ops *ops[2] = {&ikv_backend_ref, gpu_backend()};
 	struct ikv_backend_config config = {.threads = 1, .isa = "auto", .sequences = 2};
 	draw_geometry(w, small);
+	if (length)
+		w->g = (struct ikv_geometry){.layers = 1,
+					     .q_heads = 4,
+					     .kv_heads = 1,
+					     .d_qk = 64,
+					     .d_v = 64,
+					     .page_tokens = 64,
+					     .scale = 0.125f};
 	w->largest[0] = w->largest[1] = 0;
 	for (int i = 0; i < 2; i++)
 		if (ops[i]->open(&w->b[i], &w->g, &config, &err))
@@ -136,6 +145,8 @@ static void open_world(struct world *w, bool small)
 		float k_size = k_sizes[below(w, 4)], v_size = v_sizes[below(w, 4)];
 		uint32_t cut = 0;
 		w->tokens[seq] = 1 + below(w, small ? 200 : below(w, 12) ? 500 : 3000);
+		if (length && seq == 0)
+			w->tokens[seq] = length;
 		for (uint32_t layer = 0; layer < w->g.layers; layer++)
 			append(w, seq, layer, w->tokens[seq], k_size, v_size);
 		if (below(w, 2)) { /* roll back, then go on */
@@ -229,11 +240,12 @@ static void run_case(struct world *w, struct tally *t)
 	const struct ikv_geometry *g = &w->g;
 	struct ikv_plan plans[6];
 	struct ikv_attn_unit units[2][6];
-	uint32_t n = 1 + below(w, 6), group = g->q_heads / g->kv_heads;
+	bool is_long = w->tokens[0] > 1u << 16; /* double precision takes its time */
+	uint32_t n = is_long ? 1 : 1 + below(w, 6), group = g->q_heads / g->kv_heads;
 	bool wants_mass = below(w, 2), by_head = below(w, 2);
 	double out = 0, lse = 0, mass = 0;
 	for (uint32_t i = 0; i < n; i++) {
-		uint32_t seq = below(w, 2), layer = below(w, g->layers), first = 0, count = g->q_heads;
+		uint32_t seq = is_long ? 0 : below(w, 2), layer = below(w, g->layers), first = 0, count = g->q_heads;
 		if (by_head) { /* a plan of its own for each KV head */
 			first = below(w, g->kv_heads) * group;
 			count = group;
@@ -244,22 +256,33 @@ static void run_case(struct world *w, struct tally *t)
 		draw_plan(w, &plans[i], w->tokens[seq], t);
 		bool shared = i && units[0][i - 1].seq == seq && below(w, 2);
 		const struct ikv_plan *plan = shared ? units[0][i - 1].plan : &plans[i];
-		float *q = malloc((size_t)count * g->d_qk * sizeof *q);
+		/* several rows, as in the verification of drafts, each seeing no further than its position */
+		uint32_t rows = is_long || below(w, 4) ? 1 : 1 + below(w, 16);
+		size_t heads = (size_t)rows * count;
+		uint32_t *positions = rows > 1 && below(w, 4) ? malloc(rows * sizeof *positions) : NULL;
+		for (uint32_t k = 0; positions && k < rows; k++)
+			positions[k] = below(w, 3)
+					   ? w->tokens[seq] - 1 - below(w, w->tokens[seq] < 16 ? w->tokens[seq] : 16)
+					   : below(w, w->tokens[seq]);
+		t->rows += rows > 1;
+		float *q = malloc(heads * g->d_qk * sizeof *q);
 		float q_size = below(w, 4) ? 1 : below(w, 2) ? 1e-4f : 8;
-		for (size_t k = 0; k < (size_t)count * g->d_qk; k++)
+		for (size_t k = 0; k < heads * g->d_qk; k++)
 			q[k] = (float)ikv_rng_normal(&w->r) * q_size;
 		for (int k = 0; k < 2; k++) {
 			units[k][i] = (struct ikv_attn_unit){.seq = seq,
 							     .layer = layer,
 							     .q_first = first,
 							     .q_count = count,
+							     .q_len = rows,
+							     .positions = positions,
 							     .plan = plan,
 							     .q = q,
-							     .out = malloc((size_t)count * g->d_v * sizeof(float)),
-							     .lse = malloc(count * sizeof(float))};
-			memset(units[k][i].out, 0xff, (size_t)count * g->d_v * sizeof(float));
+							     .out = malloc(heads * g->d_v * sizeof(float)),
+							     .lse = malloc(heads * sizeof(float))};
+			memset(units[k][i].out, 0xff, heads * g->d_v * sizeof(float));
 			if (wants_mass)
-				units[k][i].mass = malloc((size_t)count * plan->count * sizeof(float) + 4);
+				units[k][i].mass = malloc(heads * plan->count * sizeof(float) + 4);
 		}
 	}
 	for (int k = 0; k < 2; k++)
@@ -268,12 +291,13 @@ static void run_case(struct world *w, struct tally *t)
 	for (uint32_t i = 0; i < n; i++) {
 		struct ikv_attn_unit *a = &units[0][i], *b = &units[1][i];
 		double size = w->largest[a->seq] * output_tolerance(w->format);
-		out = fmax(out, worst(a->out, b->out, (size_t)a->q_count * g->d_v, size));
-		for (uint32_t h = 0; h < a->q_count; h++)
+		size_t heads = (size_t)a->q_len * a->q_count;
+		out = fmax(out, worst(a->out, b->out, heads * g->d_v, size));
+		for (size_t h = 0; h < heads; h++)
 			lse = fmax(lse, worst(&a->lse[h], &b->lse[h], 1,
 					      LSE * (1 + fabsf(isinf(a->lse[h]) ? 0 : a->lse[h]) / 16)));
 		if (wants_mass)
-			mass = fmax(mass, worst(a->mass, b->mass, (size_t)a->q_count * a->plan->count, MASS));
+			mass = fmax(mass, worst(a->mass, b->mass, heads * a->plan->count, MASS));
 	}
 	if (!(out <= 1 && lse <= 1 && mass <= 1)) {
 		fprintf(stderr,
@@ -290,6 +314,7 @@ static void run_case(struct world *w, struct tally *t)
 	for (uint32_t i = 0; i < n; i++) {
 		ikv_plan_free(&plans[i]);
 		free((float *)units[0][i].q);
+		free((uint32_t *)units[0][i].positions);
 		for (int k = 0; k < 2; k++) {
 			free(units[k][i].out);
 			free(units[k][i].lse);
@@ -324,8 +349,8 @@ int main(int argc, char **argv)
 		printf("gpu_check: skipped: %s\n", why);
 		return 77;
 	}
-	printf("%-14s %6s %6s %7s %6s %6s %6s   worst error over tolerance: %8s %8s %8s\n", "format", "cases",
-	       "units", "pages", "empty", "single", "masked", "out", "lse", "mass");
+	printf("%-14s %6s %6s %7s %6s %6s %6s %6s   worst error over tolerance: %8s %8s %8s\n", "format", "cases",
+	       "units", "pages", "empty", "single", "masked", "q_len", "out", "lse", "mass");
 	for (int f = 1; f <= MIXED; f++) {
 		struct tally t = {0};
 		struct world w = {.format = f};
@@ -333,15 +358,17 @@ int main(int argc, char **argv)
 			continue;
 		ikv_rng_stream(&w.r, seed, 0x6770u, (uint64_t)f, 0);
 		while (t.cases < cases) {
-			open_world(&w, small);
-			for (int i = 0; i < PLANS && t.cases < cases; i++)
+			/* the first of them over 2^20 tokens */
+			open_world(&w, small, t.cases || small ? 0 : 1u << 20);
+			for (int i = 0; i < (w.tokens[0] > 1u << 16 ? 2 : PLANS) && t.cases < cases; i++)
 				run_case(&w, &t);
 			close_world(&w);
 		}
-		printf("%-14s %6llu %6llu %7llu %6llu %6llu %6llu %*s %8.3f %8.3f %8.3f\n",
+		printf("%-14s %6llu %6llu %7llu %6llu %6llu %6llu %6llu %*s %8.3f %8.3f %8.3f\n",
 		       f == MIXED ? "mixed" : ikv_format_names()[f], (unsigned long long)t.cases,
 		       (unsigned long long)t.units, (unsigned long long)t.pages, (unsigned long long)t.empty,
-		       (unsigned long long)t.single, (unsigned long long)t.masked, 29, "", t.out, t.lse, t.mass);
+		       (unsigned long long)t.single, (unsigned long long)t.masked, (unsigned long long)t.rows, 29, "",
+		       t.out, t.lse, t.mass);
 		good = good && t.out <= 1 && t.lse <= 1 && t.mass <= 1;
 		fflush(stdout);
 	}

@@ -29,29 +29,23 @@ static size_t at8(uint32_t steps, uint32_t step, struct place p)
 	return step / join * (join * 256) + 8 * join * p.lane + step % join * 8 + p.value;
 }
 
-/* Bit of a plane of 4-bit codes where this code begins. In a lane's word the codes lie so that three shifts bring
- * pairs of them to bits 6..9 of each half, where they are mantissa bits of 16 + code; the last two wrap around. */
+/* Bit of a plane of 4-bit codes where this code begins. In a lane's word the codes of rows g lie in the lowest four
+ * bits of its bytes and those of rows g + 8 above them: gpu/attend_code.cuh says why. */
 static size_t bit4(uint32_t steps, uint32_t step, struct place p)
 {
-	static const uint8_t shift[8] = {6, 22, 10, 26, 2, 18, 14, 30};
+	static const uint8_t shift[8] = {0, 16, 4, 20, 8, 24, 12, 28};
 	uint32_t join = tile_join4(steps);
 	return 8 * (step / join * (join * 128) + 4 * join * p.lane + step % join * 4) + shift[p.value];
 }
 
 static void set4(uint8_t *plane, size_t bit, unsigned code)
 {
-	uint8_t *word = plane + bit / 32 * 4;
-	uint32_t w, shift = bit % 32;
-	memcpy(&w, word, 4);
-	w |= code << shift | (shift > 28 ? code >> (32 - shift) : 0);
-	memcpy(word, &w, 4);
+	plane[bit / 8] |= (uint8_t)(code << bit % 8);
 }
 
 static unsigned get4(const uint8_t *plane, size_t bit)
 {
-	uint32_t w, shift = bit % 32;
-	memcpy(&w, plane + bit / 32 * 4, 4);
-	return (w >> shift | (shift > 28 ? w << (32 - shift) : 0)) & 15;
+	return plane[bit / 8] >> bit % 8 & 15;
 }
 
 /* Where V's scales and zeros lie, in halves: the operand of weights has, in lane 4g + t, tokens 2t, 2t + 1, 2t + 8

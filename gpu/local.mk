@@ -1,18 +1,18 @@
 # The CUDA part. Whatever links it takes $(GPU_LIBS). A build without CUDA has the stub, which says why.
 noinst_LTLIBRARIES += libgpu.la
-libgpu_la_SOURCES = gpu/gpu.h gpu/backend.h gpu/attend.h gpu/split.c gpu/split.h gpu/gpu_tile.c gpu/gpu_tile.h
+libgpu_la_SOURCES = gpu/gpu.h gpu/backend.h gpu/bench_gpu.h gpu/attend.h gpu/split.c gpu/split.h gpu/gpu_tile.c gpu/gpu_tile.h
 libgpu_la_CPPFLAGS = $(AM_CPPFLAGS) $(CUDA_CPPFLAGS)
 ATTEND_PARTS = \
-	gpu/attend.h gpu/attend_kernel.cuh gpu/attend_ptx.cuh gpu/attend_stream.cuh gpu/attend_tile.cuh gpu/attend_width.h \
-	gpu/gpu_tile.h
-EXTRA_DIST += $(ATTEND_PARTS) gpu/attend.cu gpu/attend_width.cu gpu/bench.cu gpu/bench.h gpu/move.cu gpu/move.h gpu/probe.cu gpu/probe.h
+	gpu/attend.h gpu/attend_code.cuh gpu/attend_kernel.cuh gpu/attend_ptx.cuh gpu/attend_query.cuh gpu/attend_stream.cuh \
+	gpu/attend_tile.cuh gpu/attend_width.h gpu/gpu_tile.h
+EXTRA_DIST += $(ATTEND_PARTS) gpu/attend.cu gpu/attend_width.cu gpu/bench.cu gpu/move.cu gpu/move.h gpu/probe.cu gpu/probe.h
 if HAVE_CUDA
 libgpu_la_SOURCES += \
 	gpu/backend_cuda.c gpu/decode.c gpu/decode.h gpu/device.c gpu/device.h gpu/pages.c gpu/pages.h gpu/pages_check.c \
-	gpu/probe.c
+	gpu/probe.c gpu/bench_gpu.c gpu/bench.h
 CUDA_OBJECTS = \
 	gpu/probe_device.o gpu/move_device.o gpu/attend_device.o gpu/attend_4.o gpu/attend_5.o gpu/attend_6.o \
-	gpu/attend_8.o gpu/attend_16.o
+	gpu/attend_8.o gpu/attend_16.o gpu/bench_device.o
 GPU_LIBS = libgpu.la $(CUDA_OBJECTS) $(CUDA_LIBS)
 CLEANFILES += $(CUDA_OBJECTS)
 
@@ -46,18 +46,13 @@ gpu/attend_16.o: gpu/attend_width.cu $(ATTEND_PARTS)
 noinst_PROGRAMS += gpu_check
 gpu_check_SOURCES = gpu/gpu_check.c
 gpu_check_LDADD = libgpu.la $(CUDA_OBJECTS) libengine.la $(CUDA_LIBS) -lm
-noinst_PROGRAMS += gpu_bench
-gpu_bench_SOURCES = gpu/gpu_bench.c gpu/bench.h
-gpu_bench_CPPFLAGS = $(AM_CPPFLAGS) $(CUDA_CPPFLAGS)
-gpu_bench_LDADD = libgpu.la $(CUDA_OBJECTS) gpu/bench_device.o libengine.la $(CUDA_LIBS) -lm
-CLEANFILES += gpu/bench_device.o
 gpu/bench_device.o: gpu/bench.cu gpu/bench.h gpu/gpu_tile.h
 	$(AM_V_NVCC)$(CUDA_COMPILE) -c -o $@ $(srcdir)/gpu/bench.cu
 gpu-check: gpu_check
 	./gpu_check
 else
 libgpu_la_SOURCES += gpu/backend.c gpu/stub.c
-EXTRA_DIST += gpu/gpu_check.c gpu/gpu_bench.c \
+EXTRA_DIST += gpu/gpu_check.c gpu/bench_gpu.c gpu/bench.h \
 	gpu/backend_cuda.c gpu/decode.c gpu/decode.h gpu/device.c gpu/device.h gpu/pages.c gpu/pages.h gpu/pages_check.c \
 	gpu/probe.c
 GPU_LIBS = libgpu.la

@@ -10,12 +10,13 @@
 #include "sim/command.h"
 
 const char cmd_bench_help[] =
-    "intentkv bench policies|attention|formats|mrc [OPTIONS]\n\n"
+    "intentkv bench policies|attention|formats|mrc|gpu [OPTIONS]\n\n"
     "  intentkv bench policies\n"
     "  intentkv bench attention --threads 1,2 --shape 32/8/128/32768 --format FP16,INT8 --selection dense,0.25\n"
     "  intentkv bench attention --shape 32/8/128/4096 --q-len 512 --format FP16 --selection dense\n"
     "  intentkv bench attention --shape 128/1/576:512/8192 --format FP16,FP8,INT8 --selection dense\n"
-    "  intentkv bench formats --output json\n\n"
+    "  intentkv bench formats --output json\n"
+    "  intentkv bench gpu --shape S1,S4 --format FP16,mixed --page 16 --selection 1,0.25\n\n"
     "policies: routers with scores given, at 128K tokens, 64 blocks and pages of 16, router and page plan only, one\n"
     "core; and the memory manager's step at 8K pages under byte pressure. Allocations during the timed steps are\n"
     "counted. attention: decode, MLA and prefill of the CPU backend on random data with cold caches, beside pure\n"
@@ -23,7 +24,10 @@ const char cmd_bench_help[] =
     "copying.\n"
     "mrc: residency policies over 10 million requests, Zipf(1.0) over a million ids, a cache of 100,000 objects, "
     "one\n"
-    "core; ids are numbered and the trace is in memory before.\n\n"
+    "core; ids are numbered and the trace is in memory before.\n"
+    "gpu: decode of the CUDA backend on random data with cold caches and pages in random order, beside pure reads of "
+    "as\n"
+    "many bytes; the card's limits.\n\n"
     "      --output FORM      table (default), csv (not for policies and mrc) or json\n"
     "      --seconds S        measuring time of a row (default 0.5, mrc 2)\n"
     "attention:\n"
@@ -36,7 +40,14 @@ const char cmd_bench_help[] =
     "      --format LIST      page formats (default all)\n"
     "      --selection LIST   dense, or the share of pages read, 0.25, and /head if each KV head picks its own\n"
     "                         (default dense,0.25,0.0625)\n"
-    "      --plot FOLDER      draw the roofline there\n";
+    "      --plot FOLDER      draw the roofline there\n"
+    "gpu (--output as above):\n"
+    "      --shape LIST       S1 to S6: batch, heads and tokens, see docs/results/h200.md (default S1 to S5)\n"
+    "      --format LIST      page formats and mixed, a quarter each FP16, FP8, INT8 and INT4 (default all)\n"
+    "      --page LIST        tokens of a page: 16, 32, 64, 128 (default 16,64)\n"
+    "      --selection LIST   share of pages read: 1, 0.25, 0.0625 (default all three)\n"
+    "      --replays N        of which the median is taken (default 20)\n"
+    "      --no-check         do not compare outputs with double precision\n";
 
 static void table(const struct bench_policies_row *rows, uint32_t n, const struct bench_memory_row *memory)
 {
@@ -144,12 +155,12 @@ static int take_list(const char *option, const char *text, const char *wanted,
 	}
 }
 
-static bool set_output(const char *text, struct bench_report *report)
+bool bench_set_output(const char *text, enum bench_output *output)
 {
 	static const char *const outputs[] = {"table", "csv", "json"};
 	for (int i = 0; i < 3; i++)
 		if (!strcmp(text, outputs[i])) {
-			report->output = (enum bench_output)i;
+			*output = (enum bench_output)i;
 			return true;
 		}
 	return false;
@@ -160,7 +171,7 @@ static int take_option(int c, struct bench_options *o)
 	char tail;
 	switch (c) {
 	case 'o':
-		if (set_output(optarg, &o->report))
+		if (bench_set_output(optarg, &o->report.output))
 			return 0;
 		return command_usage("bench", "--output: got \"%.40s\", expected table, csv or json", optarg);
 	case 's':
@@ -186,7 +197,7 @@ static int take_option(int c, struct bench_options *o)
 		return take_list("shape", optarg, shape_wanted, add_shape, &o->attention);
 	case 'f':
 		/* Elsewhere --format is the form of the output; no page format has such a name. */
-		if (set_output(optarg, &o->report))
+		if (bench_set_output(optarg, &o->report.output))
 			return 0;
 		o->attention.format_count = 0;
 		return take_list("format", optarg, "a page format such as FP16 or KIVI4; intentkv list has them",
@@ -292,6 +303,8 @@ int cmd_bench(int argc, char **argv)
 	struct bench_options o = {.attention = {.isa = "auto"}, .report = {0}};
 	int c;
 	bool attention_only = false;
+	if (argc > 1 && !strcmp(argv[1], "gpu"))
+		return cmd_bench_gpu(argc - 1, argv + 1);
 	optind = opterr = 0;
 	while ((c = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
 		if (c == '?' || c == ':')
@@ -317,5 +330,5 @@ int cmd_bench(int argc, char **argv)
 		return bench_policies(&o.report);
 	if (!strcmp(what, "formats"))
 		return cmd_bench_formats(&o.report);
-	return command_usage("bench", "expected what to measure: policies, attention, formats or mrc");
+	return command_usage("bench", "expected what to measure: policies, attention, formats, mrc or gpu");
 }

@@ -6,6 +6,8 @@
 
 const struct command commands[] = {
     {"run", "play a scenario and record it", cmd_run, cmd_run_help},
+    {"sweep", "play many points of a scenario, on all cores or many machines", cmd_sweep, cmd_sweep_help},
+    {"merge", "copy the runs of other databases into one", cmd_merge, cmd_merge_help},
     {"runs", "list the runs of a database, or their canonical hashes", cmd_runs, cmd_runs_help},
     {"query", "ask a database: named queries or SQL", cmd_query, cmd_query_help},
     {"db", "check, copy and export a database", cmd_db, cmd_db_help},

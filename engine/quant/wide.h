@@ -22,15 +22,16 @@ struct wide_softmax {
 /* A tile's values as tile_decode gives them, as far as t->rows; up to the padded channels anything may be written. */
 typedef void wide_decode(const struct tile_shape *shape, bool v, const struct tile *t, float *rows, size_t stride);
 
-/* From how many rows of one KV head on this is faster than the kernels of micro.h, by the format of the pages: where V
- * has its own rows, and where it aliases K, which is decoded once here and twice there. Measured (docs/kernels.md). */
+/* From how many rows of one KV head on this is faster than the kernels of micro.h, by the format of the pages: where
+ * V has its own rows, and where it aliases K, which is decoded once here and twice there. Measured (docs/kernels.md).
+ */
 #define WIDE_NEVER UINT16_MAX
 struct wide_least {
 	uint16_t own, alias;
 };
 
 struct wide_kernels {
-	struct wide_least least[IKV_FMT_COUNT];
+	struct wide_least least[TILE_FORMATS];
 	/* Is every value times scale finite? */
 	bool (*finite)(const float *x, size_t n, float scale);
 	/* to[d][row] = scale · rows[row][d]: a panel of 16 rows of dim channels */
@@ -49,10 +50,10 @@ struct wide_kernels {
 		     size_t acc_step);
 	/* total[row] = sum over t of w[t][row] */
 	void (*add)(const float *w, uint32_t n, float *total);
-	wide_decode *const *decode; /* [IKV_FMT_COUNT], NULL where tile_decode is all there is; may itself be NULL */
+	wide_decode *const *decode; /* [TILE_FORMATS], NULL where tile_decode is all there is; may itself be NULL */
 };
 
-extern wide_decode *const wide_decode_avx2[IKV_FMT_COUNT], *const wide_decode_avx512[IKV_FMT_COUNT];
+extern wide_decode *const wide_decode_avx2[TILE_FORMATS], *const wide_decode_avx512[TILE_FORMATS];
 extern const struct wide_kernels wide_scalar, wide_avx2, wide_avx512;
 
 #endif

@@ -137,7 +137,7 @@ INLINE void decode_halves(const struct tile_shape *shape, bool v, const struct t
 			  const bool bf16)
 {
 	struct side x = side_of(shape, v, t);
-	size_t row_bytes = 2 * (size_t)(x.v ? shape->d_v : shape->d_qk);
+	size_t row_bytes = x.v ? shape->v_step : shape->k_step;
 	uint32_t whole = x.dim & ~15u;
 	for (uint32_t i = 0; i < t->rows; i++, rows += stride) {
 		const uint8_t *row = x.codes + i * row_bytes;
@@ -255,7 +255,7 @@ static void decode_int4_residual(const struct tile_shape *shape, bool v, const s
 	decode_pairs(shape, v, t, rows, stride, true);
 }
 
-wide_decode *const DECODE_TABLE[IKV_FMT_COUNT] = {
+wide_decode *const DECODE_TABLE[TILE_FORMATS] = {
     [IKV_FMT_FP16] = decode_fp16, [IKV_FMT_BF16] = decode_bf16, [IKV_FMT_FP8] = decode_fp8,
     [IKV_FMT_INT8] = decode_int8, [IKV_FMT_INT4] = decode_int4, [IKV_FMT_INT4_RESIDUAL] = decode_int4_residual,
 };

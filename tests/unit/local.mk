@@ -11,6 +11,12 @@ test_yaml_CFLAGS = $(UNIT_CFLAGS)
 test_yaml_LDADD = libsim.la $(UNIT_LDADD)
 TESTS += test_yaml
 
+check_PROGRAMS += test_sweep
+test_sweep_SOURCES = tests/unit/test_sweep.c tests/tap.h
+test_sweep_CFLAGS = $(UNIT_CFLAGS)
+test_sweep_LDADD = libsim.la $(UNIT_LDADD)
+TESTS += test_sweep
+
 check_PROGRAMS += test_layout
 test_layout_SOURCES = tests/unit/test_layout.c tests/tap.h
 test_layout_CFLAGS = $(UNIT_CFLAGS)
@@ -47,6 +53,12 @@ test_route_case_SOURCES = \
 test_route_case_CFLAGS = $(UNIT_CFLAGS) $(YAML_CFLAGS) $(JANSSON_CFLAGS)
 test_route_case_LDADD = $(UNIT_LDADD) $(YAML_LIBS) $(JANSSON_LIBS)
 TESTS += test_route_case
+check_PROGRAMS += test_kivi
+test_kivi_SOURCES = tests/unit/test_kivi.c tests/tap.h
+test_kivi_CFLAGS = $(UNIT_CFLAGS)
+test_kivi_LDADD = $(UNIT_LDADD)
+TESTS += test_kivi
+
 check_PROGRAMS += test_format test_exact test_attn
 test_format_SOURCES = tests/unit/test_format.c tests/tap.h
 test_format_CFLAGS = $(UNIT_CFLAGS)
