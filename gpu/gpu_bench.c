@@ -13,6 +13,7 @@
 #include "gpu/bench.h"
 #include "gpu/device.h"
 #include "gpu/gpu.h"
+#include "gpu/mla_bench.h"
 #include "gpu/split.h"
 
 #define ROTATE_BYTES ((uint64_t)1 << 30) /* that the sets of one row hold at least */
@@ -33,7 +34,7 @@ static const struct shape shapes[] = {
 struct choice {
 	const char *format, *shapes, *formats, *pages, *selections;
 	uint32_t blocks, replays;
-	bool check;
+	bool check, portable;
 };
 
 struct set { /* inputs of one launch */
@@ -56,7 +57,7 @@ struct row {
 static struct device dev;
 static struct ikv_err err;
 static struct choice choice = {
-    "table", "S1,S2,S3,S4,S5", "FP16,FP8,INT8,INT4,INT4_RESIDUAL,mixed", "16,64", "1,0.25,0.0625", 1, 20, true};
+    "table", "S1,S2,S3,S4,S5", "FP16,FP8,INT8,INT4,INT4_RESIDUAL,mixed", "16,64", "1,0.25,0.0625", 1, 20, true, false};
 
 static void must(int status, const char *doing)
 {
@@ -446,7 +447,7 @@ static void run_all(const void *buffer, uint64_t size)
 int main(int argc, char **argv)
 {
 	int c;
-	while ((c = getopt(argc, argv, "f:S:F:P:L:b:r:n")) != -1) {
+	while ((c = getopt(argc, argv, "f:S:F:P:L:b:r:np")) != -1) {
 		switch (c) {
 		case 'f':
 			choice.format = optarg;
@@ -472,6 +473,9 @@ int main(int argc, char **argv)
 		case 'n':
 			choice.check = false;
 			break;
+		case 'p':
+			choice.portable = true;
+			break;
 		default:
 			return 64;
 		}
@@ -490,7 +494,15 @@ int main(int argc, char **argv)
 	must(cudaMalloc(&buffer, size), "allocate a buffer");
 	must(bench_fill_floats(buffer, size / 4, 1, dev.stream), "fill a buffer");
 	ceilings(buffer, size);
-	run_all(buffer, size);
+	const struct mla_bench latent = {&dev,           buffer,         size,         read_time,
+					 choice.format,  choice.shapes,  choice.formats, choice.pages,
+					 choice.selections, choice.replays, choice.check, choice.portable};
+	bool heads = false;
+	for (unsigned i = 0; i < sizeof shapes / sizeof *shapes; i++)
+		heads = heads || listed(choice.shapes, shapes[i].name);
+	if (heads)
+		run_all(buffer, size);
+	mla_bench(&latent);
 	cudaFree(buffer);
 	device_close(&dev);
 	return 0;
