@@ -256,13 +256,13 @@ static double output_tolerance(int format, bool latent)
 	return format == IKV_FMT_FP16 ? 5e-5 : format == IKV_FMT_INT4_RESIDUAL || format == MIXED ? 2e-3 : 1e-3;
 }
 
-/* Latent attention rounds queries to FP16, and the values of codes: what that does to a score of standard deviation
- * q · k · scale · sqrt(d). */
+/* Latent attention rounds queries to FP16, and the values of codes: four standard deviations and more of what that
+ * does to scores, which themselves have one of q · k · scale · sqrt(d). */
 static double score_rounding(const struct world *w, uint32_t seq, float q_size, bool exact)
 {
 	if (!w->latent || (exact && w->format == IKV_FMT_FP16))
 		return 0;
-	return 1e-3 * q_size * w->k_size[seq] * fabsf(w->g.scale) * sqrtf((float)w->g.d_qk);
+	return 2e-3 * q_size * w->k_size[seq] * fabsf(w->g.scale) * sqrtf((float)w->g.d_qk);
 }
 
 /* Where the worst value of two rows of outputs is. */

@@ -12,15 +12,15 @@ __global__ void __launch_bounds__(128) join_parts(const mla_args args, uint32_t 
 	uint64_t first = ((uint64_t)job.first_part * width + h / rows) * rows + h % rows, step = (uint64_t)width * rows;
 	const float2 *sums = (const float2 *)args.part_sums + first;
 	float top = MLA_FLOOR, sum = 0;
+#pragma unroll 4
 	for (uint32_t i = 0; i < n; i++)
 		top = fmaxf(top, sums[i * step].x);
 	float4 x = make_float4(0, 0, 0, 0);
+#pragma unroll 4
 	for (uint32_t i = 0; i < n; i++) {
 		float2 part = sums[i * step];
-		if (!(part.y > 0))
-			continue;
-		float shrink = exp2_fast(part.x - top);
 		float4 y = *(const float4 *)(args.parts + (first + i * step) * MLA_OUT + channel);
+		float shrink = part.y > 0 ? exp2_fast(part.x - top) : 0;
 		sum += part.y * shrink;
 		x = make_float4(x.x + y.x * shrink, x.y + y.y * shrink, x.z + y.z * shrink, x.w + y.w * shrink);
 	}

@@ -197,7 +197,7 @@ static void make_set(const struct mla_bench *b, struct row *x, struct set *s, ui
 					   .mass = UINT64_MAX,
 					   .group_mass = UINT64_MAX};
 	}
-	uint32_t n = split_jobs(loads, h->batch, lists, 4, pieces, &used);
+	uint32_t n = split_jobs(loads, h->batch, lists, 8, pieces, &used);
 	s->config.lists = used;
 	s->config.jobs = h->batch;
 	s->config.joins = n > h->batch;
@@ -305,7 +305,8 @@ static void run_row(const struct mla_bench *b, struct row *x)
 	} while (n < SETS_MAX && (n < 2 || n * x->bytes < ROTATE_BYTES));
 	must(cudaStreamSynchronize(b->dev->stream), "fill pages");
 	x->ms = time_sets(b, sets, n);
-	x->read_ms = b->read_time(b->buffer, b->size, x->bytes);
+	uint64_t most = x->bytes < b->size ? x->bytes : b->size; /* beyond it the time grows in proportion */
+	x->read_ms = b->read_time(b->buffer, b->size, most) * ((double)x->bytes / (double)most);
 	for (uint32_t i = 0; i < n; i++) {
 		cudaFree(sets[i].groups);
 		cudaFree(sets[i].inputs);

@@ -1,33 +1,34 @@
 // Latent attention on compute capability 9.0. A block of four warpgroups takes 64 heads of a list's segments:
-//   scores   products of queries and keys for 32 tokens at a time, weights, the running reference
+//   scores   products of queries and keys for 64 tokens at a time, weights, the running reference
 //   outputs  two warpgroups, 256 channels of the answer each, in registers
 //   copies   each of four warps brings one group of 8 tokens of every stage, and widens its codes
 // That the answer is shared by two warpgroups is FlashMLA's scheme (deepseek-ai/FlashMLA, "A Deep-Dive Into the New Flash
-// MLA Kernel", 2025); here a third one computes the scores, with more than half of the queries in its registers,
-// which leaves shared memory to five stages of keys.
+// MLA Kernel", 2025); here a third one computes the scores, with half of the queries in its registers,
+// which leaves its bandwidth to keys.
 #include <cuda_runtime.h>
 #include "gpu/mla_part.cuh"
 #include "gpu/mla_ptx.cuh"
 
-#define STAGES       5u
+#define STAGES       4u
 #define STAGE_TOKENS 32u
 #define STAGE_BYTES  (4 * MLA_GROUP_BYTES)
 #define ROWS         64u
-#define HELD         5 // chunks of the queries in registers; the others are in shared memory
+#define WEIGHTS      4u // buffers of a stage's weights
+#define HELD         4  // chunks of the queries in registers; the others are in shared memory
 
 // Bytes from the start of shared memory.
 #define AT_QUERY   (STAGES * STAGE_BYTES)
 #define AT_WEIGHTS (AT_QUERY + (MLA_CHUNKS - HELD) * 8192u)
-#define AT_SHRINK  (AT_WEIGHTS + 2 * 4096u) // [2][64]
-#define AT_RESULT  (AT_SHRINK + 512u)       // {reference, sum} [64]
+#define AT_SHRINK  (AT_WEIGHTS + WEIGHTS * 4096u)   // [WEIGHTS][64]
+#define AT_RESULT  (AT_SHRINK + WEIGHTS * 256u)    // {reference, sum} [64]
 #define AT_MASKS   (AT_RESULT + 512u)       // [STAGES] words
-#define AT_MOVED   (AT_MASKS + 32u)         // [2][4]: did a warp's references move
-#define AT_FULL    (AT_MOVED + 32u)
+#define AT_MOVED   (AT_MASKS + 32u)                 // [WEIGHTS][4]: did a warp's references move
+#define AT_FULL    (AT_MOVED + 64u)
 #define AT_EMPTY   (AT_FULL + STAGES * 8)
 #define AT_RAW     (AT_EMPTY + STAGES * 8) // [STAGES][4]
-#define AT_WEIGHED (AT_RAW + STAGES * 32)  // [2]
-#define AT_USED    (AT_WEIGHED + 16)       // [2]
-#define AT_DONE    (AT_USED + 16)
+#define AT_WEIGHED (AT_RAW + STAGES * 32)         // [WEIGHTS]
+#define AT_USED    (AT_WEIGHED + WEIGHTS * 8)    // [WEIGHTS]
+#define AT_DONE    (AT_USED + WEIGHTS * 8)
 #define AT_TAKEN   (AT_DONE + 8)
 #define SHARED     (AT_TAKEN + 8 + 1024)
 
@@ -50,9 +51,10 @@ DEVICE uint32_t block_heads(const mla_segment &s, uint32_t rank)
 	return s.heads <= first ? 0 : s.heads - first < ROWS ? s.heads - first : ROWS;
 }
 
+// Always pairs, side by side in the ring: scores are found for 64 tokens.
 DEVICE uint32_t stages_of(const mla_segment &s)
 {
-	return (s.end - s.first + 3) / 4;
+	return (s.end - s.first + 7) / 8 * 2;
 }
 
 #if HAS_BULK
@@ -93,9 +95,14 @@ DEVICE void fill_stage(copier &c, uint64_t at, uint32_t mask)
 {
 	uint32_t format = (uint32_t)at & 15, slot = c.in.slot;
 	uint32_t full = c.shared + AT_FULL + slot * 8, group = c.shared + slot * STAGE_BYTES + c.warp * MLA_GROUP_BYTES;
-	while (c.waiting == STAGES || !__all_sync(~0u, barrier_passed(c.shared + AT_EMPTY + slot * 8, c.in.parity ^ 1)))
-		if (c.waiting)
-			widen_next(c);
+	while (c.waiting && widen_next(c))
+		;
+	uint32_t empty = c.shared + AT_EMPTY + slot * 8;
+	while (c.waiting && (c.waiting == STAGES || !__all_sync(~0u, barrier_passed(empty, c.in.parity ^ 1)))) {
+		if (!widen_next(c))
+			__nanosleep(100); // polling takes from the matrix units' bandwidth
+	}
+	barrier_wait(empty, c.in.parity ^ 1);
 	if (!at)
 		clear_group(group, c.lane);
 	if (c.lane == 0)
@@ -149,8 +156,7 @@ struct row_state { // of the two rows a thread has in every product
 
 struct scorer {
 	uint32_t shared, warp, lane;
-	ring stage, next; // whose scores are being weighed, and the one after
-	ring weights;
+	ring stage, weights;
 };
 
 DEVICE void load_queries(const mla_args &args, const scorer &c, uint32_t row, uint32_t heads, uint32_t (&q)[HELD][4][4],
@@ -173,23 +179,32 @@ DEVICE void load_queries(const mla_args &args, const scorer &c, uint32_t row, ui
 		}
 	}
 	meet<128>(1); // all warps are done with the queries before
-	for (uint32_t i = thread; i < ROWS * (MLA_CHUNKS - HELD) * 4; i += 128) {
-		uint32_t piece = i % ((MLA_CHUNKS - HELD) * 4), h = i / ((MLA_CHUNKS - HELD) * 4);
-		const uint4 *from = (const uint4 *)(args.q + (uint64_t)(row + (h < heads ? h : 0)) * MLA_DIM + (HELD * 4 + piece) * 16);
-		uint4 a = make_uint4(0, 0, 0, 0), b = a;
-		if (h < heads) {
-			a = __ldg(from);
-			b = __ldg(from + 1);
+	const uint32_t pieces = (MLA_CHUNKS - HELD) * 4; // of 16 channels
+#pragma unroll
+	for (uint32_t batch = 0; batch < ROWS * pieces / 128; batch += 5) { // loads first: one wait for all
+		uint4 x[5][2];
+#pragma unroll
+		for (uint32_t i = 0; i < 5; i++) {
+			uint32_t k = thread + 128 * (batch + i), h = k / pieces, piece = k % pieces;
+			const uint4 *from = (const uint4 *)(args.q + (uint64_t)(row + (h < heads ? h : 0)) * MLA_DIM + (HELD * 4 + piece) * 16);
+			x[i][0] = h < heads ? __ldg(from) : make_uint4(0, 0, 0, 0);
+			x[i][1] = h < heads ? __ldg(from + 1) : make_uint4(0, 0, 0, 0);
 		}
-		uint32_t to = c.shared + AT_QUERY + piece / 4 * 8192 + h * 128, unit = piece % 4 * 2;
-		store16(to + ((unit ^ h % 8) * 16), make_uint4(a.x, a.z, b.x, b.z));
-		store16(to + (((unit + 1) ^ h % 8) * 16), make_uint4(a.y, a.w, b.y, b.w));
+#pragma unroll
+		for (uint32_t i = 0; i < 5; i++) {
+			uint32_t k = thread + 128 * (batch + i), h = k / pieces, piece = k % pieces;
+			uint32_t to = c.shared + AT_QUERY + piece / 4 * 8192 + h * 128, unit = piece % 4 * 2;
+			uint4 a = x[i][0], b = x[i][1];
+			store16(to + ((unit ^ h % 8) * 16), make_uint4(a.x, a.z, b.x, b.z));
+			store16(to + (((unit + 1) ^ h % 8) * 16), make_uint4(a.y, a.w, b.y, b.w));
+		}
 	}
 	publish();
 	meet<128>(1);
 }
 
-DEVICE void ask_scores(const scorer &c, uint32_t slot, const uint32_t (&q)[HELD][4][4], float (&s)[16])
+// Scores of 64 tokens, of stage `slot` and the next.
+DEVICE void find_scores(const scorer &c, uint32_t slot, const uint32_t (&q)[HELD][4][4], float (&s)[2][16])
 {
 	uint64_t keys = matrix(c.shared + slot * STAGE_BYTES, 16, MLA_GROUP_BYTES, SWIZZLE_128);
 	uint64_t queries = matrix(c.shared + AT_QUERY, 16, 1024, SWIZZLE_128);
@@ -203,6 +218,7 @@ DEVICE void ask_scores(const scorer &c, uint32_t slot, const uint32_t (&q)[HELD]
 			score_shared(s, queries + ((i / 4 - HELD) * 8192 + i % 4 * 32) / 16, k, 1);
 	}
 	products_close();
+	products_wait<0>();
 }
 
 // Tokens that take no part score -inf.
@@ -216,12 +232,12 @@ DEVICE void mask_scores(float (&s)[16], uint32_t mask, uint32_t lane)
 }
 
 // Move the references of rows whose scores have outgrown them; by how much, for what was summed so far.
-DEVICE void move_tops(const float (&s)[16], row_state &r, float (&shrink)[2], bool &moved)
+DEVICE void move_tops(const float (&s)[2][16], row_state &r, float (&shrink)[2], bool &moved)
 {
 	float most[2] = {-INFINITY, -INFINITY};
 #pragma unroll
-	for (int i = 0; i < 16; i++)
-		most[i / 2 % 2] = fmaxf(most[i / 2 % 2], s[i]);
+	for (int i = 0; i < 32; i++)
+		most[i / 2 % 2] = fmaxf(most[i / 2 % 2], s[i / 16][i % 16]);
 	bool beyond = false;
 #pragma unroll
 	for (int h = 0; h < 2; h++) {
@@ -260,17 +276,12 @@ DEVICE void note_mass(const mla_args &args, const mla_segment &seg, const float 
 		}
 }
 
-// Scores of stage c.stage to weights, handed to the outputs.
+// Scores of a stage to weights, handed to the outputs.
 template <bool mass>
 DEVICE void give_weights(const mla_args &args, const mla_segment &seg, scorer &c, float (&s)[16], row_state &r, uint32_t group,
-			 uint32_t rank, uint32_t heads)
+			 uint32_t rank, uint32_t heads, const float (&shrink)[2], bool moved)
 {
-	uint32_t mask = load4(c.shared + AT_MASKS + c.stage.slot * 4), b = c.weights.slot;
-	float shrink[2];
-	bool moved;
-	if (mask != ~0u)
-		mask_scores(s, mask, c.lane);
-	move_tops(s, r, shrink, moved);
+	uint32_t b = c.weights.slot;
 #pragma unroll
 	for (int i = 0; i < 16; i++)
 		s[i] = exp2_fast(fmaf(s[i], r.factor[i / 2 % 2], -r.top[i / 2 % 2]));
@@ -302,53 +313,31 @@ DEVICE void give_weights(const mla_args &args, const mla_segment &seg, scorer &c
 	__syncwarp();
 	if (c.lane == 0)
 		barrier_arrive(c.shared + AT_WEIGHED + b * 8);
-	advance<2>(c.weights);
+	advance<WEIGHTS>(c.weights);
 }
 
-// One stage that another one follows: ask for that one's scores and weigh this one's meanwhile. None are under way
-// before and after: the compiler would not keep them apart from those that are read.
+// Groups from `group` on, of two stages.
 template <bool mass>
-DEVICE void score_stage(const mla_args &args, const mla_segment &seg, scorer &c, const uint32_t (&q)[HELD][4][4], float (&now)[16],
-			float (&later)[16], row_state &r, uint32_t i, uint32_t rank, uint32_t heads)
+DEVICE void score_stages(const mla_args &args, const mla_segment &seg, scorer &c, const uint32_t (&q)[HELD][4][4], row_state &r,
+			 uint32_t group, uint32_t rank, uint32_t heads)
 {
-	barrier_wait(c.shared + AT_FULL + c.next.slot * 8, c.next.parity);
-	ask_scores(c, c.next.slot, q, later);
-	give_weights<mass>(args, seg, c, now, r, seg.first + 4 * i, rank, heads);
-	products_wait<0>();
-	results(later);
-	c.stage = c.next;
-	advance<STAGES>(c.next);
-}
-
-template <bool mass>
-DEVICE void score_last(const mla_args &args, const mla_segment &seg, scorer &c, float (&now)[16], row_state &r, uint32_t i,
-		       uint32_t rank, uint32_t heads)
-{
-	give_weights<mass>(args, seg, c, now, r, seg.first + 4 * i, rank, heads);
-	c.stage = c.next;
-	advance<STAGES>(c.next);
-}
-
-template <bool mass>
-DEVICE void score_segment(const mla_args &args, const mla_segment &seg, scorer &c, const uint32_t (&q)[HELD][4][4], row_state &r,
-			  uint32_t rank, uint32_t heads, uint32_t n)
-{
-	float a[16], b[16];
-	uint32_t i = 0;
+	float s[2][16], shrink[2];
+	bool moved;
 	barrier_wait(c.shared + AT_FULL + c.stage.slot * 8, c.stage.parity);
-	ask_scores(c, c.stage.slot, q, a);
-	products_wait<0>();
-	results(a);
-	for (; i + 2 < n; i += 2) {
-		score_stage<mass>(args, seg, c, q, a, b, r, i, rank, heads);
-		score_stage<mass>(args, seg, c, q, b, a, r, i + 1, rank, heads);
+	barrier_wait(c.shared + AT_FULL + c.stage.slot * 8 + 8, c.stage.parity);
+	find_scores(c, c.stage.slot, q, s);
+	results(s[0]);
+	results(s[1]);
+	uint32_t mask = load4(c.shared + AT_MASKS + c.stage.slot * 4), mask2 = load4(c.shared + AT_MASKS + c.stage.slot * 4 + 4);
+	if ((mask & mask2) != ~0u) {
+		mask_scores(s[0], mask, c.lane);
+		mask_scores(s[1], mask2, c.lane);
 	}
-	if (i + 1 == n) {
-		score_last<mass>(args, seg, c, a, r, i, rank, heads);
-		return;
-	}
-	score_stage<mass>(args, seg, c, q, a, b, r, i, rank, heads);
-	score_last<mass>(args, seg, c, b, r, i + 1, rank, heads);
+	move_tops(s, r, shrink, moved);
+	give_weights<mass>(args, seg, c, s[0], r, group, rank, heads, shrink, moved);
+	give_weights<mass>(args, seg, c, s[1], r, group + 4, rank, heads, shrink, false);
+	advance<STAGES>(c.stage);
+	advance<STAGES>(c.stage);
 }
 
 DEVICE void give_result(const mla_args &args, const mla_segment &seg, const scorer &c, row_state &r, uint32_t rank, uint32_t heads,
@@ -383,7 +372,7 @@ DEVICE void give_result(const mla_args &args, const mla_segment &seg, const scor
 
 template <bool mass> DEVICE void score_role(const mla_args &args, uint32_t shared, uint32_t list, uint32_t rank)
 {
-	scorer c = {shared, threadIdx.x / 32 % 4, threadIdx.x % 32, {0, 0}, {1, 0}, {0, 0}};
+	scorer c = {shared, threadIdx.x / 32 % 4, threadIdx.x % 32, {0, 0}, {0, 0}};
 	ring result = {0, 0};
 	uint32_t q[HELD][4][4];
 	row_state r;
@@ -393,8 +382,8 @@ template <bool mass> DEVICE void score_role(const mla_args &args, uint32_t share
 		if (!heads)
 			continue;
 		load_queries(args, c, seg.row + rank * ROWS, heads, q, r);
-		if (n)
-			score_segment<mass>(args, seg, c, q, r, rank, heads, n);
+		for (uint32_t i = 0; i < n; i += 2)
+			score_stages<mass>(args, seg, c, q, r, seg.first + 4 * i, rank, heads);
 		give_result(args, seg, c, r, rank, heads, result);
 	}
 }
@@ -410,7 +399,6 @@ DEVICE void shrink_output(const output &c, float (&o)[2][64])
 {
 	uint32_t at = c.shared + AT_SHRINK + (c.weights.slot * ROWS + 16 * c.warp + c.lane / 4) * 4;
 	float low = load_float(at), high = load_float(at + 32);
-	products_wait<0>();
 	results(o[0]);
 	results(o[1]);
 #pragma unroll
@@ -431,11 +419,13 @@ DEVICE void ask_output(const output &c, float (&o)[2][64], bool begin)
 	products_close();
 }
 
-DEVICE void release(const output &c, const ring &stage, const ring &weights)
+// The stage and the weights before those of c are used up.
+DEVICE void release(const output &c)
 {
+	uint32_t stage = c.stage.slot ? c.stage.slot - 1 : STAGES - 1, weights = c.weights.slot ? c.weights.slot - 1 : WEIGHTS - 1;
 	if (c.lane == 0) {
-		barrier_arrive(c.shared + AT_EMPTY + stage.slot * 8);
-		barrier_arrive(c.shared + AT_USED + weights.slot * 8);
+		barrier_arrive(c.shared + AT_EMPTY + stage * 8);
+		barrier_arrive(c.shared + AT_USED + weights * 8);
 	}
 }
 
@@ -481,26 +471,26 @@ DEVICE void output_role(const mla_args &args, uint32_t shared, uint32_t list, ui
 		uint32_t heads = block_heads(seg, rank), n = stages_of(seg);
 		if (!heads)
 			continue;
-		ring stage = c.stage, weights = c.weights; // of the stage before
-		for (uint32_t i = 0; i < n; i++) {
+		for (uint32_t i = 0; i < n; i += 2) {
 			barrier_wait(shared + AT_WEIGHED + c.weights.slot * 8, c.weights.parity);
 			barrier_wait(shared + AT_FULL + c.stage.slot * 8, c.stage.parity);
 			if (i && load4(shared + AT_MOVED + (c.weights.slot * 4 + c.warp) * 4))
 				shrink_output(c, o);
 			ask_output(c, o, i == 0);
-			products_wait<1>();
-			if (i)
-				release(c, stage, weights);
-			stage = c.stage;
-			weights = c.weights;
 			advance<STAGES>(c.stage);
-			advance<2>(c.weights);
+			advance<WEIGHTS>(c.weights);
+			barrier_wait(shared + AT_WEIGHED + c.weights.slot * 8, c.weights.parity);
+			barrier_wait(shared + AT_FULL + c.stage.slot * 8, c.stage.parity);
+			ask_output(c, o, false);
+			products_wait<1>();
+			release(c);
+			advance<STAGES>(c.stage);
+			advance<WEIGHTS>(c.weights);
+			products_wait<0>(); // at once, not after the next pair's weights: the keys to come need its place
+			release(c);
 		}
-		products_wait<0>();
 		results(o[0]);
 		results(o[1]);
-		if (n)
-			release(c, stage, weights);
 		barrier_wait(shared + AT_DONE, c.result.parity);
 		advance<1>(c.result);
 		put_output(args, seg, c, o, rank, heads, n == 0);
@@ -522,7 +512,7 @@ template <bool mass> __global__ void __launch_bounds__(512, 1) mla_hopper(const 
 			for (uint32_t w = 0; w < 4; w++)
 				barrier_init_count(shared + AT_RAW + (i * 4 + w) * 8, 1);
 		}
-		for (uint32_t i = 0; i < 2; i++) {
+		for (uint32_t i = 0; i < WEIGHTS; i++) {
 			barrier_init_count(shared + AT_WEIGHED + i * 8, 4);
 			barrier_init_count(shared + AT_USED + i * 8, 8);
 		}
@@ -532,10 +522,10 @@ template <bool mass> __global__ void __launch_bounds__(512, 1) mla_hopper(const 
 	}
 	__syncthreads();
 	if (group == 3) {
-		asm volatile("setmaxnreg.dec.sync.aligned.u32 32;");
+		asm volatile("setmaxnreg.dec.sync.aligned.u32 48;");
 		copy_role(args, shared, list, rank);
 	} else if (group == 0) {
-		asm volatile("setmaxnreg.inc.sync.aligned.u32 160;");
+		asm volatile("setmaxnreg.inc.sync.aligned.u32 144;");
 		score_role<mass>(args, shared, list, rank);
 	} else {
 		asm volatile("setmaxnreg.inc.sync.aligned.u32 160;");

@@ -101,12 +101,19 @@ template <uint32_t format> DEVICE void expand8(uint32_t group, uint32_t raw, uin
 	__half2 scale = bits_half2(bits | bits << 16);
 	bool clamp = __any_sync(~0u, __half2float(__low2half(scale)) >= 146);
 	uint32_t from = raw + 16 + lane * 16;
-#pragma unroll 3
-	for (uint32_t c = 0; c < MLA_CHUNKS; c++) {
-		uint4 x = load16(from + c * 512);
+#pragma unroll 1
+	for (uint32_t first = 0; first < MLA_CHUNKS; first += 3) {
+		uint4 x[3];
+#pragma unroll
+		for (uint32_t i = 0; i < 3; i++)
+			x[i] = load16(from + (first + i) * 512);
 		__syncwarp(); // before the codes are overwritten
-		store16(to + c * 1024 + ((unit ^ token) * 16), widen8<format>(x.x, x.y, scale, clamp));
-		store16(to + c * 1024 + (((unit + 1) ^ token) * 16), widen8<format>(x.z, x.w, scale, clamp));
+#pragma unroll
+		for (uint32_t i = 0; i < 3; i++) {
+			uint32_t at = to + (first + i) * 1024;
+			store16(at + ((unit ^ token) * 16), widen8<format>(x[i].x, x[i].y, scale, clamp));
+			store16(at + (((unit + 1) ^ token) * 16), widen8<format>(x[i].z, x[i].w, scale, clamp));
+		}
 	}
 }
 
