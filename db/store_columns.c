@@ -61,6 +61,11 @@ static const struct store_column step_columns[] = {
     COLUMN(store_step, pages_int8, INT),
     COLUMN(store_step, pages_int4, INT),
     COLUMN(store_step, pages_int4_residual, INT),
+    COLUMN(store_step, pages_bf16, INT),
+    COLUMN(store_step, pages_kivi8, INT),
+    COLUMN(store_step, pages_kivi4, INT),
+    COLUMN(store_step, pages_kivi2, INT),
+    COLUMN(store_step, pages_sparse, INT),
     COLUMN(store_step, demote_after, INT),
     COLUMN(store_step, promote_after, INT),
     COLUMN(store_step, spec_verified, INT),
@@ -80,6 +85,8 @@ static const struct store_column step_columns[] = {
     COLUMN(store_step, cosine, REAL),
     COLUMN(store_step, kl, REAL),
     COLUMN(store_step, spec_accept, REAL),
+    COLUMN(store_step, sim_executed_ns, REAL),
+    COLUMN(store_step, sim_outside, INT),
     COLUMN(store_step, wall_attention_ns, REAL),
     COLUMN(store_step, wall_dense_ns, REAL),
     COLUMN(store_step, wall_score_ns, REAL),
@@ -108,9 +115,10 @@ static const struct store_column layer_columns[] = {
     COLUMN(store_layer, cosine, REAL),
     COLUMN(store_layer, kl, REAL),
 };
+#define ALL(columns) columns, sizeof columns / sizeof *columns
 const struct store_table store_tables[STORE_ROW_COUNT] = {
-    [STORE_ROW_SESSION] = {"session", session_columns, 12, 12},
-    [STORE_ROW_STEP] = {"step", step_columns, 65, 51},
-    [STORE_ROW_ROLE] = {"step_role", role_columns, 11, 0},
-    [STORE_ROW_LAYER] = {"step_layer", layer_columns, 10, 0},
+    [STORE_ROW_SESSION] = {"session", ALL(session_columns), 12},
+    [STORE_ROW_STEP] = {"step", ALL(step_columns), 56},
+    [STORE_ROW_ROLE] = {"step_role", ALL(role_columns), 0},
+    [STORE_ROW_LAYER] = {"step_layer", ALL(layer_columns), 0},
 };

@@ -1,7 +1,14 @@
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include "intentkv/alloc.h"
+
+/* From here on memory is asked for in huge pages: reading a quarter of the 16-token pages of a long context at random
+ * is then 15 to 25 % faster, because a 4 KiB page in seven needs its address looked up (docs/kernels.md). */
+#define HUGE_FROM ((size_t)4 << 20)
+#define HUGE_PAGE ((size_t)2 << 20)
 
 static atomic_uint_fast64_t alloc_calls;
 
@@ -21,7 +28,14 @@ void *ikv_alloc(size_t count, size_t size, struct ikv_err *err)
 	if (size_of(count, size, &bytes, err))
 		return NULL;
 	atomic_fetch_add_explicit(&alloc_calls, 1, memory_order_relaxed);
-	void *p = aligned_alloc(64, bytes);
+	bool huge = bytes >= HUGE_FROM && bytes <= SIZE_MAX - HUGE_PAGE;
+	if (huge)
+		bytes = (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+	void *p = aligned_alloc(huge ? HUGE_PAGE : 64, bytes);
+#ifdef MADV_HUGEPAGE
+	if (p && huge)
+		madvise(p, bytes, MADV_HUGEPAGE); /* advice: where there are none, small pages do */
+#endif
 	if (!p) {
 		ikv_err_set(err, IKV_FAILED, "out of memory: %zu bytes", bytes);
 		return NULL;

@@ -3,12 +3,39 @@
 #include "intentkv/cost.h"
 
 #define AT(field) offsetof(struct ikv_machine, field)
+#define FORMAT(f, name)                                                                                              \
+	{name "_bytes_per_s",                                                                                        \
+	 IKV_OPT_REAL,                                                                                               \
+	 AT(format_bytes_per_s[IKV_FMT_##f]),                                                                        \
+	 "0",                                                                                                        \
+	 0,                                                                                                          \
+	 1e18,                                                                                                       \
+	 NULL,                                                                                                       \
+	 "attention over " #f " pages, stored bytes/s; 0: read_bytes_per_s"},                                        \
+	{                                                                                                            \
+		name "_flops_per_s", IKV_OPT_REAL, AT(format_flops_per_s[IKV_FMT_##f]), "0", 0, 1e21, NULL,          \
+		    "its arithmetic, in addition to the bytes, FLOP/s; 0: not modelled"                              \
+	}
 const struct ikv_option ikv_machine_options[] = {
     {"read_bytes_per_s", IKV_OPT_REAL, AT(read_bytes_per_s), "1e11", 1, 1e18, NULL,
      "fast-tier read bandwidth seen by attention, bytes/s"},
     {"cache_bytes", IKV_OPT_REAL, AT(cache_bytes), "0", 0, 1e18, NULL,
      "the first so many bytes of a layer's read run at cache_bytes_per_s; 0: no such term"},
     {"cache_bytes_per_s", IKV_OPT_REAL, AT(cache_bytes_per_s), "0", 0, 1e18, NULL, "rate of those bytes, bytes/s"},
+    FORMAT(FP16, "fp16"),
+    FORMAT(FP8, "fp8"),
+    FORMAT(INT8, "int8"),
+    FORMAT(INT4, "int4"),
+    FORMAT(INT4_RESIDUAL, "int4_residual"),
+    FORMAT(BF16, "bf16"),
+    FORMAT(KIVI8, "kivi8"),
+    FORMAT(KIVI4, "kivi4"),
+    FORMAT(KIVI2, "kivi2"),
+    FORMAT(SPARSE, "sparse"),
+    {"page_overhead_ns", IKV_OPT_REAL, AT(page_overhead_ns), "0", 0, 1e12, NULL,
+     "per page of a KV head that is read, ns"},
+    {"jump_ns", IKV_OPT_REAL, AT(jump_ns), "0", 0, 1e12, NULL,
+     "per run of adjacent pages, or page of a KV head that is read alone, ns"},
     {"flops_per_s", IKV_OPT_REAL, AT(flops_per_s), "0", 0, 1e21, NULL,
      "attention arithmetic, FLOP/s; 0: not modelled"},
     {"kernel_overhead_ns", IKV_OPT_REAL, AT(kernel_overhead_ns), "0", 0, 1e12, NULL,
@@ -26,6 +53,10 @@ const struct ikv_option ikv_machine_options[] = {
      "reading weights for the rest of a layer, bytes/s; 0: not modelled"},
     {"prefill_flops_per_s", IKV_OPT_REAL, AT(prefill_flops_per_s), "0", 0, 1e21, NULL,
      "dense arithmetic of a prefill, FLOP/s; 0: not modelled"},
+    {"measured_from_bytes", IKV_OPT_REAL, AT(measured_from_bytes), "0", 0, 1e18, NULL,
+     "least KV bytes of one layer and call that the constants were measured at; 0: not stated"},
+    {"measured_to_bytes", IKV_OPT_REAL, AT(measured_to_bytes), "0", 0, 1e18, NULL,
+     "most KV bytes of one layer and call that they were measured at; 0: not stated"},
     IKV_OPTION_END};
 
 static double nanoseconds(double amount, double per_s)
@@ -43,10 +74,24 @@ static double read_ns(const struct ikv_machine *m, double bytes)
 	return nanoseconds(first, m->cache_bytes_per_s) + nanoseconds(bytes - first, m->read_bytes_per_s);
 }
 
+/* Reading all layers: bytes of formats with a rate of their own at that, the others as plain reads. */
+static double attention_ns(const struct ikv_machine *m, const struct ikv_cost_work *w, double layers)
+{
+	double ns = (double)w->pages * m->page_overhead_ns + (double)w->jumps * m->jump_ns, plain = (double)w->kv_bytes;
+	for (int f = 0; f < IKV_FMT_COUNT; f++) {
+		ns += nanoseconds(w->format_flops[f], m->format_flops_per_s[f]);
+		if (m->format_bytes_per_s[f] > 0) {
+			ns += nanoseconds((double)w->format_bytes[f], m->format_bytes_per_s[f]);
+			plain -= (double)w->format_bytes[f];
+		}
+	}
+	return ns + layers * read_ns(m, (plain > 0 ? plain : 0) / layers);
+}
+
 void ikv_cost_step(const struct ikv_machine *m, const struct ikv_cost_work *w, struct ikv_cost_time *t)
 {
-	double layers = w->layers ? w->layers : 1;
-	double read = layers * read_ns(m, (double)w->kv_bytes / layers);
+	double layers = w->layers ? w->layers : 1, layer_bytes = (double)w->kv_bytes / layers;
+	double read = attention_ns(m, w, layers);
 	double arithmetic = nanoseconds(w->flops, m->flops_per_s);
 	double fetch = nanoseconds((double)w->fetch_bytes, m->link_bytes_per_s);
 	double ahead = nanoseconds((double)w->prefetch_bytes, m->link_bytes_per_s);
@@ -64,6 +109,8 @@ void ikv_cost_step(const struct ikv_machine *m, const struct ikv_cost_work *w, s
 	t->hidden = ahead < busy ? ahead : busy;
 	t->exposed = t->transfer - t->hidden;
 	t->total = busy + t->exposed;
+	t->outside =
+	    layer_bytes < m->measured_from_bytes || (m->measured_to_bytes > 0 && layer_bytes > m->measured_to_bytes);
 }
 
 int ikv_cost_compare(const struct ikv_cost_args *a, struct ikv_cost_report *r, struct ikv_err *err)

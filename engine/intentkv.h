@@ -16,10 +16,12 @@
 #include "intentkv/option.h"
 #include "intentkv/layout.h"
 #include "intentkv/format.h"
+#include "intentkv/kivi.h"
 #include "intentkv/ladder.h"
 #include "intentkv/plan.h"
 #include "intentkv/exact.h"
 #include "intentkv/attn.h"
+#include "intentkv/ranges.h"
 #include "intentkv/scorer.h"
 #include "intentkv/router.h"
 #include "intentkv/prefetch.h"
@@ -27,5 +29,6 @@
 #include "intentkv/specattn.h"
 #include "intentkv/cost.h"
 #include "intentkv/rope.h"
+#include "intentkv/mla.h"
 
 #endif

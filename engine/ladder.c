@@ -62,6 +62,24 @@ static const struct ikv_ladder_rule aggressive_rules[] = {
     RULE(IKV_SKIP_BLOCK, ALL, ALL, NEVER, SKIP),
 };
 
+/* The reference table with FP8 in place of four bits, for latents (MLA). */
+static const struct ikv_ladder_rule latent_rules[] = {
+    RULE(IKV_GLOBAL, ALL, 1, 0.8, INT8),
+    RULE(IKV_GLOBAL, ALL, 1, NEVER, FP16),
+    RULE(IKV_GLOBAL, ALL, 0, 0.7, INT8),
+    RULE(IKV_GLOBAL, ALL, 0, NEVER, FP16),
+    RULE(IKV_ALWAYS, ALL, ALL, 0.7, INT8),
+    RULE(IKV_ALWAYS, ALL, ALL, NEVER, FP16),
+    RULE(IKV_RECENT, ALL, ALL, 0.8, INT8),
+    RULE(IKV_RECENT, ALL, ALL, NEVER, FP16),
+    RULE(IKV_ATTEND, IKV_BAND_NONE, ALL, 0.5, INT8),
+    RULE(IKV_ATTEND, IKV_BAND_NONE, ALL, NEVER, FP16),
+    RULE(IKV_ATTEND, IKV_BAND_HIGH, ALL, NEVER, INT8),
+    RULE(IKV_ATTEND, IKV_BAND_LOW, ALL, 0.3, SKIP),
+    RULE(IKV_ATTEND, ALL, ALL, NEVER, FP8),
+    RULE(IKV_SKIP_BLOCK, ALL, ALL, NEVER, SKIP),
+};
+
 #define UNIFORM(name_, format_)                                                                                      \
 	static const struct ikv_ladder_rule name_##_rules[] = {                                                      \
 	    RULE(IKV_SKIP_BLOCK, ALL, ALL, NEVER, SKIP),                                                             \
@@ -72,6 +90,11 @@ UNIFORM(fp8, FP8)
 UNIFORM(int8, INT8)
 UNIFORM(int4, INT4)
 UNIFORM(int4_residual, INT4_RESIDUAL)
+UNIFORM(bf16, BF16)
+UNIFORM(kivi8, KIVI8)
+UNIFORM(kivi4, KIVI4)
+UNIFORM(kivi2, KIVI2)
+UNIFORM(sparse, SPARSE)
 
 #define PRESET(name_, summary_)                                                                                      \
 	static const struct ikv_ladder name_ = {.name = #name_,                                                      \
@@ -86,14 +109,21 @@ PRESET(seed, "the reference table: pins FP16, recent FP8, ranked blocks by score
 PRESET(conservative, "never below INT8; low scores are dropped only above pressure 0.9")
 PRESET(balanced, "INT8 for high scores and recent tokens, INT4 forms below; low scores dropped above 0.6")
 PRESET(aggressive, "pins INT8, ranked blocks INT4; low scores are never read")
+PRESET(latent, "for latent pages (MLA): pins and recent FP16, ranked blocks INT8 and FP8 by score and pressure")
 PRESET(fp16, "everything that is read is FP16")
 PRESET(fp8, "everything that is read is FP8")
 PRESET(int8, "everything that is read is INT8")
 PRESET(int4, "everything that is read is INT4")
 PRESET(int4_residual, "everything that is read is INT4_RESIDUAL")
+PRESET(bf16, "everything that is read is BF16")
+PRESET(kivi8, "everything that is read is KIVI8")
+PRESET(kivi4, "everything that is read is KIVI4")
+PRESET(kivi2, "everything that is read is KIVI2")
+PRESET(sparse, "everything that is read is SPARSE")
 
-static const struct ikv_ladder *const presets[] = {&seed, &conservative, &balanced, &aggressive,    &fp16,
-						   &fp8,  &int8,         &int4,     &int4_residual, NULL};
+static const struct ikv_ladder *const presets[] = {&seed,  &conservative, &balanced, &aggressive,    &latent, &fp16,
+						   &fp8,   &int8,         &int4,     &int4_residual, &bf16,
+						   &kivi8, &kivi4,        &kivi2,    &sparse,        NULL};
 
 const struct ikv_ladder *const *ikv_ladder_presets(void)
 {

@@ -4,7 +4,8 @@
 #include "memory_state.h"
 
 static const char *const promotion_names[] = {"refetch", "lossy", NULL};
-static const char *const format_names[] = {"SKIP", "FP16", "FP8", "INT8", "INT4", "INT4_RESIDUAL", NULL};
+static const char *const format_names[] = {"SKIP", "FP16",  "FP8",   "INT8",  "INT4",   "INT4_RESIDUAL",
+					   "BF16", "KIVI8", "KIVI4", "KIVI2", "SPARSE", NULL};
 #define AT(field) offsetof(struct ikv_memory_config, field)
 const struct ikv_option ikv_memory_options[] = {
     {"demote_cold_after_steps", IKV_OPT_INT, AT(demote_cold_after_steps), "10", 1, 1e6, NULL,
@@ -17,7 +18,7 @@ const struct ikv_option ikv_memory_options[] = {
      "refetch: an exact copy crosses the link; lossy: re-encode what is stored"},
     {"demote", IKV_OPT_BOOL, AT(demote), "true", 0, 0, NULL, "whether pages may be re-encoded colder at all"},
     {"floor", IKV_OPT_ENUM, AT(floor), "INT4", 0, 0, format_names,
-     "demotion never goes below this precision; SKIP means the lowest real format"},
+     "demotion never goes below this precision; SKIP means the lowest real format, SPARSE"},
     {"access_decay", IKV_OPT_REAL, AT(access_decay), "0.9", 0, 1, NULL,
      "factor per step of its sequence on a page's access count"},
     {"recode_pressure", IKV_OPT_REAL, AT(recode_pressure), "0.8", 0, 1, NULL,
@@ -28,9 +29,16 @@ const struct ikv_option ikv_memory_options[] = {
 
 /* Order of precision; a page's bytes need not fall along it. */
 const uint8_t memory_precision[IKV_FMT_COUNT] = {
-    [IKV_FMT_FP16] = 5, [IKV_FMT_INT8] = 4, [IKV_FMT_FP8] = 3, [IKV_FMT_INT4_RESIDUAL] = 2, [IKV_FMT_INT4] = 1};
+    [IKV_FMT_FP16] = 9,          [IKV_FMT_BF16] = 9,  [IKV_FMT_KIVI8] = 8, [IKV_FMT_INT8] = 7,  [IKV_FMT_FP8] = 6,
+    [IKV_FMT_INT4_RESIDUAL] = 5, [IKV_FMT_KIVI4] = 4, [IKV_FMT_INT4] = 3,  [IKV_FMT_KIVI2] = 2, [IKV_FMT_SPARSE] = 1};
 
-/* The next format below that does not take more bytes and is not below the floor. */
+static bool is_kivi(unsigned f)
+{
+	return f == IKV_FMT_KIVI8 || f == IKV_FMT_KIVI4 || f == IKV_FMT_KIVI2;
+}
+
+/* The next format below that does not take more bytes and is not below the floor. KIVI pages stay KIVI and others do
+ * not become it: groups over tokens are a scheme of their own. */
 static void fill_colder(struct ikv_memory *m)
 {
 	int floor = m->config.floor == IKV_FMT_SKIP ? 1 : memory_precision[m->config.floor];
@@ -38,7 +46,8 @@ static void fill_colder(struct ikv_memory *m)
 		m->colder[f] = (uint8_t)f;
 		for (int level = memory_precision[f] - 1; level >= floor && m->colder[f] == f; level--)
 			for (unsigned g = 1; g < IKV_FMT_COUNT; g++)
-				if (memory_precision[g] == level && m->page_bytes[g] <= m->page_bytes[f])
+				if (memory_precision[g] == level && is_kivi(f) == is_kivi(g) &&
+				    m->page_bytes[g] <= m->page_bytes[f])
 					m->colder[f] = (uint8_t)g;
 	}
 }
@@ -160,8 +169,7 @@ static struct first first_of(const struct ikv_memory *m, const struct ikv_layout
 	static const uint8_t strength[IKV_POLICY_COUNT] = {
 	    [IKV_ALWAYS] = 4, [IKV_GLOBAL] = 3, [IKV_RECENT] = 2, [IKV_ATTEND] = 1, [IKV_SKIP_BLOCK] = 0};
 	/* A page that nobody wants must still exist: it takes the lowest format allowed. */
-	struct first f = {m->config.floor == IKV_FMT_SKIP ? IKV_FMT_INT4 : (enum ikv_format)m->config.floor,
-			  IKV_SKIP_BLOCK, false};
+	struct first f = {memory_lowest(m), IKV_SKIP_BLOCK, false};
 	int best = 0;
 	uint32_t owned = 0;
 	for (; block < layout->count && layout->blocks[block].start < end; block++) {

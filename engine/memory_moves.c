@@ -141,7 +141,7 @@ int memory_shrink(struct ikv_memory *m, struct ikv_memory_use *uses, uint32_t co
 static int lower_request(struct ikv_memory *m, uint32_t slot, unsigned request, double pressure, struct ikv_err *err)
 {
 	struct memory_page *p = &m->pages[slot];
-	unsigned floor = m->config.floor == IKV_FMT_SKIP ? IKV_FMT_INT4 : (unsigned)m->config.floor;
+	unsigned floor = memory_lowest(m);
 	if (!m->config.demote || p->pinned || !(pressure > m->config.recode_pressure)) {
 		p->lower = 0;
 		return 0;

@@ -114,6 +114,13 @@ bool memory_can_cool(const struct ikv_memory *m, const struct memory_page *p);
 /* After a change of format or state: its coldness counts from now, if it can cool. */
 void memory_warm(struct ikv_memory *m, const struct memory_page *p);
 extern const uint8_t memory_precision[IKV_FMT_COUNT];
+
+/* The format that nothing is demoted below. */
+static inline enum ikv_format memory_lowest(const struct ikv_memory *m)
+{
+	return m->config.floor == IKV_FMT_SKIP ? IKV_FMT_SPARSE : (enum ikv_format)m->config.floor;
+}
+
 void memory_count(struct ikv_memory *m, const struct memory_page *p, int sign);
 int memory_shell(struct ikv_memory **out, const struct ikv_memory *like, struct ikv_err *err);
 double memory_decayed_long(const struct ikv_memory *m, const struct memory_page *p, uint32_t step);

@@ -169,6 +169,16 @@ static inline uint64_t digest_word(const struct ikv_page_ref *r)
 	return place + DIGEST_A * (r->request * 2u + (r->mask != IKV_NO_MASK));
 }
 
+uint32_t ikv_plan_runs(const struct ikv_plan *plan)
+{
+	uint32_t runs = 0;
+	for (uint32_t i = 0; i < plan->count; i++) {
+		const struct ikv_page_ref *ref = &plan->pages[i], *before = ref - 1;
+		runs += i == 0 || before->page + 1 != ref->page || before->stored != ref->stored;
+	}
+	return runs;
+}
+
 uint64_t ikv_plan_digest(const struct ikv_plan *plan)
 {
 	uint64_t lane[4] = {DIGEST_A, DIGEST_B, ~DIGEST_A, ~DIGEST_B}, h;

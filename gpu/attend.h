@@ -12,30 +12,44 @@
 /* An entry of a page table: address of the page's first tile, with the format in its low four bits. */
 typedef uint64_t attend_entry;
 
-/* Query heads of one unit that share a KV head. */
+/* What a block reads next: a tile's address with the format in its low four bits, and in the high 16 bits the tokens
+ * of it that are selected. Without any the tile is not read. */
+typedef uint64_t attend_word;
+
+/* Query heads of one unit that share a KV head. Its tiles have *places*: with n parts, the order 0, n, 2n, …, 1,
+ * n + 1, …, so that blocks that work side by side read what lies side by side. */
 struct attend_job {
 	uint32_t row, heads;        /* of q, out and lse */
 	uint32_t tiles;             /* pages of the plan times tiles of a page */
 	uint32_t parts, first_part; /* pieces it is cut into; with one, nothing is merged */
 	uint32_t pages;
 	uint64_t mass; /* of its first page and head in `mass`; heads are `pages` apart. UINT64_MAX: not wanted */
-	uint64_t tile_mass; /* the same in tile_mass, heads `tiles` apart */
+	uint64_t tile_mass; /* the same in tile_mass, by places; heads `tiles` apart */
 };
 
-/* Part of a job, done by one block: places [first, end) of its tiles in the order 0, parts, 2 · parts, …, 1,
- * parts + 1, …, so that blocks that work side by side read what lies side by side. A block's segments are a list
- * that begins at the block's index. */
+/* Part of a job, done by one block: `tiles` places from `first`. A block's segments are a list that begins at the
+ * block's index, and their words follow each other. */
 struct attend_segment {
+	uint32_t job, first, tiles;
+	uint32_t row, heads; /* as in the job */
+	uint32_t part, next; /* next segment, or ATTEND_NONE */
+};
+
+/* What a job's words are made of. */
+struct attend_list {
 	const struct ikv_page_ref *refs;
 	const uint64_t *masks;
 	const attend_entry *table; /* of the KV head, entries `stride` apart */
-	uint32_t stride;
-	uint32_t job, first, end;
-	uint32_t row, heads, tiles, parts; /* as in the job */
-	uint32_t part, next;               /* next segment, or ATTEND_NONE */
+	uint64_t first;            /* of its words */
+	uint64_t limit;            /* tokens of the sequence from this on are not seen */
+	uint32_t stride, tiles, parts;
 };
 
+#define ATTEND_BLOCKS_MAX 320u
+#define ATTEND_FORMATS    16u
+
 struct attend_args {
+	const attend_word *words;
 	const struct attend_segment *segments;
 	const struct attend_job *jobs;
 	const float *q;    /* [rows][d_qk] */
@@ -48,28 +62,53 @@ struct attend_args {
 	uint32_t *arrived; /* [jobs], zero before and after a launch */
 	uint32_t d_qk, d_v, page_tokens;
 	float scale;
-	uint32_t stages, stage_bytes; /* of a warp's ring */
+	uint32_t stages, stage_bytes;          /* of a warp's ring */
+	uint32_t overlap;                      /* set by attend_launch */
+	uint32_t bytes[ATTEND_FORMATS];        /* of a tile */
+	uint32_t start[ATTEND_BLOCKS_MAX + 1]; /* first word of each block; the last one's end */
 };
 
 struct attend_config {
-	uint32_t steps; /* tile_steps of the wider of d_qk and d_v */
-	uint32_t heads; /* of a block: 8 or 16 */
+	uint32_t steps;             /* tile_steps of the wider of d_qk and d_v */
+	uint32_t heads;             /* of a block: 4, 8 or 16 */
+	uint32_t format, four_bits; /* of all tiles, 0 where they differ; 1: there are 4-bit codes */
 	uint32_t blocks, warps;
-	uint32_t shared; /* bytes of a block, */
+	uint32_t shared; /* bytes of a block */
+	uint32_t
+	    overlap; /* begin while the kernel before it on the stream ends: that one must not write words or pages */
 };
+
+/* Place of a tile among `tiles` in `parts` parts, and the tile at a place. */
+#ifdef __CUDACC__
+__host__ __device__
+#endif
+    static inline uint32_t
+    attend_place(uint32_t tile, uint32_t tiles, uint32_t parts)
+{
+	uint32_t each = tiles / parts, longer = tiles % parts, part = tile % parts;
+	return part * each + (part < longer ? part : longer) + tile / parts;
+}
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-/* Stages that fill a multiprocessor's shared memory with one block. `bulk`: the device has bulk copies;
- * `four_bits`: there are pages of 4-bit codes, whose conversion takes more warps.
- * Returns the stages of a warp's ring, 0 if a block does not fit. */
+/* Heads of a block for jobs of at most so many. */
+static inline uint32_t attend_heads(uint32_t most)
+{
+	return most <= 4 ? 4 : most <= 8 ? 8 : 16;
+}
+
+/* Stages for a multiprocessor's shared memory with one block. `bulk`: the device has bulk copies; `formats`: a bit
+ * for each that tiles are in. Returns the stages of a warp's ring, 0 if a block does not fit. */
 uint32_t attend_configure(uint32_t steps, uint32_t heads, uint32_t stage_bytes, uint32_t shared_bytes, int bulk,
-			  int four_bits, struct attend_config *config);
+			  uint32_t formats, struct attend_config *config);
 
 /* Let the kernels of a width take up to `shared` bytes. Both return a cudaError_t; `stream` is a cudaStream_t. */
 int attend_prepare(uint32_t steps, uint32_t shared);
+/* The words of `count` jobs, of `tiles_max` tiles at most each. */
+int attend_resolve(const struct attend_list *lists, uint32_t count, uint32_t tiles_max, attend_word *words,
+		   uint32_t page_tokens, uint32_t steps, void *stream);
 int attend_launch(const struct attend_args *args, const struct attend_config *config, void *stream);
 
 #ifdef __cplusplus

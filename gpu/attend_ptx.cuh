@@ -76,32 +76,65 @@ DEVICE uint32_t shared_address(const void *p)
 	return (uint32_t)__cvta_generic_to_shared(p);
 }
 
+// Loads from shared memory that the compiler may move, though not past a barrier.
+template <typename T> DEVICE T load_shared(uint32_t at)
+{
+	return *static_cast<const T *>(__cvta_shared_to_generic(at));
+}
+
 DEVICE uint4 load16(uint32_t at)
 {
-	uint4 x;
-	asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w) : "r"(at));
-	return x;
+	return load_shared<uint4>(at);
 }
 
 DEVICE uint2 load8(uint32_t at)
 {
-	uint2 x;
-	asm volatile("ld.shared.v2.u32 {%0,%1}, [%2];" : "=r"(x.x), "=r"(x.y) : "r"(at));
-	return x;
+	return load_shared<uint2>(at);
 }
 
 DEVICE uint32_t load4(uint32_t at)
 {
-	uint32_t x;
-	asm volatile("ld.shared.u32 %0, [%1];" : "=r"(x) : "r"(at));
+	return load_shared<uint32_t>(at);
+}
+
+DEVICE void store4(uint32_t at, uint32_t x)
+{
+	asm volatile("st.shared.u32 [%0], %1;" ::"r"(at), "r"(x) : "memory");
+}
+
+// Read once, and before whatever is asked for later.
+DEVICE uint64_t load_word(const uint64_t *from)
+{
+	uint64_t x;
+	asm volatile("ld.global.nc.L1::no_allocate.u64 %0, [%1];" : "=l"(x) : "l"(from));
 	return x;
+}
+
+// On its way to the L2 cache; what the kernel before this one writes there until then is seen all the same.
+DEVICE void prefetch(const void *from)
+{
+	asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
+}
+
+// The kernel before this one on the stream has ended and its writes are there.
+DEVICE void wait_for_predecessor()
+{
+#if HAS_BULK
+	asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+// The kernel after this one may begin.
+DEVICE void let_successor_begin()
+{
+#if HAS_BULK
+	asm volatile("griddepcontrol.launch_dependents;");
+#endif
 }
 
 DEVICE float load_half(uint32_t at)
 {
-	uint16_t x;
-	asm volatile("ld.shared.u16 %0, [%1];" : "=h"(x) : "r"(at));
-	return __half2float(__ushort_as_half(x));
+	return __half2float(__ushort_as_half(load_shared<uint16_t>(at)));
 }
 
 #if HAS_BULK
@@ -124,10 +157,15 @@ DEVICE void barrier_wait(uint32_t barrier, uint32_t parity)
 		     : "memory");
 }
 
-// Copy `bytes`, a multiple of 16, from global memory; the barrier's phase ends when they are there.
-DEVICE void bulk_copy(uint32_t to, uint64_t from, uint32_t bytes, uint32_t barrier, uint64_t policy)
+// The barrier's phase ends when so many bytes have been copied.
+DEVICE void barrier_expect(uint32_t barrier, uint32_t bytes)
 {
 	asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+}
+
+// Copy `bytes`, a multiple of 16, from global memory.
+DEVICE void bulk_copy(uint32_t to, uint64_t from, uint32_t bytes, uint32_t barrier, uint64_t policy)
+{
 	asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], "
 		     "%4;" ::"r"(to),
 		     "l"(from), "r"(bytes), "r"(barrier), "l"(policy)

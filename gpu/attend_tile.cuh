@@ -2,13 +2,14 @@
 //
 // Scores are K · qᵀ with tokens as rows of the matrix instruction and heads as its 8 columns; the output is
 // Vᵀ · p. FP16 operands alone would round queries to 11 bits, so they go in as a sum of two FP16 numbers, and so do the
-// weights of FP16 pages: products are exact and sums in single precision. Codes are exact in FP16; scales are applied
-// to scores in single precision and to weights in FP16, so a tile is never written out in floating point.
+// weights of FP16 pages: products are exact and sums in single precision. With up to four heads the second numbers
+// have the columns 4 to 7 of the same instruction; with more they have an instruction of their own. Codes are exact in
+// FP16; scales are applied to scores in single precision and to weights in FP16, so a tile is never written out in
+// floating point.
 #ifndef GPU_ATTEND_TILE_CUH
 #define GPU_ATTEND_TILE_CUH
 
-#include "gpu/attend_ptx.cuh"
-#include "gpu/gpu_tile.h"
+#include "gpu/attend_code.cuh"
 
 // The running maximum moves when a score exceeds it by more than this (in powers of two): weights stay below 2^6.
 #define SLACK 6.0f
@@ -17,29 +18,43 @@
 #define GAIN_LIMIT 1023.0f // of scale times gain: 2^6 · 1023 < 65504
 #define LOWEST     (-1e38f)
 
-template <int KT, int NT> struct query {
-	static constexpr bool in_registers = KT * NT <= 8;
-	static constexpr int groups = (KT + 1) / 2;
-	uint4 frag[in_registers ? NT : 1][in_registers ? KT : 1]; // {high, high, low, low} parts
-	uint32_t shared;                                          // where they are otherwise
-	float factor[NT][2];                                      // of a score, for this lane's two heads
-	uint4 zeros[NT]; // {-16, 1} times the query's sum over groups t and t + 4: factors of {scale, zero}
+// H: heads of a block, 4, 8 or 16.
+template <int KT, int H> struct query {
+	static constexpr int NT = H == 16 ? 2 : 1;
+	static constexpr bool paired = H == 4;
+	static constexpr int words = paired ? 2 : 4; // of an operand: {high, high, low, low} parts, or this column's part
+	static constexpr bool in_registers = KT * NT * words <= 32;
+	uint32_t frag[in_registers ? NT : 1][in_registers ? KT : 1][words];
+	uint32_t shared;        // where they are otherwise
+	float factor[NT][2];    // of a score, for this lane's two heads
+	float biased[NT][2];    // -128 times the sum of the query's part: what INT8 codes' bias adds
+	uint32_t zeros[NT][4];  // {-1/2, 1} times the query's sum over groups t and t + 4: factors of {scale, zero}
 
-	DEVICE uint4 step(int n, int k, uint32_t lane) const
+	DEVICE void step(int n, int k, uint32_t lane, uint32_t b[words]) const
 	{
-		if constexpr (in_registers)
-			return frag[n][k];
-		else
-			return load16(shared + ((k * NT + n) * 32 + lane) * 16);
+		if constexpr (in_registers) {
+#pragma unroll
+			for (int i = 0; i < words; i++)
+				b[i] = frag[n][k][i];
+		} else if constexpr (paired) {
+			uint2 x = load8(shared + ((k * NT + n) * 32 + lane) * 8);
+			b[0] = x.x, b[1] = x.y;
+		} else {
+			uint4 x = load16(shared + ((k * NT + n) * 32 + lane) * 16);
+			b[0] = x.x, b[1] = x.y, b[2] = x.z, b[3] = x.w;
+		}
 	}
 };
 
-// Sums of one warp; a lane holds channels g and g + 8 of each step for heads 2t and 2t + 1.
-template <int KT, int NT> struct sums {
+// Sums of one warp; a lane holds channels g and g + 8 of each step for heads 2t and 2t + 1. Codes enter as what their
+// bits are as FP16, so sums are in a unit that depends on the format, one for channels g and one for g + 8; tiles of
+// another format change it, which is exact.
+template <int KT, int H> struct sums {
+	static constexpr int NT = query<KT, H>::NT;
 	float out[NT][KT][4];
-	float zero[NT][4]; // what 4-bit groups add to all their channels: group g, heads 2t and 2t + 1; the rest is unused
+	float zero[NT][4]; // what is added to all channels of group g, heads 2t and 2t + 1, in the unit 1; the rest is unused
 	float top[NT][2], sum[NT][2];
-	float gain;
+	float gain, unit[2];
 
 	DEVICE void clear()
 	{
@@ -55,197 +70,145 @@ template <int KT, int NT> struct sums {
 			sum[n][0] = sum[n][1] = 0;
 		}
 		gain = GAIN_START;
-	}
-};
-
-// Codes of K or V as operands of the matrix instruction, in steps of 16 channels: FP16, FP8 and INT8 as they are,
-// 4-bit codes plus 16; with remainder 15 times that, (code + 16) · 15 + remainder - 7.5.
-template <int F, int KT> struct reader {
-	static constexpr bool four = F == IKV_FMT_INT4 || F == IKV_FMT_INT4_RESIDUAL;
-	static constexpr int join = F == IKV_FMT_FP16 ? 1 : four ? (int)tile_join4(KT) : (int)tile_join8(KT);
-	static constexpr int bytes = (F == IKV_FMT_FP16 ? 16 : four ? 4 : 8) * join; // a lane loads at once
-	uint32_t codes[4], remainders[4];
-
-	DEVICE static void fetch(uint32_t w[4], uint32_t at)
-	{
-		if constexpr (bytes == 16) {
-			uint4 x = load16(at);
-			w[0] = x.x, w[1] = x.y, w[2] = x.z, w[3] = x.w;
-		} else if constexpr (bytes == 8) {
-			uint2 x = load8(at);
-			w[0] = x.x, w[1] = x.y;
-		} else {
-			w[0] = load4(at);
-		}
+		unit[0] = unit[1] = 1;
 	}
 
-	DEVICE void load(uint32_t plane, uint32_t remainder_plane, int step, uint32_t lane)
+	template <int F> DEVICE void change_unit()
 	{
-		if (step % join)
+		if (unit[0] == reader<F, KT>::unit(0) && unit[1] == reader<F, KT>::unit(1))
 			return;
-		uint32_t at = step / join * (bytes * 32) + lane * bytes;
-		fetch(codes, plane + at);
-		if constexpr (F == IKV_FMT_INT4_RESIDUAL)
-			fetch(remainders, remainder_plane + at);
-	}
-
-	DEVICE static void four_bits(uint32_t word, uint32_t a[4])
-	{
-		uint32_t sixteen = in_register<0x4c004c00>(); // 16 + code
-		a[0] = and_or<0x03c003c0>(word, sixteen);
-		a[1] = and_or<0x03c003c0>(word >> 4, sixteen);
-		a[2] = and_or<0x03c003c0>(word << 4, sixteen);
-		a[3] = and_or<0x03c003c0>(__funnelshift_r(word, word, 8), sixteen);
-	}
-
-	DEVICE static uint32_t two_int8(uint32_t word, uint32_t select)
-	{
-		// 1024 + biased code, less 1024 and the bias
-		return half2_bits(__hsub2(bits_half2(__byte_perm(word, 0x64646464, select)),
-					  bits_half2(0x64806480)));
-	}
-
-	DEVICE static uint32_t two_fp8(uint32_t word, bool upper)
-	{
-#if HAS_BULK
-		uint32_t y;
-		asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(y) : "h"((uint16_t)(upper ? word >> 16 : word)));
-		return y;
-#else
-		// In FP16's place the code is its value times 2^-8.
-		uint32_t x = __byte_perm(word, 0, upper ? 0x3424 : 0x1404);
-		x = (x & 0x80008000) | ((x >> 1) & 0x3f803f80);
-		return half2_bits(__hmul2(bits_half2(x), bits_half2(0x5c005c00)));
-#endif
-	}
-
-	DEVICE void operand(int step, uint32_t a[4]) const
-	{
-		if constexpr (F == IKV_FMT_FP16) {
 #pragma unroll
-			for (int i = 0; i < 4; i++)
-				a[i] = codes[i];
-		} else if constexpr (F == IKV_FMT_FP8) {
+		for (int half = 0; half < 2; half++) {
+			float factor = reader<F, KT>::unit(half) / unit[half];
+			unit[half] = reader<F, KT>::unit(half);
 #pragma unroll
-			for (int i = 0; i < 4; i++)
-				a[i] = two_fp8(codes[step % join * 2 + i / 2], i % 2);
-		} else if constexpr (F == IKV_FMT_INT8) {
+			for (int n = 0; n < NT; n++)
 #pragma unroll
-			for (int i = 0; i < 4; i++)
-				a[i] = two_int8(codes[step % join * 2 + i / 2], i % 2 ? 0x4342 : 0x4140);
-		} else {
-			four_bits(codes[step % join], a);
-			if constexpr (F == IKV_FMT_INT4_RESIDUAL) {
-				uint32_t r[4];
-				four_bits(remainders[step % join], r);
-#pragma unroll
-				for (int i = 0; i < 4; i++)
-					a[i] = half2_bits(__hadd2(__hfma2(bits_half2(a[i]), bits_half2(0x4b804b80), bits_half2(r[i])),
-								  bits_half2(0xcde0cde0))); // · 15, - 23.5
-			}
+				for (int m = 0; m < KT; m++) {
+					out[n][m][2 * half] *= factor;
+					out[n][m][2 * half + 1] *= factor;
+				}
 		}
 	}
 };
 
-// `count` words from `at`, as wide as it divides.
-template <int count> DEVICE void load_words(uint32_t at, uint32_t w[count])
+// Products of one step with the query's parts: into two chains, or one where the parts have columns of their own.
+template <int KT, int H>
+DEVICE void multiply(float high[4], float low[4], const uint32_t a[4], const query<KT, H> &q, int n, int step,
+		     uint32_t lane)
 {
+	uint32_t b[query<KT, H>::words];
+	q.step(n, step, lane, b);
+	matrix_add(high, a, b[0], b[1]);
+	if constexpr (!query<KT, H>::paired)
+		matrix_add(low, a, b[2], b[3]);
+}
+
+// Where heads have two columns, their sum.
+template <int H> DEVICE float both_parts(float x)
+{
+	return H == 4 ? x + __shfl_xor_sync(~0u, x, 2) : x;
+}
+
+// Scores of tokens g (0, 1) and g + 8 (2, 3) for this lane's two heads, in powers of two: formats without groups.
+template <int F, int KT, int H>
+DEVICE void score(uint32_t tile, uint32_t lane, const query<KT, H> &q, float s[query<KT, H>::NT][4])
+{
+	constexpr int NT = query<KT, H>::NT;
+	reader<F, KT> k;
+	float c[NT][4][4] = {}; // four chains: parts of the query, even and odd steps
+	float scale[2] = {1, 1};
+	if constexpr (F != IKV_FMT_FP16) {
+		scale[0] = load_half(tile + 512 * KT + 2 * (lane / 4));
+		scale[1] = load_half(tile + 512 * KT + 2 * (lane / 4) + 16);
+	}
 #pragma unroll
-	for (int i = 0; i < count;) {
-		if constexpr (count % 4 == 0) {
-			uint4 x = load16(at + 4 * i);
-			w[i] = x.x, w[i + 1] = x.y, w[i + 2] = x.z, w[i + 3] = x.w;
-			i += 4;
-		} else if constexpr (count % 2 == 0) {
-			uint2 x = load8(at + 4 * i);
-			w[i] = x.x, w[i + 1] = x.y;
-			i += 2;
-		} else {
-			w[i] = load4(at + 4 * i);
-			i++;
+	for (int step = 0; step < KT; step++) {
+		uint32_t a[4];
+		k.load(tile, 0, step, lane);
+		k.operand(step, a);
+#pragma unroll
+		for (int n = 0; n < NT; n++)
+			multiply<KT, H>(c[n][step % 2 * 2], c[n][step % 2 * 2 + 1], a, q, n, step, lane);
+	}
+#pragma unroll
+	for (int n = 0; n < NT; n++) {
+#pragma unroll
+		for (int i = 0; i < 4; i++) {
+			float x = c[n][0][i] + c[n][2][i];
+			if constexpr (H != 4)
+				x += c[n][1][i] + c[n][3][i];
+			if constexpr (F == IKV_FMT_INT8)
+				x = fmaf(x, 1 / reader<F, KT>::unit(0), q.biased[n][i % 2]);
+			s[n][i] = both_parts<H>(x) * (q.factor[n][i % 2] * scale[i / 2]);
 		}
 	}
 }
 
-// Scores of tokens g (0, 1) and g + 8 (2, 3) for this lane's two heads, in powers of two.
-template <int F, int KT, int NT>
-DEVICE void score(uint32_t tile, uint32_t lane, const query<KT, NT> &q, float s[NT][4])
+// The same for 4-bit groups.
+template <int F, int KT, int H>
+DEVICE void score_groups(uint32_t tile, uint32_t lane, const query<KT, H> &q, float s[query<KT, H>::NT][4])
 {
-	constexpr bool four = reader<F, KT>::four;
-	constexpr int groups = (KT + 1) / 2;
+	constexpr int groups = (KT + 1) / 2, NT = query<KT, H>::NT;
+	constexpr bool residual = F == IKV_FMT_INT4_RESIDUAL;
 	reader<F, KT> k;
-	uint32_t g = lane / 4, remainders = tile + 256 * KT;
-	if constexpr (four) {
-		uint32_t params = tile + (F == IKV_FMT_INT4 ? 256 : 512) * KT, t = lane % 4, words[2][groups];
-		uint32_t own[4] = {0, 0, 0, 0}; // {scale, zero} as an operand: rows tokens, columns groups
-		load_words<groups>(params + g * (4 * groups), words[0]);
-		load_words<groups>(params + (g + 8) * (4 * groups), words[1]);
-		if (groups >= 4 || t < groups) {
-			own[0] = load4(params + (g * groups + t) * 4);
-			own[1] = load4(params + ((g + 8) * groups + t) * 4);
-		}
-		if (groups > 4 && t + 4 < groups) {
-			own[2] = load4(params + (g * groups + t + 4) * 4);
-			own[3] = load4(params + ((g + 8) * groups + t + 4) * 4);
-		}
-		float sum[NT][4] = {};
+	uint32_t g = lane / 4, t = lane % 4, remainders = tile + 256 * KT, words[2][groups];
+	uint32_t params = tile + (residual ? 512 : 256) * KT;
+	uint32_t own[4] = {0, 0, 0, 0}; // {scale, zero} as an operand: rows tokens, columns groups
+	load_words<groups>(params + g * (4 * groups), words[0]);
+	load_words<groups>(params + (g + 8) * (4 * groups), words[1]);
+	if (groups >= 4 || t < groups) {
+		own[0] = load4(params + (g * groups + t) * 4);
+		own[1] = load4(params + ((g + 8) * groups + t) * 4);
+	}
+	if (groups > 4 && t + 4 < groups) {
+		own[2] = load4(params + (g * groups + t + 4) * 4);
+		own[3] = load4(params + ((g + 8) * groups + t + 4) * 4);
+	}
+	if constexpr (!residual) {
 #pragma unroll
-		for (int j = 0; j < groups; j++) {
-			float c[NT][4] = {};
+		for (int i = 0; i < 4; i++)
+			own[i] &= 0xffff0000; // the zeros alone
+	}
+	float sum[NT][4] = {};
 #pragma unroll
-			for (int step = 2 * j; step < 2 * j + 2 && step < KT; step++) {
-				uint32_t a[4];
-				k.load(tile, remainders, step, lane);
-				k.operand(step, a);
+	for (int j = 0; j < groups; j++) {
+		float c[NT][4] = {}, low[NT][4] = {}, r[NT][4] = {}, r_low[NT][4] = {};
 #pragma unroll
-				for (int n = 0; n < NT; n++) {
-					uint4 b = q.step(n, step, lane);
-					matrix_add(c[n], a, b.x, b.y);
-					matrix_add(c[n], a, b.z, b.w);
-				}
-			}
-			float scale[2] = {__low2float(bits_half2(words[0][j])), __low2float(bits_half2(words[1][j]))};
-#pragma unroll
-			for (int n = 0; n < NT; n++)
-#pragma unroll
-				for (int i = 0; i < 4; i++)
-					sum[n][i] += scale[i / 2] * c[n][i];
-		}
-#pragma unroll
-		for (int n = 0; n < NT; n++) {
-			float c[4] = {};
-			matrix_add(c, own, q.zeros[n].x, q.zeros[n].y);
-			matrix_add(c, own, q.zeros[n].z, q.zeros[n].w);
-#pragma unroll
-			for (int i = 0; i < 4; i++)
-				s[n][i] = (F == IKV_FMT_INT4 ? sum[n][i] + c[i] : sum[n][i] * (1.0f / 15) + c[i]) *
-					  q.factor[n][i % 2];
-		}
-	} else {
-		float c[NT][4][4] = {}; // four chains: parts of the query, even and odd steps
-		float scale[2] = {1, 1};
-		if constexpr (F != IKV_FMT_FP16) {
-			scale[0] = load_half(tile + 512 * KT + 2 * g);
-			scale[1] = load_half(tile + 512 * KT + 2 * g + 16);
-		}
-#pragma unroll
-		for (int step = 0; step < KT; step++) {
-			uint32_t a[4];
-			k.load(tile, 0, step, lane);
+		for (int step = 2 * j; step < 2 * j + 2 && step < KT; step++) {
+			uint32_t a[4], b[4];
+			k.load(tile, remainders, step, lane);
 			k.operand(step, a);
+			if constexpr (residual)
+				k.remainder(step, b);
 #pragma unroll
 			for (int n = 0; n < NT; n++) {
-				uint4 b = q.step(n, step, lane);
-				matrix_add(c[n][step % 2 * 2], a, b.x, b.y);
-				matrix_add(c[n][step % 2 * 2 + 1], a, b.z, b.w);
+				multiply<KT, H>(c[n], low[n], a, q, n, step, lane);
+				if constexpr (residual)
+					multiply<KT, H>(r[n], r_low[n], b, q, n, step, lane);
 			}
 		}
+		float scale[2] = {__low2float(bits_half2(words[0][j])), __low2float(bits_half2(words[1][j]))};
 #pragma unroll
 		for (int n = 0; n < NT; n++)
 #pragma unroll
-			for (int i = 0; i < 4; i++)
-				s[n][i] = ((c[n][0][i] + c[n][2][i]) + (c[n][1][i] + c[n][3][i])) *
-					  (q.factor[n][i % 2] * scale[i / 2]);
+			for (int i = 0; i < 4; i++) {
+				float x = H == 4 ? c[n][i] : c[n][i] + low[n][i];
+				if constexpr (residual)
+					x = fmaf(H == 4 ? r[n][i] : r[n][i] + r_low[n][i], 1.0f / 15, x);
+				sum[n][i] = fmaf(scale[i / 2], x, sum[n][i]);
+			}
+	}
+#pragma unroll
+	for (int n = 0; n < NT; n++) {
+		float c[4] = {};
+		matrix_add(c, own, q.zeros[n][0], q.zeros[n][1]);
+		if constexpr (H != 4)
+			matrix_add(c, own, q.zeros[n][2], q.zeros[n][3]);
+#pragma unroll
+		for (int i = 0; i < 4; i++)
+			s[n][i] = both_parts<H>(fmaf(sum[n][i], 1 / reader<F, KT>::unit(i / 2), c[i])) *
+				  q.factor[n][i % 2];
 	}
 }
 
@@ -264,37 +227,52 @@ DEVICE float over_tokens_sum(float x)
 	return x + __shfl_xor_sync(~0u, x, 16);
 }
 
-// Scores to weights 2^(score - top); unselected tokens get none.
-template <int KT, int NT> DEVICE void weigh(uint32_t selected, uint32_t lane, sums<KT, NT> &a, float s[NT][4])
+// A score has left the running maximum behind: move it, and scale down what was summed.
+template <int KT, int H> DEVICE void raise_top(sums<KT, H> &a, float s[query<KT, H>::NT][4])
 {
-	uint32_t g = lane / 4;
-	bool first = selected >> g & 1, second = selected >> (g + 8) & 1, rise = false;
 #pragma unroll
-	for (int n = 0; n < NT; n++) {
+	for (int n = 0; n < query<KT, H>::NT; n++) {
 #pragma unroll
-		for (int i = 0; i < 4; i++) {
-			s[n][i] = (i < 2 ? first : second) ? fminf(s[n][i], 3e38f) : -INFINITY;
-			rise |= s[n][i] > a.top[n][i % 2] + SLACK;
-		}
-	}
-	if (__any_sync(~0u, rise)) {
+		for (int i = 0; i < 4; i++)
+			s[n][i] = fminf(s[n][i], 3e38f);
 #pragma unroll
-		for (int n = 0; n < NT; n++) {
+		for (int h = 0; h < 2; h++) {
+			float top = fmaxf(a.top[n][h], over_tokens_max(fmaxf(s[n][h], s[n][h + 2])));
+			float factor = exp2_fast(a.top[n][h] - top);
+			a.top[n][h] = top;
+			a.sum[n][h] *= factor;
 #pragma unroll
-			for (int h = 0; h < 2; h++) {
-				float top = fmaxf(a.top[n][h], over_tokens_max(fmaxf(s[n][h], s[n][h + 2])));
-				float factor = exp2_fast(a.top[n][h] - top);
-				a.top[n][h] = top;
-				a.sum[n][h] *= factor;
-#pragma unroll
-				for (int m = 0; m < KT; m++) {
-					a.out[n][m][h] *= factor;
-					a.out[n][m][h + 2] *= factor;
-				}
-				a.zero[n][h] *= factor;
+			for (int m = 0; m < KT; m++) {
+				a.out[n][m][h] *= factor;
+				a.out[n][m][h + 2] *= factor;
 			}
+			a.zero[n][h] *= factor;
 		}
 	}
+}
+
+// Scores to weights 2^(score - top); unselected tokens get none.
+template <int KT, int H>
+DEVICE void weigh(uint32_t selected, uint32_t lane, sums<KT, H> &a, float s[query<KT, H>::NT][4])
+{
+	constexpr int NT = query<KT, H>::NT;
+	float most = -INFINITY;
+	if (selected != 0xffff) {
+		uint32_t g = lane / 4;
+		bool first = selected >> g & 1, second = selected >> (g + 8) & 1;
+#pragma unroll
+		for (int n = 0; n < NT; n++)
+#pragma unroll
+			for (int i = 0; i < 4; i++)
+				s[n][i] = (i < 2 ? first : second) ? s[n][i] : -INFINITY;
+	}
+#pragma unroll
+	for (int n = 0; n < NT; n++)
+#pragma unroll
+		for (int i = 0; i < 2; i++)
+			most = fmaxf(most, fmaxf(s[n][i], s[n][i + 2]) - a.top[n][i]);
+	if (__any_sync(~0u, most > SLACK))
+		raise_top<KT, H>(a, s);
 #pragma unroll
 	for (int n = 0; n < NT; n++) {
 #pragma unroll
@@ -313,15 +291,19 @@ DEVICE void weights_operand(const float w[4], uint32_t high[2])
 		high[i] = transpose(half2_bits(__floats2half2_rn(w[2 * i], w[2 * i + 1])));
 }
 
-DEVICE void weights_operand(const float w[4], uint32_t high[2], uint32_t low[2])
+template <int H> DEVICE void weights_operand(const float w[4], uint32_t lane, uint32_t high[2], uint32_t low[2])
 {
 #pragma unroll
 	for (int i = 0; i < 2; i++) {
 		__half2 x = __floats2half2_rn(w[2 * i], w[2 * i + 1]);
 		float2 y = __half22float2(x);
 		__half2 rest = __floats2half2_rn(w[2 * i] - y.x, w[2 * i + 1] - y.y);
-		high[i] = transpose(half2_bits(x));
-		low[i] = transpose(half2_bits(rest));
+		if constexpr (H == 4) {
+			high[i] = transpose(lane & 2 ? half2_bits(rest) : half2_bits(x));
+		} else {
+			high[i] = transpose(half2_bits(x));
+			low[i] = transpose(half2_bits(rest));
+		}
 	}
 }
 
@@ -330,23 +312,25 @@ DEVICE uint32_t times(uint32_t a, uint32_t b)
 	return half2_bits(__hmul2(bits_half2(a), bits_half2(b)));
 }
 
-// Lower the gain where a scale is so large that weights would leave FP16's range. Lanes with the same t have the
-// same scales.
-template <int KT, int NT> DEVICE void limit_gain(__half2 scales, sums<KT, NT> &a)
+// Lower the gain where a scale is so large that weights would leave FP16's range. `scales`: among the lanes, all that
+// the tile has.
+template <int KT, int H> DEVICE void limit_gain(__half2 scales, sums<KT, H> &a)
 {
+	// scales up to GAIN_LIMIT / GAIN_START are what the gain was made for, and they are all but always smaller
+	if (a.gain == GAIN_START && __all_sync(~0u, __hble2(scales, __float2half2_rn(GAIN_LIMIT / GAIN_START - 0.01f))))
+		return;
 	float2 pair = __half22float2(scales);
 	float largest = fmaxf(pair.x, pair.y);
-	if (!__any_sync(~0u, largest * a.gain > GAIN_LIMIT))
-		return;
-	largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 1));
-	largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 2));
+#pragma unroll
+	for (int i = 1; i < 32; i *= 2)
+		largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, i));
 	float gain = a.gain;
 	while (largest * gain > GAIN_LIMIT)
 		gain *= 0.5f;
 	float factor = gain / a.gain;
 	a.gain = gain;
 #pragma unroll
-	for (int n = 0; n < NT; n++) {
+	for (int n = 0; n < query<KT, H>::NT; n++) {
 #pragma unroll
 		for (int i = 0; i < KT * 4; i++)
 			a.out[n][i / 4][i % 4] *= factor;
@@ -355,28 +339,42 @@ template <int KT, int NT> DEVICE void limit_gain(__half2 scales, sums<KT, NT> &a
 	}
 }
 
-// out += V · weights, for formats without groups.
-template <int F, int KT, int NT> DEVICE void gather(uint32_t tile, uint32_t lane, const float p[NT][4], sums<KT, NT> &a)
+// A weight for heads that have two columns: none in the second.
+template <int H> DEVICE void use_gain(const float p[4], float gain, uint32_t lane, float w[4])
 {
+	float of = H == 4 && lane & 2 ? 0 : gain;
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		w[i] = p[i] * of;
+}
+
+// out += V · weights, for formats without groups.
+template <int F, int KT, int H>
+DEVICE void gather(uint32_t tile, uint32_t lane, const float p[query<KT, H>::NT][4], sums<KT, H> &a)
+{
+	constexpr int NT = query<KT, H>::NT;
 	reader<F, KT> v;
 	uint32_t high[NT][2], low[NT][2], plane = tile + (F == IKV_FMT_FP16 ? 512 : 256) * KT;
 	uint2 scale = {0, 0};
 	if constexpr (F != IKV_FMT_FP16) {
 		scale = load8(tile + 512 * KT + 32 + lane % 4 * 8);
-		limit_gain<KT, NT>(__hmax2(bits_half2(scale.x), bits_half2(scale.y)), a);
+		limit_gain<KT, H>(__hmax2(bits_half2(scale.x), bits_half2(scale.y)), a);
 	}
 #pragma unroll
 	for (int n = 0; n < NT; n++) {
 		float w[4];
-#pragma unroll
-		for (int i = 0; i < 4; i++)
-			w[i] = p[n][i] * a.gain;
 		if constexpr (F == IKV_FMT_FP16) {
-			weights_operand(w, high[n], low[n]);
+			use_gain<8>(p[n], a.gain, lane, w);
+			weights_operand<H>(w, lane, high[n], low[n]);
 		} else {
+			use_gain<H>(p[n], a.gain, lane, w);
 			weights_operand(w, high[n]);
 			high[n][0] = times(high[n][0], scale.x);
 			high[n][1] = times(high[n][1], scale.y);
+		}
+		if constexpr (F == IKV_FMT_INT8) {
+			const uint32_t bias[4] = {0xd800d800, 0xd800d800, 0xd800d800, 0xd800d800}; // -128
+			matrix_add(a.zero[n], bias, high[n][0], high[n][1]);
 		}
 	}
 #pragma unroll
@@ -387,27 +385,28 @@ template <int F, int KT, int NT> DEVICE void gather(uint32_t tile, uint32_t lane
 #pragma unroll
 		for (int n = 0; n < NT; n++) {
 			matrix_add(a.out[n][m], x, high[n][0], high[n][1]);
-			if constexpr (F == IKV_FMT_FP16)
+			if constexpr (F == IKV_FMT_FP16 && H != 4)
 				matrix_add(a.out[n][m], x, low[n][0], low[n][1]);
 		}
 	}
 }
 
-// The same for 4-bit groups. Zeros, and the 16 that operands have too much, are summed by group.
-template <int F, int KT, int NT>
-DEVICE void gather_groups(uint32_t tile, uint32_t lane, const float p[NT][4], sums<KT, NT> &a)
+// The same for 4-bit groups. Zeros, and the 7.5 that remainders have too much, are summed by group.
+template <int F, int KT, int H>
+DEVICE void gather_groups(uint32_t tile, uint32_t lane, const float p[query<KT, H>::NT][4], sums<KT, H> &a)
 {
-	constexpr int groups = (KT + 1) / 2;
+	constexpr int groups = (KT + 1) / 2, NT = query<KT, H>::NT;
+	constexpr bool residual = F == IKV_FMT_INT4_RESIDUAL;
 	reader<F, KT> v;
 	uint32_t g = lane / 4, t = lane % 4, plane = tile + 128 * KT, remainders = tile + 384 * KT;
-	uint32_t params = tile + (F == IKV_FMT_INT4 ? 256 : 512) * KT + 64 * groups;
-	uint32_t scale[2 * groups], weights[NT][2], zeros[4] = {0, 0, 0, 0};
+	uint32_t params = tile + (residual ? 512 : 256) * KT + 64 * groups;
+	uint32_t scale[2 * groups], weights[NT][2], zeros[4] = {0, 0, 0, 0}, own[2] = {0, 0};
 	load_words<2 * groups>(params + t * (8 * groups), scale);
-	__half2 largest = __hmax2(bits_half2(scale[0]), bits_half2(scale[1]));
-#pragma unroll
-	for (int i = 2; i < 2 * groups; i++)
-		largest = __hmax2(largest, bits_half2(scale[i]));
-	limit_gain<KT, NT>(largest, a);
+	if (8 * groups >= 32 || lane < 8 * groups)
+		own[0] = load4(params + 4 * lane);
+	if (8 * groups > 32)
+		own[1] = load4(params + 4 * lane + 128);
+	limit_gain<KT, H>(8 * groups > 32 ? __hmax2(bits_half2(own[0]), bits_half2(own[1])) : bits_half2(own[0]), a);
 	if (groups == 8 || g < groups) {
 		uint2 z = load8(params + 32 * groups + g * 32 + t * 8);
 		zeros[0] = z.x;
@@ -416,27 +415,23 @@ DEVICE void gather_groups(uint32_t tile, uint32_t lane, const float p[NT][4], su
 #pragma unroll
 	for (int n = 0; n < NT; n++) {
 		float w[4];
-#pragma unroll
-		for (int i = 0; i < 4; i++)
-			w[i] = p[n][i] * a.gain;
+		use_gain<H>(p[n], a.gain, lane, w);
 		weights_operand(w, weights[n]);
 		matrix_add(a.zero[n], zeros, weights[n][0], weights[n][1]);
-		if constexpr (F == IKV_FMT_INT4_RESIDUAL) {
-#pragma unroll
-			for (int i = 0; i < 4; i++)
-				w[i] *= 1.0f / 15;
-			weights_operand(w, weights[n]);
-		}
 	}
 #pragma unroll
 	for (int j = 0; j < groups; j++) {
-		uint32_t of[NT][2], excess = g == j ? (F == IKV_FMT_INT4 ? 0xcc00cc00 : 0xdb80db80) : 0; // -16, -240
-		uint32_t row[4] = {excess, 0, excess, 0};
+		uint32_t of[NT][2], less[NT][2];
 #pragma unroll
 		for (int n = 0; n < NT; n++) {
 			of[n][0] = times(weights[n][0], scale[2 * j]);
 			of[n][1] = times(weights[n][1], scale[2 * j + 1]);
-			matrix_add(a.zero[n], row, of[n][0], of[n][1]);
+			if constexpr (residual) {
+				uint32_t excess = g == j ? 0xb800b800 : 0, row[4] = {excess, 0, excess, 0}; // -1/2
+				matrix_add(a.zero[n], row, of[n][0], of[n][1]);
+				less[n][0] = times(of[n][0], 0x2c442c44); // 1/15
+				less[n][1] = times(of[n][1], 0x2c442c44);
+			}
 		}
 #pragma unroll
 		for (int m = 2 * j; m < 2 * j + 2 && m < KT; m++) {
@@ -446,21 +441,32 @@ DEVICE void gather_groups(uint32_t tile, uint32_t lane, const float p[NT][4], su
 #pragma unroll
 			for (int n = 0; n < NT; n++)
 				matrix_add(a.out[n][m], x, of[n][0], of[n][1]);
+			if constexpr (residual) {
+				v.remainder(m, x);
+#pragma unroll
+				for (int n = 0; n < NT; n++)
+					matrix_add(a.out[n][m], x, less[n][0], less[n][1]);
+			}
 		}
 	}
 }
 
 // Attend to one tile; p receives the weights.
-template <int F, int KT, int NT>
-DEVICE void attend_tile(uint32_t tile, uint32_t selected, uint32_t lane, const query<KT, NT> &q, sums<KT, NT> &a,
-			float p[NT][4])
+template <int F, int KT, int H>
+DEVICE void attend_tile(uint32_t tile, uint32_t selected, uint32_t lane, const query<KT, H> &q, sums<KT, H> &a,
+			float p[query<KT, H>::NT][4])
 {
-	score<F, KT, NT>(tile, lane, q, p);
-	weigh<KT, NT>(selected, lane, a, p);
-	if constexpr (reader<F, KT>::four)
-		gather_groups<F, KT, NT>(tile, lane, p, a);
+	constexpr bool four = reader<F, KT>::four;
+	if constexpr (four)
+		score_groups<F, KT, H>(tile, lane, q, p);
 	else
-		gather<F, KT, NT>(tile, lane, p, a);
+		score<F, KT, H>(tile, lane, q, p);
+	weigh<KT, H>(selected, lane, a, p);
+	a.template change_unit<F>();
+	if constexpr (four)
+		gather_groups<F, KT, H>(tile, lane, p, a);
+	else
+		gather<F, KT, H>(tile, lane, p, a);
 }
 
 #endif

@@ -3,13 +3,17 @@
 #define GPU_ATTEND_WIDTH_H
 
 #include "gpu/attend.h"
+#include "intentkv/format.h"
 
-/* Warps of a block. Conversion of 4-bit codes keeps more of them busy; their stages leave the shared memory for it.
- */
+/* Warps of a block for tiles of one format, or of any (0). Conversion of codes keeps more of them busy, where heads are
+ * few enough for the registers; mixtures have stages of the largest tile and leave less room for them. */
 #ifdef __cplusplus
-static constexpr uint32_t attend_warps(uint32_t steps, uint32_t heads, bool four_bits)
+static constexpr uint32_t attend_warps(uint32_t steps, uint32_t heads, uint32_t format, bool four_bits)
 {
-	return steps > 8 ? 4 : heads == 8 && four_bits ? 12 : 8;
+	return steps > 8                                              ? 4
+	       : heads == 4 && format != 0 && format != IKV_FMT_FP16 ? 16
+	       : heads <= 8 && four_bits                              ? 12
+								      : 8;
 }
 #endif
 

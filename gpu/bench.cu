@@ -1,4 +1,4 @@
-// Data for gpu_bench, and the kernels that measure the device's own limits.
+// Data for `intentkv bench gpu`, and the kernels that measure the device's own limits.
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 #include "gpu/bench.h"

@@ -1,4 +1,4 @@
-/* Between gpu_bench.c and the device code of bench.cu. All return a cudaError_t; `stream` is a cudaStream_t. */
+/* Between bench_gpu.c and the device code of bench.cu. All return a cudaError_t; `stream` is a cudaStream_t. */
 #ifndef GPU_BENCH_H
 #define GPU_BENCH_H
 

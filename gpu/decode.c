@@ -9,11 +9,13 @@
 struct sizes {
 	uint32_t jobs, plans, rows, heads, pieces;
 	size_t refs, masks; /* elements */
-	size_t segments_at, jobs_at, refs_at, masks_at, q_at, in_bytes;
+	size_t words;       /* tiles of all jobs */
+	uint32_t tiles_max; /* of one */
+	size_t segments_at, jobs_at, lists_at, refs_at, masks_at, q_at, in_bytes;
 	size_t lse_at, mass_at, mass, out_bytes; /* mass: elements */
-	size_t sums_at, tile_mass_at, tile_mass, arrived_at, work_bytes;
+	size_t sums_at, tile_mass_at, tile_mass, words_at, arrived_at, work_bytes;
 	uint32_t stage_bytes;
-	bool four_bits;
+	uint32_t formats; /* a bit each */
 };
 
 void decode_free(struct decode *d)
@@ -56,26 +58,35 @@ static int list_jobs(struct decode *d, const struct pages *p, const struct ikv_a
 {
 	uint32_t group = p->g.q_heads / p->g.kv_heads, most = group < ATTEND_HEADS_MAX ? group : ATTEND_HEADS_MAX;
 	size_t jobs = 0;
-	for (uint32_t i = 0; i < count; i++) /* each KV head may be entered and left inside its group */
-		jobs += units[i].q_count ? units[i].q_count / most + 2 * (units[i].q_count / group + 2) : 0;
+	for (uint32_t i = 0; i < count; i++) { /* each KV head may be entered and left inside its group */
+		const struct ikv_attn_unit *u = &units[i];
+		jobs +=
+		    u->q_count ? ikv_attn_rows(u) * (size_t)(u->q_count / most + 2 * (u->q_count / group + 2)) : 0;
+	}
+	if (jobs > UINT32_MAX)
+		return ikv_err_set(err, IKV_FAILED, "backend cuda: more than 2^32 query rows in one call");
 	if (room(&d->plans, &d->plans_cap, count, sizeof *d->plans, err) ||
 	    room(&d->jobs, &d->jobs_cap, jobs, sizeof *d->jobs, err) ||
 	    room(&d->loads, &d->loads_cap, jobs, sizeof *d->loads, err))
 		return -1;
 	for (uint32_t i = 0; i < count; i++) {
 		const struct ikv_attn_unit *u = &units[i];
-		uint32_t plan = u->q_count ? plan_of(d, z, u->plan) : 0;
-		for (uint32_t h = 0, n; h < u->q_count; h += n) {
-			n = group - (u->q_first + h) % group;
-			n = n < u->q_count - h ? n : u->q_count - h;
-			n = n < most ? n : most;
-			z->heads = n > z->heads ? n : z->heads;
-			d->jobs[z->jobs++] = (struct decode_job){i, plan, h, n, (u->q_first + h) / group};
+		uint32_t plan = u->q_count ? plan_of(d, z, u->plan) : 0, rows = ikv_attn_rows(u);
+		for (uint32_t r = 0; r < rows; r++) {
+			uint64_t limit = u->positions ? (uint64_t)u->positions[r] + 1 : UINT64_MAX;
+			for (uint32_t h = 0, n; h < u->q_count; h += n) {
+				n = group - (u->q_first + h) % group;
+				n = n < u->q_count - h ? n : u->q_count - h;
+				n = n < most ? n : most;
+				z->heads = n > z->heads ? n : z->heads;
+				d->jobs[z->jobs++] =
+				    (struct decode_job){i, plan, r, n, (u->q_first + h) / group, limit};
+			}
 		}
-		z->rows += u->q_count;
+		z->rows += rows * u->q_count;
 		if (u->mass) {
-			z->mass += (size_t)u->q_count * u->plan->count;
-			z->tile_mass += (size_t)u->q_count * u->plan->count * p->tiles;
+			z->mass += (size_t)rows * u->q_count * u->plan->count;
+			z->tile_mass += (size_t)rows * u->q_count * u->plan->count * p->tiles;
 		}
 	}
 	return 0;
@@ -96,12 +107,15 @@ static void weigh_jobs(struct decode *d, struct pages *p, const struct ikv_attn_
 			uint32_t tile = tile_bytes(f, p->steps);
 			z->stage_bytes = tile > z->stage_bytes ? tile : z->stage_bytes;
 			bytes += tile;
-			z->four_bits = z->four_bits || f == IKV_FMT_INT4 || f == IKV_FMT_INT4_RESIDUAL;
-			if (i == 0 || d->jobs[i - 1].unit != j->unit || d->jobs[i - 1].kv_head != j->kv_head)
-				p->stats.kv_bytes_read += (r->hi - r->lo) * (p->own[f] / p->g.page_tokens);
+			z->formats |= 1u << f;
+			if (!j->row &&
+			    (i == 0 || d->jobs[i - 1].unit != j->unit || d->jobs[i - 1].kv_head != j->kv_head))
+				p->stats.kv_bytes_read += (r->hi - r->lo) * p->own[f] / p->g.page_tokens;
 		}
-		d->loads[i] =
-		    (struct split_job){u->plan->count * p->tiles, u->plan->count ? bytes / u->plan->count : 1};
+		uint32_t tiles = u->plan->count * p->tiles;
+		d->loads[i] = (struct split_job){tiles, u->plan->count ? bytes / u->plan->count : 1};
+		z->words += tiles;
+		z->tiles_max = tiles > z->tiles_max ? tiles : z->tiles_max;
 	}
 }
 
@@ -115,7 +129,8 @@ static void lay_out(const struct pages *p, const struct attend_config *c, struct
 	const struct ikv_geometry *g = &p->g;
 	z->segments_at = 0;
 	z->jobs_at = up(z->pieces * sizeof(struct attend_segment));
-	z->refs_at = z->jobs_at + up(z->jobs * sizeof(struct attend_job));
+	z->lists_at = z->jobs_at + up(z->jobs * sizeof(struct attend_job));
+	z->refs_at = z->lists_at + up(z->jobs * sizeof(struct attend_list));
 	z->masks_at = z->refs_at + up(z->refs * sizeof(struct ikv_page_ref));
 	z->q_at = z->masks_at + up(z->masks * 8);
 	z->in_bytes = z->q_at + up(4 * (size_t)z->rows * g->d_qk);
@@ -124,7 +139,8 @@ static void lay_out(const struct pages *p, const struct attend_config *c, struct
 	z->out_bytes = z->mass_at + 4 * z->mass;
 	z->sums_at = up(64 * (size_t)z->pieces * c->heads * c->steps);
 	z->tile_mass_at = z->sums_at + up(8 * (size_t)z->pieces * c->heads);
-	z->arrived_at = z->tile_mass_at + up(8 * z->tile_mass);
+	z->words_at = z->tile_mass_at + up(8 * z->tile_mass);
+	z->arrived_at = z->words_at + up(8 * z->words);
 	z->work_bytes = z->arrived_at + up(4 * (size_t)z->jobs);
 }
 
@@ -133,10 +149,11 @@ static int put_queries(const struct ikv_geometry *g, const struct ikv_attn_unit 
 {
 	for (uint32_t i = 0; i < count; i++) {
 		const struct ikv_attn_unit *u = &units[i];
-		for (size_t k = 0; k < (size_t)u->q_count * g->d_qk; k++) {
+		for (size_t k = 0; k < (size_t)ikv_attn_rows(u) * u->q_count * g->d_qk; k++) {
 			if (!isfinite(u->q[k] * g->scale))
 				return ikv_err_set(err, IKV_BAD_INPUT, "query of head %u, channel %u is not finite",
-						   u->q_first + (uint32_t)(k / g->d_qk), (uint32_t)(k % g->d_qk));
+						   u->q_first + (uint32_t)(k / g->d_qk % u->q_count),
+						   (uint32_t)(k % g->d_qk));
 			*q++ = u->q[k];
 		}
 	}
@@ -159,9 +176,7 @@ static void put_plans(const struct decode *d, const struct sizes *z)
 static void put_jobs(const struct decode *d, const struct pages *p, const struct ikv_attn_unit *units,
 		     const struct sizes *z)
 {
-	uint8_t *in = d->in.host, *device = d->in.device;
-	struct attend_job *jobs = (struct attend_job *)(in + z->jobs_at);
-	struct attend_segment *segments = (struct attend_segment *)(in + z->segments_at);
+	struct attend_job *jobs = (struct attend_job *)((uint8_t *)d->in.host + z->jobs_at);
 	uint32_t row = 0;
 	uint64_t mass = 0;
 	for (uint32_t i = 0; i < z->jobs; i++) {
@@ -179,26 +194,30 @@ static void put_jobs(const struct decode *d, const struct pages *p, const struct
 	for (uint32_t i = 0; i < z->pieces; i++)
 		if (!jobs[d->pieces[i].job].parts++)
 			jobs[d->pieces[i].job].first_part = i;
-	for (uint32_t i = 0; i < z->pieces; i++) {
-		const struct split_piece *x = &d->pieces[i];
-		const struct decode_job *j = &d->jobs[x->job];
-		const struct ikv_attn_unit *u = &units[j->unit];
+}
+
+/* What the words of each job are made of, and where each block begins. */
+static void put_lists(const struct decode *d, const struct pages *p, const struct ikv_attn_unit *units,
+		      const struct sizes *z)
+{
+	uint8_t *in = d->in.host, *device = d->in.device;
+	const struct attend_job *jobs = (const struct attend_job *)(in + z->jobs_at);
+	struct attend_list *lists = (struct attend_list *)(in + z->lists_at);
+	uint64_t first = 0;
+	for (uint32_t i = 0; i < z->jobs; i++) {
+		const struct decode_job *j = &d->jobs[i];
 		const struct decode_plan *plan = &d->plans[j->plan];
-		const attend_entry *table = pages_list(p, u->seq, u->layer)->device_table;
-		segments[x->at] =
-		    (struct attend_segment){.refs = (const struct ikv_page_ref *)(device + z->refs_at) + plan->refs,
-					    .masks = (const uint64_t *)(device + z->masks_at) + plan->masks,
-					    .table = table ? table + j->kv_head : NULL,
-					    .stride = p->g.kv_heads,
-					    .job = x->job,
-					    .first = x->first,
-					    .end = x->end,
-					    .row = jobs[x->job].row,
-					    .heads = j->heads,
-					    .tiles = jobs[x->job].tiles,
-					    .parts = jobs[x->job].parts,
-					    .part = i,
-					    .next = x->next};
+		const attend_entry *table = pages_list(p, units[j->unit].seq, units[j->unit].layer)->device_table;
+		lists[i] =
+		    (struct attend_list){.refs = (const struct ikv_page_ref *)(device + z->refs_at) + plan->refs,
+					 .masks = (const uint64_t *)(device + z->masks_at) + plan->masks,
+					 .table = table ? table + j->kv_head : NULL,
+					 .first = first,
+					 .limit = j->limit,
+					 .stride = p->g.kv_heads,
+					 .tiles = jobs[i].tiles,
+					 .parts = jobs[i].parts};
+		first += jobs[i].tiles;
 	}
 }
 
@@ -210,15 +229,16 @@ static void take_answers(const struct decode *d, const struct ikv_geometry *g, c
 	const float *mass = (const float *)(out + z->mass_at);
 	for (uint32_t i = 0; i < count; i++) {
 		const struct ikv_attn_unit *u = &units[i];
-		size_t n = (size_t)u->q_count * g->d_v, pages = (size_t)u->q_count * u->plan->count;
+		size_t heads = (size_t)ikv_attn_rows(u) * u->q_count, n = heads * g->d_v,
+		       pages = heads * u->plan->count;
 		if (n)
 			memcpy(u->out, rows, n * sizeof *rows);
 		if (u->lse && n)
-			memcpy(u->lse, lse, u->q_count * sizeof *lse);
+			memcpy(u->lse, lse, heads * sizeof *lse);
 		if (u->mass && pages)
 			memcpy(u->mass, mass, pages * sizeof *mass);
 		rows += n;
-		lse += u->q_count;
+		lse += heads;
 		mass += u->mass ? pages : 0;
 	}
 }
@@ -227,7 +247,9 @@ static int launch(struct decode *d, const struct pages *p, const struct attend_c
 		  const struct sizes *z, struct ikv_err *err)
 {
 	uint8_t *in = d->in.device, *out = d->out.device, *work = d->work.device;
-	struct attend_args args = {.segments = (const struct attend_segment *)(in + z->segments_at),
+	attend_word *words = (attend_word *)(work + z->words_at);
+	struct attend_args args = {.words = words,
+				   .segments = (const struct attend_segment *)(in + z->segments_at),
 				   .jobs = (const struct attend_job *)(in + z->jobs_at),
 				   .q = (const float *)(in + z->q_at),
 				   .out = (float *)out,
@@ -243,10 +265,17 @@ static int launch(struct decode *d, const struct pages *p, const struct attend_c
 				   .scale = p->g.scale,
 				   .stages = stages,
 				   .stage_bytes = z->stage_bytes};
+	for (uint32_t f = 0; f < ATTEND_FORMATS; f++)
+		args.bytes[f] = tile_bytes(f, p->steps);
+	split_segments(d->pieces, z->pieces, (const struct attend_job *)((uint8_t *)d->in.host + z->jobs_at),
+		       (struct attend_segment *)((uint8_t *)d->in.host + z->segments_at), args.start);
 	cudaStream_t stream = p->device.stream;
 	const char *doing = "compute attention";
 	if (device_failed(cudaMemcpyAsync(in, d->in.host, z->in_bytes, cudaMemcpyHostToDevice, stream), doing, err) ||
 	    device_failed(cudaMemsetAsync(args.arrived, 0, 4 * (size_t)z->jobs, stream), doing, err) ||
+	    device_failed(attend_resolve((const struct attend_list *)(in + z->lists_at), z->jobs, z->tiles_max, words,
+					 p->g.page_tokens, p->steps, stream),
+			  doing, err) ||
 	    device_failed(attend_launch(&args, c, stream), doing, err) ||
 	    device_failed(cudaMemcpyAsync(d->out.host, out, z->out_bytes, cudaMemcpyDeviceToHost, stream), doing,
 			  err))
@@ -265,16 +294,20 @@ int decode_run(struct decode *d, struct pages *p, const struct ikv_attn_unit *un
 	if (!z.jobs)
 		return 0;
 	weigh_jobs(d, p, units, &z);
-	uint32_t stages = attend_configure(p->steps, z.heads <= 8 ? 8 : 16, z.stage_bytes, p->device.shared_bytes,
-					   p->device.bulk, z.four_bits, &c);
+	uint32_t stages = attend_configure(p->steps, attend_heads(z.heads), z.stage_bytes, p->device.shared_bytes,
+					   p->device.bulk, z.formats ? z.formats : 1u << IKV_FMT_FP16, &c);
 	if (!stages)
 		return ikv_err_set(
 		    err, IKV_UNAVAILABLE,
 		    "backend cuda: %u bytes of shared memory a block do not do for heads of %u channels",
 		    p->device.shared_bytes, 16 * p->steps);
-	if (room(&d->pieces, &d->pieces_cap, split_most(z.jobs, p->device.multiprocessors), sizeof *d->pieces, err))
+	if (z.words > UINT32_MAX)
+		return ikv_err_set(err, IKV_FAILED, "backend cuda: %zu tiles in one call, more than 2^32", z.words);
+	uint32_t blocks =
+	    p->device.multiprocessors < ATTEND_BLOCKS_MAX ? p->device.multiprocessors : ATTEND_BLOCKS_MAX;
+	if (room(&d->pieces, &d->pieces_cap, split_most(z.jobs, blocks), sizeof *d->pieces, err))
 		return -1;
-	z.pieces = split_jobs(d->loads, z.jobs, p->device.multiprocessors, c.warps, d->pieces, &c.blocks);
+	z.pieces = split_jobs(d->loads, z.jobs, blocks, c.warps, d->pieces, &c.blocks);
 	lay_out(p, &c, &z);
 	if (device_reserve(&d->in, z.in_bytes, true, err) || device_reserve(&d->out, z.out_bytes, true, err) ||
 	    device_reserve(&d->work, z.work_bytes, false, err) ||
@@ -284,6 +317,7 @@ int decode_run(struct decode *d, struct pages *p, const struct ikv_attn_unit *un
 	}
 	put_plans(d, &z);
 	put_jobs(d, p, units, &z);
+	put_lists(d, p, units, &z);
 	if (launch(d, p, &c, stages, &z, err))
 		return -1;
 	take_answers(d, &p->g, units, count, &z);

@@ -10,7 +10,8 @@ struct decode_plan { /* a plan of this call and where its arrays go; units that 
 };
 
 struct decode_job {
-	uint32_t unit, plan, head, heads, kv_head; /* head: the first one's index in the unit */
+	uint32_t unit, plan, row, heads, kv_head; /* row: of q_len */
+	uint64_t limit; /* tokens from this on are not seen */
 };
 
 struct decode {

@@ -7,8 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include "gpu/gpu.h"
+#include "gpu/gpu_tile.h"
 
-#define MIXED IKV_FMT_COUNT
+#define MIXED GPU_FORMATS
 #define PLANS 8    /* cases of one world */
 #define MASS  5e-5 /* tolerance of mass */
 #define LSE   2e-4 /* of log-sum-exp, times 1 + |lse|/16 */
@@ -20,14 +21,14 @@ struct world {
 	uint32_t tokens[2]; /* of each sequence */
 	double largest[2];  /* value in V */
 	float k_size[2];
-	int format;
 	bool latent; /* V aliases K */
 	const char *isa;
+	int format;
 };
 
 struct tally {
 	double out, lse, mass; /* worst, in units of the tolerance */
-	uint64_t cases, failed, units, pages, empty, single, masked;
+	uint64_t cases, failed, units, pages, empty, single, masked, rows;
 };
 
 static struct ikv_err err;
@@ -84,7 +85,6 @@ static void draw_geometry(struct world *w, bool small)
 		draw_latent_geometry(w, small);
 		return;
 	}
-
 	static const uint32_t dims[] = {64, 80, 96, 128, 128, 256}, pages[] = {8, 16, 16, 24, 32, 64, 128};
 	uint32_t group = 1 + below(w, 16), kv = 1 + below(w, small ? 2 : 4);
 	w->g = (struct ikv_geometry){.layers = 1 + below(w, 2),
@@ -102,7 +102,7 @@ static void draw_geometry(struct world *w, bool small)
 
 static enum ikv_format draw_format(struct world *w)
 {
-	return w->format == MIXED ? (enum ikv_format)(1 + below(w, IKV_FMT_COUNT - 1)) : (enum ikv_format)w->format;
+	return w->format == MIXED ? (enum ikv_format)(1 + below(w, GPU_FORMATS - 1)) : (enum ikv_format)w->format;
 }
 
 static void append(struct world *w, uint32_t seq, uint32_t layer, uint32_t tokens, float k_size, float v_size)
@@ -151,12 +151,21 @@ static void store_pages(struct world *w, uint32_t seq, uint32_t layer, float k_s
 	}
 }
 
-static void open_world(struct world *w, bool small)
+/* `length`: tokens of the first sequence, 0: random shapes. */
+static void open_world(struct world *w, bool small, uint32_t length)
 {
 	static const float k_sizes[] = {1, 1, 0.1f, 3}, v_sizes[] = {1, 1, 1e-3f, 300};
 	const struct ikv_backend_ops *ops[2] = {&ikv_backend_ref, gpu_backend()};
 	struct ikv_backend_config config = {.threads = 1, .isa = w->isa, .sequences = 2};
 	draw_geometry(w, small);
+	if (length)
+		w->g = (struct ikv_geometry){.layers = 1,
+					     .q_heads = 4,
+					     .kv_heads = 1,
+					     .d_qk = 64,
+					     .d_v = 64,
+					     .page_tokens = 64,
+					     .scale = 0.125f};
 	w->largest[0] = w->largest[1] = 0;
 	for (int i = 0; i < 2; i++)
 		if (ops[i]->open(&w->b[i], &w->g, &config, &err))
@@ -165,8 +174,10 @@ static void open_world(struct world *w, bool small)
 		float k_size = k_sizes[below(w, 4)], v_size = v_sizes[below(w, 4)];
 		uint32_t cut = 0, most = small ? 200 : below(w, 12) ? 500 : 3000;
 		w->k_size[seq] = k_size;
-		/* The reference reads a row for every head. */
+		/* The reference reads a latent row for every head. */
 		w->tokens[seq] = 1 + below(w, w->latent && w->g.q_heads > 16 ? most / 3 : most);
+		if (length && seq == 0)
+			w->tokens[seq] = length;
 		for (uint32_t layer = 0; layer < w->g.layers; layer++)
 			append(w, seq, layer, w->tokens[seq], k_size, v_size);
 		if (below(w, 2)) { /* roll back, then go on */
@@ -292,11 +303,12 @@ static void run_case(struct world *w, struct tally *t)
 	const struct ikv_geometry *g = &w->g;
 	struct ikv_plan plans[6];
 	struct ikv_attn_unit units[2][6];
-	uint32_t n = 1 + below(w, 6), group = g->q_heads / g->kv_heads;
-	bool wants_mass = below(w, 2), by_head = below(w, 2), exact = below(w, 2);
+	bool is_long = w->tokens[0] > 1u << 16; /* double precision takes its time */
+	uint32_t n = is_long ? 1 : 1 + below(w, 6), group = g->q_heads / g->kv_heads;
+	bool wants_mass = below(w, 2), by_head = below(w, 2), exact = w->latent && below(w, 2);
 	double out = 0, lse = 0, mass = 0, rounding[6];
 	for (uint32_t i = 0; i < n; i++) {
-		uint32_t seq = below(w, 2), layer = below(w, g->layers), first = 0, count = g->q_heads;
+		uint32_t seq = is_long ? 0 : below(w, 2), layer = below(w, g->layers), first = 0, count = g->q_heads;
 		if (by_head) { /* a plan of its own for each KV head */
 			first = below(w, g->kv_heads) * group;
 			count = group;
@@ -307,24 +319,36 @@ static void run_case(struct world *w, struct tally *t)
 		draw_plan(w, &plans[i], w->tokens[seq], t);
 		bool shared = i && units[0][i - 1].seq == seq && below(w, 2);
 		const struct ikv_plan *plan = shared ? units[0][i - 1].plan : &plans[i];
-		float *q = malloc((size_t)count * g->d_qk * sizeof *q);
+		/* several rows, as in the verification of drafts, each seeing no further than its position */
+		uint32_t rows = is_long || w->latent || below(w, 4) ? 1 : 1 + below(w, 16);
+		size_t heads = (size_t)rows * count;
+		uint32_t *positions = rows > 1 && below(w, 4) ? malloc(rows * sizeof *positions) : NULL;
+		for (uint32_t k = 0; positions && k < rows; k++)
+			positions[k] = below(w, 3)
+					   ? w->tokens[seq] - 1 - below(w, w->tokens[seq] < 16 ? w->tokens[seq] : 16)
+					   : below(w, w->tokens[seq]);
+		t->rows += rows > 1;
+		float *q = malloc(heads * g->d_qk * sizeof *q);
 		float q_size = below(w, 4) ? 1 : below(w, 2) ? 0x1p-13f : 8;
-		for (size_t k = 0; k < (size_t)count * g->d_qk; k++)
-			q[k] = w->latent && exact ? ikv_fp16_to_float(ikv_fp16_from_float((float)ikv_rng_normal(&w->r))) * q_size
-						  : (float)ikv_rng_normal(&w->r) * q_size;
+		for (size_t k = 0; k < heads * g->d_qk; k++)
+			q[k] = (exact ? ikv_fp16_to_float(ikv_fp16_from_float((float)ikv_rng_normal(&w->r)))
+				      : (float)ikv_rng_normal(&w->r)) *
+			       q_size;
 		rounding[i] = score_rounding(w, seq, q_size, exact);
 		for (int k = 0; k < 2; k++) {
 			units[k][i] = (struct ikv_attn_unit){.seq = seq,
 							     .layer = layer,
 							     .q_first = first,
 							     .q_count = count,
+							     .q_len = rows,
+							     .positions = positions,
 							     .plan = plan,
 							     .q = q,
-							     .out = malloc((size_t)count * g->d_v * sizeof(float)),
-							     .lse = malloc(count * sizeof(float))};
-			memset(units[k][i].out, 0xff, (size_t)count * g->d_v * sizeof(float));
+							     .out = malloc(heads * g->d_v * sizeof(float)),
+							     .lse = malloc(heads * sizeof(float))};
+			memset(units[k][i].out, 0xff, heads * g->d_v * sizeof(float));
 			if (wants_mass)
-				units[k][i].mass = malloc((size_t)count * plan->count * sizeof(float) + 4);
+				units[k][i].mass = malloc(heads * plan->count * sizeof(float) + 4);
 		}
 	}
 	for (int k = 0; k < 2; k++)
@@ -333,13 +357,13 @@ static void run_case(struct world *w, struct tally *t)
 	for (uint32_t i = 0; i < n; i++) {
 		struct ikv_attn_unit *a = &units[0][i], *b = &units[1][i];
 		double size = w->largest[a->seq] * (output_tolerance(w->format, w->latent) + rounding[i]);
-		out = fmax(out, worst(a->out, b->out, (size_t)a->q_count * g->d_v, size));
-		for (uint32_t h = 0; h < a->q_count; h++)
+		size_t heads = (size_t)a->q_len * a->q_count;
+		out = fmax(out, worst(a->out, b->out, heads * g->d_v, size));
+		for (size_t h = 0; h < heads; h++)
 			lse = fmax(lse, worst(&a->lse[h], &b->lse[h], 1,
 					      rounding[i] + LSE * (1 + fabsf(isinf(a->lse[h]) ? 0 : a->lse[h]) / 16)));
 		if (wants_mass)
-			mass = fmax(mass, worst(a->mass, b->mass, (size_t)a->q_count * a->plan->count,
-						MASS + rounding[i]));
+			mass = fmax(mass, worst(a->mass, b->mass, heads * a->plan->count, MASS + rounding[i]));
 	}
 	if (!(out <= 1 && lse <= 1 && mass <= 1) && t->failed++ < 4) {
 		fprintf(stderr,
@@ -359,6 +383,7 @@ static void run_case(struct world *w, struct tally *t)
 	for (uint32_t i = 0; i < n; i++) {
 		ikv_plan_free(&plans[i]);
 		free((float *)units[0][i].q);
+		free((uint32_t *)units[0][i].positions);
 		for (int k = 0; k < 2; k++) {
 			free(units[k][i].out);
 			free(units[k][i].lse);
@@ -384,15 +409,16 @@ static bool check_all(const struct choice *c, bool latent)
 			continue;
 		ikv_rng_stream(&w.r, c->seed, 0x6770u, (uint64_t)f, latent);
 		while (t.cases < c->cases) {
-			open_world(&w, c->small);
-			for (int i = 0; i < PLANS && t.cases < c->cases; i++)
+			/* the first of them over 2^20 tokens */
+			open_world(&w, c->small, t.cases || c->small || latent ? 0 : 1u << 20);
+			for (int i = 0; i < (w.tokens[0] > 1u << 16 ? 2 : PLANS) && t.cases < c->cases; i++)
 				run_case(&w, &t);
 			close_world(&w);
 		}
 		snprintf(name, sizeof name, "%s%s", latent ? "MLA " : "", f == MIXED ? "mixed" : ikv_format_names()[f]);
-		printf("%-17s %6llu %6llu %7llu %6llu %6llu %6llu %*s %8.3f %8.3f %8.3f\n", name,
+		printf("%-17s %6llu %6llu %7llu %6llu %6llu %6llu %6llu %*s %8.3f %8.3f %8.3f\n", name,
 		       (unsigned long long)t.cases, (unsigned long long)t.units, (unsigned long long)t.pages,
-		       (unsigned long long)t.empty, (unsigned long long)t.single, (unsigned long long)t.masked, 29, "",
+		       (unsigned long long)t.empty, (unsigned long long)t.single, (unsigned long long)t.masked, (unsigned long long)t.rows, 29, "",
 		       t.out, t.lse, t.mass);
 		good = good && t.out <= 1 && t.lse <= 1 && t.mass <= 1;
 		fflush(stdout);
@@ -417,7 +443,7 @@ int main(int argc, char **argv)
 			c.small = true;
 		else if (!strcmp(argv[i], "mixed"))
 			c.any = c.chosen[MIXED] = true;
-		else if (ikv_format_by_name(argv[i], &f) == 0 && f != IKV_FMT_SKIP)
+		else if (ikv_format_by_name(argv[i], &f) == 0 && f != IKV_FMT_SKIP && f < GPU_FORMATS)
 			c.any = c.chosen[f] = true;
 		else {
 			fprintf(stderr,
@@ -430,8 +456,8 @@ int main(int argc, char **argv)
 		printf("gpu_check: skipped: %s\n", why);
 		return 77;
 	}
-	printf("%-17s %6s %6s %7s %6s %6s %6s   worst error over tolerance: %8s %8s %8s\n", "format", "cases", "units",
-	       "pages", "empty", "single", "masked", "out", "lse", "mass");
+	printf("%-17s %6s %6s %7s %6s %6s %6s %6s   worst error over tolerance: %8s %8s %8s\n", "format", "cases", "units",
+	       "pages", "empty", "single", "masked", "q_len", "out", "lse", "mass");
 	bool heads = !strcmp(c.geometry, "mla") || check_all(&c, false);
 	bool latent = !strcmp(c.geometry, "heads") || check_all(&c, true);
 	return heads && latent ? 0 : 1;

@@ -29,29 +29,23 @@ static size_t at8(uint32_t steps, uint32_t step, struct place p)
 	return step / join * (join * 256) + 8 * join * p.lane + step % join * 8 + p.value;
 }
 
-/* Bit of a plane of 4-bit codes where this code begins. In a lane's word the codes lie so that three shifts bring
- * pairs of them to bits 6..9 of each half, where they are mantissa bits of 16 + code; the last two wrap around. */
+/* Bit of a plane of 4-bit codes where this code begins. In a lane's word the codes of rows g lie in the lowest four
+ * bits of its bytes and those of rows g + 8 above them: gpu/attend_code.cuh says why. */
 static size_t bit4(uint32_t steps, uint32_t step, struct place p)
 {
-	static const uint8_t shift[8] = {6, 22, 10, 26, 2, 18, 14, 30};
+	static const uint8_t shift[8] = {0, 16, 4, 20, 8, 24, 12, 28};
 	uint32_t join = tile_join4(steps);
 	return 8 * (step / join * (join * 128) + 4 * join * p.lane + step % join * 4) + shift[p.value];
 }
 
 static void set4(uint8_t *plane, size_t bit, unsigned code)
 {
-	uint8_t *word = plane + bit / 32 * 4;
-	uint32_t w, shift = bit % 32;
-	memcpy(&w, word, 4);
-	w |= code << shift | (shift > 28 ? code >> (32 - shift) : 0);
-	memcpy(word, &w, 4);
+	plane[bit / 8] |= (uint8_t)(code << bit % 8);
 }
 
 static unsigned get4(const uint8_t *plane, size_t bit)
 {
-	uint32_t w, shift = bit % 32;
-	memcpy(&w, plane + bit / 32 * 4, 4);
-	return (w >> shift | (shift > 28 ? w << (32 - shift) : 0)) & 15;
+	return plane[bit / 8] >> bit % 8 & 15;
 }
 
 /* Where V's scales and zeros lie, in halves: the operand of weights has, in lane 4g + t, tokens 2t, 2t + 1, 2t + 8
@@ -110,7 +104,7 @@ static void move_params(enum ikv_format f, bool is_v, uint32_t token, uint32_t g
 static void pack_half(enum ikv_format f, bool is_v, uint32_t tokens, uint32_t dim, uint32_t steps,
 		      const uint8_t *from, uint8_t *tiles)
 {
-	struct codec_rows r = {from, tokens, dim};
+	struct codec_rows r = {from, tokens, dim, is_v};
 	struct planes at = planes_of(f, steps, is_v);
 	uint32_t groups = codec_groups(dim), row_bytes = codec_pair_bytes(dim);
 	size_t param_bytes = f == IKV_FMT_FP8 || f == IKV_FMT_INT8 ? 2 : 4 * (size_t)groups;
@@ -162,7 +156,7 @@ static void unpack_half(enum ikv_format f, bool is_v, uint32_t tokens, uint32_t 
 	size_t param_bytes = f == IKV_FMT_FP8 || f == IKV_FMT_INT8 ? 2 : 4 * (size_t)groups;
 	uint8_t *codes = to + 2 * (size_t)tokens, *pairs = to + 4 * (size_t)tokens * groups;
 	uint8_t *remainders = pairs + (size_t)tokens * row_bytes;
-	memset(to, 0, ikv_format_bytes(f, tokens, dim));
+	memset(to, 0, ikv_format_bytes(f, is_v ? IKV_SIDE_V : IKV_SIDE_K, tokens, dim));
 	for (uint32_t t = 0; t < tokens; t++) {
 		const uint8_t *tile = tiles + (size_t)(t / TILE_TOKENS) * tile_bytes(f, steps);
 		uint32_t token = t % TILE_TOKENS;

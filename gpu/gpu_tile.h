@@ -44,6 +44,9 @@ TILE_INLINE uint32_t tile_bytes(uint32_t format, uint32_t steps)
 								 : 0;
 }
 
+/* The formats that the kernels read: those below this one, and not SKIP. */
+#define GPU_FORMATS (IKV_FMT_INT4_RESIDUAL + 1)
+
 /* Steps whose codes a lane loads as one word of up to 16 bytes, for codes of 8 and 4 bits. */
 TILE_INLINE uint32_t tile_join8(uint32_t steps)
 {

@@ -1,4 +1,4 @@
-/* Times of latent attention, in the manner of gpu_bench.c: the median over replays of a graph that launches the kernels
+/* Times of latent attention, in the manner of bench_gpu.c: the median over replays of a graph that launches the kernels
  * once for each of several sets of inputs, which together are far larger than the L2 cache. */
 #include <cuda_runtime_api.h>
 #include <math.h>
@@ -12,7 +12,7 @@
 
 #define ROTATE_BYTES ((uint64_t)1 << 30)
 #define SETS_MAX     16
-#define MIXED        IKV_FMT_COUNT
+#define MIXED        GPU_FORMATS
 
 struct shape {
 	const char *name;
@@ -28,7 +28,8 @@ struct row {
 	const struct shape *shape;
 	int format;
 	uint32_t page_tokens, pages, chosen;
-	double selection, ms, read_ms, error;
+	uint32_t blocks;
+	double selection, ms[3], read_ms, error; /* ms: median, least, most */
 	uint64_t bytes;
 };
 
@@ -43,7 +44,7 @@ static struct ikv_err err;
 static void must(int status, const char *doing)
 {
 	if (device_failed(status, doing, &err)) {
-		fprintf(stderr, "gpu_bench: %s\n", err.text);
+		fprintf(stderr, "bench gpu: %s\n", err.text);
 		exit(1);
 	}
 }
@@ -122,7 +123,7 @@ static double check(const struct row *x, const struct set *s, const attend_entry
 				cudaMemcpyDeviceToHost),
 		     "read a page");
 		mla_tile_unpack(f, n, MLA_DIM, groups, k);
-		ikv_format_decode(f, k, n, MLA_DIM, rows, NULL);
+		ikv_format_decode(f, IKV_SIDE_K, k, n, MLA_DIM, rows, NULL);
 		for (uint32_t t = 0; t < n; t++) {
 			const float *row = rows + (size_t)t * MLA_DIM;
 			double dot = 0;
@@ -180,7 +181,7 @@ static void make_set(const struct mla_bench *b, struct row *x, struct set *s, ui
 	struct split_job *loads = calloc(h->batch, sizeof *loads);
 	struct mla_job *jobs = calloc(h->batch, sizeof *jobs);
 	struct ikv_rng r;
-	mla_configure(heads, b->dev->major == 9 && !b->portable, &s->config);
+	mla_configure(heads, b->dev->major == 9, &s->config);
 	uint32_t lists = b->dev->multiprocessors / s->config.width;
 	struct split_piece *pieces = calloc(split_most(h->batch, lists), sizeof *pieces);
 	ikv_rng_stream(&r, seed, (enum ikv_stream)2, 0, 0);
@@ -189,7 +190,7 @@ static void make_set(const struct mla_bench *b, struct row *x, struct set *s, ui
 		choose(x, &r, refs + (size_t)i * x->chosen);
 		for (uint32_t k = 0; k < x->chosen; k++)
 			x->bytes += (uint64_t)groups * mla_group_bytes(table[(uint64_t)i * x->pages + refs[(size_t)i * x->chosen + k].page] & 15);
-		loads[i] = (struct split_job){x->chosen * groups, 1};
+		loads[i] = (struct split_job){x->chosen * groups, MLA_GROUP_BYTES};
 		jobs[i] = (struct mla_job){.row = i * heads,
 					   .heads = heads,
 					   .pages = x->chosen,
@@ -263,14 +264,14 @@ static int by_value(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static double time_sets(const struct mla_bench *b, const struct set *sets, uint32_t n)
+static void time_sets(const struct mla_bench *b, const struct set *sets, uint32_t n, double ms[3])
 {
 	cudaStream_t stream = b->dev->stream;
 	cudaGraph_t graph;
 	cudaGraphExec_t run;
 	cudaEvent_t begin, end;
 	double times[256];
-	uint32_t replays = b->replays < 256 ? b->replays : 256;
+	uint32_t replays = b->setup->replays < 250 ? b->setup->replays : 250;
 	must(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "record a graph");
 	for (uint32_t i = 0; i < n; i++)
 		must(mla_launch(&sets[i].args, &sets[i].config, stream), "launch attention");
@@ -279,20 +280,22 @@ static double time_sets(const struct mla_bench *b, const struct set *sets, uint3
 	must(cudaEventCreate(&begin), "make an event");
 	must(cudaEventCreate(&end), "make an event");
 	for (uint32_t i = 0; i < replays + 3; i++) {
-		float ms;
+		float one;
 		must(cudaEventRecord(begin, stream), "time a graph");
 		must(cudaGraphLaunch(run, stream), "launch a graph");
 		must(cudaEventRecord(end, stream), "time a graph");
 		must(cudaEventSynchronize(end), "run a graph");
-		must(cudaEventElapsedTime(&ms, begin, end), "time a graph");
-		times[i < 3 ? 0 : i - 3] = ms;
+		must(cudaEventElapsedTime(&one, begin, end), "time a graph");
+		times[i < 3 ? 0 : i - 3] = one;
 	}
 	qsort(times, replays, sizeof *times, by_value);
 	cudaEventDestroy(begin);
 	cudaEventDestroy(end);
 	cudaGraphExecDestroy(run);
 	cudaGraphDestroy(graph);
-	return times[replays / 2] / n;
+	ms[0] = times[replays / 2] / n;
+	ms[1] = times[0] / n;
+	ms[2] = times[replays - 1] / n;
 }
 
 static void run_row(const struct mla_bench *b, struct row *x)
@@ -300,11 +303,12 @@ static void run_row(const struct mla_bench *b, struct row *x)
 	struct set sets[SETS_MAX];
 	uint32_t n = 0;
 	do {
-		make_set(b, x, &sets[n], 1000 * (n + 1), n == 0 && b->check);
+		make_set(b, x, &sets[n], 1000 * (n + 1), n == 0 && b->setup->check);
 		n++;
 	} while (n < SETS_MAX && (n < 2 || n * x->bytes < ROTATE_BYTES));
 	must(cudaStreamSynchronize(b->dev->stream), "fill pages");
-	x->ms = time_sets(b, sets, n);
+	time_sets(b, sets, n, x->ms);
+	x->blocks = sets[0].config.lists * sets[0].config.width;
 	uint64_t most = x->bytes < b->size ? x->bytes : b->size; /* beyond it the time grows in proportion */
 	x->read_ms = b->read_time(b->buffer, b->size, most) * ((double)x->bytes / (double)most);
 	for (uint32_t i = 0; i < n; i++) {
@@ -313,39 +317,34 @@ static void run_row(const struct mla_bench *b, struct row *x)
 	}
 }
 
-static void print_row(const struct mla_bench *b, const struct row *x, uint32_t n)
+static void hand_over(const struct row *x, gpu_bench_row *each, void *context)
 {
-	const char *format = x->format == MIXED ? "mixed" : ikv_format_names()[x->format];
-	double flops = 2.0 * x->shape->batch * x->shape->heads * x->chosen * x->page_tokens * (MLA_DIM + MLA_OUT);
-	const char *text =
-	    !strcmp(b->format, "csv") ? "%s,%u,%u,%u,%s,%u,%g,%.4f,%.4f,%.3f,%.0f,%.1f,%.2g\n"
-	    : !strcmp(b->format, "json")
-		? "{\"shape\":\"%s\",\"batch\":%u,\"heads\":%u,\"tokens\":%u,\"format\":\"%s\",\"page_tokens\":%u,"
-		  "\"selected\":%g,\"ms\":%.4f,\"read_ms\":%.4f,\"ratio\":%.3f,\"tflop_s\":%.0f,\"mb\":%.1f,\"error\":%.2g}"
-		: "%-5s %5u %5u %6u %-6s %4u %7g %9.4f %9.4f %6.3f %7.0f %8.1f %9.2g\n";
-	if (!strcmp(b->format, "json"))
-		fputs(n ? ",\n " : "[\n ", stdout);
-	printf(text, x->shape->name, x->shape->batch, x->shape->heads, x->shape->tokens, format, x->page_tokens,
-	       x->selection, x->ms, x->read_ms, x->ms / x->read_ms, flops / x->ms / 1e9, (double)x->bytes / 1e6, x->error);
-	fflush(stdout);
+	struct gpu_bench_result r = {.shape = x->shape->name,
+				     .format = x->format == MIXED ? "mixed" : ikv_format_names()[x->format],
+				     .batch = x->shape->batch,
+				     .q_heads = x->shape->heads,
+				     .kv_heads = 1,
+				     .head_dim = MLA_DIM,
+				     .kv_tokens = x->shape->tokens,
+				     .page_tokens = x->page_tokens,
+				     .blocks = x->blocks,
+				     .warps = 16,
+				     .stages = 4,
+				     .share = x->selection,
+				     .ms_median = x->ms[0],
+				     .ms_min = x->ms[1],
+				     .ms_max = x->ms[2],
+				     .read_ms = x->read_ms,
+				     .error = x->error,
+				     .kv_bytes = x->bytes};
+	each(context, &r);
 }
 
-int mla_bench(const struct mla_bench *b)
+void mla_bench(const struct mla_bench *b, gpu_bench_row *each, void *context)
 {
 	static const uint32_t pages[] = {16, 64};
 	static const double selections[] = {1, 0.25, 0.0625};
-	uint32_t n = 0;
-	bool any = false;
-	for (unsigned s = 0; s < sizeof shapes / sizeof *shapes; s++)
-		any = any || listed(b->shapes, shapes[s].name);
-	if (!any)
-		return 0;
-	must(mla_prepare(b->dev->major == 9 && !b->portable), "set up the kernels");
-	if (!strcmp(b->format, "csv"))
-		printf("shape,batch,heads,tokens,format,page_tokens,selected,ms,read_ms,ratio,tflop_s,mb,error\n");
-	else if (!strcmp(b->format, "table"))
-		printf("%-5s %5s %5s %6s %-6s %4s %7s %9s %9s %6s %7s %8s %9s\n", "shape", "batch", "heads", "tokens",
-		       "format", "page", "share", "ms", "read ms", "ratio", "TFLOP/s", "MB", "error");
+	must(mla_prepare(b->dev->major == 9), "set up the kernels");
 	for (unsigned s = 0; s < sizeof shapes / sizeof *shapes; s++)
 		for (int f = 1; f <= MIXED; f++)
 			for (int p = 0; p < 2; p++)
@@ -357,16 +356,13 @@ int mla_bench(const struct mla_bench *b)
 							.selection = selections[l]};
 					snprintf(page, sizeof page, "%u", pages[p]);
 					snprintf(selection, sizeof selection, "%g", selections[l]);
-					if (!listed(b->shapes, shapes[s].name) || !listed(b->pages, page) ||
-					    !listed(b->selections, selection) ||
-					    !listed(b->formats, f == MIXED ? "mixed" : ikv_format_names()[f]))
+					if (!listed(b->setup->shapes, shapes[s].name) || !listed(b->setup->pages, page) ||
+					    !listed(b->setup->selections, selection) ||
+					    !listed(b->setup->formats, f == MIXED ? "mixed" : ikv_format_names()[f]))
 						continue;
 					x.pages = x.shape->tokens / x.page_tokens;
 					x.chosen = (uint32_t)(x.pages * x.selection + 0.5);
 					run_row(b, &x);
-					print_row(b, &x, n++);
+					hand_over(&x, each, context);
 				}
-	if (!strcmp(b->format, "json"))
-		printf("%s]\n", n ? "\n" : "[");
-	return 0;
 }

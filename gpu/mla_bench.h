@@ -1,4 +1,4 @@
-/* Times of latent attention, for gpu_bench. */
+/* Times of latent attention, for bench_gpu.c. */
 #ifndef GPU_MLA_BENCH_H
 #define GPU_MLA_BENCH_H
 
@@ -17,6 +17,7 @@ int mla_bench_queries(uint16_t *q, uint64_t count, uint64_t seed, void *stream);
 #ifdef __cplusplus
 }
 #else
+#include "gpu/bench_gpu.h"
 #include "gpu/device.h"
 
 struct mla_bench {
@@ -24,13 +25,10 @@ struct mla_bench {
 	const void *buffer; /* of `size` bytes, for reads */
 	uint64_t size;
 	double (*read_time)(const void *buffer, uint64_t size, uint64_t bytes);
-	const char *format; /* table, csv or json */
-	const char *shapes, *formats, *pages, *selections; /* lists separated by commas */
-	uint32_t replays;
-	bool check, portable;
+	const struct gpu_bench_setup *setup;
 };
 
-/* Print the rows of the shapes L1 to L8 that are listed; 0, or 1 after an error on stderr. */
-int mla_bench(const struct mla_bench *b);
+/* The rows of the shapes L1 to L8 that are listed. */
+void mla_bench(const struct mla_bench *b, gpu_bench_row *each, void *context);
 #endif
 #endif

@@ -56,6 +56,10 @@ static int list_jobs(struct mla_decode *d, const struct pages *p, const struct i
 {
 	uint32_t group = p->g.q_heads / p->g.kv_heads, most = group < MLA_JOB_MAX ? group : MLA_JOB_MAX;
 	size_t jobs = 0;
+	for (uint32_t i = 0; i < count; i++)
+		if (ikv_attn_rows(&units[i]) > 1 || units[i].positions || units[i].bias)
+			return ikv_err_set(err, IKV_UNAVAILABLE,
+					   "backend cuda: several query rows, positions or a bias where V aliases K");
 	for (uint32_t i = 0; i < count; i++) /* each KV head may be entered and left inside its group */
 		jobs += units[i].q_count ? units[i].q_count / most + 2 * (units[i].q_count / group + 2) : 0;
 	if (room(&d->plans, &d->plans_cap, count, sizeof *d->plans, err) ||
@@ -70,8 +74,8 @@ static int list_jobs(struct mla_decode *d, const struct pages *p, const struct i
 			n = n < u->q_count - h ? n : u->q_count - h;
 			n = n < most ? n : most;
 			z->heads = n > z->heads ? n : z->heads;
-			d->loads[z->jobs] = (struct split_job){u->plan->count * z->page_groups, 1};
-			d->jobs[z->jobs++] = (struct decode_job){i, plan, h, n, (u->q_first + h) / group};
+			d->loads[z->jobs] = (struct split_job){u->plan->count * z->page_groups, MLA_GROUP_BYTES};
+			d->jobs[z->jobs++] = (struct mla_decode_job){i, plan, n, (u->q_first + h) / group};
 		}
 		z->rows += u->q_count;
 		if (u->mass) {
@@ -86,7 +90,7 @@ static void count_bytes(const struct mla_decode *d, struct pages *p, const struc
 			const struct sizes *z)
 {
 	for (uint32_t i = 0; i < z->jobs; i++) {
-		const struct decode_job *j = &d->jobs[i];
+		const struct mla_decode_job *j = &d->jobs[i];
 		const struct ikv_attn_unit *u = &units[j->unit];
 		const struct pages_list *l = pages_list(p, u->seq, u->layer);
 		if (i && d->jobs[i - 1].unit == j->unit && d->jobs[i - 1].kv_head == j->kv_head)
@@ -177,7 +181,7 @@ static void put_jobs(const struct mla_decode *d, const struct pages *p, const st
 	uint32_t row = 0;
 	uint64_t mass = 0;
 	for (uint32_t i = 0; i < z->jobs; i++) {
-		const struct decode_job *j = &d->jobs[i];
+		const struct mla_decode_job *j = &d->jobs[i];
 		const struct ikv_attn_unit *u = &units[j->unit];
 		jobs[i] = (struct mla_job){.row = row,
 					   .heads = j->heads,
@@ -193,7 +197,7 @@ static void put_jobs(const struct mla_decode *d, const struct pages *p, const st
 			jobs[d->pieces[i].job].first_part = i;
 	for (uint32_t i = 0; i < z->pieces; i++) {
 		const struct split_piece *x = &d->pieces[i];
-		const struct decode_job *j = &d->jobs[x->job];
+		const struct mla_decode_job *j = &d->jobs[x->job];
 		const struct ikv_attn_unit *u = &units[j->unit];
 		const struct decode_plan *plan = &d->plans[j->plan];
 		const struct mla_job *job = &jobs[x->job];

@@ -5,10 +5,14 @@
 #include "gpu/decode.h"
 #include "gpu/mla.h"
 
+struct mla_decode_job {
+	uint32_t unit, plan, heads, kv_head;
+};
+
 struct mla_decode {
 	struct device_buffer in, out, work;
 	struct decode_plan *plans;
-	struct decode_job *jobs;
+	struct mla_decode_job *jobs;
 	struct split_job *loads;
 	struct split_piece *pieces;
 	size_t plans_cap, jobs_cap, loads_cap, pieces_cap;

@@ -67,12 +67,12 @@ int pages_open(struct pages *p, const struct ikv_geometry *g, uint32_t sequences
 	size_t lists = (size_t)sequences * g->layers, rows = (size_t)g->page_tokens * dim, form = 0;
 	p->steps = tile_steps(dim);
 	p->tiles = (g->page_tokens + TILE_TOKENS - 1) / TILE_TOKENS;
-	for (unsigned f = 1; f < IKV_FMT_COUNT; f++) {
-		uint64_t bytes = ikv_format_bytes((enum ikv_format)f, g->page_tokens, dim);
+	for (unsigned f = 1; f < GPU_FORMATS; f++) {
+		uint64_t bytes = ikv_format_bytes((enum ikv_format)f, IKV_SIDE_K, g->page_tokens, dim);
 		slot[f] = (uint64_t)p->tiles * bytes_of_tile(p, (enum ikv_format)f);
-		p->own[f] = ikv_format_bytes((enum ikv_format)f, g->page_tokens, g->d_qk);
+		p->own[f] = ikv_format_bytes((enum ikv_format)f, IKV_SIDE_K, g->page_tokens, g->d_qk);
 		if (!g->v_aliases_k)
-			p->own[f] += ikv_format_bytes((enum ikv_format)f, g->page_tokens, g->d_v);
+			p->own[f] += ikv_format_bytes((enum ikv_format)f, IKV_SIDE_V, g->page_tokens, g->d_v);
 		form = bytes > form ? bytes : form;
 	}
 	if (device_open(&p->device, slot, err))
@@ -343,6 +343,10 @@ static int check_page(const struct pages *p, uint32_t seq, uint32_t layer, uint3
 	if ((unsigned)to >= IKV_FMT_COUNT || to == IKV_FMT_SKIP)
 		return ikv_err_set(err, IKV_FAILED, "a page cannot be stored as %s",
 				   to == IKV_FMT_SKIP ? "SKIP" : "an unknown format");
+	if (to >= GPU_FORMATS)
+		return ikv_err_set(err, IKV_UNAVAILABLE,
+				   "backend cuda: no kernels for %s; it has FP16, FP8, INT8, INT4 and INT4_RESIDUAL",
+				   ikv_format_names()[to]);
 	if (to != IKV_FMT_FP16 && l->tokens / p->g.page_tokens <= page)
 		return ikv_err_set(err, IKV_FAILED, "sequence %u, layer %u: page %u is still open and stays FP16",
 				   seq, layer, page);
@@ -358,13 +362,13 @@ static int convert(struct pages *p, enum ikv_format from, enum ikv_format to, ui
 		return 0; /* the second plane is dropped */
 	if (from == IKV_FMT_FP16) {
 		memcpy(p->halves, stored, 2 * (size_t)n * dim);
-		return ikv_format_encode(to, p->halves, n, dim, stored, err);
+		return ikv_format_encode(to, IKV_SIDE_K, p->halves, n, dim, stored, err);
 	}
-	if (ikv_format_decode(from, stored, n, dim, p->values, err))
+	if (ikv_format_decode(from, IKV_SIDE_K, stored, n, dim, p->values, err))
 		return -1;
 	for (size_t i = 0; i < (size_t)n * dim; i++)
 		p->halves[i] = ikv_fp16_from_float(fminf(fmaxf(p->values[i], -65504), 65504));
-	return ikv_format_encode(to, p->halves, n, dim, stored, err);
+	return ikv_format_encode(to, IKV_SIDE_K, p->halves, n, dim, stored, err);
 }
 
 /* Upload what p->k and p->v hold to a new slot. */
@@ -432,8 +436,9 @@ int pages_restore(struct pages *p, uint32_t seq, uint32_t layer, uint32_t kv_fir
 			queue(p, l);
 			continue;
 		}
-		if (ikv_format_encode(to, k, n, g->d_qk, p->k, err) ||
-		    (v_rows && ikv_format_encode(to, v, n, g->d_v, p->v, err)) || put_closed(p, l, page, h, to, err))
+		if (ikv_format_encode(to, IKV_SIDE_K, k, n, g->d_qk, p->k, err) ||
+		    (v_rows && ikv_format_encode(to, IKV_SIDE_V, v, n, g->d_v, p->v, err)) ||
+		    put_closed(p, l, page, h, to, err))
 			return -1;
 	}
 	return 0;

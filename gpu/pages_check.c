@@ -34,6 +34,8 @@ int pages_check(const struct pages *p, const struct ikv_attn_unit *units, uint32
 		if (u->q_first > p->g.q_heads || u->q_count > p->g.q_heads - u->q_first)
 			return ikv_err_set(err, IKV_FAILED, "unit %u: query heads %u+%u: there are %u", i, u->q_first,
 					   u->q_count, p->g.q_heads);
+		if (u->bias)
+			return ikv_err_set(err, IKV_UNAVAILABLE, "unit %u: the backend \"cuda\" takes no bias", i);
 		if (check_plan(p, u, err))
 			return -1;
 	}

@@ -1,7 +1,7 @@
 # Roofline: the first block gives the ceilings, GB/s and GFLOP/s; every other one a point.
 stats data index 0 every ::1 using (memory = $1, arithmetic = $2, 1) nooutput
 set logscale xy
-set xrange [0.25:256]
+set xrange [0.25:*]
 set yrange [1:2 * arithmetic]
 set xlabel 'operations a byte of stored K and V'
 set ylabel '10^9 operations a second'

@@ -1,4 +1,4 @@
-/* intentkv bench attention: decode attention of the CPU backend over random data, cold, beside pure reads. */
+/* intentkv bench attention: attention of the CPU backend over random data, cold, beside pure reads and FMA. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,9 +6,11 @@
 #include "sim/bench_attention.h"
 
 #define CHECK_TOKENS 2048                /* of the smaller context on which the error is measured */
+#define CHECK_ROWS   32                  /* and most query rows a head there */
 #define COOL_BYTES   ((size_t)256 << 20) /* read before each measurement, to leave nothing of it in a cache */
 #define POOL         (1u << 20)          /* random values that rows are cut from */
 #define RUNS         500
+#define SLICE        3e-3 /* s: where other work has a share of the core, it has one of what takes longer */
 
 struct bench { /* one shape and format */
 	struct bench_shape shape;
@@ -19,7 +21,8 @@ struct bench { /* one shape and format */
 	struct ikv_geometry g;
 	struct ikv_backend *b;
 	float *q, *out;
-	struct ikv_plan *plans; /* one, or one a KV head */
+	uint32_t q_len, *positions; /* [q_len] */
+	struct ikv_plan *plans;     /* one, or one a KV head */
 	struct ikv_attn_unit *units;
 	uint32_t unit_count;
 };
@@ -90,7 +93,9 @@ static void drop_plans(struct bench *x)
 	x->units = NULL;
 }
 
-static int make_plans(struct bench *x, uint32_t tokens, const struct bench_selection *s, struct ikv_err *err)
+/* One unit a plan: all query rows of its heads, the last ones of the context. */
+static int make_plans(struct bench *x, uint32_t tokens, uint32_t q_len, const struct bench_selection *s,
+		      struct ikv_err *err)
 {
 	uint32_t n = s->per_head ? x->g.kv_heads : 1, heads = x->g.q_heads / n;
 	x->unit_count = n;
@@ -105,9 +110,13 @@ static int make_plans(struct bench *x, uint32_t tokens, const struct bench_selec
 		x->units[i] = (struct ikv_attn_unit){.q_first = i * heads,
 						     .q_count = heads,
 						     .plan = &x->plans[i],
-						     .q = x->q + (size_t)i * heads * x->g.d_qk,
-						     .out = x->out + (size_t)i * heads * x->g.d_v};
+						     .q = x->q + (size_t)i * heads * q_len * x->g.d_qk,
+						     .out = x->out + (size_t)i * heads * q_len * x->g.d_v,
+						     .q_len = q_len,
+						     .positions = q_len > 1 ? x->positions : NULL};
 	}
+	for (uint32_t i = 0; i < q_len; i++)
+		x->positions[i] = tokens - q_len + i;
 	return 0;
 }
 
@@ -116,11 +125,12 @@ static int measure_error(struct bench *x, const struct bench_selection *s, doubl
 {
 	const struct ikv_backend_ops *ops[2] = {&ikv_backend_cpu, &ikv_backend_ref};
 	uint32_t tokens = x->shape.kv_tokens < CHECK_TOKENS ? x->shape.kv_tokens : CHECK_TOKENS;
-	size_t n = (size_t)x->g.q_heads * x->g.d_v;
+	uint32_t q_len = x->q_len < CHECK_ROWS ? x->q_len : CHECK_ROWS;
+	size_t n = (size_t)q_len * x->g.q_heads * x->g.d_v;
 	float *first = ikv_alloc(n, sizeof *first, err);
 	double error = 0, norm = 0;
 	struct ikv_rng saved = x->r;
-	int rc = first ? make_plans(x, tokens, s, err) : -1;
+	int rc = first ? make_plans(x, tokens, q_len, s, err) : -1;
 	for (int i = 0; i < 2 && rc == 0; i++) {
 		struct ikv_backend_config config = {1, x->isa, 1};
 		struct ikv_backend *b = NULL;
@@ -162,70 +172,123 @@ static uint64_t *pieces(const struct bench *x, const struct bench_selection *s, 
 	return offsets;
 }
 
-/* Kernel and pure read by turns, each after other memory has gone through the caches. */
+/* Scores and weighted sums of the tokens that each row sees: 2 operations a channel of K and of V. */
+static double operations(const struct bench *x)
+{
+	double pairs = 0;
+	for (uint32_t k = 0; k < x->unit_count; k++) {
+		const struct ikv_attn_unit *u = &x->units[k];
+		for (uint32_t i = 0; i < x->q_len; i++) {
+			uint32_t seen = 0, last = u->positions ? u->positions[i] : UINT32_MAX;
+			for (uint32_t p = 0; p < u->plan->count; p++) {
+				const struct ikv_page_ref *r = &u->plan->pages[p];
+				uint32_t first = r->page * x->g.page_tokens;
+				if (first <= last)
+					seen += last - first < r->hi ? last - first + 1 : r->hi;
+			}
+			pairs += (double)seen * u->q_count;
+		}
+	}
+	return 2 * pairs * (x->g.d_qk + x->g.d_v);
+}
+
+struct times {                                      /* of RUNS at most */
+	double kernel[RUNS], read[RUNS], fma[RUNS]; /* seconds, seconds, 10^9 operations a second or 0 */
+	uint32_t n;
+	uint64_t read_bytes;
+};
+
+static void sum_up(const struct bench *x, struct times *t, struct bench_attention_row *row)
+{
+	row->ms_median = 1e3 * bench_median(t->kernel, t->n);
+	row->ms_min = 1e3 * t->kernel[0];
+	row->ms_max = 1e3 * t->kernel[t->n - 1];
+	row->gbps = (double)row->kv_bytes / row->ms_median * 1e-6;
+	row->flops = operations(x) / (1e-3 * row->ms_median);
+	row->ceiling_gbps = (double)t->read_bytes / bench_median(t->read, t->n) * 1e-9;
+	double peak = bench_median(t->fma, t->n) * row->threads;
+	if (peak > 0) {
+		double bound = peak * 1e9 / row->flops * row->gbps;
+		row->ceiling_gbps = bound < row->ceiling_gbps ? bound : row->ceiling_gbps;
+	}
+}
+
+/* Kernel, pure read and FMA by turns, kernel and read after other memory has gone through the caches. */
 static int measure(struct bench *x, const struct bench_selection *s, struct bench_reader *cool, double seconds,
 		   struct bench_attention_row *row, struct ikv_err *err)
 {
-	size_t head_bytes = (ikv_format_bytes(x->format, x->shape.page_tokens, 2 * x->shape.head_dim) + 63) / 64 * 64;
-	uint32_t pages = ikv_pages(x->shape.kv_tokens, x->shape.page_tokens), n = 0;
-	double kernel[RUNS], read[RUNS];
+	uint64_t head_bytes = ikv_format_bytes(x->format, IKV_SIDE_K, x->shape.page_tokens, x->g.d_qk);
+	if (!x->g.v_aliases_k)
+		head_bytes += ikv_format_bytes(x->format, IKV_SIDE_V, x->shape.page_tokens, x->g.d_v);
+	head_bytes = (head_bytes + 63) / 64 * 64;
+	uint32_t pages = ikv_pages(x->shape.kv_tokens, x->shape.page_tokens);
+	static struct times t;
 	struct ikv_backend_stats before, after;
 	struct bench_reader *reader = NULL;
 	uint64_t count, *offsets = pieces(x, s, head_bytes, &count, err);
 	int rc =
 	    offsets ? bench_reader_create(&reader, pages * (64 + x->g.kv_heads * head_bytes), row->threads, err) : -1;
 	size_t piece = s->per_head ? head_bytes : x->g.kv_heads * head_bytes;
-	for (double end = bench_now() + seconds; rc == 0 && n < RUNS && (n < 5 || bench_now() < end); n++) {
+	t.read_bytes = count * piece;
+	t.n = 0;
+	for (double end = bench_now() + seconds; rc == 0 && t.n < RUNS && (t.n < 5 || bench_now() < end); t.n++) {
 		bench_reader_all(cool);
 		x->b->ops->stats(x->b, &before);
-		double t = bench_now();
+		double start = bench_now();
 		rc = x->b->ops->decode(x->b, x->units, x->unit_count, err);
-		kernel[n] = bench_now() - t;
+		t.kernel[t.n] = bench_now() - start;
 		x->b->ops->stats(x->b, &after);
+		t.fma[t.n] = strcmp(row->kernel, "decode") ? bench_fma(t.kernel[t.n] < SLICE ? 0 : t.kernel[t.n]) : 0;
 		bench_reader_all(cool);
-		read[n] = bench_reader_run(reader, offsets, count, piece);
+		t.read[t.n] = bench_reader_run(reader, offsets, count, piece);
 	}
 	if (rc == 0) {
 		row->kv_bytes = after.kv_bytes_read - before.kv_bytes_read;
-		row->ms_median = 1e3 * bench_median(kernel, n);
-		row->ms_min = 1e3 * kernel[0];
-		row->ms_max = 1e3 * kernel[n - 1];
-		row->gbps = (double)row->kv_bytes / row->ms_median * 1e-6;
-		row->ceiling_gbps = (double)(count * piece) / bench_median(read, n) * 1e-9;
-		row->flops = 0;
-		for (uint32_t i = 0; i < x->unit_count; i++)
-			row->flops += 4.0 * x->units[i].q_count * x->g.d_qk * x->plans[i].count * x->g.page_tokens /
-				      (1e-3 * row->ms_median);
+		sum_up(x, &t, row);
 	}
 	bench_reader_destroy(reader);
 	ikv_free(offsets);
 	return rc;
 }
 
+static int run_row(struct bench *x, const struct bench_attention_setup *setup, const struct bench_selection *s,
+		   uint32_t threads, struct bench_reader *cool, struct bench_attention_row *row, struct ikv_err *err)
+{
+	struct ikv_backend_stats stats;
+	x->b->ops->stats(x->b, &stats);
+	*row = (struct bench_attention_row){.kernel = x->q_len > 1       ? "prefill"
+						      : x->g.v_aliases_k ? "mla"
+									 : "decode",
+					    .isa = stats.isa,
+					    .format = ikv_format_info(x->format)->name,
+					    .threads = threads,
+					    .q_len = x->q_len,
+					    .shape = x->shape,
+					    .selection = *s};
+	int rc = measure_error(x, s, &row->rel_l2, err);
+	if (rc == 0)
+		rc = make_plans(x, x->shape.kv_tokens, x->q_len, s, err);
+	if (rc == 0)
+		rc = measure(x, s, cool, setup->seconds, row, err);
+	drop_plans(x);
+	return rc;
+}
+
+/* One format of a shape. */
 static int run_shape(struct bench *x, const struct bench_attention_setup *setup, struct bench_reader *cool,
 		     void (*hand_over)(void *context, const struct bench_attention_row *row), void *context,
 		     struct ikv_err *err)
 {
 	for (uint32_t t = 0; t < setup->thread_count; t++) {
 		struct ikv_backend_config config = {setup->threads[t], setup->isa, 1};
-		struct ikv_backend_stats stats;
 		int rc = ikv_backend_cpu.open(&x->b, &x->g, &config, err);
 		if (rc == 0)
 			rc = fill(x, x->b, x->shape.kv_tokens, err);
-		for (uint32_t i = 0; i < setup->selection_count && rc == 0; i++) {
-			const struct bench_selection *s = &setup->selections[i];
-			struct bench_attention_row row = {.format = ikv_format_info(x->format)->name,
-							  .threads = setup->threads[t],
-							  .shape = x->shape,
-							  .selection = *s};
-			x->b->ops->stats(x->b, &stats);
-			row.isa = stats.isa;
-			rc = measure_error(x, s, &row.rel_l2, err);
-			if (rc == 0)
-				rc = make_plans(x, x->shape.kv_tokens, s, err);
-			if (rc == 0)
-				rc = measure(x, s, cool, setup->seconds, &row, err);
-			drop_plans(x);
+		for (uint32_t i = 0; i < setup->q_len_count * setup->selection_count && rc == 0; i++) {
+			struct bench_attention_row row;
+			x->q_len = setup->q_lens[i / setup->selection_count];
+			rc = run_row(x, setup, &setup->selections[i % setup->selection_count], setup->threads[t],
+				     cool, &row, err);
 			if (rc == 0)
 				hand_over(context, &row);
 		}
@@ -234,6 +297,31 @@ static int run_shape(struct bench *x, const struct bench_attention_setup *setup,
 		if (rc)
 			return -1;
 	}
+	return 0;
+}
+
+static int set_shape(struct bench *x, const struct bench_attention_setup *setup, struct ikv_err *err)
+{
+	const struct bench_shape *s = &x->shape;
+	uint32_t most = 1;
+	for (uint32_t i = 0; i < setup->q_len_count; i++)
+		most = setup->q_lens[i] > most ? setup->q_lens[i] : most;
+	x->g = (struct ikv_geometry){.layers = 1,
+				     .q_heads = s->q_heads,
+				     .kv_heads = s->kv_heads,
+				     .d_qk = s->head_dim,
+				     .d_v = s->latent ? s->latent : s->head_dim,
+				     .v_aliases_k = s->latent > 0,
+				     .page_tokens = s->page_tokens,
+				     .scale = 1 / sqrtf((float)s->head_dim)};
+	const size_t rows = (size_t)most * s->q_heads, n = rows * s->head_dim;
+	x->q = ikv_alloc(n, sizeof *x->q, err);
+	x->out = ikv_alloc(rows * x->g.d_v, sizeof *x->out, err);
+	x->positions = ikv_alloc(most, sizeof *x->positions, err);
+	if (!x->q || !x->out || !x->positions)
+		return -1;
+	for (size_t k = 0; k < n; k++)
+		x->q[k] = (float)ikv_rng_normal(&x->r);
 	return 0;
 }
 
@@ -251,25 +339,14 @@ int bench_attention(const struct bench_attention_setup *setup,
 		x.pool[i] = ikv_fp16_from_float((float)ikv_rng_normal(&x.r));
 	for (uint32_t i = 0; i < setup->shape_count && rc == 0; i++) {
 		x.shape = setup->shapes[i];
-		x.g = (struct ikv_geometry){1,
-					    x.shape.q_heads,
-					    x.shape.kv_heads,
-					    x.shape.head_dim,
-					    x.shape.head_dim,
-					    false,
-					    x.shape.page_tokens,
-					    1 / sqrtf((float)x.shape.head_dim)};
-		x.q = ikv_alloc((size_t)x.g.q_heads * x.g.d_qk, sizeof *x.q, err);
-		x.out = ikv_alloc((size_t)x.g.q_heads * x.g.d_qk, sizeof *x.out, err);
-		rc = x.q && x.out ? 0 : -1;
-		for (size_t k = 0; rc == 0 && k < (size_t)x.g.q_heads * x.g.d_qk; k++)
-			x.q[k] = (float)ikv_rng_normal(&x.r);
+		rc = set_shape(&x, setup, err);
 		for (uint32_t f = 0; f < setup->format_count && rc == 0; f++) {
 			x.format = setup->formats[f];
 			rc = run_shape(&x, setup, cool, hand_over, context, err);
 		}
 		ikv_free(x.q);
 		ikv_free(x.out);
+		ikv_free(x.positions);
 	}
 	ikv_free(x.pool);
 	bench_reader_destroy(cool);

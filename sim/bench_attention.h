@@ -8,6 +8,7 @@
 
 struct bench_shape {
 	uint32_t q_heads, kv_heads, head_dim, kv_tokens, page_tokens;
+	uint32_t latent; /* 0, or V is the first so many channels of K (MLA) */
 };
 
 struct bench_selection {
@@ -24,20 +25,25 @@ struct bench_attention_setup {
 	uint32_t format_count;
 	struct bench_selection selections[BENCH_LIST];
 	uint32_t selection_count;
-	double seconds; /* measuring time of a row */
+	uint32_t q_lens[BENCH_LIST],
+	    q_len_count; /* query rows a head; more than 1: the last ones of the context, causal */
+	double seconds;  /* measuring time of a row */
 };
 
 struct bench_attention_row {
+	const char *kernel; /* "decode"; "mla" where V aliases K; "prefill" with several rows a head */
 	const char *isa, *format;
-	uint32_t threads;
+	uint32_t threads, q_len;
 	struct bench_shape shape;
 	struct bench_selection selection;
 	double ms_median, ms_min, ms_max;
-	uint64_t kv_bytes;   /* read, scales included, a KV head once */
-	double gbps;         /* of those in the median time */
-	double ceiling_gbps; /* a pure read of as many bytes in the same order, interleaved with the kernel */
-	double flops;        /* operations a second: 4 a query head, token and channel */
-	double rel_l2;       /* error against double precision over the same stored values */
+	uint64_t kv_bytes; /* read, scales included, a KV head once */
+	double gbps;       /* of those in the median time */
+	/* A pure read of as many bytes in the same order, interleaved with the kernel. For "mla" and "prefill" the
+	 * rate at which FMA at its peak, interleaved and for as long if that is long, would consume them, if that is less. */
+	double ceiling_gbps;
+	double flops;  /* operations a second: 2 for a query head, a token that it sees, and a channel of K or V */
+	double rel_l2; /* error against double precision over the same stored values */
 };
 
 /* Rows are handed to `row` one by one as they are measured. */
@@ -53,6 +59,8 @@ struct bench_rates {         /* of this machine */
 	double copy_gbps;                    /* bytes read and written by memcpy, one thread, cold */
 };
 
+/* FMA at its peak for so long, one thread: 10^9 operations a second; 0 where it cannot be measured. */
+double bench_fma(double seconds);
 int bench_machine(struct bench_rates *rates, double seconds, struct ikv_err *err);
 
 /* A pure read of pieces of `bytes` at the given offsets of a buffer, by so many threads, each its share in order. */
@@ -70,8 +78,9 @@ struct bench_format_row {
 	const char *format, *step; /* "encode", "decode", "re-encode" */
 	double gbps;               /* bytes of FP16 taken or given a second, cold data, one thread */
 	double fraction;           /* of copying as many bytes of FP16, counted once */
+	double snr_k, snr_v;       /* dB: 10 log10(sum of x² / sum of squared errors); infinite without error */
 };
-#define BENCH_FORMAT_ROWS 16
+#define BENCH_FORMAT_ROWS 32
 int bench_formats(double seconds, struct bench_format_row *rows, uint32_t *count, struct ikv_err *err);
 
 #endif

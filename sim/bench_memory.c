@@ -56,7 +56,8 @@ static int set_up(struct rig *r, const struct bench_policies_setup *s, struct ik
 					 .sequences = 1,
 					 .groups = 1};
 	for (int f = 0; f < IKV_FMT_COUNT; f++) /* 32 layers of 8 heads of 128 */
-		setup.page_bytes[f] = 32u * 8 * 2 * ikv_format_bytes((enum ikv_format)f, s->page_tokens, 128);
+		setup.page_bytes[f] = 32u * 8 * (ikv_format_bytes((enum ikv_format)f, IKV_SIDE_K, s->page_tokens, 128) +
+						 ikv_format_bytes((enum ikv_format)f, IKV_SIDE_V, s->page_tokens, 128));
 	struct ikv_tier tiers[2] = {{"hbm", (int64_t)(setup.page_bytes[IKV_FMT_FP16] * r->pages / 2)}, {"host", 0}};
 	setup.tiers = tiers;
 	ikv_rng_stream(&r->rng, s->seed, IKV_STREAM_TEST, 0, 0);

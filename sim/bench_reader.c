@@ -200,7 +200,7 @@ double bench_reader_all(struct bench_reader *r)
 }
 
 #if defined __x86_64__
-#define ROUNDS 200000
+#define ROUNDS 50000
 #define FMA_LOOP(flags, vector, set, fma)                                                                            \
 	__attribute__((target(flags))) static float fma_##vector(void)                                               \
 	{                                                                                                            \
@@ -239,17 +239,30 @@ FMA_LOOP("avx512f", __m512, _mm512_set1_ps, _mm512_fmadd_ps)
 CONVERT_LOOP(convert_halves, "avx2,f16c", 16, HALVES)
 CONVERT_LOOP(convert_bytes, "avx2", 8, BYTES)
 
+double bench_fma(double seconds)
+{
+	uint32_t n = 0;
+	bool wide_registers = __builtin_cpu_supports("avx512f");
+	volatile float keep;
+	if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma"))
+		return 0;
+	double start = bench_now(), taken;
+	do {
+		keep = wide_registers ? fma___m512() : fma___m256();
+		n++;
+	} while ((taken = bench_now() - start) < seconds);
+	(void)keep;
+	return (wide_registers ? 32 : 16) * 10.0 * ROUNDS * n / taken * 1e-9;
+}
+
 static void compute_rates(struct bench_rates *r, double seconds)
 {
 	static uint8_t data[4096];
-	bool wide_registers = __builtin_cpu_supports("avx512f");
 	volatile float keep;
 	if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma"))
 		return;
 	for (double end = bench_now() + seconds; bench_now() < end;) {
-		double t = bench_now();
-		keep = wide_registers ? fma___m512() : fma___m256();
-		double rate = (wide_registers ? 32 : 16) * 10.0 * ROUNDS / (bench_now() - t) * 1e-9;
+		double t, rate = bench_fma(0);
 		r->fma_gflops = rate > r->fma_gflops ? rate : r->fma_gflops;
 		t = bench_now();
 		keep = convert_halves(data, 2000);
@@ -263,6 +276,12 @@ static void compute_rates(struct bench_rates *r, double seconds)
 	(void)keep;
 }
 #else
+double bench_fma(double seconds)
+{
+	(void)seconds;
+	return 0;
+}
+
 static void compute_rates(struct bench_rates *r, double seconds)
 {
 	(void)r;

@@ -10,28 +10,44 @@
 #include "sim/command.h"
 
 const char cmd_bench_help[] =
-    "intentkv bench policies|attention|formats|mrc [OPTIONS]\n\n"
+    "intentkv bench policies|attention|formats|mrc|gpu [OPTIONS]\n\n"
     "  intentkv bench policies\n"
     "  intentkv bench attention --threads 1,2 --shape 32/8/128/32768 --format FP16,INT8 --selection dense,0.25\n"
-    "  intentkv bench formats --output json\n\n"
+    "  intentkv bench attention --shape 32/8/128/4096 --q-len 512 --format FP16 --selection dense\n"
+    "  intentkv bench attention --shape 128/1/576:512/8192 --format FP16,FP8,INT8 --selection dense\n"
+    "  intentkv bench formats --output json\n"
+    "  intentkv bench gpu --shape S1,S4 --format FP16,mixed --page 16 --selection 1,0.25\n\n"
     "policies: routers with scores given, at 128K tokens, 64 blocks and pages of 16, router and page plan only, one\n"
     "core; and the memory manager's step at 8K pages under byte pressure. Allocations during the timed steps are\n"
-    "counted. attention: decode attention of the CPU backend on random data with cold caches, beside pure reads of\n"
-    "as many bytes in the same order. formats: encoding and decoding of pages, beside copying.\n"
+    "counted. attention: decode, MLA and prefill of the CPU backend on random data with cold caches, beside pure\n"
+    "reads of as many bytes in the same order and FMA at its peak. formats: encoding and decoding of pages, beside "
+    "copying.\n"
     "mrc: residency policies over 10 million requests, Zipf(1.0) over a million ids, a cache of 100,000 objects, "
     "one\n"
-    "core; ids are numbered and the trace is in memory before.\n\n"
+    "core; ids are numbered and the trace is in memory before.\n"
+    "gpu: decode of the CUDA backend on random data with cold caches and pages in random order, beside pure reads of "
+    "as\n"
+    "many bytes; the card's limits.\n\n"
     "      --output FORM      table (default), csv (not for policies and mrc) or json\n"
     "      --seconds S        measuring time of a row (default 0.5, mrc 2)\n"
     "attention:\n"
     "      --isa ISA          instruction set (default auto; INTENTKV_ISA overrides)\n"
     "      --threads LIST     (default 1 and all cores)\n"
     "      --shape LIST       query heads/KV heads/dimension/tokens, and /page tokens if not 16\n"
-    "                         (default 32/8/128/32768)\n"
+    "                         (default 32/8/128/32768); 576:512 as dimension: V is the first 512 of 576 channels "
+    "(MLA)\n"
+    "      --q-len LIST       query rows a head, the last ones of the context (default 1; more: causal prefill)\n"
     "      --format LIST      page formats (default all)\n"
     "      --selection LIST   dense, or the share of pages read, 0.25, and /head if each KV head picks its own\n"
     "                         (default dense,0.25,0.0625)\n"
-    "      --plot FOLDER      draw the roofline there\n";
+    "      --plot FOLDER      draw the roofline there\n"
+    "gpu (--output as above):\n"
+    "      --shape LIST       S1 to S6: batch, heads and tokens, see docs/results/h200.md (default S1 to S5)\n"
+    "      --format LIST      page formats and mixed, a quarter each FP16, FP8, INT8 and INT4 (default all)\n"
+    "      --page LIST        tokens of a page: 16, 32, 64, 128 (default 16,64)\n"
+    "      --selection LIST   share of pages read: 1, 0.25, 0.0625 (default all three)\n"
+    "      --replays N        of which the median is taken (default 20)\n"
+    "      --no-check         do not compare outputs with double precision\n";
 
 static void table(const struct bench_policies_row *rows, uint32_t n, const struct bench_memory_row *memory)
 {
@@ -66,18 +82,32 @@ struct bench_options {
 	struct bench_report report;
 };
 
-static const char shape_wanted[] = "query heads/KV heads/dimension/tokens[/page tokens], such as 32/8/128/32768";
+static const char shape_wanted[] =
+    "query heads/KV heads/dimension[:values]/tokens[/page tokens], such as 32/8/128/32768 or 128/1/576:512/8192";
 
 static bool add_shape(const char *word, struct bench_attention_setup *s)
 {
 	struct bench_shape *x = &s->shapes[s->shape_count++];
 	int end = 0, n;
 	x->page_tokens = 16;
-	n = sscanf(word, "%u/%u/%u/%u%n/%u%n", &x->q_heads, &x->kv_heads, &x->head_dim, &x->kv_tokens, &end,
-		   &x->page_tokens, &end);
-	return n >= 4 && !word[end] && x->kv_heads && x->q_heads % x->kv_heads == 0 && x->head_dim && x->kv_tokens &&
+	x->latent = 0;
+	if (sscanf(word, "%u/%u/%u%n", &x->q_heads, &x->kv_heads, &x->head_dim, &end) != 3)
+		return false;
+	word += end;
+	if (*word == ':' && (sscanf(word, ":%u%n", &x->latent, &end) != 1 || !x->latent || x->latent > x->head_dim))
+		return false;
+	word += x->latent ? end : 0;
+	n = sscanf(word, "/%u%n/%u%n", &x->kv_tokens, &end, &x->page_tokens, &end);
+	return n >= 1 && !word[end] && x->kv_heads && x->q_heads % x->kv_heads == 0 && x->head_dim && x->kv_tokens &&
 	       x->kv_tokens <= 1u << 22 && x->page_tokens && x->page_tokens <= IKV_PAGE_TOKENS_MAX &&
 	       (uint64_t)x->kv_heads * x->head_dim <= 1u << 16;
+}
+
+static bool add_rows(const char *word, struct bench_attention_setup *s)
+{
+	char tail;
+	uint32_t *x = &s->q_lens[s->q_len_count++];
+	return sscanf(word, "%u%c", x, &tail) == 1 && *x >= 1 && *x <= 1u << 16;
 }
 
 static bool add_selection(const char *word, struct bench_attention_setup *s)
@@ -125,12 +155,12 @@ static int take_list(const char *option, const char *text, const char *wanted,
 	}
 }
 
-static bool set_output(const char *text, struct bench_report *report)
+bool bench_set_output(const char *text, enum bench_output *output)
 {
 	static const char *const outputs[] = {"table", "csv", "json"};
 	for (int i = 0; i < 3; i++)
 		if (!strcmp(text, outputs[i])) {
-			report->output = (enum bench_output)i;
+			*output = (enum bench_output)i;
 			return true;
 		}
 	return false;
@@ -141,7 +171,7 @@ static int take_option(int c, struct bench_options *o)
 	char tail;
 	switch (c) {
 	case 'o':
-		if (set_output(optarg, &o->report))
+		if (bench_set_output(optarg, &o->report.output))
 			return 0;
 		return command_usage("bench", "--output: got \"%.40s\", expected table, csv or json", optarg);
 	case 's':
@@ -159,15 +189,18 @@ static int take_option(int c, struct bench_options *o)
 	case 't':
 		o->attention.thread_count = 0;
 		return take_list("threads", optarg, "a number of threads", add_threads, &o->attention);
+	case 'q':
+		o->attention.q_len_count = 0;
+		return take_list("q-len", optarg, "a number of query rows a head", add_rows, &o->attention);
 	case 'S':
 		o->attention.shape_count = 0;
 		return take_list("shape", optarg, shape_wanted, add_shape, &o->attention);
 	case 'f':
 		/* Elsewhere --format is the form of the output; no page format has such a name. */
-		if (set_output(optarg, &o->report))
+		if (bench_set_output(optarg, &o->report.output))
 			return 0;
 		o->attention.format_count = 0;
-		return take_list("format", optarg, "a page format: FP16, FP8, INT8, INT4 or INT4_RESIDUAL",
+		return take_list("format", optarg, "a page format such as FP16 or KIVI4; intentkv list has them",
 				 add_format, &o->attention);
 	default:
 		o->attention.selection_count = 0;
@@ -188,14 +221,28 @@ static void fill_defaults(struct bench_attention_setup *s)
 			s->threads[s->thread_count++] = (uint32_t)cores;
 	}
 	if (!s->shape_count)
-		s->shapes[s->shape_count++] = (struct bench_shape){32, 8, 128, 32768, 16};
+		s->shapes[s->shape_count++] = (struct bench_shape){32, 8, 128, 32768, 16, 0};
 	for (unsigned f = IKV_FMT_SKIP + 1, given = s->format_count; !given && f < IKV_FMT_COUNT; f++)
 		s->formats[s->format_count++] = (enum ikv_format)f;
+	if (!s->q_len_count)
+		s->q_lens[s->q_len_count++] = 1;
 	if (!s->selection_count) {
 		s->selections[s->selection_count++] = (struct bench_selection){1, false};
 		s->selections[s->selection_count++] = (struct bench_selection){0.25, false};
 		s->selections[s->selection_count++] = (struct bench_selection){0.0625, false};
 	}
+}
+
+/* Query rows are the last ones of a context. */
+static int check_rows(const struct bench_attention_setup *s)
+{
+	for (uint32_t i = 0; i < s->shape_count; i++)
+		for (uint32_t k = 0; k < s->q_len_count; k++)
+			if (s->q_lens[k] > s->shapes[i].kv_tokens)
+				return command_usage("bench",
+						     "--q-len: got %u, expected at most the %u tokens of --shape",
+						     s->q_lens[k], s->shapes[i].kv_tokens);
+	return 0;
 }
 
 static int bench_policies(const struct bench_report *report)
@@ -247,18 +294,17 @@ static int bench_residency(const struct bench_report *report)
 
 int cmd_bench(int argc, char **argv)
 {
-	static const struct option longs[] = {{"output", required_argument, NULL, 'o'},
-					      {"seconds", required_argument, NULL, 's'},
-					      {"isa", required_argument, NULL, 'i'},
-					      {"threads", required_argument, NULL, 't'},
-					      {"shape", required_argument, NULL, 'S'},
-					      {"format", required_argument, NULL, 'f'},
-					      {"selection", required_argument, NULL, 'l'},
-					      {"plot", required_argument, NULL, 'p'},
-					      {NULL, 0, NULL, 0}};
+	static const struct option longs[] = {
+	    {"output", required_argument, NULL, 'o'}, {"seconds", required_argument, NULL, 's'},
+	    {"isa", required_argument, NULL, 'i'},    {"threads", required_argument, NULL, 't'},
+	    {"shape", required_argument, NULL, 'S'},  {"q-len", required_argument, NULL, 'q'},
+	    {"format", required_argument, NULL, 'f'}, {"selection", required_argument, NULL, 'l'},
+	    {"plot", required_argument, NULL, 'p'},   {NULL, 0, NULL, 0}};
 	struct bench_options o = {.attention = {.isa = "auto"}, .report = {0}};
 	int c;
 	bool attention_only = false;
+	if (argc > 1 && !strcmp(argv[1], "gpu"))
+		return cmd_bench_gpu(argc - 1, argv + 1);
 	optind = opterr = 0;
 	while ((c = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
 		if (c == '?' || c == ':')
@@ -276,11 +322,13 @@ int cmd_bench(int argc, char **argv)
 	o.attention.seconds = o.report.seconds;
 	if (!strcmp(what, "attention")) {
 		fill_defaults(&o.attention);
+		if (check_rows(&o.attention))
+			return IKV_USAGE;
 		return cmd_bench_attention(&o.attention, &o.report);
 	}
 	if (!strcmp(what, "policies"))
 		return bench_policies(&o.report);
 	if (!strcmp(what, "formats"))
 		return cmd_bench_formats(&o.report);
-	return command_usage("bench", "expected what to measure: policies, attention, formats or mrc");
+	return command_usage("bench", "expected what to measure: policies, attention, formats, mrc or gpu");
 }

@@ -14,5 +14,8 @@ struct bench_report {
 
 int cmd_bench_attention(const struct bench_attention_setup *setup, const struct bench_report *report);
 int cmd_bench_formats(const struct bench_report *report);
+int cmd_bench_gpu(int argc, char **argv); /* argv[0] is the word gpu */
+/* False for a word that is no form of the output. */
+bool bench_set_output(const char *text, enum bench_output *output);
 
 #endif

@@ -103,12 +103,17 @@ static void fill_importers(struct rows *r)
 
 static void fill_models(struct rows *r)
 {
-	static char text[32][160];
+	static char text[32][200];
 	for (uint32_t i = 0; model_presets[i].name && i < 32; i++) {
 		const struct model_preset *m = &model_presets[i];
-		snprintf(text[i], sizeof text[i], "%u layers, %u/%u heads of %u, %llu KV bytes a token in FP16; %s",
-			 m->layers, m->q_heads, m->kv_heads, m->head_dim,
-			 4ull * m->layers * m->kv_heads * m->head_dim, m->source);
+		char heads[80];
+		if (m->latent_dim)
+			snprintf(heads, sizeof heads, "%u heads of %u on a latent of %u + %u", m->q_heads,
+				 m->head_dim, m->latent_dim, m->rope_dim);
+		else
+			snprintf(heads, sizeof heads, "%u/%u heads of %u", m->q_heads, m->kv_heads, m->head_dim);
+		snprintf(text[i], sizeof text[i], "%u layers, %s, %llu KV bytes a token in FP16; %s", m->layers,
+			 heads, 2ull * m->layers * model_kv_values(m), m->source);
 		add(r, m->name, text[i], NULL);
 	}
 }

@@ -148,6 +148,9 @@ static int choose_capacities(struct curves *c, const struct request *r)
 {
 	uint64_t unit = c->trace.unit_bytes;
 	int steps = r->curve ? 4 : 2; /* an octave */
+	if (!r->capacities && c->trace.unique_units > UINT64_MAX / unit)
+		return command_usage("mrc", "all blocks together take more than 2^64 bytes at %llu a block; give --capacity",
+				     (unsigned long long)unit);
 	if (r->capacities) {
 		int rc = each("--capacity", r->capacities, add_capacity, c);
 		if (rc)
@@ -180,7 +183,7 @@ static int token_bytes(struct request *r)
 		names[n++] = m->name;
 		if (strcmp(m->name, r->model) != 0)
 			continue;
-		r->read.token_bytes = 4ull * m->layers * m->kv_heads * m->head_dim; /* K and V of two bytes */
+		r->read.token_bytes = 2ull * m->layers * model_kv_values(m); /* of two bytes */
 		return 0;
 	}
 	const char *near = ikv_nearest(r->model, names, n);
@@ -221,7 +224,8 @@ static void print(const struct curves *c, enum format format)
 /* An exit code. The picture is named on stderr, since the figures are on stdout. */
 static int draw(const struct curves *c, const char *folder)
 {
-	static const struct plot plot = {"mrc", "Miss ratio of residency policies by capacity", "plots/mrc.gp"};
+	static const struct plot plot = {
+	    .name = "mrc", .title = "Miss ratio of residency policies by capacity", .script = "plots/mrc.gp"};
 	char data[4096], script[4096];
 	if (mkdir(folder, 0777) != 0 && errno != EEXIST)
 		return plot_fail(IKV_CANT_CREATE, folder, strerror(errno));

@@ -14,15 +14,6 @@ const char cmd_size_help[] =
     "      --residual N   KIVI: newest tokens that stay FP16, a multiple of the group (default 128)\n"
     "      --format FORM  table (default), csv or json\n";
 
-/* Latent attention (MLA): a latent and a decoupled RoPE key a token, shared by all heads. Sizes only: no backend runs
- * it. */
-static const struct latent_model {
-	const char *name;
-	uint32_t layers, latent, rope;
-	const char *source;
-} latents[] = {{"deepseek-v2", 60, 512, 64, "arXiv 2405.04434"}, {"deepseek-v3", 61, 512, 64, "arXiv 2412.19437"}};
-enum { LATENTS = sizeof latents / sizeof *latents };
-
 struct sizes {
 	enum store_format form;
 	uint32_t rows;
@@ -47,16 +38,25 @@ static void row(struct sizes *s, const char *kind, const char *name, uint64_t by
 
 static uint64_t fp16_values(const struct model_preset *m, uint64_t tokens)
 {
-	return 2 * tokens * m->layers * m->kv_heads * m->head_dim;
+	return tokens * m->layers * model_kv_values(m);
 }
 
 static void all_models(struct sizes *s, uint32_t tokens)
 {
 	for (const struct model_preset *m = model_presets; m->name; m++)
 		row(s, "model", m->name, 2 * fp16_values(m, tokens), 16);
-	for (int i = 0; i < LATENTS; i++)
-		row(s, "model", latents[i].name,
-		    2ull * tokens * latents[i].layers * (latents[i].latent + latents[i].rope), 16);
+}
+
+/* Latents are kept in some formats only, and have no KIVI: its groups of V would be those of K. */
+static void latent_schemes(struct sizes *s, const struct model_preset *m, uint32_t tokens)
+{
+	for (int f = IKV_FMT_FP16; f < IKV_FMT_COUNT; f++) {
+		uint64_t bytes =
+		    m->layers * ikv_format_bytes((enum ikv_format)f, IKV_SIDE_K, tokens, m->latent_dim + m->rope_dim);
+		if (ikv_mla_stores((enum ikv_format)f))
+			row(s, "scheme", ikv_format_info((enum ikv_format)f)->name, bytes,
+			    8.0 * (double)bytes / (double)fp16_values(m, tokens));
+	}
 }
 
 static void all_schemes(struct sizes *s, const struct model_preset *m, uint32_t tokens, struct ikv_kivi_config kivi)
@@ -64,7 +64,8 @@ static void all_schemes(struct sizes *s, const struct model_preset *m, uint32_t 
 	static const uint32_t bits[] = {8, 4, 2};
 	uint64_t values = fp16_values(m, tokens), heads = (uint64_t)m->layers * m->kv_heads;
 	for (int f = IKV_FMT_FP16; f < IKV_FMT_COUNT; f++) {
-		uint64_t bytes = 2 * heads * ikv_format_bytes((enum ikv_format)f, tokens, m->head_dim);
+		uint64_t bytes = heads * (ikv_format_bytes((enum ikv_format)f, IKV_SIDE_K, tokens, m->head_dim) +
+					  ikv_format_bytes((enum ikv_format)f, IKV_SIDE_V, tokens, m->head_dim));
 		row(s, "scheme", ikv_format_info((enum ikv_format)f)->name, bytes,
 		    8.0 * (double)bytes / (double)values);
 	}
@@ -81,19 +82,14 @@ static int one_model(struct sizes *s, const char *name, uint32_t tokens, struct 
 {
 	const char *names[64];
 	size_t n = 0;
-	for (int i = 0; i < LATENTS; i++) {
-		names[n++] = latents[i].name;
-		if (strcmp(name, latents[i].name) != 0)
-			continue;
-		row(s, "scheme", "FP16", 2ull * tokens * latents[i].layers * (latents[i].latent + latents[i].rope),
-		    16);
-		return IKV_OK;
-	}
 	for (const struct model_preset *m = model_presets; m->name && n < 64; m++) {
 		names[n++] = m->name;
 		if (strcmp(name, m->name) != 0)
 			continue;
-		all_schemes(s, m, tokens, kivi);
+		if (m->latent_dim)
+			latent_schemes(s, m, tokens);
+		else
+			all_schemes(s, m, tokens, kivi);
 		return IKV_OK;
 	}
 	const char *near = ikv_nearest(name, names, n);

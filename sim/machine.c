@@ -1,6 +1,8 @@
 /* Machine profiles: machines/<name>.yaml, the constants of the cost model as data. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include "sim/calibrate.h"
 #include "sim/datadir.h"
 #include "sim/scenario.h"
 
@@ -50,4 +52,25 @@ int machine_read(const char *name, struct ikv_machine *out, struct ikv_err *err)
 		return ikv_err_set(err, IKV_BAD_INPUT,
 				   "got \"%.100s\", expected one of `intentkv list machines` or a path", name);
 	return read_profile(path, name, out, err);
+}
+
+int machine_write(const char *path, const struct ikv_machine *m, bool replace, struct ikv_err *err)
+{
+	char text[64], usual[64];
+	struct ikv_machine defaults;
+	FILE *f = fopen(path, replace ? "we" : "wxe");
+	if (!f)
+		return ikv_err_set(err, errno == EEXIST ? IKV_USAGE : IKV_CANT_CREATE, "%s: %s%s", path,
+				   strerror(errno), errno == EEXIST ? "; --force replaces it" : "");
+	ikv_option_defaults(ikv_machine_options, &defaults);
+	fprintf(f, "name: \"%s\"\nsource: \"%s\"\n", m->name, m->source);
+	for (const struct ikv_option *o = ikv_machine_options; o->name; o++) {
+		ikv_option_get(o, m, text, sizeof text);
+		ikv_option_get(o, &defaults, usual, sizeof usual);
+		if (strcmp(text, usual) != 0)
+			fprintf(f, "%s: %.6g\n", o->name, *(const double *)((const char *)m + o->offset));
+	}
+	if (ferror(f) | fclose(f))
+		return ikv_err_set(err, IKV_IO, "%s: %s", path, strerror(errno));
+	return 0;
 }

@@ -40,6 +40,9 @@ struct account { /* what a step of one slot means for the cost model, all layers
 	uint64_t tokens, pages, blocks; /* selected; means over units, rounded */
 	uint64_t decision_hash;
 	double flops, dense_flops;
+	uint64_t format_bytes[IKV_FMT_COUNT], page_reads, dense_page_reads; /* a page of a KV head is one read */
+	uint64_t jumps, dense_jumps;
+	double format_flops[IKV_FMT_COUNT];
 };
 
 struct slot {
@@ -73,6 +76,7 @@ struct slot {
 	struct layer_result total;
 	struct ikv_memory_tally moved; /* what its uses of the manager caused */
 	double pressure, spec_accept;
+	double sim_executed; /* modelled time of what wall_attention measures; NaN where no attention ran */
 	struct account account;
 	uint64_t wall_score, wall_route, wall_memory, wall_recode, wall_source, wall_attention, wall_dense;
 };
@@ -108,6 +112,7 @@ struct run {
 	uint32_t active_count;
 	uint32_t next_session;
 	uint64_t batch_step, steps_done, steps_total;
+	uint64_t outside; /* batch steps that the machine's profile was not measured for */
 	double clock_ns;                    /* simulated */
 	uint16_t *k, *v;                    /* staging for appended rows */
 	struct ikv_score_unit *score_units; /* [units]: filled anew each step */
@@ -118,13 +123,20 @@ struct run {
 	uint32_t score_cap;
 	uint64_t wall_ns;
 	void (*progress)(const struct run *run);
+	/* Called for each session when its step is decided and measured, before it is over; NULL: nobody looks. */
+	int (*watch)(void *ctx, struct slot *s, struct ikv_err *err);
+	void *watch_ctx;
 };
 
 /* Sessions of a scenario; for a capture they come with its source, so a source may be opened for it. */
 int run_sessions(const struct scenario *sc, struct session_list *out, struct ikv_err *err);
+/* Do both scenarios play the same sessions? */
+bool run_sessions_same(const struct scenario *a, const struct scenario *b);
 
 int run_open(struct run *run, const struct scenario *sc, struct session_list *sessions, struct ikv_err *err);
 void run_close(struct run *run);
+/* Begin the run in run->store, before run_play. `key`: the point's, from sweep_key. */
+int run_begin(struct run *run, const struct scenario_doc *doc, const char *label, const char *key, struct ikv_err *err);
 /* Play everything; records into run->store when there is one. 0 when it ended or *stop was set. */
 int run_play(struct run *run, struct ikv_err *err);
 
@@ -146,6 +158,7 @@ int step_score(struct run *run, struct slot *s, struct ikv_err *err);
 int step_route(struct run *run, struct slot *s, struct ikv_err *err);
 int step_memory(struct run *run, struct ikv_err *err);
 int step_attend(struct run *run, struct ikv_err *err);
+uint64_t step_selected_tokens(const struct run *run, const struct slot *s); /* summed over the units' plans */
 void step_measure(struct run *run, struct slot *s, uint32_t layer);
 int step_measure_model(struct run *run, struct slot *s, struct ikv_err *err);
 int step_verify(struct run *run, struct slot *s, struct ikv_err *err);

@@ -22,13 +22,9 @@ static void set_geometry(struct run *run)
 	run->kv = sc->attention.execute != EXECUTE_OFF;
 	run->geometry = (struct ikv_geometry){
 	    .layers = run->kv ? (uint32_t)sc->model.executed_layers : 1,
-	    .q_heads = sc->preset.q_heads,
-	    .kv_heads = sc->preset.kv_heads,
-	    .d_qk = sc->preset.head_dim,
-	    .d_v = sc->preset.head_dim,
 	    .page_tokens = (uint32_t)sc->memory.page_tokens,
-	    .scale = (float)(1 / sqrt((double)sc->preset.head_dim)),
 	};
+	model_geometry(&sc->preset, &run->geometry);
 	for (uint32_t i = 0; i < run->geometry.layers; i++) /* in the middle of the stretch that it stands for */
 		run->model_layers[i] = (2 * i + 1) * sc->preset.layers / (2 * run->geometry.layers);
 }
@@ -109,10 +105,7 @@ static void set_page_bytes(struct run *run)
 	uint64_t heads = run->share >= IKV_SHARE_KV_HEAD ? 1 : g->kv_heads;
 	uint64_t layers = run->sc->preset.layers, shares = run->share == IKV_SHARE_STEP ? 1 : g->layers;
 	for (int f = 0; f < IKV_FMT_COUNT; f++)
-		run->page_bytes[f] = layers * heads *
-				     (ikv_format_bytes((enum ikv_format)f, g->page_tokens, g->d_qk) +
-				      ikv_format_bytes((enum ikv_format)f, g->page_tokens, g->d_v)) /
-				     shares;
+		run->page_bytes[f] = layers * heads * model_page_bytes(g, (enum ikv_format)f) / shares;
 }
 
 static int open_memory(struct run *run, struct ikv_err *err)

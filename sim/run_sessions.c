@@ -64,15 +64,11 @@ static int captured(const struct scenario *sc, struct session_list *out, struct 
 {
 	struct source *source;
 	struct source_setup setup = {
-	    .geometry = {.layers = 1,
-			 .q_heads = sc->preset.q_heads,
-			 .kv_heads = sc->preset.kv_heads,
-			 .d_qk = sc->preset.head_dim,
-			 .d_v = sc->preset.head_dim,
-			 .page_tokens = (uint32_t)sc->memory.page_tokens},
+	    .geometry = {.layers = 1, .page_tokens = (uint32_t)sc->memory.page_tokens},
 	    .sequences = 1,
 	    .seed = (uint64_t)sc->seed,
 	};
+	model_geometry(&sc->preset, &setup.geometry);
 	if (sc->source->open(&source, sc->kv.config, &setup, err))
 		return -1;
 	int rc = source->ops->sessions
@@ -120,4 +116,25 @@ int run_sessions(const struct scenario *sc, struct session_list *out, struct ikv
 		return ikv_err_set(err, IKV_BAD_INPUT, "no sessions in %s", *c->path ? c->path : sc->name);
 	}
 	return 0;
+}
+
+/* Sessions are the same for all points that do not change what they come from. */
+static bool same_source(const struct policy_choice *a, const struct policy_choice *b)
+{
+	char x[IKV_OPT_STRING_BYTES], y[IKV_OPT_STRING_BYTES];
+	if (strcmp(a->name, b->name) != 0)
+		return false;
+	for (const struct ikv_option *o = a->options; o && o->name; o++) {
+		ikv_option_get(o, a->config, x, sizeof x);
+		ikv_option_get(o, b->config, y, sizeof y);
+		if (strcmp(x, y) != 0)
+			return false;
+	}
+	return true;
+}
+
+bool run_sessions_same(const struct scenario *a, const struct scenario *b)
+{
+	return a->seed == b->seed && !memcmp(&a->sessions, &b->sessions, sizeof a->sessions) &&
+	       same_source(&a->kv, &b->kv) && a->memory.page_tokens == b->memory.page_tokens;
 }

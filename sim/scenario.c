@@ -242,6 +242,8 @@ static int resolve_model(const struct yaml_node *root, const char *file, struct 
 		s->preset.head_dim = (uint32_t)m->head_dim;
 	if (!m->weight_bytes)
 		m->weight_bytes = (int64_t)(2 * p->parameters);
+	if (scenario_latent_model(root, file, s, err))
+		return -1;
 	n = yaml_get(root, "model");
 	if (s->preset.q_heads % s->preset.kv_heads != 0)
 		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n), "model.q_heads",
@@ -371,7 +373,8 @@ int scenario_resolve(const struct scenario_doc *doc, const struct yaml_node *roo
 	    whole_section(root, file, "record", scenario_record_options, &s->record, err) ||
 	    whole_section(root, file, "specattn", ikv_specattn_options, &s->specattn, err) ||
 	    resolve_policies(root, file, s, err) || resolve_memory(root, file, s, err) ||
-	    scenario_formats(yaml_get(root, "formats"), file, s, err) || resolve_cost(doc, root, s, err) ||
+	    scenario_formats(yaml_get(root, "formats"), file, s, err) ||
+	    scenario_latent_formats(root, file, s, err) || resolve_cost(doc, root, s, err) ||
 	    scenario_cross_check(root, file, s, err) || scenario_params(root, s, err)) {
 		scenario_free(s);
 		return -1;

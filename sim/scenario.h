@@ -9,23 +9,34 @@
 #include <intentkv.h>
 #include "sim/session.h"
 #include "sim/source.h"
+#include "sim/sweep_axes.h"
 #include "sim/yaml.h"
 
 enum { SCENARIO_MODEL_LAYERS_MAX = 256, SCENARIO_RULES_MAX = 128 };
 
 struct model_config {
 	char preset[IKV_OPT_STRING_BYTES];
-	int64_t layers, q_heads, kv_heads, head_dim; /* 0: as the preset says */
+	int64_t layers, q_heads, kv_heads, head_dim, latent_dim, rope_dim; /* 0: as the preset says */
 	int64_t executed_layers;
 	int64_t weight_bytes; /* of the whole model; 0: as the preset says */
 };
 struct model_preset {
 	const char *name;
 	uint32_t layers, q_heads, kv_heads, head_dim;
+	/* Latent attention (MLA): pages hold rope_dim + latent_dim values a token and layer for all heads, kv_heads
+	 * is 1; head_dim is that of a head's values, and of its keys without the rope_dim channels that carry the
+	 * position. 0: K and V of each KV head. */
+	uint32_t latent_dim, rope_dim;
 	double parameters;
 	const char *source;
 };
 extern const struct model_preset model_presets[]; /* NULL name ends it */
+/* Values stored a token and layer. */
+uint64_t model_kv_values(const struct model_preset *m);
+/* Stored bytes of a page of one KV head. */
+uint64_t model_page_bytes(const struct ikv_geometry *g, enum ikv_format f);
+/* Heads, dimensions and scale; the rest of *g is left alone. */
+void model_geometry(const struct model_preset *m, struct ikv_geometry *g);
 
 enum sessions_source { SESSIONS_GENERATE, SESSIONS_TRACE, SESSIONS_CAPTURE };
 struct sessions_config {
@@ -124,18 +135,6 @@ int scenario_read(const char *path, struct scenario_doc *doc, struct ikv_err *er
 void scenario_doc_free(struct scenario_doc *doc);
 /* Apply "key.path=value"; the value is YAML. */
 int scenario_override(struct scenario_doc *doc, const char *assignment, struct ikv_err *err);
-
-/* Sweep points: the cross product of the lists under `sweep`, in the order written, last key fastest. */
-struct sweep_point {
-	char *label;            /* "quest budget=5%"; empty without a sweep */
-	struct yaml_node *root; /* the document with the point's values put in */
-};
-struct sweep {
-	struct sweep_point *points;
-	uint32_t count;
-};
-int scenario_sweep(const struct scenario_doc *doc, struct sweep *out, struct ikv_err *err);
-void scenario_sweep_free(struct sweep *sweep);
 
 /* Resolve one point into `out`: every key checked, every value typed, every reference found. */
 int scenario_resolve(const struct scenario_doc *doc, const struct yaml_node *root, struct scenario *out,

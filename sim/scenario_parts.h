@@ -8,6 +8,9 @@
 int scenario_tiers(const struct yaml_node *n, const char *file, struct scenario *s, struct ikv_err *err);
 /* `formats`: a ladder preset, its thresholds, or `rules` of the scenario's own. */
 int scenario_formats(const struct yaml_node *n, const char *file, struct scenario *s, struct ikv_err *err);
+/* A model with a latent: its dimensions, and ladder, formats and floor that its pages can be kept in. */
+int scenario_latent_model(const struct yaml_node *root, const char *file, struct scenario *s, struct ikv_err *err);
+int scenario_latent_formats(const struct yaml_node *root, const char *file, struct scenario *s, struct ikv_err *err);
 /* What single keys cannot see: combinations that make no sense, and paths. */
 int scenario_cross_check(const struct yaml_node *root, const char *file, struct scenario *s, struct ikv_err *err);
 /* Every effective option with its origin, for run_param. */

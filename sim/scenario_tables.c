@@ -1,18 +1,7 @@
-/* Option tables of the scenario's sections, and the model presets. */
+/* Option tables of the scenario's sections. */
 #include "sim/scenario.h"
 
 #define AT(type, field) offsetof(struct type, field)
-
-const struct model_preset model_presets[] = {
-    {"llama-3-8b", 32, 32, 8, 128, 8.03e9, "arXiv 2407.21783, table 3"},
-    {"llama-3-70b", 80, 64, 8, 128, 70.6e9, "arXiv 2407.21783, table 3"},
-    {"llama-3.1-405b", 126, 128, 8, 128, 405.9e9, "arXiv 2407.21783, table 3"},
-    {"llama-2-7b", 32, 32, 32, 128, 6.74e9, "arXiv 2307.09288"},
-    {"qwen2.5-7b", 28, 28, 4, 128, 7.62e9, "arXiv 2412.15115, table 1"},
-    {"qwen2.5-72b", 80, 64, 8, 128, 72.7e9, "arXiv 2412.15115, table 1"},
-    {"agent-23m", 8, 8, 2, 64, 23.6e6, "a small Llama-architecture model trained on agent transcripts"},
-    {.name = NULL},
-};
 
 const char *const backend_names[] = {"auto", "cpu", "ref", "cuda", NULL};
 static const char *const execute_names[] = {"off", "sampled", "full", NULL};
@@ -33,6 +22,10 @@ const struct ikv_option scenario_model_options[] = {
     {"q_heads", IKV_OPT_INT, AT(model_config, q_heads), "0", 0, 1024, NULL, "query heads; 0: the preset's"},
     {"kv_heads", IKV_OPT_INT, AT(model_config, kv_heads), "0", 0, 1024, NULL, "KV heads; 0: the preset's"},
     {"head_dim", IKV_OPT_INT, AT(model_config, head_dim), "0", 0, 1024, NULL, "head dimension; 0: the preset's"},
+    {"latent_dim", IKV_OPT_INT, AT(model_config, latent_dim), "0", 0, 4096, NULL,
+     "channels of the latent that all heads share (MLA); 0: the preset's, which may have none"},
+    {"rope_dim", IKV_OPT_INT, AT(model_config, rope_dim), "0", 0, 1024, NULL,
+     "channels of the key that carries the position beside a latent; 0: the preset's"},
     {"executed_layers", IKV_OPT_INT, AT(model_config, executed_layers), "1", 1, SCENARIO_MODEL_LAYERS_MAX, NULL,
      "layers that really run; each stands for layers / executed_layers of the model"},
     {"weights", IKV_OPT_BYTES, AT(model_config, weight_bytes), "0", 0, 0, NULL,
@@ -46,7 +39,8 @@ const struct ikv_option scenario_sessions_options[] = {
     {"format", IKV_OPT_STRING, AT(sessions_config, format), "auto", 0, 0, NULL,
      "trace: format, or auto; `intentkv list importers`"},
     {"tokenizer", IKV_OPT_STRING, AT(sessions_config, tokenizer), "", 0, 0, NULL,
-     "trace: a Hugging Face tokenizer.json that counts the tokens of text; without one, four code points are a token"},
+     "trace: a Hugging Face tokenizer.json that counts the tokens of text; without one, four code points are a "
+     "token"},
     {"profile", IKV_OPT_STRING, AT(sessions_config, generate.profile), "coding-agent", 0, 0, NULL,
      "generate: profile name or path of a profile YAML"},
     {"count", IKV_OPT_INT, AT(sessions_config, generate.count), "4", 1, 1e6, NULL, "generate: sessions"},
@@ -148,6 +142,9 @@ const struct section sections[] = {
     {"specattn", "blocks kept between verifications; speculative decoding", ikv_specattn_options},
     {"cost", "the cost model's machine", scenario_cost_options},
     {"record", "what is written besides steps", scenario_record_options},
-    {"sweep", "`key: [values]`: one run for each combination", NULL},
+    {"sweep",
+     "`key: [values]` or `key: {from, to, count, scale}`: one run for each combination; beside the keys, `list`, `zip`, "
+     "`random`, `where`, `repeat` and `refine` ([sweeps.md](sweeps.md))",
+     NULL},
     {.name = NULL},
 };

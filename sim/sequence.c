@@ -242,9 +242,11 @@ static double prefill_ns(const struct run *run, uint64_t before, uint64_t tokens
 	if (m->prefill_flops_per_s <= 0)
 		return 0;
 	double parameters = (double)run->sc->model.weight_bytes / 2;
-	double keys = (double)tokens * ((double)before + (double)tokens / 2);
-	double flops = 2 * parameters * (double)tokens +
-		       4.0 * run->sc->preset.layers * run->geometry.q_heads * keys * run->geometry.d_qk;
+	double keys = (double)tokens * ((double)before + (double)tokens / 2), channels = 2.0 * run->geometry.d_qk;
+	if (run->geometry.v_aliases_k) /* a prefill makes each head's keys and values from the latents */
+		channels = 2.0 * run->sc->preset.head_dim + run->sc->preset.rope_dim;
+	double flops =
+	    2 * parameters * (double)tokens + 2.0 * run->sc->preset.layers * run->geometry.q_heads * keys * channels;
 	return m->step_overhead_ns + flops / m->prefill_flops_per_s * 1e9;
 }
 

@@ -112,7 +112,41 @@ static int check_geometry(const struct ikv_geometry *g, struct ikv_err *err)
 				   "synthetic source: %u layers, %u query heads, %u KV heads, d %u and %u: expected "
 				   "query heads a multiple of the KV heads and d_qk of at least 16",
 				   g->layers, g->q_heads, g->kv_heads, g->d_qk, g->d_v);
+	if (g->v_aliases_k && (g->d_v < 16 || g->d_qk < g->d_v + 6))
+		return ikv_err_set(
+		    err, IKV_BAD_INPUT,
+		    "synthetic source: latents of %u channels in rows of %u: expected at least 16, and 6 "
+		    "more for the position",
+		    g->d_v, g->d_qk);
 	return 0;
+}
+
+static struct synthetic_channels plain_channels(uint32_t d)
+{
+	struct synthetic_channels c = {.pairs = d / 4 < PAIRS_MAX ? d / 4 : PAIRS_MAX,
+				       .topics = d / 4 < TOPICS_MAX ? d / 4 : TOPICS_MAX};
+	c.topic_first = 2 * c.pairs;
+	c.bias = c.topic_first + c.topics;
+	c.sink = c.bias + 1;
+	c.noise_first = c.sink + 1;
+	c.noise = d - c.noise_first;
+	return c;
+}
+
+/* Position, bias and sink have no place in what is read as V. */
+static struct synthetic_channels latent_channels(const struct ikv_geometry *g)
+{
+	uint32_t d = g->d_v, rest = g->d_qk - d;
+	struct synthetic_channels c = {.pair_first = d,
+				       .pairs = (rest - 2) / 2 < PAIRS_MAX ? (rest - 2) / 2 : PAIRS_MAX,
+				       .topics = d / 4 < TOPICS_MAX ? d / 4 : TOPICS_MAX};
+	c.bias = d + 2 * c.pairs;
+	c.sink = c.bias + 1;
+	c.noise_first = c.topics;
+	c.noise = d / 4 < NOISE_LATENT ? d / 4 : NOISE_LATENT;
+	c.value_first = c.noise_first + c.noise;
+	c.values = d - c.value_first;
+	return c;
 }
 
 static int synthetic_open(struct source **out, const void *config, struct source_setup *setup, struct ikv_err *err)
@@ -127,12 +161,7 @@ static int synthetic_open(struct source **out, const void *config, struct source
 	s->ops = &source_synthetic;
 	s->geometry = *g;
 	s->seed = synthetic_mix2(setup->seed, IKV_STREAM_SOURCE);
-	s->channels.pairs = d / 4 < PAIRS_MAX ? d / 4 : PAIRS_MAX;
-	s->channels.topics = d / 4 < TOPICS_MAX ? d / 4 : TOPICS_MAX;
-	s->channels.bias = 2 * s->channels.pairs + s->channels.topics;
-	s->channels.sink = s->channels.bias + 1;
-	s->channels.noise_first = s->channels.sink + 1;
-	s->channels.noise = d - s->channels.noise_first;
+	s->channels = g->v_aliases_k ? latent_channels(g) : plain_channels(d);
 	s->sequence_count = setup->sequences ? setup->sequences : 1;
 	s->sequences = ikv_alloc(s->sequence_count, sizeof *s->sequences, err);
 	s->signs = ikv_alloc((size_t)g->layers * g->kv_heads, d * sizeof *s->signs, err);

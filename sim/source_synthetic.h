@@ -58,12 +58,15 @@ typedef float synthetic_lanes __attribute__((vector_size(64)));
 #define SINK_CHANNEL 8.0f /* K of a sink token in the sink's channel */
 #define MODEL_HEADS  8u   /* at most so many heads stand for a range of them in model_mass */
 #define FOCUS_MAX    8u
+#define NOISE_LATENT 64u
 
-/* Channels of a key row, in this order. */
+/* Where the parts of a key row lie: pairs, topics, bias, sink, noise. Where V aliases K (MLA) the row is a latent and
+ * a key beside it: topics, noise, values; pairs, bias, sink. */
 struct synthetic_channels {
-	uint32_t pairs;  /* rotary pairs: cosine and sine of position / tau */
-	uint32_t topics; /* match of topic and intent */
+	uint32_t pair_first, pairs;   /* rotary pairs: cosine and sine of position / tau */
+	uint32_t topic_first, topics; /* match of topic and intent */
 	uint32_t bias, sink, noise_first, noise;
+	uint32_t value_first, values; /* what the latent says beside; queries do not look at it. 0: V is on its own */
 };
 
 struct synthetic_block {

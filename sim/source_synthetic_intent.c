@@ -192,13 +192,14 @@ int synthetic_query(struct source *src, uint32_t seq, uint32_t layer, float *out
 		uint32_t kv = h / (g->q_heads / g->kv_heads);
 		const float *signs = s->signs + ((size_t)layer * g->kv_heads + kv) * g->d_qk;
 		synthetic_intent(s, q, layer, h, intent);
+		memset(row, 0, g->d_qk * sizeof *row);
 		for (uint32_t i = 0; i < c->pairs; i++) {
-			row[2 * i] = (float)(s->recency[preset][i] * ikv_det_cos(at * s->frequency[i]));
-			row[2 * i + 1] = (float)(s->recency[preset][i] * ikv_det_sin(at * s->frequency[i]));
+			float *pair = row + c->pair_first + 2 * i;
+			pair[0] = (float)(s->recency[preset][i] * ikv_det_cos(at * s->frequency[i]));
+			pair[1] = (float)(s->recency[preset][i] * ikv_det_sin(at * s->frequency[i]));
 		}
-		memcpy(row + 2 * c->pairs, intent, c->topics * sizeof *row);
+		memcpy(row + c->topic_first, intent, c->topics * sizeof *row);
 		row[c->bias] = 1;
-		row[c->sink] = 0;
 		if (p->sink > 0) {
 			/* Against the weight of all others, which the model knows but for the noise's mean. */
 			double z = synthetic_weights(s, q, intent, q->weight) * ikv_det_exp(p->noise * p->noise / 2);

@@ -76,6 +76,19 @@ static void position_values(const struct synthetic *s, uint32_t token, struct kv
 	}
 }
 
+/* The sum of a block's, a segment's and a token's part, in s->value. */
+static void make_value(struct synthetic *s, const struct synthetic_params *p, uint32_t head, uint64_t key, bool sink)
+{
+	uint32_t n = synthetic_padded(s->geometry.d_v);
+	const float *b = s->block_value + (size_t)head * n, *g = s->segment_value + (size_t)head * n;
+	float scale = sink ? .1f : 1; /* sinks are read for not reading: published models keep their V small */
+	noise(key, n, (float)p->value_token, s->value);
+	for (uint32_t i = 0; i < n; i += LANES)
+		for (uint32_t j = 0; j < LANES; j++)
+			s->value[i + j] = (s->value[i + j] + b[i + j] + g[i + j]) * scale;
+}
+
+/* Of a latent s->value is a part. */
 static void key_row(struct synthetic *s, const struct kv_walk *w, uint64_t key, float bias, bool sink,
 		    const float *signs, uint16_t *out)
 {
@@ -86,28 +99,18 @@ static void key_row(struct synthetic *s, const struct kv_walk *w, uint64_t key, 
 		memset(row, 0, d * sizeof *row);
 		row[c->sink] = SINK_CHANNEL;
 	} else {
+		if (c->values) /* noise comes in sixteens and may reach into what follows */
+			memset(row, 0, d * sizeof *row);
 		noise(key, c->noise, 1, row + c->noise_first);
-		memcpy(row + 2 * c->pairs, w->topic, c->topics * sizeof *row);
+		memcpy(row + c->topic_first, w->topic, c->topics * sizeof *row);
 		row[c->bias] = bias;
 		row[c->sink] = 0;
 	}
-	memcpy(row, w->position, 2 * c->pairs * sizeof *row);
+	memcpy(row + c->value_first, s->value, c->values * sizeof *row);
+	memcpy(row + c->pair_first, w->position, 2 * c->pairs * sizeof *row);
 	for (uint32_t i = 0; i < d; i++)
 		row[i] *= signs[i];
 	to_half(row, d, out);
-}
-
-static void value_row(struct synthetic *s, const struct synthetic_params *p, uint32_t head, uint64_t key, bool sink,
-		      uint16_t *out)
-{
-	uint32_t d = s->geometry.d_v, n = synthetic_padded(d);
-	const float *b = s->block_value + (size_t)head * n, *g = s->segment_value + (size_t)head * n;
-	float scale = sink ? .1f : 1; /* sinks are read for not reading: published models keep their V small */
-	noise(key, n, (float)p->value_token, s->value);
-	for (uint32_t i = 0; i < n; i += LANES)
-		for (uint32_t j = 0; j < LANES; j++)
-			s->value[i + j] = (s->value[i + j] + b[i + j] + g[i + j]) * scale;
-	to_half(s->value, d, out);
 }
 
 int synthetic_kv(struct source *src, uint32_t seq, uint32_t layer, uint32_t first, uint32_t count, uint16_t *k,
@@ -138,9 +141,10 @@ int synthetic_kv(struct source *src, uint32_t seq, uint32_t layer, uint32_t firs
 			size_t row = (size_t)(t - first) * g->kv_heads + h;
 			size_t head = (size_t)layer * g->kv_heads + h;
 			uint64_t key = synthetic_mix2(content, head + 1);
+			make_value(s, p, h, key ^ 0x7a1e, sink);
 			key_row(s, &w, key, (float)bias, sink, s->signs + head * g->d_qk, k + row * g->d_qk);
 			if (!g->v_aliases_k)
-				value_row(s, p, h, key ^ 0x7a1e, sink, v + row * g->d_v);
+				to_half(s->value, g->d_v, v + row * g->d_v);
 		}
 	}
 	return 0;

@@ -29,7 +29,7 @@ static uint32_t gather(struct run *run, struct slot *s, uint32_t layer, struct i
 	return n;
 }
 
-static uint64_t selected_tokens(const struct slot *s, const struct run *run)
+uint64_t step_selected_tokens(const struct run *run, const struct slot *s)
 {
 	uint64_t n = 0;
 	for (uint32_t i = 0; i < run->units; i++)
@@ -45,7 +45,7 @@ static int attend_layer(struct run *run, uint32_t layer, struct ikv_err *err)
 		if (!run->active[i]->executed)
 			continue;
 		n += gather(run, run->active[i], layer, run->attn_units + n);
-		tokens += selected_tokens(run->active[i], run);
+		tokens += step_selected_tokens(run, run->active[i]);
 	}
 	uint64_t start = wall_now_ns();
 	if (n && run->backend_ops->decode(run->backend, run->attn_units, n, err))
@@ -54,7 +54,7 @@ static int attend_layer(struct run *run, uint32_t layer, struct ikv_err *err)
 	for (uint32_t i = 0; i < run->active_count; i++) /* a batch's time, by what each read */
 		if (run->active[i]->executed)
 			run->active[i]->wall_attention +=
-			    tokens ? (uint64_t)((double)wall * (double)selected_tokens(run->active[i], run) /
+			    tokens ? (uint64_t)((double)wall * (double)step_selected_tokens(run, run->active[i]) /
 						(double)tokens)
 				   : 0;
 	return 0;

@@ -17,6 +17,12 @@ static uint64_t page_read(const struct run *run, const struct slot *s, const str
 	return tokens < run->geometry.page_tokens ? bytes * tokens / run->geometry.page_tokens : bytes;
 }
 
+/* Values of a token in one KV head's pages. */
+static uint32_t stored_values(const struct ikv_geometry *g)
+{
+	return g->v_aliases_k ? g->d_qk : g->d_qk + g->d_v;
+}
+
 /* Share of its group's stored page that each unit's plan reads; HEAD units share the group's read. */
 static void account_plans(const struct run *run, const struct slot *s, struct account *a)
 {
@@ -31,7 +37,8 @@ static void account_plans(const struct run *run, const struct slot *s, struct ac
 			const struct ikv_page_ref *ref = &u->route.plan.pages[p];
 			double n = ikv_plan_page_tokens(&u->route.plan, ref);
 			request +=
-			    n * heads * (g->d_qk + g->d_v) * ikv_format_info(ref->request)->accounting_bytes * layers;
+			    n * heads * stored_values(g) * ikv_format_info(ref->request)->accounting_bytes * layers;
+			a->format_flops[ref->stored] += 2 * n * u->q_count * (g->d_qk + g->d_v) * layers;
 		}
 		double weight = (double)u->q_count / g->q_heads / (run->share == IKV_SHARE_STEP ? 1 : g->layers);
 		tokens += weight * (double)u->route.plan.selected_tokens;
@@ -39,15 +46,23 @@ static void account_plans(const struct run *run, const struct slot *s, struct ac
 	}
 	for (uint32_t i = 0; i < run->groups; i++) {
 		const struct ikv_plan *plan = group_plan(run, s, i);
-		for (uint32_t p = 0; p < plan->count; p++)
-			a->read_bytes += page_read(run, s, &plan->pages[p]);
+		for (uint32_t p = 0; p < plan->count; p++) {
+			uint64_t bytes = page_read(run, s, &plan->pages[p]);
+			a->read_bytes += bytes;
+			a->format_bytes[plan->pages[p].stored] += bytes;
+		}
+		bool whole = s->groups[i].kv_count == g->kv_heads; /* a page's heads lie together */
+		a->page_reads += (uint64_t)(plan->count * s->groups[i].kv_count * layers);
+		a->jumps += (uint64_t)((whole ? ikv_plan_runs(plan) : plan->count * s->groups[i].kv_count) * layers);
 	}
 	a->request_bytes = (uint64_t)request;
 	a->tokens = (uint64_t)(tokens + 0.5);
 	a->pages = (uint64_t)(pages + 0.5);
 	a->flops = 2.0 * run->sc->preset.layers * g->q_heads * tokens * (g->d_qk + g->d_v);
 	a->dense_flops = 2.0 * run->sc->preset.layers * g->q_heads * (double)s->tokens * (g->d_qk + g->d_v);
-	a->dense_bytes = (uint64_t)run->sc->preset.layers * g->kv_heads * s->tokens * (g->d_qk + g->d_v) * 2;
+	a->dense_bytes = (uint64_t)run->sc->preset.layers * g->kv_heads * s->tokens * stored_values(g) * 2;
+	a->dense_jumps = run->sc->preset.layers;
+	a->dense_page_reads = (uint64_t)run->sc->preset.layers * g->kv_heads * ikv_pages(s->tokens, g->page_tokens);
 }
 
 static void account_decisions(const struct run *run, const struct slot *s, struct account *a)
@@ -87,21 +102,93 @@ static void account(const struct run *run, const struct slot *s, struct account 
 	if (s->verified) { /* a verification reads everything once more */
 		a->read_bytes += a->dense_bytes;
 		a->flops += a->dense_flops;
+		a->format_bytes[IKV_FMT_FP16] += a->dense_bytes;
+		a->format_flops[IKV_FMT_FP16] += a->dense_flops;
+		a->page_reads += a->dense_page_reads;
+		a->jumps += a->dense_jumps;
+	}
+}
+
+static void add_account(struct account *all, const struct account *a)
+{
+	all->read_bytes += a->read_bytes;
+	all->dense_bytes += a->dense_bytes;
+	all->fetch_bytes += a->fetch_bytes;
+	all->prefetch_bytes += a->prefetch_bytes;
+	all->recode_bytes += a->recode_bytes;
+	all->flops += a->flops;
+	all->dense_flops += a->dense_flops;
+	all->page_reads += a->page_reads;
+	all->jumps += a->jumps;
+	all->dense_jumps += a->dense_jumps;
+	all->dense_page_reads += a->dense_page_reads;
+	for (int f = 0; f < IKV_FMT_COUNT; f++) {
+		all->format_bytes[f] += a->format_bytes[f];
+		all->format_flops[f] += a->format_flops[f];
 	}
 }
 
 static struct ikv_cost_work work_of(const struct run *run, const struct account *a)
 {
-	return (struct ikv_cost_work){
+	struct ikv_cost_work w = {
 	    .layers = run->sc->preset.layers,
 	    .sequences = run->active_count,
 	    .kv_bytes = a->read_bytes,
 	    .flops = a->flops,
+	    .pages = a->page_reads,
+	    .jumps = a->jumps,
 	    .fetch_bytes = a->fetch_bytes,
 	    .prefetch_bytes = a->prefetch_bytes,
 	    .recode_bytes = a->recode_bytes,
 	    .weight_bytes = (uint64_t)run->sc->model.weight_bytes,
 	};
+	memcpy(w.format_bytes, a->format_bytes, sizeof w.format_bytes);
+	memcpy(w.format_flops, a->format_flops, sizeof w.format_flops);
+	return w;
+}
+
+static struct ikv_cost_work dense_work(const struct run *run, const struct account *a)
+{
+	struct ikv_cost_work w = {.layers = run->sc->preset.layers,
+				  .sequences = run->active_count,
+				  .kv_bytes = a->dense_bytes,
+				  .flops = a->dense_flops,
+				  .pages = a->dense_page_reads,
+				  .jumps = a->dense_jumps,
+				  .weight_bytes = (uint64_t)run->sc->model.weight_bytes};
+	w.format_bytes[IKV_FMT_FP16] = a->dense_bytes;
+	w.format_flops[IKV_FMT_FP16] = a->dense_flops;
+	return w;
+}
+
+/* What the model says for the attention that this machine was timed at: the executed layers of the executed slots,
+ * a call a layer, verifications left out. */
+static double executed_time(const struct run *run)
+{
+	struct account all = {0};
+	struct ikv_cost_time t;
+	uint32_t n = 0;
+	for (uint32_t i = 0; i < run->active_count; i++) {
+		const struct slot *s = run->active[i];
+		struct account a = s->account;
+		if (!s->executed)
+			continue;
+		if (s->verified) {
+			a.read_bytes -= a.dense_bytes;
+			a.flops -= a.dense_flops;
+			a.format_bytes[IKV_FMT_FP16] -= a.dense_bytes;
+			a.format_flops[IKV_FMT_FP16] -= a.dense_flops;
+			a.page_reads -= a.dense_page_reads;
+			a.jumps -= a.dense_jumps;
+		}
+		add_account(&all, &a);
+		n++;
+	}
+	struct ikv_cost_work w = work_of(run, &all);
+	w.sequences = n;
+	w.weight_bytes = w.fetch_bytes = w.prefetch_bytes = w.recode_bytes = 0;
+	ikv_cost_step(&run->sc->machine, &w, &t);
+	return (t.attention + t.overhead - run->sc->machine.step_overhead_ns) * run->geometry.layers / w.layers;
 }
 
 static double part(double whole, uint64_t mine, uint64_t all, uint32_t slots)
@@ -153,6 +240,11 @@ static void fill_moves(const struct run *run, const struct slot *s, struct store
 	row->pages_int8 = (int64_t)all->format_pages[IKV_FMT_INT8];
 	row->pages_int4 = (int64_t)all->format_pages[IKV_FMT_INT4];
 	row->pages_int4_residual = (int64_t)all->format_pages[IKV_FMT_INT4_RESIDUAL];
+	row->pages_bf16 = (int64_t)all->format_pages[IKV_FMT_BF16];
+	row->pages_kivi8 = (int64_t)all->format_pages[IKV_FMT_KIVI8];
+	row->pages_kivi4 = (int64_t)all->format_pages[IKV_FMT_KIVI4];
+	row->pages_kivi2 = (int64_t)all->format_pages[IKV_FMT_KIVI2];
+	row->pages_sparse = (int64_t)all->format_pages[IKV_FMT_SPARSE];
 	row->demote_after = all->demote_after;
 	row->promote_after = all->promote_after;
 	row->occupancy = all->occupancy;
@@ -167,6 +259,7 @@ static void fill_measured(const struct slot *s, struct store_step *row)
 	row->cosine = s->total.cosine;
 	row->kl = s->total.kl;
 	row->spec_accept = s->spec_accept;
+	row->sim_executed_ns = s->sim_executed;
 	row->wall_attention_ns = s->executed ? (double)s->wall_attention : NAN;
 	row->wall_dense_ns = s->executed ? (double)s->wall_dense : NAN;
 	row->wall_score_ns = (double)s->wall_score;
@@ -318,6 +411,7 @@ static int record_slot(struct run *run, struct slot *s, const struct account *al
 	row.spec_verified = run->spec ? s->verified : -1;
 	row.sim_dense_ns = part(dense->total, mine->dense_bytes, all->dense_bytes, run->active_count);
 	fill_moves(run, s, &row);
+	row.sim_outside = batch->outside;
 	split_time(mine, all, batch, run->active_count, &row);
 	fill_measured(s, &row);
 	if (store_step(run->store, &row, err))
@@ -333,29 +427,31 @@ static int record_slot(struct run *run, struct slot *s, const struct account *al
 int step_record(struct run *run, struct ikv_err *err)
 {
 	struct account all = {0};
+	uint64_t executed_tokens = 0;
 	for (uint32_t i = 0; i < run->active_count; i++) {
-		struct account *a = &run->active[i]->account;
-		account(run, run->active[i], a);
-		all.read_bytes += a->read_bytes;
-		all.dense_bytes += a->dense_bytes;
-		all.fetch_bytes += a->fetch_bytes;
-		all.prefetch_bytes += a->prefetch_bytes;
-		all.recode_bytes += a->recode_bytes;
-		all.flops += a->flops;
-		all.dense_flops += a->dense_flops;
+		struct slot *s = run->active[i];
+		account(run, s, &s->account);
+		add_account(&all, &s->account);
+		executed_tokens += s->executed ? step_selected_tokens(run, s) : 0;
 	}
-	struct ikv_cost_work work = work_of(run, &all);
-	struct ikv_cost_work dense_work = {.layers = work.layers,
-					   .sequences = work.sequences,
-					   .kv_bytes = all.dense_bytes,
-					   .flops = all.dense_flops,
-					   .weight_bytes = work.weight_bytes};
+	struct ikv_cost_work work = work_of(run, &all), whole = dense_work(run, &all);
 	struct ikv_cost_time time, dense;
 	ikv_cost_step(&run->sc->machine, &work, &time);
-	ikv_cost_step(&run->sc->machine, &dense_work, &dense);
+	ikv_cost_step(&run->sc->machine, &whole, &dense);
+	double executed = executed_tokens ? executed_time(run) : 0;
+	for (uint32_t i = 0; i < run->active_count; i++) { /* shared out as its measured time is */
+		struct slot *s = run->active[i];
+		s->sim_executed = s->executed && executed_tokens
+				      ? executed * (double)step_selected_tokens(run, s) / (double)executed_tokens
+				      : NAN;
+	}
+	run->outside += time.outside;
 	run->clock_ns += time.total;
 	for (uint32_t i = 0; i < run->active_count && run->store; i++)
 		if (record_slot(run, run->active[i], &all, &time, &dense, err))
+			return -1;
+	for (uint32_t i = 0; i < run->active_count && run->watch; i++)
+		if (run->watch(run->watch_ctx, run->active[i], err))
 			return -1;
 	return run->store ? record_moves(run, err) : 0;
 }

@@ -7,6 +7,7 @@ int main(void)
 {
 	for (int f = IKV_FMT_FP16; f < IKV_FMT_COUNT; f++)
 		printf("%-14s %5llu bytes\n", ikv_format_info((enum ikv_format)f)->name,
-		       2ull * ikv_format_bytes((enum ikv_format)f, 16, 128));
+		       (unsigned long long)(ikv_format_bytes((enum ikv_format)f, IKV_SIDE_K, 16, 128) +
+					    ikv_format_bytes((enum ikv_format)f, IKV_SIDE_V, 16, 128)));
 	return 0;
 }

@@ -4,6 +4,9 @@
 #include "attn/store.h"
 #include "intentkv/alloc.h"
 
+/* Slots of so many pages on are fetched when one is looked up: of pages chosen at random they are in no cache. */
+#define SLOTS_AHEAD 8
+
 struct cpu {
 	struct ikv_backend base;
 	struct store store;
@@ -88,9 +91,11 @@ static void locate(const void *source, const struct ikv_attn_unit *u, uint32_t k
 {
 	const struct store *s = source;
 	const struct store_slot *slot = store_slot(s, u->seq, u->layer, kv_head, u->plan->pages[index].page);
+	if (index + SLOTS_AHEAD < u->plan->count)
+		__builtin_prefetch(
+		    store_slot(s, u->seq, u->layer, kv_head, u->plan->pages[index + SLOTS_AHEAD].page));
 	out->shape = &s->shape[slot->format];
-	out->tile.k = slot->data + i * out->shape->bytes;
-	out->tile.v = out->tile.k + out->shape->v_at;
+	tile_at(out->shape, slot->data, i, &out->tile);
 }
 
 static int cpu_decode(struct ikv_backend *b, const struct ikv_attn_unit *units, uint32_t count, struct ikv_err *err)

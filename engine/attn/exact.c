@@ -15,7 +15,7 @@ int ikv_exact_create(struct ikv_exact **out, const struct ikv_geometry *g, uint3
 	x->g = *g;
 	x->sequences = sequences;
 	x->v_at = slab_round(2 * rows * g->d_qk);
-	x->summary_at = x->v_at + slab_round(2 * rows * g->d_v);
+	x->summary_at = x->v_at + (g->v_aliases_k ? 0 : slab_round(2 * rows * g->d_v));
 	slab_init(&x->pages, x->summary_at + 3 * sizeof(float) * g->kv_heads * g->d_qk);
 	x->lists = ikv_alloc((size_t)sequences * g->layers, sizeof *x->lists, err);
 	x->work = ikv_alloc(1, sizeof *x->work, err);
@@ -78,6 +78,8 @@ static uint16_t *k_rows(const struct ikv_exact *x, uint8_t *page, uint32_t h)
 
 static uint16_t *v_rows(const struct ikv_exact *x, uint8_t *page, uint32_t h)
 {
+	if (x->g.v_aliases_k)
+		return k_rows(x, page, h);
 	return (uint16_t *)(page + x->v_at) + (size_t)h * x->g.page_tokens * x->g.d_v;
 }
 
@@ -130,9 +132,10 @@ int ikv_exact_append(struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t
 		uint8_t *page = l->pages[l->count - 1];
 		for (uint32_t h = 0; h < g->kv_heads; h++) {
 			const uint16_t *key = k + ((size_t)i * g->kv_heads + h) * g->d_qk;
-			const uint16_t *value = g->v_aliases_k ? key : v + ((size_t)i * g->kv_heads + h) * g->d_v;
 			memcpy(k_rows(x, page, h) + (size_t)t * g->d_qk, key, 2 * (size_t)g->d_qk);
-			memcpy(v_rows(x, page, h) + (size_t)t * g->d_v, value, 2 * (size_t)g->d_v);
+			if (!g->v_aliases_k)
+				memcpy(v_rows(x, page, h) + (size_t)t * g->d_v,
+				       v + ((size_t)i * g->kv_heads + h) * g->d_v, 2 * (size_t)g->d_v);
 			summarise(x, page, h, t);
 		}
 		l->tokens++;
@@ -147,7 +150,8 @@ static void cut_page(const struct ikv_exact *x, uint8_t *page, uint32_t t)
 	for (uint32_t h = 0; h < g->kv_heads; h++) {
 		size_t left = g->page_tokens - t;
 		memset(k_rows(x, page, h) + (size_t)t * g->d_qk, 0, 2 * left * g->d_qk);
-		memset(v_rows(x, page, h) + (size_t)t * g->d_v, 0, 2 * left * g->d_v);
+		if (!g->v_aliases_k)
+			memset(v_rows(x, page, h) + (size_t)t * g->d_v, 0, 2 * left * g->d_v);
 		for (uint32_t i = 0; i < t; i++)
 			summarise(x, page, h, i);
 	}

@@ -76,7 +76,9 @@ static void locate(const void *source, const struct ikv_attn_unit *u, uint32_t k
 	size_t row = (size_t)i * TILE_TOKENS;
 	out->shape = &x->work->shape;
 	out->tile.k = (const uint8_t *)(ikv_exact_k(x, u->seq, u->layer, index, kv_head) + row * x->g.d_qk);
-	out->tile.v = (const uint8_t *)(ikv_exact_v(x, u->seq, u->layer, index, kv_head) + row * x->g.d_v);
+	out->tile.v = x->g.v_aliases_k
+			  ? out->tile.k
+			  : (const uint8_t *)(ikv_exact_v(x, u->seq, u->layer, index, kv_head) + row * x->g.d_v);
 }
 
 /* All tokens of a sequence and layer. */
@@ -109,11 +111,18 @@ int ikv_exact_dense(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uin
 	if (!w->flash && flash_create(&w->flash, &x->g, micro, threads, err))
 		return -1;
 	w->micro = micro;
-	/* V has its own rows here, also where it aliases K. */
-	tile_shape(&w->shape, IKV_FMT_FP16, x->g.d_qk, x->g.d_v, false);
+	tile_shape(&w->shape, IKV_FMT_FP16, x->g.d_qk, x->g.d_v, x->g.v_aliases_k);
 	if (make_plan(x, l, w, err))
 		return -1;
 	struct ikv_plan plan = {.pages = w->pages, .count = l->count, .page_tokens = x->g.page_tokens};
-	struct ikv_attn_unit unit = {seq, layer, q_first, q_count, &plan, q, out, lse, mass};
+	struct ikv_attn_unit unit = {.seq = seq,
+				     .layer = layer,
+				     .q_first = q_first,
+				     .q_count = q_count,
+				     .plan = &plan,
+				     .q = q,
+				     .out = out,
+				     .lse = lse,
+				     .mass = mass};
 	return flash_attend(w->flash, &unit, 1, locate, x, err);
 }

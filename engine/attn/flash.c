@@ -1,6 +1,8 @@
 #include <math.h>
 #include "attn/crew.h"
 #include "attn/flash.h"
+#include "attn/join.h"
+#include "attn/wide.h"
 #include "intentkv/alloc.h"
 
 #define SPLITS_MAX   16   /* pieces a plan is cut into */
@@ -24,7 +26,9 @@ struct job { /* a unit */
 
 struct flash {
 	struct ikv_geometry g;
+	uint32_t group; /* query heads of a KV head */
 	struct crew *crew;
+	struct wide *wide; /* for units of many rows a KV head */
 	const struct micro_kernels *micro;
 	size_t q_stride, acc_stride, scratch_stride, forms_stride;
 	struct job *jobs;
@@ -57,7 +61,9 @@ struct cursor { /* next tile of a piece */
 
 struct step { /* a block for one KV head */
 	struct block block;
-	uint32_t kv; /* counted within the job */
+	uint32_t kv;    /* counted within the job */
+	bool any, fine; /* some token has a weight; weights must not be rounded */
+	float *s;       /* scores, then weights: [heads][MICRO_BLOCK] */
 	const struct tile_shape *shape[MICRO_TILES];
 	struct tile tile[MICRO_TILES];
 };
@@ -75,12 +81,13 @@ int flash_create(struct flash **out, const struct ikv_geometry *g, const struct 
 		return -1;
 	uint32_t group = g->q_heads / g->kv_heads, dim = g->d_qk > g->d_v ? g->d_qk : g->d_v;
 	f->g = *g;
+	f->group = group;
 	f->micro = micro;
 	f->q_stride = padded(g->d_qk);
 	f->acc_stride = padded(g->d_v);
 	f->forms_stride = micro->forms_bytes ? micro->forms_bytes(g->d_qk) : 0;
 	f->scratch_stride = ((size_t)group * MICRO_BLOCK + micro_scratch(dim, group) + group + 47) / 16 * 16;
-	if (crew_create(&f->crew, threads, err) ||
+	if (crew_create(&f->crew, threads, err) || wide_create(&f->wide, g, micro, crew_size(f->crew), err) ||
 	    !(f->scratch = ikv_alloc(crew_size(f->crew), f->scratch_stride * sizeof *f->scratch, err))) {
 		flash_destroy(f);
 		return -1;
@@ -94,6 +101,7 @@ void flash_destroy(struct flash *f)
 	if (!f)
 		return;
 	crew_destroy(f->crew);
+	wide_destroy(f->wide);
 	ikv_free(f->jobs);
 	ikv_free(f->q);
 	ikv_free(f->forms);
@@ -109,26 +117,13 @@ uint32_t flash_threads(const struct flash *f)
 	return crew_size(f->crew);
 }
 
-/* Rows [16 i, 16 i + 16) of a page that a reference selects. */
-static uint32_t rows_taken(const struct ikv_plan *p, const struct ikv_page_ref *r, uint32_t i)
-{
-	uint32_t first = i * TILE_TOKENS, mask = 0xffff;
-	if (r->lo > first)
-		mask = r->lo - first < TILE_TOKENS ? mask << (r->lo - first) & 0xffff : 0;
-	if (r->hi < first + TILE_TOKENS)
-		mask &= r->hi > first ? 0xffffu >> (first + TILE_TOKENS - r->hi) : 0;
-	if (r->mask != IKV_NO_MASK) /* 16 divides 64: a tile's bits lie in one word */
-		mask &= (uint32_t)(p->masks[r->mask + first / 64] >> first % 64);
-	return mask & 0xffff;
-}
-
 /* The next tiles with a selected token; false at the end. */
 static bool next_block(struct cursor *c, struct block *b)
 {
 	b->count = 0;
 	while (c->index < c->last && b->count < MICRO_TILES) {
 		const struct ikv_page_ref *r = &c->plan->pages[c->index];
-		uint32_t first = c->i * TILE_TOKENS, mask = rows_taken(c->plan, r, c->i);
+		uint32_t first = c->i * TILE_TOKENS, mask = flash_taken(c->plan, r, c->i);
 		if (mask) {
 			b->tiles[b->count].index = c->index;
 			b->tiles[b->count].i = c->i;
@@ -148,9 +143,13 @@ static void find_tiles(const struct flash *f, const struct job *j, struct step *
 {
 	for (uint32_t k = 0; k < s->block.count; k++) {
 		struct flash_tile t;
+		/* Read as it was written: two pointers read as one would wait until both writes are in the cache. */
+		const volatile struct flash_tile *found = &t;
 		f->locate(f->source, j->unit, j->kv_first + s->kv, s->block.tiles[k].index, s->block.tiles[k].i, &t);
-		s->shape[k] = t.shape;
-		s->tile[k] = t.tile;
+		s->shape[k] = found->shape;
+		s->tile[k].k = found->tile.k;
+		s->tile[k].v = found->tile.v;
+		s->tile[k].group = found->tile.group;
 		s->tile[k].rows = s->block.tiles[k].rows;
 		s->tile[k].ahead = 0;
 	}
@@ -164,41 +163,50 @@ static void apply_masks(const struct block *b, uint32_t heads, float *s)
 				s[h * MICRO_BLOCK + k * TILE_TOKENS + (uint32_t)__builtin_ctz(m)] = -INFINITY;
 }
 
-/* Scores of head h of the unit, `top` the largest, to weights; false if all tokens of the block are masked out. */
-static bool weigh(const struct flash *f, const struct job *j, const struct block *b, uint32_t h, float top, float *s,
-		  double *sums, float *acc)
+/* Scores of `heads` heads from h of the unit on, `tops` the largest of each, to weights; false if all tokens of the
+ * block are masked out. Room for 2 · heads floats in `room`. */
+static bool weigh(const struct flash *f, const struct job *j, const struct block *b, uint32_t h, uint32_t heads,
+		  const float *tops, float *s, double *sums, float *acc, float *room)
 {
 	uint32_t n = b->count * TILE_TOKENS;
-	float shift = (float)sums[0];
-	if (top == -INFINITY) {
-		memset(s, 0, n * sizeof *s);
-		return false;
-	}
-	if (top > shift) {
-		float factor = expf(shift - top);
-		f->micro->scale(acc, (uint32_t)f->acc_stride, factor);
-		sums[1] *= factor;
-		sums[0] = shift = top;
+	float *shifts = room, *sum = room + heads;
+	bool any = false;
+	for (uint32_t i = 0; i < heads; i++) {
+		float shift = (float)sums[2 * i];
+		if (tops[i] > shift) {
+			float factor = expf(shift - tops[i]);
+			f->micro->scale(acc + i * f->acc_stride, (uint32_t)f->acc_stride, factor);
+			sums[2 * i + 1] *= factor;
+			sums[2 * i] = shift = tops[i];
+		}
+		any |= tops[i] > -INFINITY;
+		shifts[i] = shift > -INFINITY ? shift : 0;
 	}
 	if (!j->shifts) {
-		sums[1] += f->micro->exp_sum(s, n, shift);
-		return true;
+		f->micro->exp_sum(s, heads, n, shifts, sum);
+		for (uint32_t i = 0; i < heads; i++)
+			sums[2 * i + 1] += sum[i];
+		return any;
 	}
 	for (uint32_t k = 0; k < b->count; k++) {
-		size_t at = h * (size_t)j->unit->plan->count + b->tiles[k].index;
-		float sum = f->micro->exp_sum(s + k * TILE_TOKENS, TILE_TOKENS, shift);
-		float *mass = j->unit->mass + at, *from = j->shifts + at;
-		sums[1] += sum;
-		*mass = *from == shift ? *mass + sum : *mass * expf(*from - shift) + sum;
-		*from = shift;
+		f->micro->exp_sum(s + k * TILE_TOKENS, heads, TILE_TOKENS, shifts, sum);
+		for (uint32_t i = 0; i < heads; i++) {
+			size_t at = (h + i) * (size_t)j->unit->plan->count + b->tiles[k].index;
+			float *mass = j->unit->mass + at, *from = j->shifts + at;
+			if (tops[i] == -INFINITY)
+				continue;
+			sums[2 * i + 1] += sum[i];
+			*mass = *from == shifts[i] ? *mass + sum[i] : *mass * expf(*from - shifts[i]) + sum[i];
+			*from = shifts[i];
+		}
 	}
-	return true;
+	return any;
 }
 
 /* Heads [*first, *first + n) of a job that use its KV head kv. */
 static uint32_t heads_of(const struct flash *f, const struct job *j, uint32_t kv, uint32_t *first)
 {
-	uint32_t group = f->g.q_heads / f->g.kv_heads, begin = (j->kv_first + kv) * group, end = begin + group;
+	uint32_t begin = (j->kv_first + kv) * f->group, end = begin + f->group;
 	uint32_t q_end = j->unit->q_first + j->unit->q_count;
 	begin = begin > j->unit->q_first ? begin : j->unit->q_first;
 	*first = begin - j->unit->q_first;
@@ -223,8 +231,7 @@ static void score(const struct flash *f, const struct step *t, const struct micr
 							 rest);
 	}
 	apply_masks(&t->block, heads, s);
-	for (uint32_t i = 0; i < heads; i++)
-		tops[i] = f->micro->peak(s + i * MICRO_BLOCK, t->block.count * TILE_TOKENS);
+	f->micro->peak(s, heads, t->block.count * TILE_TOKENS, tops);
 }
 
 /* Would what was summed so far be small beside a block's best score? */
@@ -236,32 +243,35 @@ static bool outshone(const double *sums, const float *tops, uint32_t heads)
 	return false;
 }
 
-static void attend_step(const struct flash *f, const struct job *j, uint32_t split, struct step *t, float *scratch)
+/* Scores of a step, and what weights they become. */
+static void score_step(const struct flash *f, const struct job *j, uint32_t split, struct step *t, float *scratch)
 {
 	uint32_t h, heads = heads_of(f, j, t->kv, &h), at = split * j->unit->q_count + h;
-	float *acc = j->acc + at * f->acc_stride, *s = scratch, *tops = scratch + heads * MICRO_BLOCK;
-	float *rest = tops + (heads + 15) / 16 * 16;
+	float *tops = scratch, *rest = tops + (heads + 15) / 16 * 16;
 	double *sums = j->sums + 2 * (size_t)at;
 	struct micro_query q = {j->q + h * f->q_stride, f->q_stride, NULL, f->forms_stride, false};
-	bool any = false, fine = false;
 	if (j->forms)
 		q.forms = j->forms + h * f->forms_stride;
 	for (uint32_t i = 0; i < heads; i++)
 		q.fine |= sums[2 * i + 1] < FINE_SUM;
-	score(f, t, &q, heads, s, tops, rest);
+	score(f, t, &q, heads, t->s, tops, rest);
 	if (!q.fine && outshone(sums, tops, heads)) {
 		q.fine = true;
-		score(f, t, &q, heads, s, tops, rest);
+		score(f, t, &q, heads, t->s, tops, rest);
 	}
-	for (uint32_t i = 0; i < heads; i++) {
-		any |= weigh(f, j, &t->block, h + i, tops[i], s + i * MICRO_BLOCK, sums + 2 * i,
-			     acc + i * f->acc_stride);
-		fine |= sums[2 * i + 1] < FINE_SUM;
-	}
-	for (uint32_t k = 0, n; any && k < t->block.count; k += n) {
+	t->any = weigh(f, j, &t->block, h, heads, tops, t->s, sums, j->acc + at * f->acc_stride, rest);
+	t->fine = false;
+	for (uint32_t i = 0; i < heads; i++)
+		t->fine |= sums[2 * i + 1] < FINE_SUM;
+}
+
+static void add_step(const struct flash *f, const struct job *j, uint32_t split, const struct step *t, float *scratch)
+{
+	uint32_t h, heads = heads_of(f, j, t->kv, &h), at = split * j->unit->q_count + h;
+	for (uint32_t k = 0, n; t->any && k < t->block.count; k += n) {
 		n = run_of(t, k);
-		f->micro->format[t->shape[k]->format].pv(t->shape[k], t->tile + k, n, s + k * TILE_TOKENS, fine,
-							 heads, acc, f->acc_stride, rest);
+		f->micro->format[t->shape[k]->format].pv(t->shape[k], t->tile + k, n, t->s + k * TILE_TOKENS, t->fine,
+							 heads, j->acc + at * f->acc_stride, f->acc_stride, scratch);
 	}
 }
 
@@ -281,7 +291,7 @@ static void clear_heads(const struct flash *f, const struct job *j, uint32_t spl
 	}
 }
 
-/* One piece of a plan for KV heads [kv, kv_end) of the job. While a step is worked on, its kernels fetch the next. */
+/* One piece of a plan for KV heads [kv, kv_end) of the job. While a step is worked on, its kernels fetch the next */
 static void attend_split(const struct flash *f, const struct job *j, uint32_t split, uint32_t kv, uint32_t kv_end,
 			 float *scratch)
 {
@@ -290,6 +300,8 @@ static void attend_split(const struct flash *f, const struct job *j, uint32_t sp
 	uint32_t last = plan->count - first < j->split_pages ? plan->count : first + j->split_pages;
 	struct cursor c = {plan, first, last, first < last ? plan->pages[first].lo / TILE_TOKENS : 0};
 	struct step steps[2], *now = &steps[0], *next = &steps[1];
+	steps[0].s = steps[1].s = scratch;
+	scratch += (size_t)f->group * MICRO_BLOCK;
 	for (uint32_t k = kv; k < kv_end; k++)
 		clear_heads(f, j, split, k, first, last);
 	now->kv = kv;
@@ -308,48 +320,27 @@ static void attend_split(const struct flash *f, const struct job *j, uint32_t sp
 			for (uint32_t k = 0; k < now->block.count && k < next->block.count; k++)
 				now->tile[k].ahead = next->tile[k].k - now->tile[k].k;
 		}
-		attend_step(f, j, split, now, scratch);
+		score_step(f, j, split, now, scratch);
+		add_step(f, j, split, now, scratch);
 		struct step *swap = now;
 		now = next;
 		next = swap;
 	}
 }
 
-/* Join the pieces of one head, in their order. */
 static void join_head(const struct flash *f, const struct job *j, uint32_t h)
 {
 	const struct ikv_attn_unit *u = j->unit;
-	float *out = u->out + (size_t)h * f->g.d_v;
-	double top = -INFINITY, sum = 0;
-	for (uint32_t k = 0; k < j->splits; k++)
-		top = fmax(top, j->sums[2 * ((size_t)k * u->q_count + h)]);
-	memset(out, 0, f->g.d_v * sizeof *out);
-	for (uint32_t k = 0; k < j->splits; k++) {
-		const double *piece = j->sums + 2 * ((size_t)k * u->q_count + h);
-		if (piece[1] > 0)
-			sum += piece[1] * exp(piece[0] - top);
-	}
-	for (uint32_t k = 0; k < j->splits && sum > 0; k++) {
-		const double *piece = j->sums + 2 * ((size_t)k * u->q_count + h);
-		const float *acc = j->acc + ((size_t)k * u->q_count + h) * f->acc_stride;
-		float weight = (float)(exp(piece[0] - top) / sum);
-		for (uint32_t d = 0; piece[1] > 0 && d < f->g.d_v; d++)
-			out[d] += weight * acc[d];
-	}
-	if (u->lse)
-		u->lse[h] = sum > 0 ? (float)(top + log(sum)) : -INFINITY;
-	if (!j->shifts)
-		return;
-	double shift = top, factor = sum > 0 ? 1 / sum : 0;
-	for (uint32_t i = 0; i < u->plan->count; i++) {
-		float *mass = u->mass + (size_t)h * u->plan->count + i;
-		double from = j->shifts[(size_t)h * u->plan->count + i];
-		if (from != shift) { /* changes seldom: the running maximum settles */
-			shift = from;
-			factor = sum > 0 ? exp(shift - top) / sum : 0;
-		}
-		*mass = (float)(*mass * factor);
-	}
+	size_t first = (size_t)h * u->plan->count;
+	struct join x = {.pieces = j->splits,
+			 .acc = j->acc + h * f->acc_stride,
+			 .acc_step = u->q_count * f->acc_stride,
+			 .sums = j->sums + 2 * (size_t)h,
+			 .sums_step = 2 * (size_t)u->q_count,
+			 .mass = j->shifts ? u->mass + first : NULL,
+			 .shifts = j->shifts ? j->shifts + first : NULL,
+			 .pages = u->plan->count};
+	join_row(&x, f->g.d_v, u->out + (size_t)h * f->g.d_v, u->lse ? u->lse + h : NULL);
 }
 
 /* Member m takes the parts of pieces whose middle lies in its share of the pages. */
@@ -402,6 +393,8 @@ static int reserve(struct flash *f, const struct ikv_attn_unit *units, uint32_t 
 {
 	size_t heads = 0, mass = 0;
 	for (uint32_t i = 0; i < count; i++) {
+		if (wide_takes(f->wide, &units[i]))
+			continue;
 		heads += units[i].q_count;
 		if (units[i].mass)
 			mass += (size_t)units[i].q_count * units[i].plan->count;
@@ -445,7 +438,7 @@ static int lay_out(struct flash *f, const struct ikv_attn_unit *units, uint32_t 
 		uint32_t per = share > least ? share : least;
 		float *q = f->q + head * f->q_stride;
 		uint8_t *forms = f->forms_stride ? f->forms + head * f->forms_stride : NULL;
-		if (!u->q_count)
+		if (!u->q_count || wide_takes(f->wide, u))
 			continue;
 		if (scale_queries(f, u, q, err))
 			return -1;
@@ -478,10 +471,12 @@ static int lay_out(struct flash *f, const struct ikv_attn_unit *units, uint32_t 
 int flash_attend(struct flash *f, const struct ikv_attn_unit *units, uint32_t count, flash_locate *locate,
 		 const void *source, struct ikv_err *err)
 {
-	if (reserve(f, units, count, err) || lay_out(f, units, count, err))
-		return -1;
 	f->locate = locate;
 	f->source = source;
+	wide_begin(f->wide, locate, source);
+	if (reserve(f, units, count, err) || lay_out(f, units, count, err) ||
+	    wide_lay_out(f->wide, units, count, err))
+		return -1;
 	if (f->members == 1) {
 		attend_share(f, 0);
 		join_share(f, 0);
@@ -489,5 +484,6 @@ int flash_attend(struct flash *f, const struct ikv_attn_unit *units, uint32_t co
 		crew_run(f->crew, attend_share, f);
 		crew_run(f->crew, join_share, f);
 	}
+	wide_run(f->wide, f->crew);
 	return 0;
 }

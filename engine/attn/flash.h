@@ -18,6 +18,19 @@ struct flash_tile { /* a tile of one KV head, `rows` left to the caller */
 typedef void flash_locate(const void *source, const struct ikv_attn_unit *unit, uint32_t kv_head, uint32_t index,
 			  uint32_t i, struct flash_tile *out);
 
+/* Rows [16 i, 16 i + 16) of a page that a reference selects. */
+static inline uint32_t flash_taken(const struct ikv_plan *p, const struct ikv_page_ref *r, uint32_t i)
+{
+	uint32_t first = i * TILE_TOKENS, mask = 0xffff;
+	if (r->lo > first)
+		mask = r->lo - first < TILE_TOKENS ? mask << (r->lo - first) & 0xffff : 0;
+	if (r->hi < first + TILE_TOKENS)
+		mask &= r->hi > first ? 0xffffu >> (first + TILE_TOKENS - r->hi) : 0;
+	if (r->mask != IKV_NO_MASK) /* 16 divides 64: a tile's bits lie in one word */
+		mask &= (uint32_t)(p->masks[r->mask + first / 64] >> first % 64);
+	return mask & 0xffff;
+}
+
 struct flash; /* threads and working memory, kept between calls */
 int flash_create(struct flash **out, const struct ikv_geometry *geometry, const struct micro_kernels *micro,
 		 uint32_t threads, struct ikv_err *err);

@@ -9,12 +9,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define LANES_BATCH 4
+
 struct lanes_kernels {
 	const char *isa;
 	float (*dot)(const float *a, const float *b, uint32_t n);
 	float (*dot_h)(const float *q, const uint16_t *k, uint32_t n); /* k in FP16 */
 	/* sum_d max(q_d·kmin_d, q_d·kmax_d) */
 	float (*bound)(const float *q, const float *kmin, const float *kmax, uint32_t n);
+	/* The same for q [heads][n]. */
+	void (*bounds)(const float *q, uint32_t heads, const float *kmin, const float *kmax, uint32_t n, float *out);
 	/* s[h·s_stride + t] = scale · dot_h(q_h, k_t), clamped to ±3e38; q [heads][n], k [tokens][n]. */
 	void (*scores)(const float *q, uint32_t heads, const uint16_t *k, uint32_t tokens, uint32_t n, float scale,
 		       float *s, size_t s_stride);
@@ -23,6 +27,13 @@ struct lanes_kernels {
 	float (*exp_sum)(const float *s, uint32_t n, float shift);
 	/* Take an FP16 row into per-channel minimum, maximum and sum. */
 	void (*summarise)(const uint16_t *row, uint32_t n, float *least, float *most, float *sum);
+	/* Products of an FP16 matrix [rows][cols] with count <= LANES_BATCH vectors, read once for all; what lies
+	 * behind the matrix is fetched meanwhile. out_i[c] = sum over r of x_i[r] w[r][c], r ascending: */
+	void (*combine)(const uint16_t *w, uint32_t rows, uint32_t cols, const float *const *x, uint32_t count,
+			float *const *out);
+	/* out_i[r] = dot_h(x_i, w[r]) */
+	void (*product)(const uint16_t *w, uint32_t rows, uint32_t cols, const float *const *x, uint32_t count,
+			float *const *out);
 };
 
 /* The table of the ISA chosen by ikv_isa_select (the best one this machine runs, if never called). */

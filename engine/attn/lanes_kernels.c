@@ -111,6 +111,61 @@ static float bound(const float *q, const float *kmin, const float *kmax, uint32_
 	return fold(sum);
 }
 
+#ifdef __AVX2__
+/* Lanes folded 16 -> 8 -> 4 as in fold(). */
+INLINE __m128 fold_to4(const float *a)
+{
+	__m256 x = _mm256_add_ps(_mm256_loadu_ps(a), _mm256_loadu_ps(a + 8));
+	return _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+}
+
+/* Four heads share the loads and what moves sums between lanes; each has the order of bound(). The larger of two is
+ * the second one where they are equal, as in larger(). */
+INLINE void bounds4(const float *q, const float *kmin, const float *kmax, uint32_t n, float *out)
+{
+	__m128 x[4];
+	float sums[4][LANES];
+#ifdef __AVX512F__
+	__m512 sum[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+	for (uint32_t i = 0; i < n; i += LANES) {
+		__m512 least = _mm512_loadu_ps(kmin + i), most = _mm512_loadu_ps(kmax + i);
+		_Pragma("GCC unroll 4") for (int h = 0; h < 4; h++)
+		{
+			__m512 y = _mm512_loadu_ps(q + (size_t)h * n + i);
+			sum[h] += _mm512_max_ps(y * least, y * most);
+		}
+	}
+#else
+	__m256 sum[4][2] = {{_mm256_setzero_ps()}};
+	for (uint32_t i = 0; i < n; i += 8) {
+		__m256 least = _mm256_loadu_ps(kmin + i), most = _mm256_loadu_ps(kmax + i);
+		_Pragma("GCC unroll 4") for (int h = 0; h < 4; h++)
+		{
+			__m256 y = _mm256_loadu_ps(q + (size_t)h * n + i);
+			sum[h][i / 8 % 2] += _mm256_max_ps(y * least, y * most);
+		}
+	}
+#endif
+	memcpy(sums, sum, sizeof sums);
+	for (int h = 0; h < 4; h++)
+		x[h] = fold_to4(sums[h]);
+	__m128 a = _mm_add_ps(_mm_movelh_ps(x[0], x[1]), _mm_movehl_ps(x[1], x[0]));
+	__m128 b = _mm_add_ps(_mm_movelh_ps(x[2], x[3]), _mm_movehl_ps(x[3], x[2]));
+	_mm_storeu_ps(out, _mm_add_ps(_mm_shuffle_ps(a, b, 0x88), _mm_shuffle_ps(a, b, 0xdd)));
+}
+#endif
+
+static void bounds(const float *q, uint32_t heads, const float *kmin, const float *kmax, uint32_t n, float *out)
+{
+	uint32_t h = 0;
+#ifdef __AVX2__
+	for (; n % LANES == 0 && h + 4 <= heads; h += 4)
+		bounds4(q + (size_t)h * n, kmin, kmax, n, out + h);
+#endif
+	for (; h < heads; h++)
+		out[h] = bound(q + (size_t)h * n, kmin, kmax, n);
+}
+
 static float clamped(float s)
 {
 	return s > 3e38f ? 3e38f : s < -3e38f ? -3e38f : s;
@@ -287,6 +342,141 @@ static void summarise(const uint16_t *row, uint32_t n, float *least, float *most
 	}
 }
 
+#ifndef __AVX2__
+#define PART LANES
+typedef vec part;
+
+INLINE part load_part(const float *p)
+{
+	return load(p);
+}
+
+INLINE part load_half_part(const uint16_t *p)
+{
+	return load_half(p);
+}
+#endif
+
+/* Registers of sums that combine and product keep: of each vector two parts, or four where there are 32 registers. */
+#ifdef __AVX512F__
+#define WIDE 4
+#else
+#define WIDE 2
+#endif
+
+INLINE void fetch_part(const uint16_t *p, size_t ahead, uint32_t at)
+{
+	if (at % (64 / sizeof *p) == 0)
+		__builtin_prefetch((const char *)p + ahead);
+}
+
+/* Columns [c, c + WIDE parts) of all rows. */
+INLINE void combine_columns(const uint16_t *w, uint32_t rows, uint32_t cols, uint32_t c, const float *const *x,
+			    const int n, float *const *out)
+{
+	size_t ahead = 2 * (size_t)rows * cols;
+	part a[LANES_BATCH][WIDE] = {0};
+	for (uint32_t r = 0; r < rows; r++) {
+		const uint16_t *p = w + (size_t)r * cols + c;
+		part v[WIDE];
+		_Pragma("GCC unroll 4") for (int j = 0; j < WIDE; j++)
+		{
+			v[j] = load_half_part(p + j * PART);
+			fetch_part(p + j * PART, ahead, (uint32_t)j * PART);
+		}
+		_Pragma("GCC unroll 4") for (int i = 0; i < n; i++)
+		{
+			_Pragma("GCC unroll 4") for (int j = 0; j < WIDE; j++) a[i][j] += x[i][r] * v[j];
+		}
+	}
+	_Pragma("GCC unroll 4") for (int i = 0; i < n; i++) memcpy(out[i] + c, a[i], sizeof a[i]);
+}
+
+INLINE void combine_all(const uint16_t *w, uint32_t rows, uint32_t cols, const float *const *x, const int n,
+			float *const *out)
+{
+	uint32_t c = 0;
+	for (; c + WIDE * PART <= cols; c += WIDE * PART)
+		combine_columns(w, rows, cols, c, x, n, out);
+	for (; c < cols; c += LANES) {
+		uint32_t left = cols - c < LANES ? cols - c : LANES;
+		for (int i = 0; i < n; i++) {
+			vec sum = {0};
+			for (uint32_t r = 0; r < rows; r++)
+				sum += x[i][r] * load_half_tail(w + (size_t)r * cols + c, left);
+			store_tail(out[i] + c, sum, left);
+		}
+	}
+}
+
+/* Rows [r, r + WIDE / (LANES / PART)): the sums of a row and vector lie in all LANES, as in dot_h. */
+#define ROWS_AT_ONCE (WIDE * PART / LANES)
+
+INLINE void product_rows(const uint16_t *w, uint32_t cols, const int rows, size_t ahead, const float *const *x,
+			 const int n, uint32_t r, float *const *out)
+{
+	part a[LANES_BATCH][ROWS_AT_ONCE][LANES / PART] = {0};
+	uint32_t c = 0;
+	for (; c + LANES <= cols; c += LANES) {
+		_Pragma("GCC unroll 4") for (int j = 0; j < rows; j++)
+		{
+			const uint16_t *p = w + (size_t)(r + (uint32_t)j) * cols + c;
+			fetch_part(p, ahead, c);
+			_Pragma("GCC unroll 4") for (int k = 0; k < LANES / PART; k++)
+			{
+				part v = load_half_part(p + k * PART);
+				_Pragma("GCC unroll 4") for (int i = 0; i < n; i++)
+				{
+					a[i][j][k] += load_part(x[i] + c + k * PART) * v;
+				}
+			}
+		}
+	}
+	for (int i = 0; i < n; i++) {
+		for (int j = 0; j < rows; j++) {
+			vec sum;
+			memcpy(&sum, a[i][j], sizeof sum);
+			if (c < cols)
+				sum += load_tail(x[i] + c, cols - c, 0) *
+				       load_half_tail(w + (size_t)(r + (uint32_t)j) * cols + c, cols - c);
+			out[i][r + (uint32_t)j] = fold(sum);
+		}
+	}
+}
+
+INLINE void product_all(const uint16_t *w, uint32_t rows, uint32_t cols, const float *const *x, const int n,
+			float *const *out)
+{
+	size_t ahead = 2 * (size_t)rows * cols;
+	uint32_t r = 0;
+	for (; r + ROWS_AT_ONCE <= rows; r += ROWS_AT_ONCE)
+		product_rows(w, cols, ROWS_AT_ONCE, ahead, x, n, r, out);
+	for (; r < rows; r++)
+		product_rows(w, cols, 1, ahead, x, n, r, out);
+}
+
+#define BY_COUNT(name)                                                                                               \
+	static void name(const uint16_t *w, uint32_t rows, uint32_t cols, const float *const *x, uint32_t count,     \
+			 float *const *out)                                                                          \
+	{                                                                                                            \
+		switch (count) {                                                                                     \
+		case 1:                                                                                              \
+			name##_all(w, rows, cols, x, 1, out);                                                        \
+			break;                                                                                       \
+		case 2:                                                                                              \
+			name##_all(w, rows, cols, x, 2, out);                                                        \
+			break;                                                                                       \
+		case 3:                                                                                              \
+			name##_all(w, rows, cols, x, 3, out);                                                        \
+			break;                                                                                       \
+		case LANES_BATCH:                                                                                    \
+			name##_all(w, rows, cols, x, LANES_BATCH, out);                                              \
+		}                                                                                                    \
+	}
+BY_COUNT(combine)
+BY_COUNT(product)
+
 #define NAME_OF(x)  #x
 #define ISA_NAME(x) NAME_OF(x)
-const struct lanes_kernels LANES_TABLE = {ISA_NAME(LANES_ISA), dot, dot_h, bound, scores, peak, exp_sum, summarise};
+const struct lanes_kernels LANES_TABLE = {
+    ISA_NAME(LANES_ISA), dot, dot_h, bound, bounds, scores, peak, exp_sum, summarise, combine, product};

@@ -1,17 +1,26 @@
 /* Reference backend: stored rows decoded one by one, two-pass softmax in double precision, one thread. */
+#include <float.h>
 #include <math.h>
 #include "attn/store.h"
 #include "intentkv/alloc.h"
 
+#define ROWS 32 /* query rows of one KV head for which a page is decoded once */
+
 struct ref {
 	struct ikv_backend base;
 	struct store store;
-	double *scores; /* [tokens of a plan] */
-	double *mass;   /* [pages of a plan] */
-	double *out;    /* [d_v] */
+	double *scores; /* [tokens of a plan][ROWS] */
+	double *mass;   /* [pages of a plan][ROWS] */
+	double *out;    /* [ROWS][d_v] */
 	float *row;     /* [largest of d_qk and d_v] */
 	uint8_t *page;  /* K or V of a page and head in the canonical form */
 	size_t scores_cap, mass_cap;
+};
+
+struct rows { /* up to ROWS query rows of a unit that use one KV head */
+	uint32_t kv_head, count;
+	uint32_t len[ROWS], head[ROWS]; /* row of the head, head of the unit */
+	double top[ROWS], sum[ROWS];
 };
 
 static bool ref_usable(char *why, size_t size)
@@ -46,9 +55,9 @@ static int ref_open(struct ikv_backend **out, const struct ikv_geometry *g, cons
 		ikv_free(r);
 		return -1;
 	}
-	r->out = ikv_alloc(g->d_v, sizeof *r->out, err);
+	r->out = ikv_alloc((size_t)ROWS * g->d_v, sizeof *r->out, err);
 	r->row = ikv_alloc(g->d_qk > g->d_v ? g->d_qk : g->d_v, sizeof *r->row, err);
-	r->page = ikv_alloc((size_t)g->page_tokens * ((g->d_qk > g->d_v ? g->d_qk : g->d_v) + 8), 2, err);
+	r->page = ikv_alloc(store_form_bytes(g), 1, err);
 	if (!r->out || !r->row || !r->page) {
 		ref_close(&r->base);
 		return -1;
@@ -96,75 +105,119 @@ static bool selected(const struct ikv_plan *p, const struct ikv_page_ref *ref, u
 	return ref->mask == IKV_NO_MASK || (p->masks[ref->mask + t / 64] >> t % 64 & 1);
 }
 
-/* Scores of one head's selected tokens, in order; returns the largest. */
-static double score_plan(struct ref *r, const struct ikv_attn_unit *u, uint32_t h)
+/* What is added to the score of the token at position p in query row i; -inf: the row does not see it. */
+static double bias_of(const struct ikv_attn_unit *u, uint32_t i, uint64_t p)
+{
+	if (u->positions && p > u->positions[i])
+		return -INFINITY;
+	if (u->bias && p >= u->bias_first && p - u->bias_first < u->bias_tokens)
+		return u->bias[(size_t)i * u->bias_tokens + (p - u->bias_first)];
+	return 0;
+}
+
+/* Scores of the selected tokens, in order, and each row's largest. */
+static void score_plan(struct ref *r, const struct ikv_attn_unit *u, struct rows *x)
 {
 	const struct ikv_geometry *g = &r->store.g;
-	const float *q = u->q + (size_t)h * g->d_qk;
-	uint32_t kv_head = (u->q_first + h) / (g->q_heads / g->kv_heads);
-	double top = -INFINITY, *s = r->scores;
-	for (uint32_t i = 0; i < u->plan->count; i++) {
-		const struct ikv_page_ref *ref = &u->plan->pages[i];
-		const struct store_slot *slot = store_slot(&r->store, u->seq, u->layer, kv_head, ref->page);
-		struct codec_rows rows = {r->page, g->page_tokens, g->d_qk};
+	double *s = r->scores;
+	for (uint32_t i = 0; i < x->count; i++)
+		x->top[i] = -INFINITY;
+	for (uint32_t p = 0; p < u->plan->count; p++) {
+		const struct ikv_page_ref *ref = &u->plan->pages[p];
+		const struct store_slot *slot = store_slot(&r->store, u->seq, u->layer, x->kv_head, ref->page);
+		struct codec_rows rows = {r->page, g->page_tokens, g->d_qk, false};
 		store_read(&r->store, slot, false, r->page);
 		for (uint32_t t = ref->lo; t < ref->hi; t++) {
 			if (!selected(u->plan, ref, t))
 				continue;
-			double dot = 0;
 			codec_read((enum ikv_format)slot->format, &rows, t, 0, g->d_qk, r->row);
-			for (uint32_t d = 0; d < g->d_qk; d++)
-				dot += (double)q[d] * r->row[d];
-			*s = dot * g->scale;
-			top = fmax(top, *s++);
+			for (uint32_t i = 0; i < x->count; i++, s++) {
+				const float *q = u->q + ((size_t)x->len[i] * u->q_count + x->head[i]) * g->d_qk;
+				double dot = 0;
+				for (uint32_t d = 0; d < g->d_qk; d++)
+					dot += (double)q[d] * r->row[d];
+				*s = dot * g->scale + bias_of(u, x->len[i], (uint64_t)ref->page * g->page_tokens + t);
+				if (*s < -FLT_MAX) /* not a number that a backend in float could hold */
+					*s = -INFINITY;
+				x->top[i] = fmax(x->top[i], *s);
+			}
 		}
 	}
-	return top;
 }
 
-/* Unnormalised output in r->out, sum of each page's weights in r->mass; returns the sum of all. */
-static double weigh_plan(struct ref *r, const struct ikv_attn_unit *u, uint32_t h, double top)
+/* Unnormalised outputs in r->out, sums of each page's weights in r->mass and of all in x->sum. */
+static void weigh_plan(struct ref *r, const struct ikv_attn_unit *u, struct rows *x)
 {
 	const struct ikv_geometry *g = &r->store.g;
-	uint32_t kv_head = (u->q_first + h) / (g->q_heads / g->kv_heads);
 	const double *s = r->scores;
-	double sum = 0;
-	memset(r->out, 0, g->d_v * sizeof *r->out);
-	for (uint32_t i = 0; i < u->plan->count; i++) {
-		const struct ikv_page_ref *ref = &u->plan->pages[i];
-		const struct store_slot *slot = store_slot(&r->store, u->seq, u->layer, kv_head, ref->page);
-		struct codec_rows rows = {r->page, g->page_tokens, g->v_aliases_k ? g->d_qk : g->d_v};
-		r->mass[i] = 0;
+	memset(r->out, 0, (size_t)x->count * g->d_v * sizeof *r->out);
+	memset(x->sum, 0, sizeof x->sum);
+	for (uint32_t p = 0; p < u->plan->count; p++) {
+		const struct ikv_page_ref *ref = &u->plan->pages[p];
+		const struct store_slot *slot = store_slot(&r->store, u->seq, u->layer, x->kv_head, ref->page);
+		struct codec_rows rows = {r->page, g->page_tokens, g->v_aliases_k ? g->d_qk : g->d_v,
+					 !g->v_aliases_k};
+		double *mass = r->mass + (size_t)p * ROWS;
+		memset(mass, 0, ROWS * sizeof *mass);
 		store_read(&r->store, slot, !g->v_aliases_k, r->page);
 		for (uint32_t t = ref->lo; t < ref->hi; t++) {
 			if (!selected(u->plan, ref, t))
 				continue;
-			double w = exp(*s++ - top);
 			codec_read((enum ikv_format)slot->format, &rows, t, 0, g->d_v, r->row);
-			for (uint32_t d = 0; d < g->d_v; d++)
-				r->out[d] += w * r->row[d];
-			r->mass[i] += w;
+			for (uint32_t i = 0; i < x->count; i++, s++) {
+				double w = *s == -INFINITY ? 0 : exp(*s - x->top[i]);
+				for (uint32_t d = 0; w > 0 && d < g->d_v; d++)
+					r->out[(size_t)i * g->d_v + d] += w * r->row[d];
+				mass[i] += w;
+			}
 		}
-		sum += r->mass[i];
+		for (uint32_t i = 0; i < x->count; i++)
+			x->sum[i] += mass[i];
 	}
-	return sum;
+}
+
+static void attend_rows(struct ref *r, const struct ikv_attn_unit *u, struct rows *x)
+{
+	uint32_t d_v = r->store.g.d_v;
+	score_plan(r, u, x);
+	weigh_plan(r, u, x);
+	for (uint32_t i = 0; i < x->count; i++) {
+		size_t at = (size_t)x->len[i] * u->q_count + x->head[i];
+		double sum = x->sum[i];
+		for (uint32_t d = 0; d < d_v; d++)
+			u->out[at * d_v + d] = sum > 0 ? (float)(r->out[(size_t)i * d_v + d] / sum) : 0;
+		if (u->lse)
+			u->lse[at] = sum > 0 ? (float)(x->top[i] + log(sum)) : -INFINITY;
+		for (uint32_t p = 0; u->mass && p < u->plan->count; p++)
+			u->mass[at * u->plan->count + p] = sum > 0 ? (float)(r->mass[(size_t)p * ROWS + i] / sum) : 0;
+	}
 }
 
 static int attend(struct ref *r, const struct ikv_attn_unit *u, struct ikv_err *err)
 {
 	const struct ikv_geometry *g = &r->store.g;
-	for (uint32_t h = 0; h < u->q_count; h++) {
-		for (uint32_t d = 0; d < g->d_qk; d++)
-			if (!isfinite(u->q[(size_t)h * g->d_qk + d]))
-				return ikv_err_set(err, IKV_BAD_INPUT, "query of head %u, channel %u is not finite",
-						   u->q_first + h, d);
-		double top = score_plan(r, u, h), sum = weigh_plan(r, u, h, top);
-		for (uint32_t d = 0; d < g->d_v; d++)
-			u->out[(size_t)h * g->d_v + d] = sum > 0 ? (float)(r->out[d] / sum) : 0;
-		if (u->lse)
-			u->lse[h] = sum > 0 ? (float)(top + log(sum)) : -INFINITY;
-		for (uint32_t i = 0; u->mass && i < u->plan->count; i++)
-			u->mass[(size_t)h * u->plan->count + i] = sum > 0 ? (float)(r->mass[i] / sum) : 0;
+	uint32_t group = g->q_heads / g->kv_heads, len = ikv_attn_rows(u);
+	struct rows x;
+	for (size_t i = 0; i < (size_t)len * u->q_count * g->d_qk; i++)
+		if (!isfinite(u->q[i]))
+			return ikv_err_set(err, IKV_BAD_INPUT, "query of head %zu, channel %zu is not finite",
+					   u->q_first + i / g->d_qk % u->q_count, i % g->d_qk);
+	for (uint32_t h = 0; h < u->q_count;) {
+		uint32_t end = h + group - (u->q_first + h) % group;
+		end = end < u->q_count ? end : u->q_count;
+		x.kv_head = (u->q_first + h) / group;
+		x.count = 0;
+		for (uint32_t i = 0; i < len; i++) {
+			for (uint32_t k = h; k < end; k++) {
+				x.len[x.count] = i;
+				x.head[x.count++] = k;
+				if (x.count == ROWS || (i == len - 1 && k == end - 1)) {
+					attend_rows(r, u, &x);
+					x.count = 0;
+				}
+			}
+		}
+		h = end;
 	}
 	return 0;
 }
@@ -187,8 +240,8 @@ static int ref_decode(struct ikv_backend *b, const struct ikv_attn_unit *units, 
 		return -1;
 	for (uint32_t i = 0; i < count; i++) {
 		size_t pages = units[i].plan->count;
-		if (room(&r->scores, &r->scores_cap, pages * r->store.g.page_tokens, err) ||
-		    room(&r->mass, &r->mass_cap, pages, err) || attend(r, &units[i], err))
+		if (room(&r->scores, &r->scores_cap, pages * r->store.g.page_tokens * ROWS, err) ||
+		    room(&r->mass, &r->mass_cap, pages * ROWS, err) || attend(r, &units[i], err))
 			return -1;
 	}
 	r->store.stats.kv_bytes_read += store_read_bytes(&r->store, units, count);

@@ -9,6 +9,18 @@ struct store_block {   /* 64 bytes before the heads' data */
 	uint8_t pad[52];
 };
 
+size_t store_form_bytes(const struct ikv_geometry *g)
+{
+	uint64_t most = 0;
+	for (unsigned f = 1; f < IKV_FMT_COUNT; f++) {
+		uint64_t k = ikv_format_bytes((enum ikv_format)f, IKV_SIDE_K, g->page_tokens, g->d_qk);
+		uint64_t v = ikv_format_bytes((enum ikv_format)f, IKV_SIDE_V, g->page_tokens, g->d_v);
+		most = k > most ? k : most;
+		most = v > most ? v : most;
+	}
+	return most;
+}
+
 int store_init(struct store *s, const struct ikv_geometry *g, uint32_t sequences, struct ikv_err *err)
 {
 	if (geometry_check(g, sequences, err))
@@ -19,17 +31,17 @@ int store_init(struct store *s, const struct ikv_geometry *g, uint32_t sequences
 	s->classes = ikv_alloc((size_t)IKV_FMT_COUNT * (g->kv_heads + 1), sizeof *s->classes, err);
 	s->values = ikv_alloc((size_t)g->page_tokens * dim, sizeof *s->values, err);
 	s->halves = ikv_alloc((size_t)g->page_tokens * dim, sizeof *s->halves, err);
-	for (int i = 0; i < 2;
-	     i++) /* no format's row is longer than FP16's but that of a very short INT4_RESIDUAL one */
-		s->rows[i] = ikv_alloc((size_t)g->page_tokens * (dim + 8), 2, err);
+	for (int i = 0; i < 2; i++)
+		s->rows[i] = ikv_alloc(store_form_bytes(g), 1, err);
 	if (!s->lists || !s->classes || !s->values || !s->halves || !s->rows[0] || !s->rows[1]) {
 		store_free(s);
 		return -1;
 	}
 	for (unsigned f = 1; f < IKV_FMT_COUNT; f++) {
-		uint64_t k = ikv_format_bytes((enum ikv_format)f, g->page_tokens, g->d_qk);
-		uint64_t v = g->v_aliases_k ? 0 : ikv_format_bytes((enum ikv_format)f, g->page_tokens, g->d_v);
-		tile_shape(&s->shape[f], (enum ikv_format)f, g->d_qk, g->d_v, g->v_aliases_k);
+		uint64_t k = ikv_format_bytes((enum ikv_format)f, IKV_SIDE_K, g->page_tokens, g->d_qk);
+		uint64_t v =
+		    g->v_aliases_k ? 0 : ikv_format_bytes((enum ikv_format)f, IKV_SIDE_V, g->page_tokens, g->d_v);
+		tile_shape_in(&s->shape[f], (enum ikv_format)f, g->d_qk, g->d_v, g->v_aliases_k, g->page_tokens);
 		s->head[f] = tile_count(g->page_tokens) * s->shape[f].bytes;
 		s->own[f] = k + v;
 		for (uint32_t n = 1; n <= g->kv_heads; n++)
@@ -203,6 +215,7 @@ void store_read(const struct store *s, const struct store_slot *slot, bool v, ui
 static void convert(struct store *s, const struct store_slot *from, const struct store_slot *to, bool v)
 {
 	uint32_t n = s->g.page_tokens, dim = v ? s->g.d_v : s->g.d_qk;
+	enum ikv_side side = v ? IKV_SIDE_V : IKV_SIDE_K;
 	enum ikv_format f = (enum ikv_format)from->format, target = (enum ikv_format)to->format;
 	const void *result = s->rows[1];
 	store_read(s, from, v, s->rows[0]);
@@ -210,12 +223,12 @@ static void convert(struct store *s, const struct store_slot *from, const struct
 	if (f == IKV_FMT_INT4_RESIDUAL && target == IKV_FMT_INT4) { /* the second plane is dropped */
 		result = s->rows[0];
 	} else if (f == IKV_FMT_FP16) {
-		ikv_format_encode(target, (const uint16_t *)s->rows[0], n, dim, s->rows[1], NULL);
+		ikv_format_encode(target, side, (const uint16_t *)s->rows[0], n, dim, s->rows[1], NULL);
 	} else {
-		ikv_format_decode(f, s->rows[0], n, dim, s->values, NULL);
+		ikv_format_decode(f, side, s->rows[0], n, dim, s->values, NULL);
 		for (size_t i = 0; i < (size_t)n * dim; i++)
 			s->halves[i] = codec_half_saturated(s->values[i]);
-		ikv_format_encode(target, s->halves, n, dim, s->rows[1], NULL);
+		ikv_format_encode(target, side, s->halves, n, dim, s->rows[1], NULL);
 	}
 	tile_pack(&s->shape[target], v, result, n, to->data);
 }
@@ -270,11 +283,11 @@ int store_restore(struct store *s, uint32_t seq, uint32_t layer, uint32_t kv_fir
 	for (uint32_t i = 0; i < kv_count; i++) {
 		drop(s, &slots[i]);
 		place(s, &slots[i], b, i);
-		ikv_format_encode(to, k + i * k_rows, n, s->g.d_qk, s->rows[1], NULL);
+		ikv_format_encode(to, IKV_SIDE_K, k + i * k_rows, n, s->g.d_qk, s->rows[1], NULL);
 		tile_pack(&s->shape[to], false, s->rows[1], n, slots[i].data);
 		if (s->g.v_aliases_k)
 			continue;
-		ikv_format_encode(to, v + i * v_rows, n, s->g.d_v, s->rows[1], NULL);
+		ikv_format_encode(to, IKV_SIDE_V, v + i * v_rows, n, s->g.d_v, s->rows[1], NULL);
 		tile_pack(&s->shape[to], true, s->rows[1], n, slots[i].data);
 	}
 	return 0;

@@ -65,5 +65,7 @@ static inline const struct store_slot *store_slot(const struct store *s, uint32_
 
 /* Decode K or V rows of a page of one head to the canonical form; dims as in the geometry. */
 void store_read(const struct store *s, const struct store_slot *slot, bool v, uint8_t *canonical);
+/* The most bytes that K or V of a page of one head take in the canonical form of any format. */
+size_t store_form_bytes(const struct ikv_geometry *g);
 
 #endif

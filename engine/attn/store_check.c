@@ -1,3 +1,4 @@
+#include <math.h>
 #include "attn/store.h"
 
 static int check_plan(const struct store *s, const struct ikv_attn_unit *u, struct ikv_err *err)
@@ -18,6 +19,16 @@ static int check_plan(const struct store *s, const struct ikv_attn_unit *u, stru
 	return 0;
 }
 
+static int check_bias(const struct ikv_attn_unit *u, uint32_t unit, struct ikv_err *err)
+{
+	for (size_t i = 0; u->bias && i < (size_t)ikv_attn_rows(u) * u->bias_tokens; i++)
+		if (isnan(u->bias[i]) || u->bias[i] == INFINITY)
+			return ikv_err_set(err, IKV_BAD_INPUT,
+					   "unit %u: bias of row %zu, position %zu is %g, expected a number or -inf",
+					   unit, i / u->bias_tokens, u->bias_first + i % u->bias_tokens, u->bias[i]);
+	return 0;
+}
+
 int store_check(const struct store *s, const struct ikv_attn_unit *units, uint32_t count, struct ikv_err *err)
 {
 	for (uint32_t i = 0; i < count; i++) {
@@ -29,7 +40,7 @@ int store_check(const struct store *s, const struct ikv_attn_unit *units, uint32
 		if (u->q_first > s->g.q_heads || u->q_count > s->g.q_heads - u->q_first)
 			return ikv_err_set(err, IKV_FAILED, "unit %u: query heads %u+%u: there are %u", i, u->q_first,
 					   u->q_count, s->g.q_heads);
-		if (check_plan(s, u, err))
+		if (check_plan(s, u, err) || check_bias(u, i, err))
 			return -1;
 	}
 	return 0;
@@ -37,17 +48,15 @@ int store_check(const struct store *s, const struct ikv_attn_unit *units, uint32
 
 uint64_t store_read_bytes(const struct store *s, const struct ikv_attn_unit *units, uint32_t count)
 {
-	uint64_t bytes = 0, row[IKV_FMT_COUNT];
+	uint64_t bytes = 0;
 	uint32_t group = s->g.q_heads / s->g.kv_heads;
-	for (unsigned f = 0; f < IKV_FMT_COUNT; f++) /* every format's size is proportional to its tokens */
-		row[f] = s->own[f] / s->g.page_tokens;
 	for (uint32_t i = 0; i < count; i++) {
 		const struct ikv_attn_unit *u = &units[i];
 		for (uint32_t p = 0; u->q_count && p < u->plan->count; p++) {
 			const struct ikv_page_ref *r = &u->plan->pages[p];
 			const struct store_slot *slots = store_slot(s, u->seq, u->layer, 0, r->page);
 			for (uint32_t h = u->q_first / group; h <= (u->q_first + u->q_count - 1) / group; h++)
-				bytes += (r->hi - r->lo) * row[slots[h].format];
+				bytes += (r->hi - r->lo) * s->own[slots[h].format] / s->g.page_tokens;
 		}
 	}
 	return bytes;

@@ -19,17 +19,35 @@ struct ikv_backend_config {
 	uint32_t sequences; /* most sequences alive at once */
 };
 
-/* A unit of decode work: query heads [q_first, q_first + q_count) of one sequence and
- * layer, all reading the same plan. Heads may span several KV heads. */
+/* A unit of work: query heads [q_first, q_first + q_count) of one sequence and layer, all reading the same plan.
+ * Heads may span several KV heads.
+ *
+ * Decode has one query row a head. Prefill, chunked prefill, speculative verification and tree attention have q_len
+ * of them: row i of head h lies at [i][h], as projections give them. A token's position is its original one, page ·
+ * page_tokens + its place in the page, whatever is selected. Row i sees the selected tokens
+ *   - whose position is at most positions[i]; all of them where positions is NULL;
+ *   - whose bias is not -inf: bias[i · bias_tokens + p - bias_first] is added to the scaled score of the token at
+ *     position p in [bias_first, bias_first + bias_tokens), nothing to others. A draft tree so gives the rows of its
+ *     own tokens only and leaves the context before it alone.
+ * A row that sees nothing gives zeros and lse = -inf. */
 struct ikv_attn_unit {
 	uint32_t seq, layer;
 	uint32_t q_first, q_count;
 	const struct ikv_plan *plan;
-	const float *q; /* [q_count][d_qk] */
-	float *out;     /* [q_count][d_v] */
-	float *lse;     /* [q_count] natural logarithm, or NULL */
-	float *mass;    /* [q_count][plan->count] share of the softmax each page received, or NULL */
+	const float *q; /* [q_len][q_count][d_qk] */
+	float *out;     /* [q_len][q_count][d_v] */
+	float *lse;     /* [q_len][q_count] natural logarithm, or NULL */
+	float *mass;    /* [q_len][q_count][plan->count] share of the softmax each page received, or NULL */
+	uint32_t q_len; /* rows a head; 0 is taken as 1 */
+	const uint32_t *positions; /* [q_len], in any order, or NULL */
+	const float *bias;         /* [q_len][bias_tokens], finite or -inf, or NULL */
+	uint32_t bias_first, bias_tokens;
 };
+
+static inline uint32_t ikv_attn_rows(const struct ikv_attn_unit *u)
+{
+	return u->q_len ? u->q_len : 1;
+}
 
 struct ikv_backend_stats {
 	uint64_t kv_bytes_read; /* stored bytes, scales included, since open */
@@ -62,7 +80,8 @@ struct ikv_backend_ops {
 		       uint32_t page, enum ikv_format to, const uint16_t *k, const uint16_t *v, struct ikv_err *err);
 	enum ikv_format (*format)(const struct ikv_backend *b, uint32_t seq, uint32_t layer, uint32_t kv_head,
 				  uint32_t page);
-	/* Attention of a batch of units. The stored formats decide, not the plan's requests. */
+	/* Attention of a batch of units. The stored formats decide, not the plan's requests. A backend may refuse
+	 * several rows a head, positions or a bias, with IKV_UNAVAILABLE. */
 	int (*decode)(struct ikv_backend *b, const struct ikv_attn_unit *units, uint32_t count, struct ikv_err *err);
 	void (*stats)(const struct ikv_backend *b, struct ikv_backend_stats *stats);
 };

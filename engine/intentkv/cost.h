@@ -2,6 +2,7 @@
 #ifndef INTENTKV_COST_H
 #define INTENTKV_COST_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include "format.h"
 #include "option.h"
@@ -13,6 +14,11 @@ struct ikv_machine {
 	double read_bytes_per_s; /* fast-tier read bandwidth seen by attention */
 	double cache_bytes; /* the first so many bytes of a layer's read run at cache_bytes_per_s; 0: no such term */
 	double cache_bytes_per_s;
+	/* Attention over pages of a format, where kernels of different formats differ: stored bytes a second and,
+	 * in addition, arithmetic. 0: read_bytes_per_s, and no such term. */
+	double format_bytes_per_s[IKV_FMT_COUNT], format_flops_per_s[IKV_FMT_COUNT];
+	double page_overhead_ns;     /* per page of a KV head that is read */
+	double jump_ns;              /* per run of adjacent pages, or page of a head that is read alone */
 	double flops_per_s;          /* attention arithmetic */
 	double kernel_overhead_ns;   /* a launch or call */
 	double sequence_overhead_ns; /* per sequence of the batch and layer */
@@ -22,6 +28,8 @@ struct ikv_machine {
 	double recode_bytes_per_s;   /* re-encoding pages */
 	double weight_bytes_per_s;   /* reading weights for the rest of the layer; 0: not modelled */
 	double prefill_flops_per_s;  /* dense arithmetic of a prefill; 0: not modelled */
+	/* KV bytes of one layer and call that the constants were measured at; 0: not stated. */
+	double measured_from_bytes, measured_to_bytes;
 };
 IKV_API extern const struct ikv_option ikv_machine_options[]; /* the struct above as an option table */
 
@@ -30,6 +38,10 @@ struct ikv_cost_work {      /* one batched decode step */
 	uint32_t sequences; /* in the batch */
 	uint64_t kv_bytes;  /* read by attention, all layers */
 	double flops;
+	uint64_t format_bytes[IKV_FMT_COUNT]; /* of kv_bytes, where known; the rest runs at read_bytes_per_s */
+	double format_flops[IKV_FMT_COUNT];   /* of flops */
+	uint64_t pages;                       /* read, counted once a KV head, all layers */
+	uint64_t jumps;                       /* places at which reading begins anew, all layers */
 	uint64_t fetch_bytes;    /* demanded by this step, cannot be hidden behind earlier steps */
 	uint64_t prefetch_bytes; /* may overlap with this step's work */
 	uint64_t recode_bytes;
@@ -40,6 +52,7 @@ struct ikv_cost_time { /* sim_ns; total = overhead + attention + weights + recod
 	double overhead, attention, weights, recode;
 	double transfer, hidden, exposed;
 	double total;
+	bool outside; /* the machine was not measured at so few or so many bytes a layer */
 };
 IKV_API void ikv_cost_step(const struct ikv_machine *machine, const struct ikv_cost_work *work,
 			   struct ikv_cost_time *time);

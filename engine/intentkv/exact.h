@@ -5,7 +5,7 @@
  * while the backend under test reads its own, really compressed pages.
  *
  * Layout of a page of one layer: K [kv_heads][page_tokens][d_qk], then
- * V [kv_heads][page_tokens][d_v]. Tokens beyond the context are zero. */
+ * V [kv_heads][page_tokens][d_v] unless V aliases K. Tokens beyond the context are zero. */
 #ifndef INTENTKV_EXACT_H
 #define INTENTKV_EXACT_H
 
@@ -41,7 +41,7 @@ IKV_API uint32_t ikv_exact_tokens(const struct ikv_exact *x, uint32_t seq, uint3
 
 /* One page of one layer in the layout above. */
 IKV_API const uint16_t *ikv_exact_page(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t page);
-/* Rows of one KV head in a page: [page_tokens][d]. */
+/* Rows of one KV head in a page: [page_tokens][d]. Where V aliases K both are K's, [page_tokens][d_qk]. */
 IKV_API const uint16_t *ikv_exact_k(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t page,
 				    uint32_t kv_head);
 IKV_API const uint16_t *ikv_exact_v(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t page,

@@ -28,8 +28,8 @@ struct ikv_ladder {
 	uint32_t count;
 };
 
-/* Presets: seed (SEMANTICS' table), conservative, balanced, aggressive, and the
- * uniform fp16, fp8, int8, int4, int4_residual. NULL-terminated table. */
+/* Presets: seed (SEMANTICS' table), conservative, balanced, aggressive, latent (for MLA), and
+ * the uniform fp16, fp8, int8, int4, int4_residual. NULL-terminated table. */
 IKV_API const struct ikv_ladder *const *ikv_ladder_presets(void);
 IKV_API const struct ikv_ladder *ikv_ladder_find(const char *name);
 

@@ -50,6 +50,9 @@ IKV_API bool ikv_plan_has(const struct ikv_plan *plan, const struct ikv_page_ref
 /* Number of tokens of this page that take part. */
 IKV_API uint32_t ikv_plan_page_tokens(const struct ikv_plan *plan, const struct ikv_page_ref *ref);
 
+/* Maximal runs of pages that follow each other and are stored in one format: what is read without a jump. */
+IKV_API uint32_t ikv_plan_runs(const struct ikv_plan *plan);
+
 /* Order-sensitive 64-bit digest of pages, bounds, masks and requested formats. */
 IKV_API uint64_t ikv_plan_digest(const struct ikv_plan *plan);
 

@@ -1,8 +1,7 @@
 /* Encoders for AVX-512: encode_avx2.c's, sixteen values at a time. */
 #include <immintrin.h>
-#include "quant/encode.h"
-
-#define INLINE static inline __attribute__((always_inline))
+#include "quant/encode_forms.h"
+#include "quant/kernels_avx512.h"
 
 INLINE __m512 load16(const uint16_t *p)
 {
@@ -60,64 +59,99 @@ INLINE void encode_bytes(const bool fp8, const uint16_t *rows, uint32_t tokens, 
 	}
 }
 
-INLINE __m512i code_of(__m512 x)
+/* x / s to the last bit, in three multiplications: by Markstein's theorem the correction below rounds as division does
+ * if `inverse` is 1/s rounded to nearest and the mantissa of s is not all ones; that of a half is not. Nothing here
+ * comes near underflow. Only the sign of -0 is lost, which no code of a pair keeps. */
+INLINE __m512 quotients(__m512 x, __m512 s, __m512 inverse)
 {
-	__m512i n = _mm512_cvtps_epi32(x);
-	return _mm512_min_epi32(_mm512_max_epi32(n, _mm512_setzero_si512()), _mm512_set1_epi32(15));
+	__m512 q = _mm512_mul_ps(x, inverse);
+	return _mm512_fmadd_ps(_mm512_fnmadd_ps(q, s, x), inverse, q);
 }
 
-/* A whole group of 32 channels: the low halves are channels 0 to 15, the high ones 16 to 31. */
-INLINE void encode_group(const uint16_t *x, uint8_t *params, uint8_t *pairs, uint8_t *remainders)
+/* Codes above 15 become 15; those below 0 do so in pack(). */
+INLINE __m512i code_of(__m512 x)
 {
-	__m512 v[2] = {load16(x), load16(x + 16)};
-	__m512i n[2];
-	float low = _mm512_reduce_min_ps(_mm512_min_ps(v[0], v[1]));
-	float high = _mm512_reduce_max_ps(_mm512_max_ps(v[0], v[1]));
-	uint16_t zero = 0, scale_half = half_up((high - low) / 15);
-	float scale = scale_half ? _cvtsh_ss(scale_half) : 1;
-	if (low != 0) {
-		zero = (uint16_t)_cvtss_sh(low, 0); /* exact */
-	} else {                                    /* the sign of zero is that of the first */
-		while ((*x & 0x7fff) != 0)
-			x++;
-		zero = *x;
-		low = _cvtsh_ss(zero);
+	return _mm512_min_epi32(_mm512_cvtps_epi32(x), _mm512_set1_epi32(15));
+}
+
+/* Sixteen bytes of each of four groups; n[k][0] are the low halves, n[k][1] the high ones. */
+INLINE __m512i pack(__m512i n[4][2])
+{
+	const __m512i zero = _mm512_setzero_si512();
+	__m512i x[4];
+	UNROLL for (int k = 0; k < 4; k++) x[k] = _mm512_or_si512(
+	    _mm512_max_epi32(n[k][0], zero), _mm512_slli_epi32(_mm512_max_epi32(n[k][1], zero), 4));
+	__m512i y = _mm512_packus_epi16(_mm512_packus_epi32(x[0], x[1]), _mm512_packus_epi32(x[2], x[3]));
+	return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), y);
+}
+
+/* Four whole groups, one after the other: each alone would wait for its own few numbers most of the time. */
+INLINE void encode_groups(const uint16_t *x, const bool residual, uint8_t *params, uint8_t *pairs, uint8_t *remainders)
+{
+	__m512 v[4][2], least[4], most[4];
+	__m512i n[4][2];
+	UNROLL for (int k = 0; k < 4; k++)
+	{
+		v[k][0] = load16(x + 32 * k);
+		v[k][1] = load16(x + 32 * k + 16);
+		least[k] = _mm512_min_ps(v[k][0], v[k][1]);
+		most[k] = _mm512_max_ps(v[k][0], v[k][1]);
 	}
-	memcpy(params, &scale_half, 2);
-	memcpy(params + 2, &zero, 2);
-	__m512 s = _mm512_set1_ps(scale);
-	for (int i = 0; i < 2; i++) {
-		v[i] = _mm512_sub_ps(v[i], _mm512_set1_ps(low));
-		n[i] = code_of(_mm512_div_ps(v[i], s));
+	__m128 low = least4(least), width = _mm_sub_ps(most4(most), low);
+	__m128i scale_half = _mm_cvtps_ph(_mm_div_ps(width, _mm_set1_ps(15)), _MM_FROUND_TO_POS_INF);
+	__m128i zero_half = _mm_cvtps_ph(low, 0); /* exact */
+	__m128 scale = _mm_cvtph_ps(scale_half);
+	scale = _mm_mask_mov_ps(_mm_set1_ps(1), _mm_cmp_ps_mask(scale, _mm_setzero_ps(), _CMP_GT_OQ), scale);
+	__m512 inverses = _mm512_broadcast_f32x4(_mm_div_ps(_mm_set1_ps(1), scale));
+	__m512 lows = _mm512_broadcast_f32x4(low), scales = _mm512_broadcast_f32x4(scale);
+	_mm_storeu_si128((__m128i *)params, _mm_unpacklo_epi16(scale_half, zero_half));
+	UNROLL for (int k = 0; k < 4; k++)
+	{
+		const __m512i lane = _mm512_set1_epi32(k);
+		__m512 s = _mm512_permutexvar_ps(lane, scales), inverse = _mm512_permutexvar_ps(lane, inverses);
+		UNROLL for (int i = 0; i < 2; i++)
+		{
+			v[k][i] = _mm512_sub_ps(v[k][i], _mm512_permutexvar_ps(lane, lows));
+			n[k][i] = code_of(quotients(v[k][i], s, inverse));
+		}
 	}
-	_mm_storeu_si128((__m128i *)pairs, _mm512_cvtepi32_epi8(_mm512_or_si512(n[0], _mm512_slli_epi32(n[1], 4))));
-	if (!remainders)
-		return;
-	for (int i = 0; i < 2; i++) {
-		__m512 r = _mm512_sub_ps(v[i], _mm512_mul_ps(_mm512_cvtepi32_ps(n[i]), s));
-		r = _mm512_mul_ps(_mm512_div_ps(r, s), _mm512_set1_ps(15));
-		n[i] = code_of(_mm512_add_ps(r, _mm512_set1_ps(7.5f)));
+	_mm512_storeu_si512(pairs, pack(n));
+	/* The sign of a zero that is the least is that of the first. */
+	for (uint32_t zeros = _mm_cmp_ps_mask(low, _mm_setzero_ps(), _CMP_EQ_OQ); zeros; zeros &= zeros - 1) {
+		uint32_t k = (uint32_t)__builtin_ctz(zeros);
+		const uint16_t *first = x + 32 * k;
+		while ((*first & 0x7fff) != 0)
+			first++;
+		memcpy(params + 4 * k + 2, first, 2);
 	}
-	_mm_storeu_si128((__m128i *)remainders,
-			 _mm512_cvtepi32_epi8(_mm512_or_si512(n[0], _mm512_slli_epi32(n[1], 4))));
+	UNROLL for (int k = 0; residual && k < 4; k++)
+	{
+		const __m512i lane = _mm512_set1_epi32(k);
+		__m512 s = _mm512_permutexvar_ps(lane, scales), inverse = _mm512_permutexvar_ps(lane, inverses);
+		UNROLL for (int i = 0; i < 2; i++)
+		{
+			__m512 r = _mm512_sub_ps(v[k][i], _mm512_mul_ps(_mm512_cvtepi32_ps(n[k][i]), s));
+			r = _mm512_mul_ps(quotients(r, s, inverse), _mm512_set1_ps(15));
+			n[k][i] = code_of(_mm512_add_ps(r, _mm512_set1_ps(7.5f)));
+		}
+	}
+	if (residual)
+		_mm512_storeu_si512(remainders, pack(n));
 }
 
 static void encode_int4(const uint16_t *rows, uint32_t tokens, uint32_t dim, bool residual, uint8_t *stored)
 {
-	uint32_t groups = codec_groups(dim), row_bytes = codec_pair_bytes(dim);
-	uint8_t *pairs = stored + 4 * (size_t)tokens * groups;
-	uint8_t *remainders = residual ? pairs + (size_t)tokens * row_bytes : NULL;
-	for (uint32_t t = 0; t < tokens; t++) {
-		for (uint32_t g = 0; g < groups; g++) {
-			uint32_t c = g * CODEC_GROUP, width = dim - c < CODEC_GROUP ? dim - c : CODEC_GROUP;
-			size_t at = (size_t)t * row_bytes + c / 2;
-			const uint16_t *x = rows + (size_t)t * dim + c;
-			uint8_t *params = stored + 4 * ((size_t)t * groups + g);
-			if (width == CODEC_GROUP)
-				encode_group(x, params, pairs + at, remainders ? remainders + at : NULL);
-			else
-				codec_encode_group(x, width, params, pairs + at, remainders ? remainders + at : NULL);
-		}
+	uint32_t groups = tokens * codec_groups(dim);
+	uint8_t *pairs = stored + 4 * (size_t)groups, *remainders = pairs + 16 * (size_t)groups;
+	if (dim % CODEC_GROUP || groups % 4) { /* else groups follow each other without gaps, by fours */
+		encode_avx2.int4(rows, tokens, dim, residual, stored);
+		return;
+	}
+	for (size_t i = 0; i < groups; i += 4) {
+		if (residual)
+			encode_groups(rows + 32 * i, true, stored + 4 * i, pairs + 16 * i, remainders + 16 * i);
+		else
+			encode_groups(rows + 32 * i, false, stored + 4 * i, pairs + 16 * i, NULL);
 	}
 }
 
@@ -145,4 +179,5 @@ static bool all_finite(const uint16_t *values, size_t n)
 	return !bad;
 }
 
-const struct encode_kernels encode_avx512 = {all_finite, encode_fp8, encode_int8, encode_int4};
+const struct encode_kernels encode_avx512 = {all_finite,         encode_fp8,         encode_int8,         encode_int4,
+					     encode_avx512_bf16, encode_avx512_kivi, encode_avx512_sparse};

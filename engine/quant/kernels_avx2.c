@@ -6,6 +6,7 @@
  */
 #include <immintrin.h>
 #include "quant/micro.h"
+#include "quant/wide.h"
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 8")
@@ -53,10 +54,25 @@ INLINE __m128 fold4(__m256 a, __m256 b, __m256 c, __m256 d)
 	return _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
 }
 
-INLINE void qk_fp16_tile(const struct tile *tile, uint32_t dim, const float *q, size_t q_stride, const int heads,
-			 float *s)
+/* Eight channels of a row of float (wide) or FP16; the last 1 to 7. */
+INLINE __m256 row8(const bool wide, const uint8_t *p)
 {
-	const size_t row_bytes = 2 * (size_t)dim;
+	return wide ? _mm256_loadu_ps((const float *)p) : halves8(p);
+}
+
+INLINE __m256 row_tail(const bool wide, const uint8_t *p, uint32_t n)
+{
+	float x[8] = {0};
+	if (!wide)
+		return halves_tail(p, n);
+	memcpy(x, p, 4 * (size_t)n);
+	return _mm256_loadu_ps(x);
+}
+
+INLINE void qk_rows_tile(const bool wide, const struct tile *tile, uint32_t dim, size_t row_bytes, const float *q,
+			 size_t q_stride, const int heads, float *s)
+{
+	const uint32_t size = wide ? 4 : 2;
 	const uint32_t whole = dim & ~7u;
 	for (uint32_t t0 = 0; t0 < TILE_TOKENS; t0 += 2) {
 		const uint8_t *row[2];
@@ -69,20 +85,20 @@ INLINE void qk_fp16_tile(const struct tile *tile, uint32_t dim, const float *q, 
 		}
 		for (uint32_t c = 0; c < whole; c += 8) {
 			__m256 k[2];
-			UNROLL for (int t = 0; t < 2; t++) k[t] = halves8(row[t] + 2 * c);
+			UNROLL for (int t = 0; t < 2; t++) k[t] = row8(wide, row[t] + size * c);
 			UNROLL for (int h = 0; h < heads; h++)
 			{
 				__m256 x = _mm256_loadu_ps(q + (size_t)h * q_stride + c);
 				UNROLL for (int t = 0; t < 2; t++) a[t][h] = _mm256_fmadd_ps(x, k[t], a[t][h]);
 			}
-			if (c % 32 == 0) {
-				fetch(row[0] + 2 * c, tile->ahead);
-				fetch(row[1] + 2 * c, tile->ahead);
+			if (c % (64 / size) == 0) {
+				fetch(row[0] + size * c, tile->ahead);
+				fetch(row[1] + size * c, tile->ahead);
 			}
 		}
 		for (int t = 0; t < 2; t++) {
 			float sums[4];
-			__m256 k = halves_tail(row[t] + 2 * whole, dim - whole);
+			__m256 k = row_tail(wide, row[t] + size * whole, dim - whole);
 			for (int h = 0; whole < dim && h < heads; h++)
 				a[t][h] =
 				    _mm256_fmadd_ps(_mm256_loadu_ps(q + (size_t)h * q_stride + whole), k, a[t][h]);
@@ -93,13 +109,12 @@ INLINE void qk_fp16_tile(const struct tile *tile, uint32_t dim, const float *q, 
 	}
 }
 
-static void qk_fp16(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
-		    const struct micro_query *q, uint32_t heads, float *s, float *scratch)
+INLINE void qk_rows(const bool wide, const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+		    const struct micro_query *q, uint32_t heads, float *s)
 {
-	(void)scratch;
 	for (uint32_t i = 0; i < count; i++) {
 #define TILE(n)                                                                                                      \
-	qk_fp16_tile(&tiles[i], shape->d_qk, q->f + h * q->stride, q->stride, n,                                     \
+	qk_rows_tile(wide, &tiles[i], shape->d_qk, shape->k_step, q->f + h * q->stride, q->stride, n,                \
 		     s + h * MICRO_BLOCK + i * TILE_TOKENS)
 		BY_FOUR(heads, TILE)
 #undef TILE
@@ -107,19 +122,22 @@ static void qk_fp16(const struct tile_shape *shape, const struct tile *tiles, ui
 }
 
 /* Channels [c, c + 8 n), the last `tail` of them if that is not 0. */
-INLINE void pv_fp16_columns(const struct tile *tiles, uint32_t count, size_t row_bytes, uint32_t c, const int n,
-			    uint32_t tail, const float *w, const int heads, float *acc, size_t acc_stride)
+INLINE void pv_rows_columns(const bool wide, const struct tile *tiles, uint32_t count, size_t row_bytes, uint32_t c,
+			    const int n, uint32_t tail, const float *w, const int heads, float *acc,
+			    size_t acc_stride)
 {
+	const uint32_t size = wide ? 4 : 2;
 	__m256 a[4][2];
 	UNROLL for (int h = 0; h < heads; h++) UNROLL for (int j = 0; j < n; j++) a[h][j] =
 	    _mm256_loadu_ps(acc + (size_t)h * acc_stride + c + 8 * j);
 	for (uint32_t i = 0; i < count; i++) {
-		const uint8_t *p = tiles[i].v + 2 * c;
+		const uint8_t *p = tiles[i].v + size * c;
 		const float *x = w + i * TILE_TOKENS;
 		for (uint32_t t = 0; t < tiles[i].rows; t++, p += row_bytes, x++) {
 			__m256 v[2];
-			UNROLL for (int j = 0; j < n; j++) v[j] = tail ? halves_tail(p, tail) : halves8(p + 16 * j);
-			if (c % 32 == 0)
+			UNROLL for (int j = 0; j < n; j++) v[j] =
+			    tail ? row_tail(wide, p, tail) : row8(wide, p + 8 * (int)size * j);
+			if (c % (64 / size) == 0)
 				fetch(p, tiles[i].ahead);
 			UNROLL for (int h = 0; h < heads; h++)
 			{
@@ -132,27 +150,39 @@ INLINE void pv_fp16_columns(const struct tile *tiles, uint32_t count, size_t row
 	    _mm256_storeu_ps(acc + (size_t)h * acc_stride + c + 8 * j, a[h][j]);
 }
 
-INLINE void pv_fp16_heads(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
-			  const int heads, float *acc, size_t acc_stride)
+INLINE void pv_rows_heads(const bool wide, const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+			  const float *w, const int heads, float *acc, size_t acc_stride)
 {
-	size_t row_bytes = 2 * (size_t)(shape->alias ? shape->d_qk : shape->d_v);
+	size_t row_bytes = shape->v_step;
 	uint32_t c = 0;
 	for (; c + 16 <= shape->d_v; c += 16)
-		pv_fp16_columns(tiles, count, row_bytes, c, 2, 0, w, heads, acc, acc_stride);
+		pv_rows_columns(wide, tiles, count, row_bytes, c, 2, 0, w, heads, acc, acc_stride);
 	for (; c < shape->d_v; c += 8)
-		pv_fp16_columns(tiles, count, row_bytes, c, 1, shape->d_v - c < 8 ? shape->d_v - c : 0, w, heads, acc,
-				acc_stride);
+		pv_rows_columns(wide, tiles, count, row_bytes, c, 1, shape->d_v - c < 8 ? shape->d_v - c : 0, w,
+				heads, acc, acc_stride);
 }
 
-static void pv_fp16(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
-		    bool fine, uint32_t heads, float *acc, size_t acc_stride, float *scratch)
-{
-	(void)scratch;
-	(void)fine;
-#define HEADS(n) pv_fp16_heads(shape, tiles, count, w + h * MICRO_BLOCK, n, acc + h * acc_stride, acc_stride)
-	BY_FOUR(heads, HEADS)
-#undef HEADS
-}
+#define ROW_KERNELS(name, wide)                                                                                      \
+	static void qk_##name(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,              \
+			      const struct micro_query *q, uint32_t heads, float *s, float *scratch)                 \
+	{                                                                                                            \
+		(void)scratch;                                                                                       \
+		qk_rows(wide, shape, tiles, count, q, heads, s);                                                     \
+	}                                                                                                            \
+	static void pv_##name(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,              \
+			      const float *w, bool fine, uint32_t heads, float *acc, size_t acc_stride,              \
+			      float *scratch)                                                                        \
+	{                                                                                                            \
+		(void)scratch;                                                                                       \
+		(void)fine;                                                                                          \
+		BY_FOUR(heads, pv_rows_call_##name)                                                                  \
+	}
+#define pv_rows_call_fp16(n)                                                                                         \
+	pv_rows_heads(false, shape, tiles, count, w + h * MICRO_BLOCK, n, acc + h * acc_stride, acc_stride)
+#define pv_rows_call_float(n)                                                                                        \
+	pv_rows_heads(true, shape, tiles, count, w + h * MICRO_BLOCK, n, acc + h * acc_stride, acc_stride)
+ROW_KERNELS(fp16, false)
+ROW_KERNELS(float, true)
 
 enum kind { FLOATS, BYTES, PAIRS, JOINED }; /* FP8, INT8, INT4, INT4_RESIDUAL */
 
@@ -439,7 +469,7 @@ INLINE __m256 exp_negative(__m256 x)
 	return _mm256_and_ps(_mm256_mul_ps(p, _mm256_castsi256_ps(power)), keep);
 }
 
-static float peak(float *s, uint32_t n)
+static float peak_row(float *s, uint32_t n)
 {
 	float a[8], best = -__builtin_inff();
 	__m256 most = _mm256_set1_ps(best), top = _mm256_set1_ps(3e38f);
@@ -454,15 +484,23 @@ static float peak(float *s, uint32_t n)
 	return best;
 }
 
-static float exp_sum(float *s, uint32_t n, float shift)
+static void peak(float *s, uint32_t heads, uint32_t n, float *tops)
 {
-	__m256 sum = _mm256_setzero_ps(), m = _mm256_set1_ps(shift);
-	for (uint32_t i = 0; i < n; i += 8) {
-		__m256 e = exp_negative(_mm256_sub_ps(_mm256_loadu_ps(s + i), m));
-		_mm256_storeu_ps(s + i, e);
-		sum = _mm256_add_ps(sum, e);
+	for (uint32_t h = 0; h < heads; h++)
+		tops[h] = peak_row(s + h * MICRO_BLOCK, n);
+}
+
+static void exp_sum(float *s, uint32_t heads, uint32_t n, const float *shifts, float *sums)
+{
+	for (uint32_t h = 0; h < heads; h++, s += MICRO_BLOCK) {
+		__m256 sum = _mm256_setzero_ps(), m = _mm256_set1_ps(shifts[h]);
+		for (uint32_t i = 0; i < n; i += 8) {
+			__m256 e = exp_negative(_mm256_sub_ps(_mm256_loadu_ps(s + i), m));
+			_mm256_storeu_ps(s + i, e);
+			sum = _mm256_add_ps(sum, e);
+		}
+		sums[h] = _mm_cvtss_f32(fold4(sum, sum, sum, sum));
 	}
-	return _mm_cvtss_f32(fold4(sum, sum, sum, sum));
 }
 
 static void scale(float *x, uint32_t n, float factor)
@@ -473,13 +511,20 @@ static void scale(float *x, uint32_t n, float factor)
 
 const struct micro_kernels micro_avx2 = {
     .isa = "avx2",
+    .wide = &wide_avx2,
     .format =
 	{
 	    [IKV_FMT_FP16] = {qk_fp16, pv_fp16},
+	    [TILE_FLOAT] = {qk_float, pv_float},
 	    [IKV_FMT_FP8] = {qk_fp8, pv_fp8},
 	    [IKV_FMT_INT8] = {qk_int8, pv_int8},
 	    [IKV_FMT_INT4] = {qk_int4, pv_int4},
 	    [IKV_FMT_INT4_RESIDUAL] = {qk_int4r, pv_int4r},
+	    [IKV_FMT_BF16] = {micro_plain_qk, micro_plain_pv},
+	    [IKV_FMT_KIVI8] = {micro_plain_qk, micro_plain_pv},
+	    [IKV_FMT_KIVI4] = {micro_plain_qk, micro_plain_pv},
+	    [IKV_FMT_KIVI2] = {micro_plain_qk, micro_plain_pv},
+	    [IKV_FMT_SPARSE] = {micro_plain_qk, micro_plain_pv},
 	},
     .forms_bytes = forms_bytes,
     .prepare = prepare,

@@ -1,30 +1,26 @@
 /* Micro-kernels for AVX-512 F, BW, VL, DQ and VNNI: FP16, the softmax, other forms of the query, and the table. */
 #include <math.h>
 #include "quant/kernels_avx512.h"
+#include "quant/wide.h"
 
-/* Lane i of the result is the sum of a[i]. */
-INLINE __m512 fold16(const __m512 *a)
+/* Channels [c, c + 16) of a row of float (wide) or FP16; `tail`: only those, the others 0. */
+INLINE __m512 row16(const bool wide, const uint8_t *row, uint32_t c)
 {
-	__m512 b[8], c[4];
-	UNROLL for (int i = 0; i < 8; i++) b[i] =
-	    _mm512_add_ps(_mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]), _mm512_unpackhi_ps(a[2 * i], a[2 * i + 1]));
-	UNROLL for (int i = 0; i < 4; i++)
-	{
-		__m512d x = _mm512_castps_pd(b[2 * i]), y = _mm512_castps_pd(b[2 * i + 1]);
-		c[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(x, y)),
-				     _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)));
-	}
-	__m512 d = _mm512_add_ps(_mm512_shuffle_f32x4(c[0], c[1], 0x88), _mm512_shuffle_f32x4(c[0], c[1], 0xdd));
-	__m512 e = _mm512_add_ps(_mm512_shuffle_f32x4(c[2], c[3], 0x88), _mm512_shuffle_f32x4(c[2], c[3], 0xdd));
-	return _mm512_add_ps(_mm512_shuffle_f32x4(d, e, 0x88), _mm512_shuffle_f32x4(d, e, 0xdd));
+	return wide ? _mm512_loadu_ps(row + 4 * (size_t)c) : halves16(row + 2 * (size_t)c);
+}
+
+INLINE __m512 row_tail(const bool wide, const uint8_t *row, uint32_t c, __mmask16 tail)
+{
+	return wide ? _mm512_maskz_loadu_ps(tail, row + 4 * (size_t)c)
+		    : _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(tail, row + 2 * (size_t)c));
 }
 
 /* Sixteen sums in registers: 4 tokens × 4 or 3 heads, 8 × 2 or 16 × 1. A row is converted once for all of them. */
-INLINE void qk_fp16_tile(const struct tile *tile, uint32_t dim, const float *q, size_t q_stride, const int heads,
-			 float *s)
+INLINE void qk_rows_tile(const bool wide, const struct tile *tile, uint32_t dim, size_t row_bytes, const float *q,
+			 size_t q_stride, const int heads, float *s)
 {
 	const int tokens = heads == 1 ? 16 : heads == 2 ? 8 : 4;
-	const size_t row_bytes = 2 * (size_t)dim;
+	const uint32_t size = wide ? 4 : 2;
 	const uint32_t whole = dim & ~15u;
 	const __mmask16 tail = (__mmask16)((1u << dim % 16) - 1);
 	for (uint32_t t0 = 0; t0 < TILE_TOKENS; t0 += (uint32_t)tokens) {
@@ -41,17 +37,17 @@ INLINE void qk_fp16_tile(const struct tile *tile, uint32_t dim, const float *q, 
 			UNROLL for (int h = 0; h < heads; h++) x[h] = _mm512_loadu_ps(q + (size_t)h * q_stride + c);
 			UNROLL for (int t = 0; t < tokens; t++)
 			{
-				__m512 k = halves16(row[t] + 2 * c);
+				__m512 k = row16(wide, row[t], c);
 				UNROLL for (int h = 0; h < heads; h++) a[h * tokens + t] =
 				    _mm512_fmadd_ps(x[h], k, a[h * tokens + t]);
-				if (c % 32 == 0)
-					fetch(row[t] + 2 * c, tile->ahead);
+				if (wide || c % 32 == 0)
+					fetch(row[t] + size * c, tile->ahead);
 			}
 		}
 		if (tail) {
 			UNROLL for (int t = 0; t < tokens; t++)
 			{
-				__m512 k = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(tail, row[t] + 2 * whole));
+				__m512 k = row_tail(wide, row[t], whole, tail);
 				UNROLL for (int h = 0; h < heads; h++) a[h * tokens + t] = _mm512_fmadd_ps(
 				    _mm512_loadu_ps(q + (size_t)h * q_stride + whole), k, a[h * tokens + t]);
 			}
@@ -73,38 +69,52 @@ INLINE void qk_fp16_tile(const struct tile *tile, uint32_t dim, const float *q, 
 	}
 }
 
-void avx512_qk_fp16(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
-		    const struct micro_query *q, uint32_t heads, float *s, float *scratch)
+INLINE void qk_rows(const bool wide, const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+		    const struct micro_query *q, uint32_t heads, float *s)
 {
-	(void)scratch;
 	for (uint32_t i = 0; i < count; i++) {
 #define TILE(n)                                                                                                      \
-	qk_fp16_tile(&tiles[i], shape->d_qk, q->f + h * q->stride, q->stride, n,                                     \
+	qk_rows_tile(wide, &tiles[i], shape->d_qk, shape->k_step, q->f + h * q->stride, q->stride, n,                \
 		     s + h * MICRO_BLOCK + i * TILE_TOKENS)
 		BY_FOUR(heads, TILE)
 #undef TILE
 	}
 }
 
-/* Channels [c, c + 16 n) of all tokens, sums in registers. */
-INLINE void pv_fp16_columns(const struct tile *tiles, uint32_t count, size_t row_bytes, uint32_t c, const int n,
-			    __mmask16 last, const float *w, const int heads, float *acc, size_t acc_stride)
+void avx512_qk_fp16(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+		    const struct micro_query *q, uint32_t heads, float *s, float *scratch)
 {
+	(void)scratch;
+	qk_rows(false, shape, tiles, count, q, heads, s);
+}
+
+void avx512_qk_float(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+		     const struct micro_query *q, uint32_t heads, float *s, float *scratch)
+{
+	(void)scratch;
+	qk_rows(true, shape, tiles, count, q, heads, s);
+}
+
+/* Channels [c, c + 16 n) of all tokens, sums in registers. */
+INLINE void pv_rows_columns(const bool wide, const struct tile *tiles, uint32_t count, size_t row_bytes, uint32_t c,
+			    const int n, __mmask16 last, const float *w, const int heads, float *acc,
+			    size_t acc_stride)
+{
+	const uint32_t size = wide ? 4 : 2;
 	__m512 a[4][4];
 	UNROLL for (int h = 0; h < heads; h++) UNROLL for (int j = 0; j < n; j++) a[h][j] =
 	    _mm512_loadu_ps(acc + (size_t)h * acc_stride + c + 16 * j);
 	for (uint32_t i = 0; i < count; i++) {
-		const uint8_t *p = tiles[i].v + 2 * c;
+		const uint8_t *p = tiles[i].v + size * c;
 		const float *x = w + i * TILE_TOKENS;
 		for (uint32_t t = 0; t < tiles[i].rows; t++, p += row_bytes, x++) {
 			__m512 v[4];
 			UNROLL for (int j = 0; j < n; j++)
 			{
-				v[j] = last != 0xffff && j == n - 1
-					   ? _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(last, p + 32 * j))
-					   : halves16(p + 32 * j);
-				if (j % 2 == 0)
-					fetch(p + 32 * j, tiles[i].ahead);
+				v[j] = last != 0xffff && j == n - 1 ? row_tail(wide, p, 16 * (uint32_t)j, last)
+								    : row16(wide, p, 16 * (uint32_t)j);
+				if (wide || j % 2 == 0)
+					fetch(p + 16 * (int)size * j, tiles[i].ahead);
 			}
 			UNROLL for (int h = 0; h < heads; h++)
 			{
@@ -117,17 +127,17 @@ INLINE void pv_fp16_columns(const struct tile *tiles, uint32_t count, size_t row
 	    _mm512_storeu_ps(acc + (size_t)h * acc_stride + c + 16 * j, a[h][j]);
 }
 
-INLINE void pv_fp16_heads(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
-			  const int heads, float *acc, size_t acc_stride)
+INLINE void pv_rows_heads(const bool wide, const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+			  const float *w, const int heads, float *acc, size_t acc_stride)
 {
-	size_t row_bytes = 2 * (size_t)(shape->alias ? shape->d_qk : shape->d_v);
+	size_t row_bytes = shape->v_step;
 	uint32_t c = 0;
 	for (; c + 64 <= shape->d_v; c += 64)
-		pv_fp16_columns(tiles, count, row_bytes, c, 4, 0xffff, w, heads, acc, acc_stride);
+		pv_rows_columns(wide, tiles, count, row_bytes, c, 4, 0xffff, w, heads, acc, acc_stride);
 	for (; c < shape->d_v; c += 16) {
 		uint32_t left = shape->d_v - c;
 		__mmask16 mask = left < 16 ? (__mmask16)((1u << left) - 1) : 0xffff;
-		pv_fp16_columns(tiles, count, row_bytes, c, 1, mask, w, heads, acc, acc_stride);
+		pv_rows_columns(wide, tiles, count, row_bytes, c, 1, mask, w, heads, acc, acc_stride);
 	}
 }
 
@@ -136,7 +146,17 @@ void avx512_pv_fp16(const struct tile_shape *shape, const struct tile *tiles, ui
 {
 	(void)scratch;
 	(void)fine;
-#define HEADS(n) pv_fp16_heads(shape, tiles, count, w + h * MICRO_BLOCK, n, acc + h * acc_stride, acc_stride)
+#define HEADS(n) pv_rows_heads(false, shape, tiles, count, w + h * MICRO_BLOCK, n, acc + h * acc_stride, acc_stride)
+	BY_FOUR(heads, HEADS)
+#undef HEADS
+}
+
+void avx512_pv_float(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
+		     bool fine, uint32_t heads, float *acc, size_t acc_stride, float *scratch)
+{
+	(void)scratch;
+	(void)fine;
+#define HEADS(n) pv_rows_heads(true, shape, tiles, count, w + h * MICRO_BLOCK, n, acc + h * acc_stride, acc_stride)
 	BY_FOUR(heads, HEADS)
 #undef HEADS
 }
@@ -166,7 +186,8 @@ void avx512_pv_decoded(const struct tile_shape *shape, const struct tile *tiles,
 size_t avx512_forms_bytes(uint32_t dim)
 {
 	size_t padded = tile_padded(dim);
-	return 8 * padded + 2 * forms_round(padded / 8) + forms_round((padded + 127) / 128 * 16) + 64;
+	size_t bytes = 14 * padded + 2 * forms_round(padded / 8) + forms_round(padded / 4) + (padded + 127) / 128 * 16 + 16;
+	return (bytes + 63) & ~(size_t)63;
 }
 
 void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
@@ -198,7 +219,11 @@ void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
 				lost[c % 32 / 16] = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(n), _mm512_set1_ps(step), x);
 			n = _mm512_srai_epi32(n, 8);
 		}
-		_mm512_storeu_si512((void *)(f.digits + 4 * c), _mm512_shuffle_epi8(digits, weave));
+		digits = _mm512_shuffle_epi8(digits, weave);
+		_mm512_storeu_si512((void *)(f.digits + 4 * c), digits);
+		/* The second and third dword of each four. */
+		_mm256_storeu_si256((__m256i *)(f.coarse + 2 * c),
+				    _mm512_castsi512_si256(_mm512_maskz_compress_epi32(0x6666, digits)));
 		__m512i high = _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32((int)0xffff0000));
 		__m512i low = _mm512_castps_si512(_mm512_sub_ps(x, _mm512_castsi512_ps(high)));
 		/* To nearest even; |low| is too small to overflow. */
@@ -208,23 +233,43 @@ void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
 		_mm512_storeu_si512((void *)(f.halves + 2 * c),
 				    _mm512_packus_epi32(_mm512_srli_epi32(high, 16), _mm512_srli_epi32(low, 16)));
 		if (c % 32 == 0)
-			((float *)f.sums)[c / 32] =
-			    _mm512_reduce_add_ps(_mm512_add_ps(x, _mm512_loadu_ps(q + c + 16)));
-		else
-			((float *)f.rests)[c / 32] = _mm512_reduce_add_ps(_mm512_add_ps(lost[0], lost[1]));
+			continue;
+		float sum = _mm512_reduce_add_ps(_mm512_add_ps(x, _mm512_loadu_ps(q + c - 16)));
+		float rest = _mm512_reduce_add_ps(_mm512_add_ps(lost[0], lost[1])) * scale / 256;
+		((float *)f.sums)[c / 32] = sum;
+		((float *)f.steps)[c / 32] = sum * scale / 256;
+		((int32_t *)f.middle)[c / 32 * 2] = (int32_t)lrintf(rest * 7.5f);
+		((int32_t *)f.middle)[c / 32 * 2 + 1] = (int32_t)lrintf(rest * 120);
 	}
 	*(float *)f.step = step;
+	*(float *)f.size = amax;
+	for (uint32_t c = 0; c < padded; c += 16)
+		_mm512_storeu_ps((void *)(f.parts + c),
+				 _mm512_mul_ps(_mm512_loadu_ps(q + c), _mm512_set1_ps(amax > 1e-30f ? 1 / amax : 0)));
 }
 
-float avx512_peak(float *s, uint32_t n)
+INLINE void peak_rows(float *s, const int heads, uint32_t n, float *tops)
 {
-	__m512 most = _mm512_set1_ps(-INFINITY), top = _mm512_set1_ps(3e38f);
-	for (uint32_t i = 0; i < n; i += 16) {
-		__m512 x = _mm512_min_ps(_mm512_loadu_ps(s + i), top); /* the second operand if the first is NaN */
-		_mm512_storeu_ps(s + i, x);
-		most = _mm512_max_ps(most, x);
+	const __m512 top = _mm512_set1_ps(3e38f);
+	__m512 most[4];
+	UNROLL for (int h = 0; h < 4; h++)
+	{
+		most[h] = _mm512_set1_ps(-INFINITY);
+		for (uint32_t i = 0; i < n && h < heads; i += 16) {
+			float *at = s + h * MICRO_BLOCK + i;
+			__m512 x = _mm512_min_ps(_mm512_loadu_ps(at), top); /* the second operand if the first is NaN */
+			_mm512_storeu_ps(at, x);
+			most[h] = _mm512_max_ps(most[h], x);
+		}
 	}
-	return _mm512_reduce_max_ps(most);
+	_mm_mask_storeu_ps(tops, (__mmask8)((1 << heads) - 1), most4(most));
+}
+
+void avx512_peak(float *s, uint32_t heads, uint32_t n, float *tops)
+{
+#define ROWS(count) peak_rows(s + h * MICRO_BLOCK, count, n, tops + h)
+	BY_FOUR(heads, ROWS)
+#undef ROWS
 }
 
 void avx512_scale(float *x, uint32_t n, float factor)
@@ -233,15 +278,27 @@ void avx512_scale(float *x, uint32_t n, float factor)
 		_mm512_storeu_ps(x + i, _mm512_mul_ps(_mm512_loadu_ps(x + i), _mm512_set1_ps(factor)));
 }
 
-float avx512_exp_sum(float *s, uint32_t n, float shift)
+INLINE void exp_rows(float *s, const int heads, uint32_t n, const float *shifts, float *sums)
 {
-	__m512 sum = _mm512_setzero_ps();
-	for (uint32_t i = 0; i < n; i += 16) {
-		__m512 e = exp_negative(_mm512_sub_ps(_mm512_loadu_ps(s + i), _mm512_set1_ps(shift)));
-		_mm512_storeu_ps(s + i, e);
-		sum = _mm512_add_ps(sum, e);
+	__m512 sum[4];
+	UNROLL for (int h = 0; h < 4; h++)
+	{
+		sum[h] = _mm512_setzero_ps();
+		for (uint32_t i = 0; i < n && h < heads; i += 16) {
+			float *at = s + h * MICRO_BLOCK + i;
+			__m512 e = exp_negative(_mm512_sub_ps(_mm512_loadu_ps(at), _mm512_set1_ps(shifts[h])));
+			_mm512_storeu_ps(at, e);
+			sum[h] = _mm512_add_ps(sum[h], e);
+		}
 	}
-	return _mm512_reduce_add_ps(sum);
+	_mm_mask_storeu_ps(sums, (__mmask8)((1 << heads) - 1), sums4(sum));
+}
+
+void avx512_exp_sum(float *s, uint32_t heads, uint32_t n, const float *shifts, float *sums)
+{
+#define ROWS(count) exp_rows(s + h * MICRO_BLOCK, count, n, shifts + h, sums + h)
+	BY_FOUR(heads, ROWS)
+#undef ROWS
 }
 
 /* FP8 without BF16 dot products: what AVX2 does. */
@@ -259,6 +316,7 @@ static void pv_fp8(const struct tile_shape *shape, const struct tile *tiles, uin
 
 const struct micro_kernels micro_avx512 = {
     .isa = "avx512",
+    .wide = &wide_avx512,
     .format =
 	{
 	    [IKV_FMT_FP16] = {avx512_qk_fp16, avx512_pv_fp16},
@@ -266,6 +324,12 @@ const struct micro_kernels micro_avx512 = {
 	    [IKV_FMT_INT8] = {avx512_qk_int8, avx512_pv_int8},
 	    [IKV_FMT_INT4] = {avx512_qk_int4, avx512_pv_int4},
 	    [IKV_FMT_INT4_RESIDUAL] = {avx512_qk_int4r, avx512_pv_int4r},
+	    [IKV_FMT_BF16] = {avx512_qk_bf16, avx512_pv_bf16},
+	    [IKV_FMT_KIVI8] = {avx512_qk_kivi8, avx512_pv_kivi8},
+	    [IKV_FMT_KIVI4] = {avx512_qk_kivi4, avx512_pv_kivi4},
+	    [IKV_FMT_KIVI2] = {avx512_qk_kivi2, avx512_pv_kivi2},
+	    [IKV_FMT_SPARSE] = {avx512_qk_sparse, avx512_pv_sparse},
+	    [TILE_FLOAT] = {avx512_qk_float, avx512_pv_float},
 	},
     .forms_bytes = avx512_forms_bytes,
     .prepare = avx512_prepare,

@@ -8,67 +8,112 @@
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 
-/* Forms of a query row of P padded channels, all 64-byte aligned in turn:
- *   int8 digits [P/4][4][4]: of four channels d0, d1, d2 and padding;
+/* Forms of a query row of P padded channels; what is read for every block of tokens first, so that those of 32 heads
+ * stay in the first-level cache. Each begins at a multiple of 16 bytes.
+ *   int8 coarse [P/4][2][4]: of four channels d1, d2 of
  *                        q = step · (65536 d2 + 256 d1 + d0), |q / step| <= 8·10^6: 23 bits and a sign
- *   bf16 halves [P/4][2][4]: q = high + low within 2^-17 |q|; high by truncation, so that it cannot overflow
- *   float sums [P/32]    of each 32 channels
- *   float rests [P/32]   of what each 32 channels lose without d0
+ *   float steps [P/32]   sums of each 32 channels, in units of 256 step
+ *   int32 middle [P/32][2]: what each 32 channels lose without d0, in units of 256 step, times the middle code of INT4
+ *                        and of INT4_RESIDUAL
  *   int32 bias [P/128][4]: 128 times the sum of digits 0, 1, 2 of each 128 channels
- *   float step */
+ *   float step, size   size: the row's largest magnitude
+ *   int8 digits [P/4][4][4]: of four channels d0, d1, d2 and padding
+ *   float sums [P/32]    of each 32 channels
+ *   bf16 halves [P/4][2][4]: q = high + low within 2^-17 |q|; high by truncation, so that it cannot overflow
+ *   float parts [P]      the row divided by its largest magnitude */
 struct forms {
-	const int8_t *digits;
+	const int8_t *coarse, *digits;
 	const uint16_t *halves;
-	const float *sums, *rests;
-	const int32_t *bias;
-	const float *step;
+	const float *sums, *steps;
+	const int32_t *middle, *bias;
+	const float *step, *size, *parts;
 };
 
 static inline size_t forms_round(size_t n)
 {
-	return (n + 63) & ~(size_t)63;
+	return (n + 15) & ~(size_t)15;
 }
 
 static inline struct forms forms_of(const uint8_t *p, uint32_t dim)
 {
 	size_t padded = tile_padded(dim);
 	struct forms f;
+	f.coarse = (const int8_t *)p;
+	p += 2 * padded;
+	f.steps = (const float *)p;
+	p += forms_round(padded / 8);
+	f.middle = (const int32_t *)p;
+	p += forms_round(padded / 4);
+	f.bias = (const int32_t *)p;
+	p += (padded + 127) / 128 * 16;
+	f.step = (const float *)p;
+	p += 16;
 	f.digits = (const int8_t *)p;
-	p += 4 * padded;
-	f.halves = (const uint16_t *)p;
 	p += 4 * padded;
 	f.sums = (const float *)p;
 	p += forms_round(padded / 8);
-	f.rests = (const float *)p;
-	p += forms_round(padded / 8);
-	f.bias = (const int32_t *)p;
-	p += forms_round((padded + 127) / 128 * 16);
-	f.step = (const float *)p;
+	f.halves = (const uint16_t *)p;
+	p += 4 * padded;
+	f.size = f.step + 1;
+	f.parts = (const float *)p;
 	return f;
 }
 
 #ifdef __AVX512BW__ /* so that the header compiles alone */
-/* exp for x <= 0, relative error below 3e-7, 0 below -87: x = n·ln2 + r, Taylor to degree 7. */
+/* exp for x <= 0: 2^n · 2^r with n + r = x / ln 2, |r| <= 1/2, and a polynomial for 2^r that is off by 1.5·10^-7 at
+ * most (Remez). With log2(e) as a float the whole is off by 1.3·10^-8 |x| more. 0 for x of -105 and less. */
 INLINE __m512 exp_negative(__m512 x)
 {
-	__mmask16 keep = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-87.0f), _CMP_GE_OQ);
-	x = _mm512_maskz_mov_ps(keep, x);
-	__m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 8);
-	__m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0x1.62e4p-1f), x);
-	r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0x1.7f7d1cp-20f), r);
-	__m512 p = _mm512_fmadd_ps(_mm512_set1_ps(1 / 720.0f), r, _mm512_set1_ps(1 / 120.0f));
-	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1 / 24.0f));
-	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1 / 6.0f));
-	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.5f));
+	const __m512 log2_e = _mm512_set1_ps(0x1.715476p+0f);
+	x = _mm512_max_ps(x, _mm512_set1_ps(-150));
+	__m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, log2_e), 8);
+	__m512 r = _mm512_fmsub_ps(x, log2_e, n);
+	__m512 p = _mm512_fmadd_ps(_mm512_set1_ps(0x1.5c08e6p-10f), r, _mm512_set1_ps(0x1.3d0c52p-7f));
+	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.c6b6e4p-5f));
+	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.ebf918p-3f));
+	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.62e428p-1f));
 	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1));
-	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1));
-	return _mm512_maskz_scalef_ps(keep, p, n);
+	return _mm512_scalef_ps(p, n);
 }
 
 INLINE __m512 halves16(const uint8_t *p)
 {
 	return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 }
+
+/* Lane i of the result is the sum of a[i]. */
+INLINE __m512 fold16(const __m512 *a)
+{
+	__m512 b[8], c[4];
+	UNROLL for (int i = 0; i < 8; i++) b[i] =
+	    _mm512_add_ps(_mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]), _mm512_unpackhi_ps(a[2 * i], a[2 * i + 1]));
+	UNROLL for (int i = 0; i < 4; i++)
+	{
+		__m512d x = _mm512_castps_pd(b[2 * i]), y = _mm512_castps_pd(b[2 * i + 1]);
+		c[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(x, y)),
+				     _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)));
+	}
+	__m512 d = _mm512_add_ps(_mm512_shuffle_f32x4(c[0], c[1], 0x88), _mm512_shuffle_f32x4(c[0], c[1], 0xdd));
+	__m512 e = _mm512_add_ps(_mm512_shuffle_f32x4(c[2], c[3], 0x88), _mm512_shuffle_f32x4(c[2], c[3], 0xdd));
+	return _mm512_add_ps(_mm512_shuffle_f32x4(d, e, 0x88), _mm512_shuffle_f32x4(d, e, 0xdd));
+}
+
+/* Lane h: the largest, the least, or the sum, of a[h]. */
+#define FOLD4(name, op)                                                                                              \
+	INLINE __m128 name(const __m512 *a)                                                                          \
+	{                                                                                                            \
+		__m512d x =                                                                                          \
+		    _mm512_castps_pd(_mm512_##op(_mm512_unpacklo_ps(a[0], a[1]), _mm512_unpackhi_ps(a[0], a[1])));   \
+		__m512d y =                                                                                          \
+		    _mm512_castps_pd(_mm512_##op(_mm512_unpacklo_ps(a[2], a[3]), _mm512_unpackhi_ps(a[2], a[3])));   \
+		__m512 z = _mm512_##op(_mm512_castpd_ps(_mm512_unpacklo_pd(x, y)),                                   \
+				       _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)));                                  \
+		__m256 half = _mm256_##op(_mm512_castps512_ps256(z), _mm512_extractf32x8_ps(z, 1));                  \
+		return _mm_##op(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));                       \
+	}
+FOLD4(most4, max_ps)
+FOLD4(least4, min_ps)
+FOLD4(sums4, add_ps)
 
 /* What is fetched is used a step later. Into the first-level cache: on Zen 5 fetches into the second one are often
  * dropped (docs/kernels.md). */
@@ -101,14 +146,18 @@ typedef void avx512_qk(const struct tile_shape *shape, const struct tile *tiles,
 		       const struct micro_query *q, uint32_t heads, float *s, float *scratch);
 typedef void avx512_pv(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
 		       bool fine, uint32_t heads, float *acc, size_t acc_stride, float *scratch);
-avx512_qk avx512_qk_fp16, avx512_qk_int8, avx512_qk_int4, avx512_qk_int4r;
-avx512_pv avx512_pv_fp16, avx512_pv_int8, avx512_pv_int4, avx512_pv_int4r;
+avx512_qk avx512_qk_bf16, avx512_qk_sparse;
+avx512_pv avx512_pv_bf16, avx512_pv_sparse;
+avx512_qk avx512_qk_kivi8, avx512_qk_kivi4, avx512_qk_kivi2;
+avx512_pv avx512_pv_kivi8, avx512_pv_kivi4, avx512_pv_kivi2;
+avx512_qk avx512_qk_fp16, avx512_qk_float, avx512_qk_int8, avx512_qk_int4, avx512_qk_int4r;
+avx512_pv avx512_pv_fp16, avx512_pv_float, avx512_pv_int8, avx512_pv_int4, avx512_pv_int4r;
 /* Any format, by the plain decoder: for V that aliases K, whose tiles suit scores only. */
 avx512_pv avx512_pv_decoded;
 size_t avx512_forms_bytes(uint32_t dim);
 void avx512_prepare(const float *q, uint32_t dim, uint8_t *forms);
-float avx512_peak(float *s, uint32_t n);
+void avx512_peak(float *s, uint32_t heads, uint32_t n, float *tops);
 void avx512_scale(float *x, uint32_t n, float factor);
-float avx512_exp_sum(float *s, uint32_t n, float shift);
+void avx512_exp_sum(float *s, uint32_t heads, uint32_t n, const float *shifts, float *sums);
 
 #endif

@@ -1,6 +1,7 @@
 /* FP8 for AVX-512 with BF16 and VBMI: codes become BF16 exactly, by two byte look-ups, and are multiplied with
  * queries and weights that are two BF16 numbers each (17 bits and more). Sums in float. */
 #include "quant/kernels_avx512.h"
+#include "quant/wide.h"
 
 /* High and low bytes of the BF16 numbers of the 128 positive E4M3 codes. */
 struct lookup {
@@ -180,6 +181,7 @@ static void pv(const struct tile_shape *shape, const struct tile *tiles, uint32_
 
 const struct micro_kernels micro_avx512bf16 = {
     .isa = "avx512bf16",
+    .wide = &wide_avx512,
     .format =
 	{
 	    [IKV_FMT_FP16] = {avx512_qk_fp16, avx512_pv_fp16},
@@ -187,6 +189,12 @@ const struct micro_kernels micro_avx512bf16 = {
 	    [IKV_FMT_INT8] = {avx512_qk_int8, avx512_pv_int8},
 	    [IKV_FMT_INT4] = {avx512_qk_int4, avx512_pv_int4},
 	    [IKV_FMT_INT4_RESIDUAL] = {avx512_qk_int4r, avx512_pv_int4r},
+	    [IKV_FMT_BF16] = {avx512_qk_bf16, avx512_pv_bf16},
+	    [IKV_FMT_KIVI8] = {avx512_qk_kivi8, avx512_pv_kivi8},
+	    [IKV_FMT_KIVI4] = {avx512_qk_kivi4, avx512_pv_kivi4},
+	    [IKV_FMT_KIVI2] = {avx512_qk_kivi2, avx512_pv_kivi2},
+	    [IKV_FMT_SPARSE] = {avx512_qk_sparse, avx512_pv_sparse},
+	    [TILE_FLOAT] = {avx512_qk_float, avx512_pv_float},
 	},
     .forms_bytes = avx512_forms_bytes,
     .prepare = avx512_prepare,

@@ -1,9 +1,10 @@
 /* Micro-kernels in plain C: each tile decoded once, then used for all heads. */
 #include <math.h>
 #include "quant/micro.h"
+#include "quant/wide.h"
 
-static void qk(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const struct micro_query *q,
-	       uint32_t heads, float *s, float *scratch)
+void micro_plain_qk(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+		    const struct micro_query *q, uint32_t heads, float *s, float *scratch)
 {
 	size_t stride = tile_padded(shape->d_qk); /* scratch: rows [16][stride] */
 	for (uint32_t i = 0; i < count; i++) {
@@ -21,8 +22,8 @@ static void qk(const struct tile_shape *shape, const struct tile *tiles, uint32_
 	}
 }
 
-static void pv(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w, bool fine,
-	       uint32_t heads, float *acc, size_t acc_stride, float *scratch)
+void micro_plain_pv(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
+		    bool fine, uint32_t heads, float *acc, size_t acc_stride, float *scratch)
 {
 	(void)fine;
 	size_t stride = tile_padded(shape->d_v); /* scratch: rows [16][stride] */
@@ -39,24 +40,26 @@ static void pv(const struct tile_shape *shape, const struct tile *tiles, uint32_
 	}
 }
 
-static float peak(float *s, uint32_t n)
+static void peak(float *s, uint32_t heads, uint32_t n, float *tops)
 {
-	float best = -INFINITY;
-	for (uint32_t i = 0; i < n; i++) {
-		s[i] = s[i] < 3e38f ? s[i] : 3e38f;
-		best = s[i] > best ? s[i] : best;
+	for (uint32_t h = 0; h < heads; h++, s += MICRO_BLOCK) {
+		tops[h] = -INFINITY;
+		for (uint32_t i = 0; i < n; i++) {
+			s[i] = s[i] < 3e38f ? s[i] : 3e38f;
+			tops[h] = s[i] > tops[h] ? s[i] : tops[h];
+		}
 	}
-	return best;
 }
 
-static float exp_sum(float *s, uint32_t n, float shift)
+static void exp_sum(float *s, uint32_t heads, uint32_t n, const float *shifts, float *sums)
 {
-	float sum = 0;
-	for (uint32_t i = 0; i < n; i++) {
-		s[i] = expf(s[i] - shift);
-		sum += s[i];
+	for (uint32_t h = 0; h < heads; h++, s += MICRO_BLOCK) {
+		sums[h] = 0;
+		for (uint32_t i = 0; i < n; i++) {
+			s[i] = expf(s[i] - shifts[h]);
+			sums[h] += s[i];
+		}
 	}
-	return sum;
 }
 
 static void scale(float *x, uint32_t n, float factor)
@@ -67,13 +70,24 @@ static void scale(float *x, uint32_t n, float factor)
 
 const struct micro_kernels micro_scalar = {
     .isa = "scalar",
+    .wide = &wide_scalar,
     .format =
 	{
-	    [IKV_FMT_FP16] = {qk, pv},
-	    [IKV_FMT_FP8] = {qk, pv},
-	    [IKV_FMT_INT8] = {qk, pv},
-	    [IKV_FMT_INT4] = {qk, pv},
-	    [IKV_FMT_INT4_RESIDUAL] = {qk, pv},
+#define PLAIN                                                                                                        \
+	{                                                                                                            \
+		micro_plain_qk, micro_plain_pv                                                                       \
+	}
+	    [IKV_FMT_FP16] = PLAIN,
+	    [IKV_FMT_FP8] = PLAIN,
+	    [IKV_FMT_INT8] = PLAIN,
+	    [IKV_FMT_INT4] = PLAIN,
+	    [IKV_FMT_BF16] = PLAIN,
+	    [IKV_FMT_KIVI8] = PLAIN,
+	    [IKV_FMT_KIVI4] = PLAIN,
+	    [IKV_FMT_KIVI2] = PLAIN,
+	    [IKV_FMT_SPARSE] = PLAIN,
+	    [IKV_FMT_INT4_RESIDUAL] = PLAIN,
+	    [TILE_FLOAT] = PLAIN,
 	},
     .peak = peak,
     .exp_sum = exp_sum,

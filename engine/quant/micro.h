@@ -30,17 +30,21 @@ struct micro_format {
 		   bool fine, uint32_t heads, float *acc, size_t acc_stride, float *scratch);
 };
 
+struct wide_kernels;
+
 struct micro_kernels {
 	const char *isa;
-	struct micro_format format[IKV_FMT_COUNT]; /* by enum ikv_format; SKIP is empty */
+	const struct wide_kernels *wide; /* for many query rows (quant/wide.h) */
+	struct micro_format format[IKV_FMT_COUNT]; /* by enum ikv_format; TILE_FLOAT has SKIP's place */
 	/* Other forms of one query row of `dim` channels that the kernels want, forms_bytes(dim) of them, a multiple
 	 * of 64; both NULL: none. */
 	size_t (*forms_bytes)(uint32_t dim);
 	void (*prepare)(const float *q, uint32_t dim, uint8_t *forms);
-	/* Largest of s, +inf and NaN lowered to 3e38 in place; -inf (masked out) stays. n a multiple of 16 */
-	float (*peak)(float *s, uint32_t n);
-	/* s_i = exp(s_i - shift), their sum returned; every s_i <= shift. n a multiple of 16 */
-	float (*exp_sum)(float *s, uint32_t n, float shift);
+	/* Of each of `heads` rows, MICRO_BLOCK apart, of n scores, a multiple of 16: the largest. +inf and NaN are
+	 * lowered to 3e38 in place; -inf (masked out) stays. */
+	void (*peak)(float *s, uint32_t heads, uint32_t n, float *tops);
+	/* s_i = exp(s_i - shift) in each row, and their sum; every s_i <= the row's shift, which is finite. */
+	void (*exp_sum)(float *s, uint32_t heads, uint32_t n, const float *shifts, float *sums);
 	/* x_i *= factor; n a multiple of MICRO_PAD */
 	void (*scale)(float *x, uint32_t n, float factor);
 };
@@ -52,6 +56,12 @@ static inline size_t micro_scratch(uint32_t dim, uint32_t heads)
 	size_t weights = (MICRO_BLOCK + 8) * (size_t)codec_groups(dim);
 	return rows + (weights + MICRO_BLOCK) * heads + 64;
 }
+
+/* Any format: tiles decoded by tile_decode. */
+void micro_plain_qk(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+		    const struct micro_query *q, uint32_t heads, float *s, float *scratch);
+void micro_plain_pv(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
+		    bool fine, uint32_t heads, float *acc, size_t acc_stride, float *scratch);
 
 extern const struct micro_kernels micro_scalar, micro_avx2, micro_avx512, micro_avx512bf16;
 

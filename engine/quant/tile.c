@@ -1,4 +1,4 @@
-#include "quant/tile.h"
+#include "quant/tile_forms.h"
 
 static size_t round64(size_t n)
 {
@@ -10,7 +10,14 @@ static size_t code_bytes(enum ikv_format f, uint32_t dim)
 	size_t p = tile_padded(dim);
 	switch (f) {
 	case IKV_FMT_FP16:
+	case IKV_FMT_BF16:
 		return round64(TILE_TOKENS * 2 * (size_t)dim);
+	case IKV_FMT_SPARSE:
+		return round64(TILE_TOKENS * 2 * (size_t)codec_sparse_kept(dim));
+	case IKV_FMT_KIVI4:
+		return TILE_TOKENS * p / 2;
+	case IKV_FMT_KIVI2:
+		return TILE_TOKENS * p / 4;
 	case IKV_FMT_INT4:
 		return TILE_TOKENS * p / 2;
 	case IKV_FMT_SKIP:
@@ -20,22 +27,44 @@ static size_t code_bytes(enum ikv_format f, uint32_t dim)
 	}
 }
 
-static size_t param_bytes(enum ikv_format f, uint32_t dim)
+static size_t param_bytes(const struct tile_shape *s, bool v, uint32_t dim)
 {
-	if (f == IKV_FMT_FP8 || f == IKV_FMT_INT8)
+	switch (s->format) {
+	case IKV_FMT_FP8:
+	case IKV_FMT_INT8:
 		return TILE_TOKENS * 2;
-	if (f == IKV_FMT_INT4 || f == IKV_FMT_INT4_RESIDUAL)
+	case IKV_FMT_INT4:
+	case IKV_FMT_INT4_RESIDUAL:
 		return TILE_TOKENS * 4 * (size_t)codec_groups(dim);
-	return 0;
+	case IKV_FMT_KIVI8:
+	case IKV_FMT_KIVI4:
+	case IKV_FMT_KIVI2:
+		return v ? TILE_TOKENS * 4 * (size_t)codec_groups(dim)
+			 : (s->paired ? 2 : 4) * (size_t)tile_padded(dim);
+	case IKV_FMT_SPARSE:
+		return TILE_TOKENS * (size_t)tile_padded(dim) / 8;
+	default:
+		return 0;
+	}
 }
 
 void tile_shape(struct tile_shape *s, enum ikv_format f, uint32_t d_qk, uint32_t d_v, bool alias)
 {
+	tile_shape_in(s, f, d_qk, d_v, alias, TILE_TOKENS);
+}
+
+void tile_shape_in(struct tile_shape *s, enum ikv_format f, uint32_t d_qk, uint32_t d_v, bool alias,
+		   uint32_t page_tokens)
+{
 	*s = (struct tile_shape){.format = f, .d_qk = d_qk, .d_v = d_v, .alias = alias};
+	s->paired = codec_kivi_bits(f) && tile_count(page_tokens) % 2 == 0;
 	s->v_at = alias ? 0 : code_bytes(f, d_qk);
 	s->k_params_at = s->v_at + code_bytes(f, alias ? d_qk : d_v);
-	s->v_params_at = s->k_params_at + (alias ? 0 : param_bytes(f, d_qk));
-	s->bytes = round64(s->v_params_at + param_bytes(f, alias ? d_qk : d_v));
+	s->v_params_at = s->k_params_at + (alias ? 0 : param_bytes(s, false, d_qk));
+	s->bytes = round64(s->v_params_at + param_bytes(s, !alias, alias ? d_qk : d_v));
+	s->k_zeros = s->paired ? s->bytes : 2 * (size_t)tile_padded(d_qk);
+	s->k_step = (f == TILE_FLOAT ? sizeof(float) : sizeof(uint16_t)) * d_qk;
+	s->v_step = alias ? s->k_step : s->k_step / d_qk * d_v;
 }
 
 /* One tile of K or V: its codes and parameters, and where the rows of the canonical form lie. */
@@ -48,17 +77,22 @@ struct view {
 	size_t codes_at, remainders_at, params_at; /* row 0 of this tile in the canonical form */
 };
 
+static bool plain(enum ikv_format f)
+{
+	return f == IKV_FMT_FP16 || f == IKV_FMT_BF16 || f == TILE_FLOAT;
+}
+
 static struct view view_of(const struct tile_shape *s, bool v, uint32_t tokens, uint32_t i, const uint8_t *tiles)
 {
 	uint32_t left = tokens - i * TILE_TOKENS;
 	struct view w = {.f = s->format, .v = v, .dim = v ? s->d_v : s->d_qk};
 	uint8_t *tile = (uint8_t *)tiles + i * s->bytes;
-	struct codec_rows r = {NULL, tokens, w.dim};
+	struct codec_rows r = {NULL, tokens, w.dim, v};
 	size_t first = (size_t)i * TILE_TOKENS;
 	w.rows = left < TILE_TOKENS ? left : TILE_TOKENS;
 	w.codes = tile + (v ? s->v_at : 0);
 	w.params = tile + (v ? s->v_params_at : s->k_params_at);
-	if (w.f == IKV_FMT_FP16) {
+	if (plain(w.f)) {
 		w.row_bytes = 2 * (size_t)w.dim;
 	} else if (w.f == IKV_FMT_FP8 || w.f == IKV_FMT_INT8) {
 		w.row_bytes = w.dim;
@@ -93,7 +127,7 @@ static uint8_t *pair_of(const struct view *w, uint32_t t, uint32_t g, uint32_t i
 }
 
 /* Sixteen bytes of four tokens, those of a channel together. */
-static void weave(const uint8_t *const row[4], uint8_t *to)
+void tile_weave(const uint8_t *const row[4], uint8_t *to)
 {
 	for (unsigned i = 0; i < 16; i++) {
 		uint32_t x =
@@ -112,7 +146,7 @@ static void pack_bytes(const struct view *w, const uint8_t *from)
 		for (uint32_t c = 0; c < whole; c += 16) {
 			const uint8_t *rows[4] = {r + c, r + w->row_bytes + c, r + 2 * w->row_bytes + c,
 						  r + 3 * w->row_bytes + c};
-			weave(rows, byte_of(w, 4 * j, c));
+			tile_weave(rows, byte_of(w, 4 * j, c));
 		}
 	}
 	for (uint32_t t = 0; t < w->rows; t++) {
@@ -181,7 +215,7 @@ static void pack_pairs(const struct view *w, const uint8_t *from)
 					memcpy(pair_of(w, t + i, g, b, plane, planes), group[i] + b, 4);
 			}
 			if (w->v)
-				weave(four, pair_of(w, t, g, 0, plane, planes));
+				tile_weave(four, pair_of(w, t, g, 0, plane, planes));
 		}
 	}
 }
@@ -205,7 +239,7 @@ static void unpack_pairs(const struct view *w, uint8_t *to)
 static void move_params(const struct view *w, uint8_t *canonical, bool pack)
 {
 	uint32_t each = w->f == IKV_FMT_FP8 || w->f == IKV_FMT_INT8 ? 1 : 2 * codec_groups(w->dim);
-	for (uint32_t t = 0; w->f != IKV_FMT_FP16 && t < w->rows; t++) {
+	for (uint32_t t = 0; !plain(w->f) && t < w->rows; t++) {
 		for (uint32_t i = 0; i < each; i++) {
 			uint8_t *here = w->params + 2 * ((size_t)i * TILE_TOKENS + t);
 			uint8_t *there = canonical + w->params_at + 2 * ((size_t)t * each + i);
@@ -216,15 +250,23 @@ static void move_params(const struct view *w, uint8_t *canonical, bool pack)
 
 void tile_pack(const struct tile_shape *s, bool v, const uint8_t *canonical, uint32_t tokens, uint8_t *tiles)
 {
+	if (codec_kivi_bits(s->format)) {
+		tile_pack_kivi(s, v, canonical, tokens, tiles);
+		return;
+	}
+	if (s->format == IKV_FMT_SPARSE) {
+		tile_pack_sparse(s, v, canonical, tokens, tiles);
+		return;
+	}
 	for (uint32_t i = 0; i < tile_count(tokens); i++) {
 		struct view w = view_of(s, v, tokens, i, tiles);
-		if (w.f == IKV_FMT_FP16) {
+		if (plain(w.f)) {
 			memcpy(w.codes, canonical + w.codes_at, w.rows * w.row_bytes);
 			continue;
 		}
 		if (w.rows < TILE_TOKENS || w.dim % 32) { /* padding: codes and scales of 0 */
 			memset(w.codes, 0, code_bytes(w.f, w.dim));
-			memset(w.params, 0, param_bytes(w.f, w.dim));
+			memset(w.params, 0, param_bytes(s, v, w.dim));
 		}
 		if (w.f == IKV_FMT_FP8 || w.f == IKV_FMT_INT8)
 			pack_bytes(&w, canonical);
@@ -236,9 +278,17 @@ void tile_pack(const struct tile_shape *s, bool v, const uint8_t *canonical, uin
 
 void tile_unpack(const struct tile_shape *s, bool v, const uint8_t *tiles, uint32_t tokens, uint8_t *canonical)
 {
+	if (codec_kivi_bits(s->format)) {
+		tile_unpack_kivi(s, v, tiles, tokens, canonical);
+		return;
+	}
+	if (s->format == IKV_FMT_SPARSE) {
+		tile_unpack_sparse(s, v, tiles, tokens, canonical);
+		return;
+	}
 	for (uint32_t i = 0; i < tile_count(tokens); i++) {
 		struct view w = view_of(s, v, tokens, i, tiles);
-		if (w.f == IKV_FMT_FP16)
+		if (plain(w.f))
 			memcpy(canonical + w.codes_at, w.codes, w.rows * w.row_bytes);
 		else if (w.f == IKV_FMT_FP8 || w.f == IKV_FMT_INT8)
 			unpack_bytes(&w, canonical);
@@ -263,6 +313,14 @@ static float pair_value(const struct view *w, uint32_t t, uint32_t c)
 void tile_decode(const struct tile_shape *s, bool v, const struct tile *t, float *rows, size_t stride)
 {
 	bool as_v = v && !s->alias;
+	if (codec_kivi_bits(s->format)) {
+		tile_decode_kivi(s, v, t, rows, stride);
+		return;
+	}
+	if (s->format == IKV_FMT_SPARSE) {
+		tile_decode_sparse(s, v, t, rows, stride);
+		return;
+	}
 	uint32_t used = v ? s->d_v : s->d_qk, stored = as_v ? s->d_v : s->d_qk;
 	const uint8_t *params = t->k + (as_v ? s->v_params_at : s->k_params_at);
 	struct view w = {.f = s->format, .v = as_v, .dim = stored};
@@ -271,9 +329,12 @@ void tile_decode(const struct tile_shape *s, bool v, const struct tile *t, float
 	for (uint32_t i = 0; i < TILE_TOKENS; i++) {
 		float *to = rows + i * stride, scale;
 		uint32_t row = i < t->rows ? i : t->rows - 1;
-		if (w.f == IKV_FMT_FP16) {
-			for (uint32_t c = 0; c < used; c++)
-				to[c] = codec_half(w.codes, (size_t)row * stored + c);
+		if (plain(w.f)) {
+			const uint8_t *from = w.codes + row * (as_v ? s->v_step : s->k_step);
+			if (w.f == TILE_FLOAT)
+				memcpy(to, from, used * sizeof *to);
+			for (uint32_t c = 0; w.f != TILE_FLOAT && c < used; c++)
+				to[c] = w.f == IKV_FMT_BF16 ? codec_bf16(from, c) : codec_half(from, c);
 			continue;
 		}
 		scale = w.f == IKV_FMT_FP8 || w.f == IKV_FMT_INT8 ? codec_half(params, i) : 0;

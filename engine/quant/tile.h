@@ -8,10 +8,18 @@
  * [16] INT4           K pairs [P/32][4][16 tokens][4], V pairs [4][P/32][16][4 tokens], then for K and for V
  *                  [P/32]{scale [16 tokens], zero [16 tokens]}
  *   INT4_RESIDUAL  the same with each [4][16][4] of K and [16][4] of V followed by that of the remainders
+ *   BF16           as FP16
+ *   KIVI8, 4, 2    K codes [P/32][8, 4, 2][16 tokens][4], V codes of a tile of P · 16 · bits / 8 bytes, K scales and
+ *                  zeros [P] each, V parameters as INT4's. The parameters of K belong to two tiles: with pages of an
+ *                  even number of tiles the first of two has the scales and the second the zeros, else each tile has
+ *                  a copy of both. V codes of KIVI8 are [4][P][4 tokens], those of KIVI4 INT4's, those of KIVI2
+ *                  [2][P/32][16][4 tokens]: byte t of dword i holds channels i and 16 + i of token t, then of 4 + t
+ *   SPARSE         K values [16][kept], V values, K maps [16][P/8], V maps
  *
  * A dword so holds what one dot-product instruction of 4 bytes takes into one lane: 4 channels of a token for scores,
- * 4 tokens of a channel for weighted sums; no sum across lanes is needed. INT8 codes of K carry an offset of 128. The
- * low half of a pair's byte i is channel i of its group, the high half channel 16 + i, in short groups too. */
+ * 4 tokens of a channel for weighted sums; no sum across lanes is needed. INT8 codes of K and KIVI8 codes of V carry
+ * an offset of 128. The low half of a pair's byte i is channel i of its group, the high half channel 16 + i, in short
+ * groups too; KIVI's codes of K likewise: bits from m · bits on of byte i of n are channel m · n + i. */
 #ifndef QUANT_TILE_H
 #define QUANT_TILE_H
 
@@ -25,14 +33,27 @@ struct tile_shape {
 	bool alias;  /* V is the first d_v channels of K */
 	size_t v_at; /* V's codes, bytes into a tile */
 	size_t k_params_at, v_params_at;
-	size_t bytes; /* of a tile, a multiple of 64 */
+	size_t k_zeros;        /* KIVI: from the scales of K to their zeros */
+	bool paired;           /* KIVI: two tiles share the parameters of K */
+	size_t bytes;          /* of a tile, a multiple of 64 */
+	size_t k_step, v_step; /* FP16, TILE_FLOAT: bytes from a row to the next, which need not follow it at once */
 };
+
+/* Rows of float: not of pages, for K and V of a caller's own. SKIP stores nothing, so its place in tables is free. */
+#define TILE_FLOAT IKV_FMT_SKIP
 
 struct tile {
 	const uint8_t *k, *v; /* codes; parameters lie at fixed distances from k */
 	ptrdiff_t ahead;      /* from here to the tile that will be read later */
-	uint32_t rows;        /* FP16: rows that are there, at least 1 */
+	uint32_t rows;        /* FP16, BF16: rows that are there, at least 1 */
+	const uint8_t *group; /* KIVI: scales of K */
 };
+
+/* Of a format, its rows one after the other? */
+static inline bool tile_in_order(const struct tile_shape *s)
+{
+	return s->k_step == 2 * (size_t)s->d_qk && s->v_step == 2 * (size_t)(s->alias ? s->d_qk : s->d_v);
+}
 
 static inline uint32_t tile_padded(uint32_t dim)
 {
@@ -45,6 +66,16 @@ static inline uint32_t tile_count(uint32_t tokens)
 }
 
 void tile_shape(struct tile_shape *s, enum ikv_format f, uint32_t d_qk, uint32_t d_v, bool alias);
+/* The same for pages of page_tokens tokens: KIVI's tiles share parameters where their number is even. */
+void tile_shape_in(struct tile_shape *s, enum ikv_format f, uint32_t d_qk, uint32_t d_v, bool alias,
+		   uint32_t page_tokens);
+/* Tile i of a page of one head that begins at `tiles`; `ahead` and `rows` are the caller's. */
+static inline void tile_at(const struct tile_shape *s, const uint8_t *tiles, uint32_t i, struct tile *out)
+{
+	out->k = tiles + i * s->bytes;
+	out->v = out->k + s->v_at;
+	out->group = tiles + (s->paired ? i & ~1u : i) * s->bytes + s->k_params_at;
+}
 /* K or V rows of a whole page between the canonical form and consecutive tiles. Not for FP16 rows of an open page. */
 void tile_pack(const struct tile_shape *s, bool v, const uint8_t *canonical, uint32_t tokens, uint8_t *tiles);
 void tile_unpack(const struct tile_shape *s, bool v, const uint8_t *tiles, uint32_t tokens, uint8_t *canonical);

@@ -4,7 +4,8 @@
 #include "intentkv/alloc.h"
 #include "pick.h"
 
-const char *const emit_formats[] = {"FP16", "FP8", "INT8", "INT4", "INT4_RESIDUAL", NULL};
+const char *const emit_formats[] = {"FP16",  "FP8",   "INT8",   "INT4", "INT4_RESIDUAL", "BF16", "KIVI8",
+				    "KIVI4", "KIVI2", "SPARSE", NULL};
 const char *const emit_shares[] = {"step", "layer", "kv_head", "head", NULL};
 
 int emit_copy_config(void **state, const void *config, size_t bytes, const struct ikv_budget *budget,

@@ -24,6 +24,7 @@ struct bailian {
 	double first_s, newest_s;
 	struct id_table chats;  /* chat_id -> session */
 	struct id_table newest; /* session -> chat_id of its newest request */
+	struct id_table turns;  /* lint: chat_id -> its `turn` */
 	struct session_starts starts;
 	double last_ms;
 };
@@ -90,6 +91,27 @@ static int place_record(struct trace *t, struct bailian *b, const struct logged 
 	return session == b->log.session_count ? starts_add(&b->starts, b->row, r->words, err) : 0;
 }
 
+/* Lint: a conversation counts its turns, so a request has its parent's number and one. */
+static int check_turn(struct trace *t, const struct json_input *in, struct bailian *b, const int64_t chat[2],
+		      struct ikv_err *err)
+{
+	const json_t *v = json_object_get(in->value, "turn");
+	uint64_t before;
+	if (!t->opts->finding || !v)
+		return 0;
+	if (!json_is_integer(v) || json_integer_value(v) < 0) {
+		char text[80];
+		trace_warn(t, CHECK_VALUE, in->line, "turn", "found %s, expected a whole number",
+			   json_describe(v, text));
+		return 0;
+	}
+	uint64_t turn = (uint64_t)json_integer_value(v);
+	if (chat[1] >= 0 && id_table_get(&b->turns, (uint64_t)chat[1], &before) && turn != before + 1)
+		trace_warn(t, CHECK_CONSISTENCY, in->line, "turn", "%llu, but its parent %lld has %llu",
+			   (unsigned long long)turn, (long long)chat[1], (unsigned long long)before);
+	return id_table_put(&b->turns, (uint64_t)chat[0], turn, err);
+}
+
 static int read_request(struct trace *t, struct json_input *in, void *ctx, struct ikv_err *err)
 {
 	struct bailian *b = ctx;
@@ -98,7 +120,7 @@ static int read_request(struct trace *t, struct json_input *in, void *ctx, struc
 	uint32_t session, type = 0;
 	const char *name;
 	if (json_member_text(in, in->value, "type", true, &name, err) || read_record(in, b, &r, chat, err) ||
-	    place_record(t, b, &r, chat, &session, err))
+	    check_turn(t, in, b, chat, err) || place_record(t, b, &r, chat, &session, err))
 		return -1;
 	while (name && type < TYPES && strcmp(types[type].type, name) != 0)
 		type++;
@@ -173,6 +195,7 @@ static int read_file(struct trace *t, const char *path, struct ikv_err *err)
 	ikv_free(b.row);
 	id_table_free(&b.chats);
 	id_table_free(&b.newest);
+	id_table_free(&b.turns);
 	starts_free(&b.starts);
 	return rc;
 }

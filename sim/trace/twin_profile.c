@@ -170,7 +170,8 @@ int twin_read(const struct yaml_node *root, const char *path, void *twin, struct
 	t->sessions = (uint32_t)sessions;
 	t->block_tokens = (uint32_t)block;
 	for (size_t i = 0; i < TABLES; i++) {
-		if (tables[i].optional && !yaml_get(root, tables[i].key))
+		bool waits = tables[i].offset == FIELD(think_ms) && t->p_think > 0; /* there is a share of them */
+		if (tables[i].optional && !waits && !yaml_get(root, tables[i].key))
 			continue;
 		if (read_table(root, path, tables[i].key, table_of(t, i), err))
 			return -1;

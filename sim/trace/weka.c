@@ -305,6 +305,9 @@ static int read_requests(struct weka *w, const json_t *o, const char *id, double
 		w->t->facts->skipped++;
 	} else if (!rc && w->t->session.event_count) {
 		rc = trace_emit(w->t, err);
+	} else if (!rc && t.r.turn) {
+		trace_warn(w->t, CHECK_VALUE, w->in->line, "in", "no request of \"%s\" has a token; it is left out", id);
+		w->t->facts->skipped++;
 	}
 	w->broken = false;
 	ikv_free(t.ids[0]);

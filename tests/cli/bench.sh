@@ -3,7 +3,7 @@
 . "${srcdir:=.}/tests/cli/tap.sh"
 folder=$(mktemp -d) || exit 99
 trap 'rm -rf "$folder"' EXIT
-plan 7
+plan 10
 
 bench() { ./intentkv bench "$@" --seconds 0.001; }
 tiny="attention --threads 1,2 --shape 4/2/32/300,3/1/40/64/8 --format FP16,INT4 --selection dense,0.5,0.5/head"
@@ -16,11 +16,19 @@ none "errors against double precision are those of rounding" "$(awk -F, 'NR > 1 
 
 bench $tiny --output json >"$folder/json"
 ok "attention in JSON: a list with the fields of the documentation" test "$(grep -cE '^ \{"kernel":"decode","isa":"[a-z0-9]+","threads":[12],"format":"[A-Z0-9]+","q_heads":[0-9]+,"kv_heads":[0-9]+,"head_dim":[0-9]+,"kv_tokens":[0-9]+,"page_tokens":[0-9]+,"selected":"[a-z0-9./]+","ms_median":[0-9.]+,"ms_min":[0-9.]+,"ms_max":[0-9.]+,"kv_bytes":[0-9]+,"gbps":[0-9.]+,"ceiling_gbps":[0-9.]+,"fraction":[0-9.]+,"rel_l2":[0-9.e+-]+\},?$' "$folder/json")" = 24
+bench attention --threads 1 --shape 4/2/32/90,8/1/40:24/70 --q-len 1,20 --format FP16,INT8 --selection dense,0.5 \
+	--output csv >"$folder/rows"
+ok "prefill rows with more than one row a head, mla rows where V is a part of K" test \
+	"$(cut -d, -f1,5-7 "$folder/rows" | sort | uniq -c | tr -s ' \n' ' ;')" = \
+	" 4 decode,4,2,32; 1 kernel,q_heads,kv_heads,head_dim; 4 mla,8,1,40; 4 prefill,4,2,32; 4 prefill,8,1,40;"
+none "their errors are those of rounding" "$(awk -F, 'NR > 1 && !($NF < 1e-4)' "$folder/rows")"
+ok "more rows than tokens are refused" sh -c './intentkv bench attention --q-len 8,20 --shape 4/2/8/10 2>&1 |
+	grep -q "q-len: got 20, expected at most the 10 tokens"'
 INTENTKV_ISA=scalar bench attention --isa auto --threads 1 --shape 2/1/16/32 --format INT8 --selection dense --output csv >"$folder/scalar"
 ok "INTENTKV_ISA chooses the kernels" grep -q '^decode,scalar,1,INT8,' "$folder/scalar"
 ok "the table names the limits of the machine" sh -c './intentkv bench attention --seconds 0.001 --threads 1 \
 	--shape 2/1/16/32 --format FP16 --selection dense | grep -q "^reads [0-9.]* GB/s"'
-none "wrong values are refused, and the option named" "$(for words in '--threads 0' '--shape 3/2/8/64' '--shape 4/2/32' \
+none "wrong values are refused, and the option named" "$(for words in '--threads 0' '--shape 3/2/8/64' '--shape 4/2/32' '--shape 4/2/32:40/8' '--q-len 0' \
 	'--format SKIP' '--selection 0' '--selection 0.5/x' '--output xml' '--seconds 0'; do
 	message=$(./intentkv bench attention $words 2>&1)
 	[ $? = 64 ] || echo "$words: not refused"

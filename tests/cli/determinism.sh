@@ -26,13 +26,14 @@ same() {
 	none "$1" "$([ "$(wc -l <"$d/$2.hash")" -eq 12 ] || echo 'not 12 runs'; diff "$d/$2.hash" "$d/$3.hash")"
 }
 
-plan $((3 * ($(echo "$isas" | wc -w) + 1) + 3))
-for setting in plain pressure spec; do
+plan $((4 * ($(echo "$isas" | wc -w) + 1) + 3))
+for setting in plain pressure spec latent; do
 	case $setting in
 	plain) set -- ;;
 	pressure) set -- -s "$pressure" -s router.memory_pressure=auto -s memory.demote_cold_after_steps=2 \
 		-s record.block_events=true -s record.page_events=true ;;
 	spec) set -- -s specattn.enabled=true -s specattn.gamma=2 -s specattn.top_k_blocks=2 -s model.executed_layers=4 ;;
+	latent) set -- -s model.latent_dim=64 -s model.rope_dim=16 -s model.kv_heads=1 -s "$pressure" ;;
 	esac
 	hashes $setting "$@" -s attention.threads=1
 	hashes again "$@" -s attention.threads=1

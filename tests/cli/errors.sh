@@ -42,7 +42,7 @@ printed: $(head -3 "$d/out")"
 
 small=$cases/scenario/small.yaml
 run="$p run --quiet --no-plots"
-plan 59
+plan 61
 
 $run --db "$d/kept.db" "$small" >"$d/out" 2>"$d/err"
 none "a good scenario runs quietly" "$([ $? -eq 0 ] || echo failed; cat "$d/out" "$d/err")"
@@ -156,10 +156,14 @@ wrong "a database of a newer version" 65 "intentkv: $d/newer.db: was written by 
 # Backends and instruction sets.
 if $p doctor | grep -q '^ok *backend cuda'; then
 	skip "CUDA is usable here"
+	skip "CUDA is usable here"
 else
 	wrong "a backend that is not there" 69 'intentkv: attention.backend: "cuda" cannot be used: ...' \
 		$run --db "$d/fresh.db" "$cases/scenario/cuda.yaml"
+	wrong "a benchmark of a card that is not there" 69 'intentkv: bench gpu: ...' $p bench gpu
 fi
+wrong "a number of replays" 64 'intentkv: bench: --replays: got "0", expected a number from 1 to 250; ...' \
+	$p bench gpu --replays 0
 wrong "an ISA that does not exist" 69 'intentkv: INTENTKV_ISA: nonsense: no ISA of that name; available: ...' \
 	env INTENTKV_ISA=nonsense $run --db "$d/fresh.db" "$small"
 

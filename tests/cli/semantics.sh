@@ -51,8 +51,9 @@ is "4 · 8 heads · 64 · 8 layers = 16384 FLOPs a token" 0 "SELECT count(*) FRO
 play "pages of one token" -s memory.page_tokens=1
 is "dense is exact where a gap has pages of its own" 0 "SELECT count(*) FROM step WHERE rel_l2 <> 0 OR read_bytes <> dense_bytes"
 
-# Formats: rows of 64 values take 128 B, 66 B, 66 B, 40 B and 72 B; the unfilled page is FP16.
-for f in FP8:66 INT8:66 INT4:40 INT4_RESIDUAL:72; do
+# Formats: rows of 64 values take 128 B, 66 B, 66 B, 40 B and 72 B; the unfilled page is FP16. K of KIVI in pages of 16
+# tokens takes 16 bytes of parameters a token and V 8, so both together 2 · 12 beside the codes.
+for f in FP8:66 INT8:66 INT4:40 INT4_RESIDUAL:72 BF16:128 KIVI8:76 KIVI4:44 KIVI2:28 SPARSE:40; do
 	play "${f%:*} runs" -s router.format=${f%:*}
 	is "${f%:*} reads rows of ${f#*:} bytes and the last page in FP16" 0 "SELECT count(*) FROM step WHERE
 		read_bytes <> $closed * 16 * 32 * ${f#*:} + $open"

@@ -15,8 +15,9 @@ static const struct ikv_ladder_rule rules[] = {
 };
 static const struct ikv_ladder ladder = {
     .name = "test", .summary = "", .high = 0.75, .medium = 0.4, .rules = rules, .count = 4};
-static const uint64_t bytes_of[IKV_FMT_COUNT] = {0, 65536, 33280, 33280, 20480, 36864};
-static const int precision[IKV_FMT_COUNT] = {0, 5, 3, 4, 1, 2};
+static const uint64_t bytes_of[IKV_FMT_COUNT] = {0,     65536, 33280, 33280, 20480, 36864,
+						 65536, 38912, 22528, 14336, 20480};
+static const int precision[IKV_FMT_COUNT] = {0, 9, 6, 7, 3, 5, 9, 8, 4, 2, 1};
 
 struct rig {
 	struct ikv_memory *m;

@@ -4,8 +4,10 @@
 #include <intentkv.h>
 #include "tap.h"
 
-static const enum ikv_format stored_formats[] = {IKV_FMT_FP16, IKV_FMT_FP8, IKV_FMT_INT8, IKV_FMT_INT4,
-						 IKV_FMT_INT4_RESIDUAL};
+static const enum ikv_format stored_formats[] = {IKV_FMT_FP16,          IKV_FMT_FP8,   IKV_FMT_INT8,  IKV_FMT_INT4,
+						 IKV_FMT_INT4_RESIDUAL, IKV_FMT_BF16,  IKV_FMT_KIVI8, IKV_FMT_KIVI4,
+						 IKV_FMT_KIVI2,         IKV_FMT_SPARSE};
+enum { FORMATS = sizeof stored_formats / sizeof *stored_formats };
 
 struct world { /* one sequence in a backend, and the same rows kept aside as the backend should decode them */
 	struct ikv_geometry g;
@@ -74,16 +76,17 @@ static void close_world(struct world *w)
 }
 
 /* Pass one page of one head through a format, as the backend does. */
-static void through(enum ikv_format f, float *rows, uint32_t page_tokens, size_t stride, uint32_t dim)
+static void through(enum ikv_format f, enum ikv_side side, float *rows, uint32_t page_tokens, size_t stride,
+		    uint32_t dim)
 {
 	uint16_t *half = calloc((size_t)page_tokens * dim, 2);
 	float *back = calloc((size_t)page_tokens * dim, 4);
-	uint8_t *stored = calloc(ikv_format_bytes(f, page_tokens, dim) + 1, 1);
+	uint8_t *stored = calloc(ikv_format_bytes(f, side, page_tokens, dim) + 1, 1);
 	for (uint32_t t = 0; t < page_tokens; t++)
 		for (uint32_t d = 0; d < dim; d++)
 			half[t * dim + d] = ikv_fp16_from_float(rows[t * stride + d]);
-	ck_assert_int_eq(ikv_format_encode(f, half, page_tokens, dim, stored, NULL), 0);
-	ck_assert_int_eq(ikv_format_decode(f, stored, page_tokens, dim, back, NULL), 0);
+	ck_assert_int_eq(ikv_format_encode(f, side, half, page_tokens, dim, stored, NULL), 0);
+	ck_assert_int_eq(ikv_format_decode(f, side, stored, page_tokens, dim, back, NULL), 0);
 	for (uint32_t t = 0; t < page_tokens; t++)
 		memcpy(rows + t * stride, back + t * dim, 4 * (size_t)dim);
 	free(half);
@@ -99,8 +102,10 @@ static void recode(struct world *w, uint32_t layer, uint32_t kv_first, uint32_t 
 	for (uint32_t h = kv_first; h < kv_first + kv_count; h++) {
 		size_t row = (size_t)page * w->g.page_tokens * w->g.kv_heads + h;
 		ck_assert_uint_eq(w->b->ops->format(w->b, 1, layer, h, page), to);
-		through(to, w->k + row * w->g.d_qk, w->g.page_tokens, (size_t)w->g.kv_heads * w->g.d_qk, w->g.d_qk);
-		through(to, w->v + row * w->g.d_v, w->g.page_tokens, (size_t)w->g.kv_heads * w->g.d_v, w->g.d_v);
+		through(to, IKV_SIDE_K, w->k + row * w->g.d_qk, w->g.page_tokens, (size_t)w->g.kv_heads * w->g.d_qk,
+			w->g.d_qk);
+		through(to, IKV_SIDE_V, w->v + row * w->g.d_v, w->g.page_tokens, (size_t)w->g.kv_heads * w->g.d_v,
+			w->g.d_v);
 	}
 }
 
@@ -109,11 +114,12 @@ static void mix_formats(struct world *w, int only)
 {
 	for (uint32_t p = 0; p < w->tokens / w->g.page_tokens; p++) {
 		if (below(w, 2)) {
-			recode(w, 0, 0, w->g.kv_heads, p, stored_formats[only < 0 ? below(w, 5) : (uint32_t)only]);
+			recode(w, 0, 0, w->g.kv_heads, p,
+			       stored_formats[only < 0 ? below(w, FORMATS) : (uint32_t)only]);
 			continue;
 		}
 		for (uint32_t h = 0; h < w->g.kv_heads; h++)
-			recode(w, 0, h, 1, p, stored_formats[only < 0 ? below(w, 5) : (uint32_t)only]);
+			recode(w, 0, h, 1, p, stored_formats[only < 0 ? below(w, FORMATS) : (uint32_t)only]);
 	}
 }
 
@@ -199,8 +205,14 @@ static struct answer decode(struct world *w, uint32_t first, uint32_t count)
 	struct ikv_err err;
 	struct answer a = {calloc((size_t)count * w->g.d_v, 4), calloc(count, 4),
 			   calloc((size_t)count * (w->plan.count + 1), 4)};
-	struct ikv_attn_unit u = {1,     0,     first, count, &w->plan, w->q + (size_t)first * w->g.d_qk,
-				  a.out, a.lse, a.mass};
+	struct ikv_attn_unit u = {.seq = 1,
+				  .q_first = first,
+				  .q_count = count,
+				  .plan = &w->plan,
+				  .q = w->q + (size_t)first * w->g.d_qk,
+				  .out = a.out,
+				  .lse = a.lse,
+				  .mass = a.mass};
 	memset(a.out, 0x7f, (size_t)count * w->g.d_v * 4);
 	ck_assert_msg(w->b->ops->decode(w->b, &u, 1, &err) == 0, "%s", err.text);
 	return a;
@@ -251,7 +263,7 @@ static void random_shapes(const struct ikv_backend_ops *ops, const char *isa, do
 		ikv_rng_stream(&w.r, n, IKV_STREAM_TEST, 5, 0);
 		struct ikv_geometry g = random_geometry(&w);
 		open_world(&w, ops, isa, 1, g, n % 10 ? 1 + below(&w, 200) : 1);
-		mix_formats(&w, n % 3 ? (int)(n / 3 % 5) : -1);
+		mix_formats(&w, n % 3 ? (int)(n / 3 % FORMATS) : -1);
 		make_plan(&w);
 		uint32_t first = below(&w, g.q_heads), count = 1 + below(&w, g.q_heads - first);
 		if (n % 2) {
@@ -286,17 +298,18 @@ START_TEST(long_contexts_agree)
 {
 	uint32_t count;
 	const struct ikv_isa_info *isas = ikv_isa_list(&count);
-	for (int n = 0; n < 40; n++) {
+	for (int n = 0; n < 4 * 2 * (FORMATS + 1); n++) {
 		struct world w;
 		uint32_t i = (uint32_t)n % count;
 		if (!isas[i].usable)
 			continue;
 		ikv_rng_stream(&w.r, 76, IKV_STREAM_TEST, (uint64_t)n, 0);
-		struct ikv_geometry g = {1, 4, 1, 128, 128, false, n % 3 ? 16 : 50, 1 / sqrtf(128)};
+		struct ikv_geometry g = {
+		    1, 4, 1, 128, 128, false, n % 3 == 0 ? 50 : n % 3 == 1 ? 16 : 32, 1 / sqrtf(128)};
 		open_world(&w, &ikv_backend_cpu, isas[i].name, 1, g, 1000 + below(&w, 2000));
 		for (uint32_t d = 0; d < 128 && n % 2; d++) /* the second head points to a late token */
 			w.q[128 + d] = w.k[(w.tokens - 20) * 128 + d] * 0.9f;
-		mix_formats(&w, n / 4 % 6 - 1);
+		mix_formats(&w, n / 4 % (FORMATS + 1) - 1);
 		for (uint32_t p = 0; p < w.pages; p++) {
 			uint32_t left = w.tokens - p * g.page_tokens;
 			w.plan.pages[w.plan.count++] =
@@ -314,7 +327,7 @@ END_TEST
 
 START_TEST(v_may_alias_k)
 {
-	for (int f = 0; f < 5; f++) {
+	for (int f = 0; f < FORMATS; f++) {
 		struct world w;
 		ikv_rng_stream(&w.r, 77, IKV_STREAM_TEST, (uint64_t)f, 0);
 		struct ikv_geometry g = {1, 16, 1, 576, 512, true, 16, 1 / sqrtf(192)};
@@ -322,8 +335,8 @@ START_TEST(v_may_alias_k)
 		open_world(&w, &ikv_backend_cpu, "auto", 2, g, 70);
 		mix_formats(&w, f);
 		w.b->ops->stats(w.b, &stats);
-		ck_assert_uint_eq(stats.bytes_stored, 4 * ikv_format_bytes(stored_formats[f], 16, 576) +
-							  ikv_format_bytes(IKV_FMT_FP16, 16, 576));
+		ck_assert_uint_eq(stats.bytes_stored, 4 * ikv_format_bytes(stored_formats[f], IKV_SIDE_K, 16, 576) +
+							  ikv_format_bytes(IKV_FMT_FP16, IKV_SIDE_K, 16, 576));
 		for (uint32_t t = 0; t < w.tokens; t++)
 			memcpy(w.v + t * g.d_v, w.k + t * g.d_qk, 4 * g.d_v);
 		make_plan(&w);
@@ -367,7 +380,7 @@ START_TEST(huge_scores)
 		w.q[3] = INFINITY;
 		struct ikv_err err;
 		float out[3 * 40];
-		struct ikv_attn_unit u = {1, 0, 0, 3, &w.plan, w.q, out, NULL, NULL};
+		struct ikv_attn_unit u = {.seq = 1, .q_count = 3, .plan = &w.plan, .q = w.q, .out = out};
 		ck_assert_int_eq(w.b->ops->decode(w.b, &u, 1, &err), -1);
 		ck_assert_ptr_nonnull(strstr(err.text, "query of head 0, channel 3 is not finite"));
 		close_world(&w);
@@ -495,7 +508,7 @@ START_TEST(pages_open_close_and_come_back)
 	ck_assert_uint_eq(stats.kv_bytes_read - before, 4 * (16 * 20 + 5 * 64));
 	w.plan.pages[1] = (struct ikv_page_ref){.page = 2, .hi = 9, .mask = IKV_NO_MASK};
 	float out[4 * 32];
-	struct ikv_attn_unit u = {1, 0, 0, 4, &w.plan, w.q, out, NULL, NULL};
+	struct ikv_attn_unit u = {.seq = 1, .q_count = 4, .plan = &w.plan, .q = w.q, .out = out};
 	ck_assert_int_eq(ops->decode(w.b, &u, 1, &err), -1);
 	ck_assert_ptr_nonnull(strstr(err.text, "page 2, tokens [0, 9): sequence 1, layer 0 has 40 tokens"));
 	close_world(&w);

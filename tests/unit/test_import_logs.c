@@ -323,8 +323,22 @@ START_TEST(lint_of_a_session)
 		 "{\"id\":\"b\",\"block_size\":4,\"hash_id_scope\":\"global\",\"tool_tokens\":5,\"requests\":[" SAME
 		 "]}]");
 	ck_assert(n.errors == 0 && n.warnings == 2 && n.check[CHECK_SCOPE] == 1 && n.check[CHECK_DUPLICATE] == 1);
+	n = lint("weka", W("local", "{\"t\":0,\"type\":\"n\",\"in\":0,\"out\":0,\"hash_ids\":[]}", "0"));
+	ck_assert(n.errors == 0 && n.check[CHECK_VALUE] == 1); /* left out, and said so */
 	n = lint("weka", W("shared", "{}", "0"));
 	ck_assert(n.errors == 1 && n.check[CHECK_SCOPE] == 1);
+}
+END_TEST
+
+#define T(chat, parent, turn)                                                                                        \
+	"{\"chat_id\":" #chat ",\"parent_chat_id\":" #parent ",\"timestamp\":1,\"input_length\":16,"         \
+	"\"output_length\":1,\"hash_ids\":[" #chat "],\"turn\":" turn "}\n"
+
+START_TEST(lint_of_turns)
+{
+	struct findings n = lint("qwen-bailian", T(1, -1, "1") T(2, 1, "2") T(3, 2, "4") T(4, 3, "\"x\""));
+	ck_assert(n.errors == 0 && n.warnings == 2 && n.check[CHECK_CONSISTENCY] == 1 && n.check[CHECK_VALUE] == 1);
+	ck_assert(n.line[0] == 3 && n.line[1] == 4);
 }
 END_TEST
 
@@ -343,6 +357,7 @@ int main(void)
 	tcase_add_test(t, packed_files);
 	tcase_add_test(t, lint_goes_on);
 	tcase_add_test(t, lint_of_a_session);
+	tcase_add_test(t, lint_of_turns);
 	suite_add_tcase(suite, t);
 	return tap_run(suite);
 }

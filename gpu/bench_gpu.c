@@ -1,24 +1,26 @@
 /* Times of the attention kernels beside the device's own limits.
- * gpu_bench [-f table|csv|json] [-S SHAPES] [-F FORMATS] [-P PAGES] [-L SELECTIONS] [-b BLOCKS] [-r
- * REPLAYS] [-n] A time is the median over replays of a graph that launches the kernel once for each of several sets
- * of inputs, by CUDA events, divided by the launches; the sets together are far larger than the L2 cache. Every row's
- * output is compared with double precision for one query head (-n: not). Lists are separated by commas. */
+ *
+ * A time is the median over replays of a graph that launches the kernel once for each of several sets of inputs, by
+ * CUDA events, divided by the launches; the sets together are far larger than the L2 cache. Pages lie in random
+ * order. Every row's output is compared with double precision for one query head. */
 #include <cuda_runtime_api.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include "gpu/attend.h"
 #include "gpu/bench.h"
+#include "gpu/backend.h"
+#include "gpu/bench_gpu.h"
 #include "gpu/device.h"
 #include "gpu/gpu.h"
+#include "gpu/gpu_tile.h"
 #include "gpu/mla_bench.h"
 #include "gpu/split.h"
 
 #define ROTATE_BYTES ((uint64_t)1 << 30) /* that the sets of one row hold at least */
 #define SETS_MAX     16
-#define MIXED        IKV_FMT_COUNT
+#define MIXED        GPU_FORMATS
 
 struct shape {
 	const char *name;
@@ -30,40 +32,34 @@ static const struct shape shapes[] = {
     {"S4", 32, 32, 8, 8192, 128},  {"S5", 1, 32, 32, 65536, 64},  {"S6", 16, 64, 8, 32768, 128},
 };
 
-/* What to run, and how. */
-struct choice {
-	const char *format, *shapes, *formats, *pages, *selections;
-	uint32_t blocks, replays;
-	bool check, portable;
-};
-
 struct set { /* inputs of one launch */
 	void *tiles, *inputs;
 	float *out;
 	struct attend_args args;
+	struct attend_config config;
+	struct attend_list *lists; /* on the device */
 };
 
 struct row {
 	struct shape shape;
 	int format;
 	uint32_t page_tokens;
-	double selection;       /* share of the pages */
-	uint32_t pages, chosen; /* of a sequence */
-	uint64_t bytes;         /* read by one launch: pages with scales */
-	double ms, read_ms, error;
+	double selection;                                     /* share of the pages */
+	uint32_t pages, chosen;                               /* of a sequence */
+	uint64_t bytes;                                       /* read by one launch: pages with scales */
+	double ms[3], overlap_ms, resolve_ms, read_ms, error; /* ms: median, least, most */
 	uint32_t blocks, warps, stages;
 };
 
 static struct device dev;
 static struct ikv_err err;
-static struct choice choice = {
-    "table", "S1,S2,S3,S4,S5", "FP16,FP8,INT8,INT4,INT4_RESIDUAL,mixed", "16,64", "1,0.25,0.0625", 1, 20, true, false};
+static struct gpu_bench_setup choice;
 
 static void must(int status, const char *doing)
 {
 	if (device_failed(status, doing, &err)) {
-		fprintf(stderr, "gpu_bench: %s\n", err.text);
-		exit(1);
+		fprintf(stderr, "intentkv: bench gpu: %s\n", err.text);
+		exit(IKV_FAILED);
 	}
 }
 
@@ -82,8 +78,8 @@ static int by_value(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* Median milliseconds of a replay. */
-static double replay(cudaGraph_t graph)
+/* Milliseconds of a replay: the median; `ends`, if given, gets the least and the most. */
+static double replay(cudaGraph_t graph, double ends[2])
 {
 	cudaGraphExec_t run;
 	cudaEvent_t begin, end;
@@ -105,6 +101,10 @@ static double replay(cudaGraph_t graph)
 	cudaEventDestroy(begin);
 	cudaEventDestroy(end);
 	cudaGraphExecDestroy(run);
+	if (ends) {
+		ends[0] = times[0];
+		ends[1] = times[choice.replays - 1];
+	}
 	return times[choice.replays / 2];
 }
 
@@ -113,13 +113,22 @@ static void record_begin(void)
 	must(cudaStreamBeginCapture(dev.stream, cudaStreamCaptureModeThreadLocal), "record a graph");
 }
 
-static double record_end(uint32_t launches)
+static double record_ends(uint32_t launches, double ends[2])
 {
 	cudaGraph_t graph;
 	must(cudaStreamEndCapture(dev.stream, &graph), "record a graph");
-	double ms = replay(graph) / launches;
+	double ms = replay(graph, ends) / launches;
 	cudaGraphDestroy(graph);
+	if (ends) {
+		ends[0] /= launches;
+		ends[1] /= launches;
+	}
 	return ms;
+}
+
+static double record_end(uint32_t launches)
+{
+	return record_ends(launches, NULL);
 }
 
 /* Milliseconds to read `bytes` that are in no cache. `buffer` holds at least twice ROTATE_BYTES. */
@@ -136,61 +145,80 @@ static double read_time(const void *buffer, uint64_t size, uint64_t bytes)
 	return record_end(n);
 }
 
-static void ceilings(void *buffer, uint64_t size)
+/* GB/s of one large copy over the host link. */
+static double link_rate(void *device, void *host, size_t bytes, bool to_device)
 {
-	static const double mb[] = {8.4, 16.8, 33.5, 67, 134, 268, 537, 1074};
-	bool table = !strcmp(choice.format, "table");
+	record_begin();
+	must(cudaMemcpyAsync(to_device ? device : host, to_device ? host : device, bytes,
+			     to_device ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost, dev.stream),
+	     "copy over the host link");
+	return bytes / record_end(1) / 1e6;
+}
+
+static void ceilings(void *buffer, uint64_t size, struct gpu_bench_limits *m)
+{
+	size_t link = (size_t)256 << 20;
+	void *host;
 	record_begin();
 	for (int i = 0; i < 100; i++)
 		must(bench_nothing(dev.stream), "launch");
-	double kernel = record_end(100);
+	m->kernel_us = record_end(100) * 1e3;
 	record_begin();
 	must(bench_copy(buffer, (uint8_t *)buffer + size / 2, size / 2, dev.multiprocessors, dev.stream), "copy");
-	double copy = record_end(1);
-	if (!table)
-		return;
-	printf("kernel in a graph %.2f us; copy %.0f GB/s (read and write)\nread, cold, MB: us (GB/s):", kernel * 1e3,
-	       size / copy / 1e6);
-	for (unsigned i = 0; i < sizeof mb / sizeof *mb; i++) {
-		double ms = read_time(buffer, size, (uint64_t)(mb[i] * 1e6) & ~15ull);
-		printf("  %.1f: %.1f (%.0f)", mb[i], ms * 1e3, mb[i] / ms);
+	m->copy_gbps = size / record_end(1) / 1e6;
+	for (int i = 0; i < GPU_BENCH_READS; i++) {
+		m->read_bytes[i] = (uint64_t)(8.388608e6 * (1 << i));
+		m->read_us[i] = read_time(buffer, size, m->read_bytes[i]) * 1e3;
 	}
-	printf("\n");
+	must(cudaMallocHost(&host, link), "allocate pinned memory");
+	memset(host, 1, link);
+	m->to_device_gbps = link_rate(buffer, host, link, true);
+	m->to_host_gbps = link_rate(buffer, host, link, false);
+	cudaFreeHost(host);
 }
 
 static enum ikv_format page_format(int format, uint64_t page)
 {
-	static const enum ikv_format mix[] = {IKV_FMT_FP16, IKV_FMT_FP8, IKV_FMT_INT8, IKV_FMT_INT4,
-					      IKV_FMT_INT4_RESIDUAL};
+	static const enum ikv_format mix[] = {IKV_FMT_FP16, IKV_FMT_FP8, IKV_FMT_INT8, IKV_FMT_INT4};
 	struct ikv_rng r;
 	if (format != MIXED)
 		return (enum ikv_format)format;
 	ikv_rng_stream(&r, page, (enum ikv_stream)1, 0, 0);
-	return mix[ikv_rng_below(&r, 5)];
+	return mix[ikv_rng_below(&r, 4)];
 }
 
-/* Page table and tiles of a set: slots in the order sequence, page, head. Returns the host's copy of the table. */
+/* Page table, in the order sequence, page, head, and tiles, in random order. Returns the host's copy of the table. */
 static attend_entry *make_pages(const struct row *x, struct set *s, uint64_t seed)
 {
 	uint32_t steps = tile_steps(x->shape.dim), tiles = (x->page_tokens + 15) / 16;
 	uint64_t slots = (uint64_t)x->shape.batch * x->pages * x->shape.kv_heads, bytes = 0, begin = 0;
 	attend_entry *table = malloc(slots * sizeof *table);
+	uint32_t *order = malloc(slots * sizeof *order);
+	struct ikv_rng r;
+	ikv_rng_stream(&r, seed, (enum ikv_stream)3, 0, 0);
+	for (uint32_t i = 0; i < slots; i++) {
+		uint32_t j = (uint32_t)ikv_rng_below(&r, i + 1);
+		order[i] = order[j];
+		order[j] = i;
+	}
 	for (uint64_t i = 0; i < slots; i++) { /* all heads of a page alike in half of the pages of a mixture */
-		table[i] =
-		    (uint64_t)page_format(x->format, i / x->shape.kv_heads % 2 ? i : i / x->shape.kv_heads) | bytes;
-		bytes += (uint64_t)tiles * tile_bytes(table[i] & 15, steps);
+		uint32_t slot = order[i], page = slot / x->shape.kv_heads;
+		table[slot] = (uint64_t)page_format(x->format, page % 2 ? slot : page) | bytes;
+		bytes += (uint64_t)tiles * tile_bytes(table[slot] & 15, steps);
 	}
 	must(cudaMalloc(&s->tiles, bytes), "allocate pages");
 	for (uint64_t i = 0; i <= slots; i++) { /* runs of one format at a time */
-		if (i < slots && (table[i] & 15) == (table[begin] & 15))
+		attend_entry first = table[order[begin]];
+		if (i < slots && (table[order[i]] & 15) == (first & 15))
 			continue;
-		must(bench_fill((uint8_t *)s->tiles + (table[begin] & ~15ull), (i - begin) * tiles, table[begin] & 15,
-				steps, seed + table[begin], dev.stream),
+		must(bench_fill((uint8_t *)s->tiles + (first & ~15ull), (i - begin) * tiles, first & 15, steps,
+				seed + first, dev.stream),
 		     "fill pages");
 		begin = i;
 	}
 	for (uint64_t i = 0; i < slots; i++)
 		table[i] += (uint64_t)(uintptr_t)s->tiles;
+	free(order);
 	return table;
 }
 
@@ -228,7 +256,7 @@ static double check(const struct row *x, const struct set *s, const attend_entry
 				cudaMemcpyDeviceToHost),
 		     "read a page");
 		gpu_tile_unpack(f, n, h->dim, h->dim, steps, packed, k, v);
-		ikv_format_decode(f, k, n, h->dim, rows, NULL);
+		ikv_format_decode(f, IKV_SIDE_K, k, n, h->dim, rows, NULL);
 		double most = top;
 		for (uint32_t t = 0; t < n; t++) {
 			double dot = 0;
@@ -242,7 +270,7 @@ static double check(const struct row *x, const struct set *s, const attend_entry
 		for (uint32_t c = 0; c < h->dim; c++)
 			acc[c] *= shrink;
 		top = most;
-		ikv_format_decode(f, v, n, h->dim, rows, NULL);
+		ikv_format_decode(f, IKV_SIDE_V, v, n, h->dim, rows, NULL);
 		for (uint32_t t = 0; t < n; t++) {
 			double w = exp(scores[t] - top);
 			sum += w;
@@ -258,9 +286,17 @@ static double check(const struct row *x, const struct set *s, const attend_entry
 	return worst;
 }
 
-/* Everything one launch needs, in one allocation after the tiles'. */
-static void make_set(struct row *x, struct set *s, struct attend_config *c, uint64_t seed, bool compare)
+static int resolve(const struct row *x, const struct set *s)
 {
+	uint32_t tiles = x->chosen * ((x->page_tokens + 15) / 16);
+	return attend_resolve(s->lists, x->shape.batch * x->shape.kv_heads, tiles, (attend_word *)s->args.words,
+			      x->page_tokens, tile_steps(x->shape.dim), dev.stream);
+}
+
+/* Everything one launch needs, in one allocation after the tiles'. */
+static void make_set(struct row *x, struct set *s, uint64_t seed, bool compare)
+{
+	struct attend_config *c = &s->config;
 	const struct shape *h = &x->shape;
 	uint32_t jobs = h->batch * h->kv_heads, group = h->q_heads / h->kv_heads, tiles = (x->page_tokens + 15) / 16,
 		 used;
@@ -269,7 +305,7 @@ static void make_set(struct row *x, struct set *s, struct attend_config *c, uint
 	attend_entry *table = make_pages(x, s, seed);
 	struct ikv_page_ref *refs = calloc((size_t)h->batch * x->chosen, sizeof *refs);
 	struct split_job *loads = calloc(jobs, sizeof *loads);
-	struct split_piece *pieces = calloc(split_most(jobs, dev.multiprocessors * choice.blocks), sizeof *pieces);
+	struct split_piece *pieces = calloc(split_most(jobs, dev.multiprocessors), sizeof *pieces);
 	struct ikv_rng r;
 	ikv_rng_stream(&r, seed, (enum ikv_stream)2, 0, 0);
 	x->bytes = 0;
@@ -288,14 +324,14 @@ static void make_set(struct row *x, struct set *s, struct attend_config *c, uint
 			x->bytes += (uint64_t)bytes * tiles;
 		}
 	}
-	x->stages = attend_configure(steps, group <= 8 ? 8 : 16, stage,
-				     dev.shared_bytes / choice.blocks - (choice.blocks > 1 ? 1024 : 0), dev.bulk,
-				     x->format >= IKV_FMT_INT4, c);
+	x->stages =
+	    attend_configure(steps, attend_heads(group), stage, dev.shared_bytes, dev.bulk,
+			     x->format == MIXED ? 1u << IKV_FMT_FP16 | 1u << IKV_FMT_INT4 : 1u << x->format, c);
 	if (!x->stages) {
-		fprintf(stderr, "gpu_bench: a block does not fit\n");
-		exit(1);
+		fprintf(stderr, "intentkv: bench gpu: a block does not fit\n");
+		exit(IKV_FAILED);
 	}
-	uint32_t n = split_jobs(loads, jobs, dev.multiprocessors * choice.blocks, c->warps, pieces, &used);
+	uint32_t n = split_jobs(loads, jobs, dev.multiprocessors, c->warps, pieces, &used);
 	c->blocks = used;
 	size_t table_bytes = slots * 8, refs_bytes = (size_t)h->batch * x->chosen * 16,
 	       segments_bytes = n * sizeof(struct attend_segment), jobs_bytes = jobs * sizeof(struct attend_job),
@@ -306,7 +342,9 @@ static void make_set(struct row *x, struct set *s, struct attend_config *c, uint
 	size_t out_at = q_at + q_bytes, lse_at = out_at + q_bytes, sums_at = (lse_at + rows * 4 + 255) & ~255ull;
 	size_t parts_at = sums_at + (size_t)n * c->heads * 8,
 	       arrived_at = parts_at + (size_t)n * c->heads * steps * 64;
-	size_t all = arrived_at + jobs * 4;
+	size_t lists_at = (arrived_at + jobs * 4 + 255) & ~255ull,
+	       words_at = lists_at + jobs * sizeof(struct attend_list);
+	size_t all = words_at + (size_t)jobs * x->chosen * tiles * 8;
 	must(cudaMalloc(&s->inputs, all), "allocate inputs");
 	uint8_t *d = s->inputs;
 	must(cudaMemset(d, 0xff, all), "clear inputs"); /* outputs poisoned */
@@ -322,29 +360,24 @@ static void make_set(struct row *x, struct set *s, struct attend_config *c, uint
 	for (uint32_t i = 0; i < n; i++)
 		if (!job[pieces[i].job].parts++)
 			job[pieces[i].job].first_part = i;
-	for (uint32_t i = 0; i < n; i++) {
-		uint32_t j = pieces[i].job, b = j / h->kv_heads, k = j % h->kv_heads;
-		segments[pieces[i].at] =
-		    (struct attend_segment){.refs = (struct ikv_page_ref *)(d + refs_at) + (size_t)b * x->chosen,
-					    .table = (attend_entry *)d + (uint64_t)b * x->pages * h->kv_heads + k,
-					    .stride = h->kv_heads,
-					    .job = j,
-					    .row = j * group,
-					    .heads = group,
-					    .tiles = job[j].tiles,
-					    .parts = job[j].parts,
-					    .first = pieces[i].first,
-					    .end = pieces[i].end,
-					    .part = i,
-					    .next = pieces[i].next};
+	struct attend_list *lists = calloc(jobs, sizeof *lists);
+	for (uint32_t j = 0; j < jobs; j++) {
+		uint32_t b = j / h->kv_heads, k = j % h->kv_heads;
+		lists[j] = (struct attend_list){.refs = (struct ikv_page_ref *)(d + refs_at) + (size_t)b * x->chosen,
+						.table = (attend_entry *)d + (uint64_t)b * x->pages * h->kv_heads + k,
+						.first = (uint64_t)j * x->chosen * tiles,
+						.stride = h->kv_heads,
+						.tiles = job[j].tiles,
+						.parts = job[j].parts};
 	}
+	s->lists = (struct attend_list *)(d + lists_at);
 	must(cudaMemcpy(d, table, table_bytes, cudaMemcpyHostToDevice), "copy inputs");
 	must(cudaMemcpy(d + refs_at, refs, refs_bytes, cudaMemcpyHostToDevice), "copy inputs");
-	must(cudaMemcpy(d + segments_at, segments, segments_bytes, cudaMemcpyHostToDevice), "copy inputs");
 	must(cudaMemcpy(d + jobs_at, job, jobs_bytes, cudaMemcpyHostToDevice), "copy inputs");
 	must(bench_fill_floats((float *)(d + q_at), (uint64_t)rows * h->dim, seed + 77, dev.stream), "fill queries");
 	s->out = (float *)(d + out_at);
-	s->args = (struct attend_args){.segments = (struct attend_segment *)(d + segments_at),
+	s->args = (struct attend_args){.words = (attend_word *)(d + words_at),
+				       .segments = (struct attend_segment *)(d + segments_at),
 				       .jobs = (struct attend_job *)(d + jobs_at),
 				       .q = (float *)(d + q_at),
 				       .out = s->out,
@@ -358,6 +391,12 @@ static void make_set(struct row *x, struct set *s, struct attend_config *c, uint
 				       .scale = 1 / sqrtf((float)h->dim),
 				       .stages = x->stages,
 				       .stage_bytes = stage};
+	for (uint32_t f = 0; f < ATTEND_FORMATS; f++)
+		s->args.bytes[f] = tile_bytes(f, steps);
+	split_segments(pieces, n, job, segments, s->args.start);
+	must(cudaMemcpy(d + segments_at, segments, segments_bytes, cudaMemcpyHostToDevice), "copy inputs");
+	must(cudaMemcpy(s->lists, lists, jobs * sizeof *lists, cudaMemcpyHostToDevice), "copy inputs");
+	must(resolve(x, s), "make lists of tiles");
 	x->blocks = c->blocks;
 	x->warps = c->warps;
 	if (compare) {
@@ -365,24 +404,35 @@ static void make_set(struct row *x, struct set *s, struct attend_config *c, uint
 		must(cudaStreamSynchronize(dev.stream), "run attention");
 		x->error = check(x, s, table, refs + (size_t)(h->batch - 1) * x->chosen);
 	}
-	free(table), free(refs), free(loads), free(pieces), free(job), free(segments);
+	free(table), free(refs), free(loads), free(pieces), free(job), free(segments), free(lists);
+}
+
+static double time_sets(struct set *sets, uint32_t n, bool overlap, double ends[2])
+{
+	record_begin();
+	for (uint32_t i = 0; i < n; i++) {
+		sets[i].config.overlap = overlap && i;
+		must(attend_launch(&sets[i].args, &sets[i].config, dev.stream), "launch attention");
+	}
+	return record_ends(n, ends);
 }
 
 static void run_row(struct row *x, const void *buffer, uint64_t size)
 {
 	struct set sets[SETS_MAX];
-	struct attend_config config[SETS_MAX];
 	uint32_t n = 0;
 	must(attend_prepare(tile_steps(x->shape.dim), dev.shared_bytes), "set up the kernels");
 	do {
-		make_set(x, &sets[n], &config[n], 1000 * (n + 1), n == 0 && choice.check);
+		make_set(x, &sets[n], 1000 * (n + 1), n == 0 && choice.check);
 		n++;
 	} while (n < SETS_MAX && (n < 2 || n * x->bytes < ROTATE_BYTES));
 	must(cudaStreamSynchronize(dev.stream), "fill pages");
+	x->ms[0] = time_sets(sets, n, false, x->ms + 1);
+	x->overlap_ms = time_sets(sets, n, true, NULL);
 	record_begin();
 	for (uint32_t i = 0; i < n; i++)
-		must(attend_launch(&sets[i].args, &config[i], dev.stream), "launch attention");
-	x->ms = record_end(n);
+		must(resolve(x, &sets[i]), "make lists of tiles");
+	x->resolve_ms = record_end(n);
 	x->read_ms = read_time(buffer, size, x->bytes);
 	for (uint32_t i = 0; i < n; i++) {
 		cudaFree(sets[i].tiles);
@@ -390,36 +440,36 @@ static void run_row(struct row *x, const void *buffer, uint64_t size)
 	}
 }
 
-static void print_row(const struct row *x, uint32_t n)
+static void hand_over(const struct row *x, gpu_bench_row *each, void *context)
 {
-	const char *format = x->format == MIXED ? "mixed" : ikv_format_names()[x->format];
-	const char *text =
-	    !strcmp(choice.format, "csv") ? "%s,%s,%u,%g,%.4f,%.4f,%.3f,%.0f,%.1f,%.2g,%u,%u,%u\n"
-	    : !strcmp(choice.format, "json")
-		? "%s{\"shape\":\"%s\",\"format\":\"%s\",\"page_tokens\":%u,\"selected\":%g,\"ms\":%.4f,\"read_ms\":%"
-		  ".4f,"
-		  "\"ratio\":%.3f,\"gb_s\":%.0f,\"mb\":%.1f,\"error\":%.2g,\"blocks\":%u,\"warps\":%u,\"stages\":%u}"
-		: "%-5s %-13s %4u %7g %9.4f %9.4f %6.3f %6.0f %8.1f %9.2g %6u %5u %6u\n";
-	double ratio = x->ms / x->read_ms, rate = x->bytes / x->ms / 1e6, mb = x->bytes / 1e6;
-	if (!strcmp(choice.format, "json"))
-		printf(text, n ? ",\n " : "[\n ", x->shape.name, format, x->page_tokens, x->selection, x->ms,
-		       x->read_ms, ratio, rate, mb, x->error, x->blocks, x->warps, x->stages);
-	else
-		printf(text, x->shape.name, format, x->page_tokens, x->selection, x->ms, x->read_ms, ratio, rate, mb,
-		       x->error, x->blocks, x->warps, x->stages);
-	fflush(stdout);
+	const struct shape *h = &x->shape;
+	struct gpu_bench_result r = {.shape = h->name,
+				     .format = x->format == MIXED ? "mixed" : ikv_format_names()[x->format],
+				     .batch = h->batch,
+				     .q_heads = h->q_heads,
+				     .kv_heads = h->kv_heads,
+				     .head_dim = h->dim,
+				     .kv_tokens = h->tokens,
+				     .page_tokens = x->page_tokens,
+				     .blocks = x->blocks,
+				     .warps = x->warps,
+				     .stages = x->stages,
+				     .share = x->selection,
+				     .ms_median = x->ms[0],
+				     .ms_min = x->ms[1],
+				     .ms_max = x->ms[2],
+				     .overlap_ms = x->overlap_ms,
+				     .resolve_ms = x->resolve_ms,
+				     .read_ms = x->read_ms,
+				     .error = x->error,
+				     .kv_bytes = x->bytes};
+	each(context, &r);
 }
 
-static void run_all(const void *buffer, uint64_t size)
+static void run_all(const void *buffer, uint64_t size, gpu_bench_row *each, void *context)
 {
 	static const uint32_t pages[] = {16, 32, 64, 128};
 	static const double selections[] = {1, 0.25, 0.0625};
-	uint32_t n = 0;
-	if (!strcmp(choice.format, "csv"))
-		printf("shape,format,page_tokens,selected,ms,read_ms,ratio,gb_s,mb,error,blocks,warps,stages\n");
-	else if (!strcmp(choice.format, "table"))
-		printf("%-5s %-13s %4s %7s %9s %9s %6s %6s %8s %9s %6s %5s %6s\n", "shape", "format", "page", "share",
-		       "ms", "read ms", "ratio", "GB/s", "MB", "error", "blocks", "warps", "stages");
 	for (unsigned s = 0; s < sizeof shapes / sizeof *shapes; s++)
 		for (int f = 1; f <= MIXED; f++)
 			for (int p = 0; p < 4; p++)
@@ -438,71 +488,29 @@ static void run_all(const void *buffer, uint64_t size)
 					x.pages = x.shape.tokens / x.page_tokens;
 					x.chosen = (uint32_t)(x.pages * x.selection + 0.5);
 					run_row(&x, buffer, size);
-					print_row(&x, n++);
+					hand_over(&x, each, context);
 				}
-	if (!strcmp(choice.format, "json"))
-		printf("%s]\n", n ? "\n" : "[");
 }
 
-int main(int argc, char **argv)
+int gpu_bench(const struct gpu_bench_setup *setup, struct gpu_bench_limits *limits,
+	      void (*begin)(void *context, const struct gpu_bench_limits *limits), gpu_bench_row *each, void *context,
+	      struct ikv_err *error)
 {
-	int c;
-	while ((c = getopt(argc, argv, "f:S:F:P:L:b:r:np")) != -1) {
-		switch (c) {
-		case 'f':
-			choice.format = optarg;
-			break;
-		case 'S':
-			choice.shapes = optarg;
-			break;
-		case 'F':
-			choice.formats = optarg;
-			break;
-		case 'P':
-			choice.pages = optarg;
-			break;
-		case 'L':
-			choice.selections = optarg;
-			break;
-		case 'b':
-			choice.blocks = (uint32_t)atoi(optarg);
-			break;
-		case 'r':
-			choice.replays = (uint32_t)atoi(optarg);
-			break;
-		case 'n':
-			choice.check = false;
-			break;
-		case 'p':
-			choice.portable = true;
-			break;
-		default:
-			return 64;
-		}
-	}
-	char why[500];
-	if (!gpu_backend()->usable(why, sizeof why)) {
-		printf("gpu_bench: skipped: %s\n", why);
-		return 77;
-	}
 	uint64_t slot_bytes[IKV_FMT_COUNT] = {0}, size = 4 * ROTATE_BYTES;
+	char why[500];
 	void *buffer;
-	if (device_open(&dev, slot_bytes, &err)) {
-		fprintf(stderr, "gpu_bench: %s\n", err.text);
-		return 1;
-	}
+	backend_why_not(why, sizeof why);
+	if (*why)
+		return ikv_err_set(error, IKV_UNAVAILABLE, "bench gpu: %s", why);
+	choice = *setup;
+	if (device_open(&dev, slot_bytes, error))
+		return -1;
 	must(cudaMalloc(&buffer, size), "allocate a buffer");
 	must(bench_fill_floats(buffer, size / 4, 1, dev.stream), "fill a buffer");
-	ceilings(buffer, size);
-	const struct mla_bench latent = {&dev,           buffer,         size,         read_time,
-					 choice.format,  choice.shapes,  choice.formats, choice.pages,
-					 choice.selections, choice.replays, choice.check, choice.portable};
-	bool heads = false;
-	for (unsigned i = 0; i < sizeof shapes / sizeof *shapes; i++)
-		heads = heads || listed(choice.shapes, shapes[i].name);
-	if (heads)
-		run_all(buffer, size);
-	mla_bench(&latent);
+	ceilings(buffer, size, limits);
+	begin(context, limits);
+	run_all(buffer, size, each, context);
+	mla_bench(&(struct mla_bench){&dev, buffer, size, read_time, setup}, each, context);
 	cudaFree(buffer);
 	device_close(&dev);
 	return 0;

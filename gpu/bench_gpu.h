@@ -1,0 +1,44 @@
+/* Times of the attention kernels, for `intentkv bench gpu`. */
+#ifndef GPU_BENCH_GPU_H
+#define GPU_BENCH_GPU_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "intentkv/error.h"
+
+#define GPU_BENCH_READS 8
+
+struct gpu_bench_setup { /* lists are separated by commas; a name that there is not chooses nothing */
+	const char *shapes, *formats, *pages, *selections;
+	uint32_t replays; /* at most 250 */
+	bool check;
+};
+
+/* The device's own limits. */
+struct gpu_bench_limits {
+	double kernel_us, copy_gbps, to_device_gbps,
+	    to_host_gbps; /* kernel: an empty one in a graph; copy: read + written */
+	uint64_t read_bytes[GPU_BENCH_READS];
+	double read_us[GPU_BENCH_READS]; /* of so many bytes that are in no cache */
+};
+
+struct gpu_bench_result {
+	const char *shape, *format;
+	uint32_t batch, q_heads, kv_heads, head_dim, kv_tokens, page_tokens, blocks, warps, stages;
+	double share; /* of the pages, chosen at random */
+	double ms_median, ms_min, ms_max;
+	double overlap_ms; /* each launch begins while the one before it ends */
+	double resolve_ms; /* the list of tiles made from plan and page table on the device */
+	double read_ms;    /* a kernel that only reads as many bytes */
+	double error;      /* largest difference of one head's output from double precision */
+	uint64_t kv_bytes; /* with scales */
+};
+
+typedef void gpu_bench_row(void *context, const struct gpu_bench_result *row);
+
+/* IKV_UNAVAILABLE without a device. An error of the device later on ends the process with a message. */
+int gpu_bench(const struct gpu_bench_setup *setup, struct gpu_bench_limits *limits,
+	      void (*begin)(void *context, const struct gpu_bench_limits *limits), gpu_bench_row *each, void *context,
+	      struct ikv_err *err);
+
+#endif

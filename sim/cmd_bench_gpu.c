@@ -1,0 +1,130 @@
+/* intentkv bench gpu: the CUDA kernels beside the card's own limits. */
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "gpu/bench_gpu.h"
+#include "sim/cmd_bench.h"
+#include "sim/command.h"
+
+struct gpu_printer {
+	enum bench_output output;
+	uint32_t rows;
+};
+
+static void print_limits(void *context, const struct gpu_bench_limits *m)
+{
+	struct gpu_printer *p = context;
+	if (p->output == BENCH_CSV)
+		printf("kernel,shape,format,batch,q_heads,kv_heads,head_dim,kv_tokens,page_tokens,selected,ms_median,"
+		       "ms_min,ms_max,overlap_ms,resolve_ms,read_ms,kv_bytes,gbps,ceiling_gbps,fraction,error,blocks,"
+		       "warps,stages\n");
+	if (p->output == BENCH_JSON)
+		printf("[\n");
+	if (p->output != BENCH_TABLE)
+		return;
+	printf(
+	    "kernel in a graph %.2f us; copy %.0f GB/s (read and written); host link %.1f GB/s to the device, %.1f "
+	    "back\ncold reads, MB: us (GB/s):",
+	    m->kernel_us, m->copy_gbps, m->to_device_gbps, m->to_host_gbps);
+	for (int i = 0; i < GPU_BENCH_READS; i++)
+		printf("  %.1f: %.1f (%.0f)", (double)m->read_bytes[i] / 1e6, m->read_us[i],
+		       (double)m->read_bytes[i] / m->read_us[i] / 1e3);
+	printf("\n\n%-5s %-13s %5s %4s %7s %8s %8s %8s %8s %8s %8s %6s %6s %8s %6s\n", "shape", "format", "heads",
+	       "page", "share", "ms", "least", "most", "overlap", "list", "read", "ratio", "GB/s", "error", "warps");
+}
+
+static void print_row(void *context, const struct gpu_bench_result *r)
+{
+	struct gpu_printer *p = context;
+	double gbps = (double)r->kv_bytes / r->ms_median / 1e6, ceiling = (double)r->kv_bytes / r->read_ms / 1e6;
+	if (p->output == BENCH_TABLE)
+		printf("%-5s %-13s %2u/%-2u %4u %7g %8.4f %8.4f %8.4f %8.4f %8.4f %8.4f %6.3f %6.0f %8.1e %6u\n",
+		       r->shape, r->format, r->q_heads, r->kv_heads, r->page_tokens, r->share, r->ms_median,
+		       r->ms_min, r->ms_max, r->overlap_ms, r->resolve_ms, r->read_ms, r->ms_median / r->read_ms,
+		       gbps, r->error, r->warps);
+	else if (p->output == BENCH_CSV)
+		printf(
+		    "decode,%s,%s,%u,%u,%u,%u,%u,%u,%g,%.5f,%.5f,%.5f,%.5f,%.5f,%.5f,%llu,%.1f,%.1f,%.4f,%.2g,%u,%u,%"
+		    "u\n",
+		    r->shape, r->format, r->batch, r->q_heads, r->kv_heads, r->head_dim, r->kv_tokens, r->page_tokens,
+		    r->share, r->ms_median, r->ms_min, r->ms_max, r->overlap_ms, r->resolve_ms, r->read_ms,
+		    (unsigned long long)r->kv_bytes, gbps, ceiling, gbps / ceiling, r->error, r->blocks, r->warps,
+		    r->stages);
+	else
+		printf("%s {\"kernel\":\"decode\",\"shape\":\"%s\",\"format\":\"%s\",\"batch\":%u,\"q_heads\":%u,"
+		       "\"kv_heads\":%u,\"head_dim\":%u,\"kv_tokens\":%u,\"page_tokens\":%u,\"selected\":%g,"
+		       "\"ms_median\":%.5f,\"ms_min\":%.5f,\"ms_max\":%.5f,\"overlap_ms\":%.5f,\"resolve_ms\":%.5f,"
+		       "\"read_ms\":%.5f,\"kv_bytes\":%llu,\"gbps\":%.1f,\"ceiling_gbps\":%.1f,\"fraction\":%.4f,"
+		       "\"error\":%.2g}",
+		       p->rows ? ",\n" : "", r->shape, r->format, r->batch, r->q_heads, r->kv_heads, r->head_dim,
+		       r->kv_tokens, r->page_tokens, r->share, r->ms_median, r->ms_min, r->ms_max, r->overlap_ms,
+		       r->resolve_ms, r->read_ms, (unsigned long long)r->kv_bytes, gbps, ceiling, gbps / ceiling,
+		       r->error);
+	p->rows++;
+	fflush(stdout);
+}
+
+static int take_option(int c, struct gpu_bench_setup *setup, struct gpu_printer *p)
+{
+	char tail;
+	switch (c) {
+	case 'o':
+		if (bench_set_output(optarg, &p->output))
+			return 0;
+		return command_usage("bench", "--output: got \"%.40s\", expected table, csv or json", optarg);
+	case 'S':
+		setup->shapes = optarg;
+		return 0;
+	case 'f':
+		setup->formats = optarg;
+		return 0;
+	case 'P':
+		setup->pages = optarg;
+		return 0;
+	case 'l':
+		setup->selections = optarg;
+		return 0;
+	case 'n':
+		setup->check = false;
+		return 0;
+	default:
+		if (sscanf(optarg, "%u%c", &setup->replays, &tail) == 1 && setup->replays >= 1 &&
+		    setup->replays <= 250)
+			return 0;
+		return command_usage("bench", "--replays: got \"%.40s\", expected a number from 1 to 250", optarg);
+	}
+}
+
+int cmd_bench_gpu(int argc, char **argv)
+{
+	static const struct option longs[] = {
+	    {"output", required_argument, NULL, 'o'},    {"shape", required_argument, NULL, 'S'},
+	    {"format", required_argument, NULL, 'f'},    {"page", required_argument, NULL, 'P'},
+	    {"selection", required_argument, NULL, 'l'}, {"replays", required_argument, NULL, 'r'},
+	    {"no-check", no_argument, NULL, 'n'},        {NULL, 0, NULL, 0}};
+	struct gpu_bench_setup setup = {.shapes = "S1,S2,S3,S4,S5",
+					.formats = "FP16,FP8,INT8,INT4,INT4_RESIDUAL,mixed",
+					.pages = "16,64",
+					.selections = "1,0.25,0.0625",
+					.replays = 20,
+					.check = true};
+	struct gpu_printer p = {.output = BENCH_TABLE};
+	struct gpu_bench_limits limits;
+	struct ikv_err err;
+	int c;
+	optind = opterr = 0;
+	while ((c = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
+		if (c == '?' || c == ':')
+			return command_option("bench", argv, longs, c);
+		if (take_option(c, &setup, &p))
+			return IKV_USAGE;
+	}
+	if (optind != argc)
+		return command_usage("bench", "gpu takes options only; got \"%.40s\"", argv[optind]);
+	if (gpu_bench(&setup, &limits, print_limits, print_row, &p, &err))
+		return command_fail(&err);
+	if (p.output == BENCH_JSON)
+		printf("\n]\n");
+	return fflush(stdout) == 0 ? IKV_OK : IKV_IO;
+}

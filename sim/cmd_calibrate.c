@@ -1,0 +1,311 @@
+/* intentkv calibrate: a machine profile from measurements, with the error of its predictions. */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include "gpu/gpu.h"
+#include "sim/calibrate.h"
+#include "sim/command.h"
+#include "sim/scenario.h"
+
+const char cmd_calibrate_help[] =
+    "intentkv calibrate -o FILE [OPTIONS]: fit the cost model's constants\n\n"
+    "  intentkv calibrate -o mine.yaml                       time this machine's attention, write a profile\n"
+    "  intentkv run SCENARIO -s cost.machine=./mine.yaml          use it\n"
+    "  intentkv calibrate -o gpu.yaml --backend cuda --db results/mine.db\n"
+    "  intentkv calibrate -o rtx.yaml --from profile.csv --token-bytes 4096\n\n"
+    "Times decode attention in every page format over contexts, selections and groups, with cold caches, and fits\n"
+    "rates and overheads to half of the calls; the others, mixed formats and another head width are held out and "
+    "tell\n"
+    "how far predictions are off.\n"
+    "  -o, --output FILE     the profile to write\n"
+    "      --force           replace FILE\n"
+    "      --db FILE         keep constants and measurements in a database, beside older ones\n"
+    "      --name NAME       of the machine (default: the host's)\n"
+    "      --backend NAME    cpu (default) or cuda\n"
+    "      --isa ISA         instruction set of the CPU's kernels (default auto)\n"
+    "      --threads N       (default all cores)\n"
+    "      --model MODEL     whose shape to measure (default llama-3-8b)\n"
+    "      --page-tokens N   tokens of a page (default 16)\n"
+    "      --tokens N        of the longest context (default 32768)\n"
+    "      --seconds S       measuring time of a call (default 0.1)\n"
+    "      --from CSV        fit decode rows of a file instead: columns n_decode, kv_decode, time_us\n"
+    "      --token-bytes N   its KV bytes of a token in a layer (default 4096)\n"
+    "      --format FORM     table (default), csv or json: errors of held-out calls by shape and format\n";
+
+struct choice {
+	const char *output, *db, *name, *from;
+	const char *model;
+	bool force;
+	uint32_t token_bytes;
+	enum store_format form;
+	struct calibrate_setup setup;
+};
+
+static void progress(uint32_t done, uint32_t of)
+{
+	if (isatty(STDERR_FILENO))
+		fprintf(stderr, "\rcalibrate: %u of %u%s", done, of, done == of ? "\n" : "");
+}
+
+static int pick_backend(const char *name, struct calibrate_setup *s)
+{
+	char why[300];
+	s->backend = !strcmp(name, "cpu") ? &ikv_backend_cpu : !strcmp(name, "cuda") ? gpu_backend() : NULL;
+	if (!s->backend)
+		return command_usage("calibrate", "--backend: got \"%.40s\", expected cpu or cuda", name);
+	if (s->backend->usable(why, sizeof why))
+		return 0;
+	return command_fail(
+	    &(struct ikv_err){IKV_UNAVAILABLE, "--backend: cuda cannot be used; see `intentkv doctor`"});
+}
+
+static int pick_model(const char *name, struct calibrate_setup *s)
+{
+	const char *names[64];
+	size_t n = 0;
+	for (const struct model_preset *m = model_presets; m->name && n < 64; m++) {
+		names[n++] = m->name;
+		if (strcmp(m->name, name) != 0)
+			continue;
+		s->q_heads = m->q_heads;
+		s->kv_heads = m->kv_heads;
+		s->head_dim = m->head_dim;
+		return 0;
+	}
+	const char *near = ikv_nearest(name, names, n);
+	return command_usage("calibrate", "--model: got \"%.40s\", expected one of `intentkv list models`%s%s%s",
+			     name, near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+}
+
+enum { FORCE = 256, DB, NAME, BACKEND, ISA, THREADS, MODEL, PAGE, TOKENS, SECONDS, FROM, BYTES, FORMAT };
+
+static int take(int c, struct choice *x)
+{
+	struct calibrate_setup *s = &x->setup;
+	static const struct ikv_option seconds[] = {{"--seconds", IKV_OPT_REAL, 0, "0.1", 0.001, 60, NULL, ""},
+						    IKV_OPTION_END};
+	struct ikv_err err;
+	switch (c) {
+	case 'o':
+		x->output = optarg;
+		return 0;
+	case FORCE:
+		x->force = true;
+		return 0;
+	case DB:
+		x->db = optarg;
+		return 0;
+	case NAME:
+		x->name = optarg;
+		return 0;
+	case BACKEND:
+		return pick_backend(optarg, s);
+	case ISA:
+		s->isa = optarg;
+		return 0;
+	case THREADS:
+		return command_count("calibrate", "--threads", optarg, 1, 1024, &s->threads);
+	case MODEL:
+		return pick_model(x->model = optarg, s);
+	case PAGE:
+		return command_count("calibrate", "--page-tokens", optarg, 1, IKV_PAGE_TOKENS_MAX, &s->page_tokens);
+	case TOKENS:
+		return command_count("calibrate", "--tokens", optarg, 1024, 1 << 22, &s->tokens);
+	case SECONDS:
+		return ikv_option_set(seconds, &s->seconds, "--seconds", optarg, &err)
+			   ? command_usage("calibrate", "%s", err.text)
+			   : 0;
+	case FROM:
+		x->from = optarg;
+		return 0;
+	case BYTES:
+		return command_count("calibrate", "--token-bytes", optarg, 1, 1 << 30, &x->token_bytes);
+	default:
+		return command_format(optarg, &x->form) ? IKV_USAGE : 0;
+	}
+}
+
+static void print_constants(const struct ikv_machine *m)
+{
+	for (const struct ikv_option *o = ikv_machine_options; o->name; o++) {
+		double v = *(const double *)((const char *)m + o->offset);
+		if (v > 0)
+			printf("%-28s %14.5g\n", o->name, v);
+	}
+}
+
+static void print_error(const struct choice *x, bool first, const char *shape, const char *format,
+			const struct calibrate_error *e)
+{
+	if (x->form == STORE_JSON)
+		printf("%s {\"shape\":\"%s\",\"format\":\"%s\",\"calls\":%u,\"error_pct\":%.3f,\"median_pct\":%.3f,"
+		       "\"worst_pct\":%.3f}",
+		       first ? "[\n" : ",\n", shape, format, e->cells, e->mean, e->median, e->worst);
+	else if (x->form == STORE_CSV)
+		printf("%s%s,%s,%u,%.3f,%.3f,%.3f\r\n",
+		       first ? "shape,format,calls,error_pct,median_pct,worst_pct\r\n" : "", shape, format, e->cells,
+		       e->mean, e->median, e->worst);
+	else
+		printf("%s%-16s %-14s %6u %8.1f %% %8.1f %% %8.1f %%\n",
+		       first
+			   ? "\nheld out:\nshape            format          calls       mean     median      worst\n"
+			   : "",
+		       shape, format, e->cells, e->mean, e->median, e->worst);
+}
+
+/* Errors of held-out calls: a line for each shape and format in order of first appearance, all of them at the end. */
+static void print_errors(const struct choice *x, const struct calibrate_set *set)
+{
+	bool first = true;
+	for (uint32_t i = 0; i < set->count && !x->from; i++) {
+		const struct calibrate_cell *c = &set->cells[i];
+		bool seen = !c->held;
+		for (uint32_t k = 0; k < i && !seen; k++)
+			seen = set->cells[k].held && !strcmp(set->cells[k].shape, c->shape) &&
+			       !strcmp(set->cells[k].format, c->format);
+		if (seen)
+			continue;
+		struct calibrate_error e = calibrate_errors(set, true, c->format, c->shape);
+		print_error(x, first, c->shape, c->format, &e);
+		first = false;
+	}
+	struct calibrate_error e = calibrate_errors(set, true, NULL, NULL);
+	print_error(x, first, "all", "all", &e);
+	if (x->form == STORE_JSON)
+		printf("\n]\n");
+}
+
+static int keep(const struct choice *x, const struct calibrate_set *set, const struct ikv_machine *m,
+		struct ikv_err *err)
+{
+	struct calibrate_error fitted = calibrate_errors(set, false, NULL, NULL),
+			       held = calibrate_errors(set, true, NULL, NULL);
+	struct store_calibration c = {.machine = m,
+				      .backend = x->from ? NULL : x->setup.backend->name,
+				      .isa = x->from ? NULL : x->setup.isa,
+				      .threads = x->from ? -1 : (int64_t)x->setup.threads,
+				      .cells = fitted.cells,
+				      .held_cells = held.cells,
+				      .fit_error_pct = fitted.mean,
+				      .held_error_pct = held.mean,
+				      .held_median_pct = held.median};
+	struct store_calibration_cell *cells = ikv_alloc(set->count, sizeof *cells, err);
+	struct store *s = NULL;
+	int64_t id;
+	int rc = cells ? store_open(&s, x->db, err) : -1;
+	for (uint32_t i = 0; i < set->count && !rc; i++) {
+		const struct calibrate_cell *from = &set->cells[i];
+		cells[i] = (struct store_calibration_cell){
+		    from->shape, from->format,      from->selected,    from->tokens, (int64_t)from->work.kv_bytes,
+		    from->held,  from->measured_ns, from->predicted_ns};
+	}
+	if (!rc)
+		rc = store_calibration(s, &c, cells, set->count, &id, err);
+	if (s && store_close(s, rc ? NULL : err))
+		rc = -1;
+	ikv_free(cells);
+	return rc;
+}
+
+static void describe(const struct choice *x, const struct calibrate_set *set, struct ikv_machine *m)
+{
+	struct calibrate_error held = calibrate_errors(set, true, NULL, NULL);
+	const struct calibrate_setup *s = &x->setup;
+	if (x->from)
+		snprintf(m->source, sizeof m->source,
+			 "Fitted by intentkv calibrate to decode rows of %.100s, %u bytes a token; mean error %.1f "
+			 "%% on %u "
+			 "held-out rows.",
+			 strrchr(x->from, '/') ? strrchr(x->from, '/') + 1 : x->from, x->token_bytes, held.mean,
+			 held.cells);
+	else
+		snprintf(m->source, sizeof m->source,
+			 "Fitted by intentkv calibrate: backend %s, %u threads, %s, pages of %u; median error %.1f "
+			 "%%, mean "
+			 "%.1f %% on %u held-out calls. Link not measured.",
+			 s->backend->name, s->threads, x->model, s->page_tokens, held.median, held.mean, held.cells);
+}
+
+static int calibrate(struct choice *x, struct calibrate_set *set, struct ikv_err *err)
+{
+	struct ikv_machine m;
+	memset(&m, 0, sizeof m);
+	ikv_option_defaults(ikv_machine_options, &m);
+	snprintf(m.name, sizeof m.name, "%s", x->name);
+	if (x->from ? calibrate_read_csv(x->from, x->token_bytes, set, err)
+		    : calibrate_measure(&x->setup, set, &m, err))
+		return -1;
+	if (calibrate_fit(set, &m, err))
+		return -1;
+	describe(x, set, &m);
+	if (x->form == STORE_TABLE)
+		print_constants(&m);
+	print_errors(x, set);
+	if (machine_write(x->output, &m, x->force, err))
+		return -1;
+	return x->db ? keep(x, set, &m, err) : 0;
+}
+
+static int check(struct choice *x)
+{
+	struct calibrate_setup *s = &x->setup;
+	if (!x->output)
+		return command_usage("calibrate", "--output: no file given");
+	if (!x->force && access(x->output, F_OK) == 0)
+		return command_usage("calibrate", "--output: %.200s is there; --force replaces it", x->output);
+	if (x->form == STORE_MARKDOWN)
+		return command_usage("calibrate", "--format: expected table, csv or json");
+	if (strpbrk(x->name, "\"\\\n"))
+		return command_usage("calibrate", "--name: quotes and backslashes cannot be part of it");
+	s->tokens = s->tokens / (16 * s->page_tokens) * 16 * s->page_tokens;
+	if (!s->tokens)
+		return command_usage("calibrate", "--tokens: too few for sixteen pages of %u", s->page_tokens);
+	if (!s->threads)
+		s->threads = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
+	return 0;
+}
+
+int cmd_calibrate(int argc, char **argv)
+{
+	static const struct option longs[] = {{"output", required_argument, NULL, 'o'},
+					      {"force", no_argument, NULL, FORCE},
+					      {"db", required_argument, NULL, DB},
+					      {"name", required_argument, NULL, NAME},
+					      {"backend", required_argument, NULL, BACKEND},
+					      {"isa", required_argument, NULL, ISA},
+					      {"threads", required_argument, NULL, THREADS},
+					      {"model", required_argument, NULL, MODEL},
+					      {"page-tokens", required_argument, NULL, PAGE},
+					      {"tokens", required_argument, NULL, TOKENS},
+					      {"seconds", required_argument, NULL, SECONDS},
+					      {"from", required_argument, NULL, FROM},
+					      {"token-bytes", required_argument, NULL, BYTES},
+					      {"format", required_argument, NULL, FORMAT},
+					      {NULL, 0, NULL, 0}};
+	char host[64] = "machine";
+	gethostname(host, sizeof host - 1);
+	struct choice x = {.name = host,
+			   .model = "llama-3-8b",
+			   .token_bytes = 4096,
+			   .form = STORE_TABLE,
+			   .setup = {.backend = &ikv_backend_cpu,
+				     .isa = "auto",
+				     .page_tokens = 16,
+				     .tokens = 32768,
+				     .seconds = 0.1,
+				     .progress = progress}};
+	struct calibrate_set set = {0};
+	struct ikv_err err;
+	int c, rc = pick_model(x.model, &x.setup);
+	optind = opterr = 0;
+	while (!rc && (c = getopt_long(argc, argv, ":o:", longs, NULL)) != -1)
+		rc = c == '?' || c == ':' ? command_option("calibrate", argv, longs, c) : take(c, &x);
+	if (!rc && optind < argc)
+		rc = command_usage("calibrate", "unexpected argument \"%.40s\"", argv[optind]);
+	if (!rc)
+		rc = check(&x);
+	if (!rc && calibrate(&x, &set, &err))
+		rc = command_fail(&err);
+	calibrate_free(&set);
+	return rc;
+}

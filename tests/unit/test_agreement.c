@@ -1,0 +1,184 @@
+/* Every kernel of every ISA against backend `ref` on 10,000 small random decode cases a format. Cases share a
+ * geometry by the hundred, so that most of the time goes into attention. */
+#include <math.h>
+#include <string.h>
+#include <intentkv.h>
+#include "tap.h"
+
+enum { CASES = 10000, SHARED = 100, ISAS = 8, TOKENS = 80, POOL = 1 << 18 };
+/* docs/formats.md: for scores of unit variance, and in proportion for larger ones. Up to 80 of the former have a
+ * log-sum-exp of about 5. */
+static const double tolerance = 5e-5, latent_tolerance = 2e-4, usual = 5;
+
+struct rig {
+	struct ikv_rng r;
+	struct ikv_geometry g;
+	struct ikv_backend *b[ISAS + 1]; /* ref, then an ISA each */
+	const char *isa[ISAS + 1];
+	uint32_t count;
+	struct ikv_plan plan;
+};
+
+static uint16_t pool[POOL]; /* normal numbers, to be taken from anywhere */
+static float queries[POOL];
+
+static uint32_t below(struct rig *x, uint32_t n)
+{
+	return (uint32_t)ikv_rng_below(&x->r, n);
+}
+
+static void fill_pools(struct rig *x)
+{
+	for (uint32_t i = 0; i < POOL; i++) {
+		queries[i] = (float)ikv_rng_normal(&x->r);
+		pool[i] = ikv_fp16_from_float((float)ikv_rng_normal(&x->r));
+	}
+}
+
+static void open_rig(struct rig *x, bool latent)
+{
+	uint32_t isas;
+	struct ikv_err err;
+	const struct ikv_isa_info *isa = ikv_isa_list(&isas);
+	struct ikv_geometry *g = &x->g;
+	*g = (struct ikv_geometry){.layers = 1, .kv_heads = 1 + below(x, 2), .page_tokens = 1 + below(x, 40)};
+	g->q_heads = g->kv_heads * (1 + below(x, 6));
+	g->d_qk = 1 + below(x, below(x, 6) ? 70 : 200);
+	g->d_v = below(x, 2) ? g->d_qk : 1 + below(x, 100);
+	g->scale = 1 / sqrtf((float)g->d_qk);
+	if (latent) {
+		g->kv_heads = 1;
+		g->v_aliases_k = true;
+		g->d_v = 1 + below(x, g->d_qk);
+	}
+	x->count = 0;
+	for (uint32_t i = 0; i <= isas; i++) {
+		const struct ikv_backend_ops *ops = i ? &ikv_backend_cpu : &ikv_backend_ref;
+		struct ikv_backend_config config = {1, i ? isa[i - 1].name : "auto", 1};
+		if (i && !isa[i - 1].usable)
+			continue;
+		x->isa[x->count] = i ? isa[i - 1].name : "ref";
+		ck_assert_msg(!ops->open(&x->b[x->count++], g, &config, &err), "%s", err.text);
+	}
+	ck_assert_int_eq(ikv_plan_init(&x->plan, g->page_tokens, TOKENS, &err), 0);
+}
+
+static void close_rig(struct rig *x)
+{
+	for (uint32_t i = 0; i < x->count; i++)
+		x->b[i]->ops->close(x->b[i]);
+	ikv_plan_free(&x->plan);
+}
+
+/* The same rows in all backends; closed pages in the format, one in eight in one of the others. */
+static void fill(struct rig *x, enum ikv_format f, uint32_t tokens)
+{
+	struct ikv_err err;
+	uint32_t k = below(x, POOL - TOKENS * 2 * 200), v = below(x, POOL - TOKENS * 2 * 200);
+	uint32_t closed = tokens / x->g.page_tokens, formats[TOKENS];
+	for (uint32_t p = 0; p < closed; p++)
+		formats[p] = below(x, 8) || x->g.v_aliases_k ? (uint32_t)f : 1 + below(x, IKV_FMT_COUNT - 1);
+	for (uint32_t i = 0; i < x->count; i++) {
+		struct ikv_backend *b = x->b[i];
+		b->ops->release(b, 0);
+		ck_assert_int_eq(b->ops->append(b, 0, 0, tokens, pool + k, pool + v, &err), 0);
+		for (uint32_t p = 0; p < closed; p++)
+			ck_assert_msg(
+			    !b->ops->recode(b, 0, 0, 0, x->g.kv_heads, p, (enum ikv_format)formats[p], &err), "%s",
+			    err.text);
+	}
+}
+
+static void make_plan(struct rig *x, uint32_t tokens)
+{
+	uint32_t longest = 1 + below(x, tokens);
+	ikv_plan_reset(&x->plan, tokens);
+	for (uint32_t t = below(x, 4) ? 0 : below(x, tokens); t < tokens;) {
+		uint32_t n = 1 + below(x, longest);
+		n = n < tokens - t ? n : tokens - t;
+		if (below(x, 3))
+			ikv_plan_add(&x->plan, t, t + n, IKV_FMT_FP16, 0);
+		t += n;
+	}
+}
+
+static double distance(const float *a, const float *b, size_t n)
+{
+	double worst = 0;
+	for (size_t i = 0; i < n; i++)
+		worst = fmax(worst, a[i] == b[i] ? 0 : fabs((double)a[i] - b[i])); /* two infinities are equal */
+	return worst;
+}
+
+static void run_case(struct rig *x, double allowed)
+{
+	struct ikv_err err;
+	static float out[2][12 * 200], lse[2][12], mass[2][12 * TOKENS];
+	const float *q = queries + below(x, POOL - 12 * 200);
+	double size = usual;
+	for (uint32_t i = 0; i < x->count; i++) {
+		int at = i != 0;
+		struct ikv_attn_unit u = {.q_count = x->g.q_heads,
+					  .plan = &x->plan,
+					  .q = q,
+					  .out = out[at],
+					  .lse = lse[at],
+					  .mass = mass[at]};
+		ck_assert_msg(!x->b[i]->ops->decode(x->b[i], &u, 1, &err), "%s", err.text);
+		for (uint32_t h = 0; i == 0 && h < x->g.q_heads; h++)
+			size = fmax(size, isinf(lse[0][h]) ? 0 : fabs((double)lse[0][h]));
+		if (i == 0) {
+			allowed *= size / usual;
+			continue;
+		}
+		double a = distance(out[0], out[1], (size_t)x->g.q_heads * x->g.d_v);
+		double b = distance(lse[0], lse[1], x->g.q_heads);
+		double c = distance(mass[0], mass[1], (size_t)x->g.q_heads * x->plan.count);
+		ck_assert_msg(a <= allowed && b <= allowed && c <= allowed,
+			      "%s: outputs %g, log-sum-exp %g, mass %g off; %u/%u heads of %u and %u, pages of %u",
+			      x->isa[i], a, b, c, x->g.q_heads, x->g.kv_heads, x->g.d_qk, x->g.d_v, x->g.page_tokens);
+	}
+}
+
+static void run(enum ikv_format f, bool latent, uint32_t cases)
+{
+	struct rig x = {0};
+	ikv_rng_stream(&x.r, f, IKV_STREAM_TEST, 60, latent);
+	fill_pools(&x);
+	for (uint32_t n = 0; n < cases; n += SHARED) {
+		open_rig(&x, latent);
+		for (uint32_t i = 0; i < SHARED; i++) {
+			uint32_t tokens = 1 + below(&x, TOKENS);
+			if (i % 4 == 0)
+				fill(&x, f, TOKENS);
+			make_plan(&x, tokens);
+			run_case(&x, latent ? latent_tolerance : tolerance);
+		}
+		close_rig(&x);
+	}
+}
+
+START_TEST(every_isa_agrees_with_ref)
+{
+	run((enum ikv_format)_i, false, CASES);
+}
+END_TEST
+
+START_TEST(latents_agree)
+{
+	for (int f = IKV_FMT_FP16; f < IKV_FMT_COUNT; f++)
+		if (ikv_mla_stores((enum ikv_format)f))
+			run((enum ikv_format)f, true, CASES / 10);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("agreement");
+	TCase *t = tcase_create("agreement");
+	tcase_set_timeout(t, 300);
+	tcase_add_loop_test(t, every_isa_agrees_with_ref, IKV_FMT_FP16, IKV_FMT_COUNT);
+	tcase_add_test(t, latents_agree);
+	suite_add_tcase(s, t);
+	return tap_run(s);
+}

@@ -1,0 +1,135 @@
+/* Fitting the cost model: constants that are known come back. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include "sim/calibrate.h"
+#include "sim/scenario.h"
+#include "tap.h"
+
+static struct ikv_err err;
+
+START_TEST(solves_exactly)
+{
+	/* y = 3 a + 2 c: b has no part in it, and one gross outlier does not matter. */
+	double x[40 * 3], y[40], c[3];
+	struct ikv_rng r;
+	ikv_rng_stream(&r, 1, IKV_STREAM_TEST, 0, 0);
+	for (int i = 0; i < 40; i++) {
+		x[3 * i] = 1;
+		x[3 * i + 1] = ikv_rng_uniform(&r) * 50;
+		x[3 * i + 2] = ikv_rng_uniform(&r) * 1e6;
+		y[i] = 3 + 2 * x[3 * i + 2];
+	}
+	y[7] *= 5;
+	ck_assert_int_eq(calibrate_solve(x, y, 40, 3, c, &err), 0);
+	ck_assert_double_eq_tol(c[2], 2, 2e-3);
+	ck_assert(c[0] >= 0 && c[1] >= 0 && c[1] < 1e-2);
+	ck_assert_int_eq(calibrate_solve(x, y, 2, 3, c, &err), -1);
+}
+END_TEST
+
+static void known(struct ikv_machine *m)
+{
+	memset(m, 0, sizeof *m);
+	ikv_option_defaults(ikv_machine_options, m);
+	m->kernel_overhead_ns = 2000;
+	m->page_overhead_ns = 40;
+	m->jump_ns = 200;
+	m->format_bytes_per_s[IKV_FMT_FP16] = 30e9;
+	m->format_flops_per_s[IKV_FMT_FP16] = 400e9;
+	m->format_bytes_per_s[IKV_FMT_INT8] = 35e9;
+	m->format_flops_per_s[IKV_FMT_INT8] = 300e9;
+}
+
+static double time_of(const struct ikv_machine *m, const struct ikv_cost_work *w)
+{
+	struct ikv_cost_time t;
+	ikv_cost_step(m, w, &t);
+	return t.attention + t.overhead;
+}
+
+/* Calls over both formats, groups and selections, timed by a machine that is known. */
+static struct calibrate_set calls_of(const struct ikv_machine *m)
+{
+	struct calibrate_set set = {0};
+	for (uint32_t i = 0; i < 96; i++) {
+		struct calibrate_cell *c = calibrate_add(&set, &err);
+		enum ikv_format f = i % 2 ? IKV_FMT_INT8 : IKV_FMT_FP16;
+		uint32_t pages = 8u << i / 2 % 8, group = 1 + 3 * (i / 16 % 2);
+		snprintf(c->shape, sizeof c->shape, "%u", group);
+		snprintf(c->format, sizeof c->format, "%s", ikv_format_info(f)->name);
+		c->held = i % 3 == 2;
+		c->work = (struct ikv_cost_work){
+		    .layers = 1, .sequences = 1, .pages = 8 * pages, .jumps = 1 + i * 7 % pages};
+		c->work.kv_bytes = c->work.format_bytes[f] = (uint64_t)pages * (f == IKV_FMT_INT8 ? 33280 : 65536);
+		c->work.format_flops[f] = 4.0 * group * 8 * 128 * 16 * pages;
+		c->measured_ns = time_of(m, &c->work);
+	}
+	return set;
+}
+
+START_TEST(constants_come_back)
+{
+	struct ikv_machine m, fitted;
+	known(&m);
+	struct calibrate_set set = calls_of(&m);
+	memset(&fitted, 0, sizeof fitted);
+	ikv_option_defaults(ikv_machine_options, &fitted);
+	ck_assert_msg(calibrate_fit(&set, &fitted, &err) == 0, "%s", err.text);
+	struct calibrate_error e = calibrate_errors(&set, true, NULL, NULL);
+	ck_assert_uint_eq(e.cells, 32);
+	ck_assert_msg(e.worst < 2, "%g %%", e.worst);
+	ck_assert_double_eq_tol(fitted.jump_ns, 200, 20);
+	ck_assert_double_eq_tol(fitted.kernel_overhead_ns, 2000, 200);
+	ck_assert(fitted.format_bytes_per_s[IKV_FMT_INT4] == 0); /* never seen */
+	ck_assert_uint_eq(calibrate_errors(&set, true, "INT8", "4").cells +
+			      calibrate_errors(&set, true, "INT8", "1").cells,
+			  calibrate_errors(&set, true, "INT8", NULL).cells);
+	/* Outside of what was measured, and said so. */
+	struct ikv_cost_time t;
+	struct ikv_cost_work w = set.cells[0].work;
+	w.kv_bytes = (uint64_t)fitted.measured_to_bytes + 1;
+	ikv_cost_step(&fitted, &w, &t);
+	ck_assert(t.outside);
+	w.kv_bytes--;
+	ikv_cost_step(&fitted, &w, &t);
+	ck_assert(!t.outside);
+	calibrate_free(&set);
+}
+END_TEST
+
+START_TEST(profiles_are_read_as_written)
+{
+	char folder[] = "/tmp/ikv-calibrate-XXXXXX", path[64];
+	struct ikv_machine m, back;
+	known(&m);
+	m.measured_to_bytes = 1e9;
+	m.measured_from_bytes = 5e4;
+	snprintf(m.name, sizeof m.name, "here");
+	snprintf(m.source, sizeof m.source, "a test: with colons, # and more");
+	ck_assert_ptr_nonnull(mkdtemp(folder));
+	snprintf(path, sizeof path, "%s/m.yaml", folder);
+	ck_assert_msg(machine_write(path, &m, false, &err) == 0, "%s", err.text);
+	ck_assert_int_eq(machine_write(path, &m, false, &err), -1);
+	ck_assert_int_eq(machine_write(path, &m, true, &err), 0);
+	ck_assert_msg(machine_read(path, &back, &err) == 0, "%s", err.text);
+	ck_assert_str_eq(back.name, m.name);
+	ck_assert_str_eq(back.source, m.source);
+	for (const struct ikv_option *o = ikv_machine_options; o->name; o++)
+		ck_assert_double_eq(*(double *)((char *)&back + o->offset), *(double *)((char *)&m + o->offset));
+	unlink(path);
+	rmdir(folder);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("calibrate");
+	TCase *t = tcase_create("calibrate");
+	tcase_add_test(t, solves_exactly);
+	tcase_add_test(t, constants_come_back);
+	tcase_add_test(t, profiles_are_read_as_written);
+	suite_add_tcase(suite, t);
+	return tap_run(suite);
+}
