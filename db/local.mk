@@ -16,7 +16,6 @@ QUERIES_SQL = \
 	db/queries/by-role.sql \
 	db/queries/calibration-errors.sql \
 	db/queries/calibrations.sql \
-	db/queries/common.sql \
 	db/queries/decisions.sql \
 	db/queries/diff.sql \
 	db/queries/effects.sql \
@@ -54,6 +53,7 @@ QUERIES_SQL = \
 	db/queries/runs.sql \
 	db/queries/scenarios.sql \
 	db/queries/sessions.sql \
+	db/queries/settings.sql \
 	db/queries/slowest.sql \
 	db/queries/summary.sql \
 	db/queries/tails.sql \

@@ -124,7 +124,7 @@ static int provenance(struct page *p, struct ikv_err *err)
 	const struct report *r = &p->report;
 	fputs("<h2 id=\"scenario\">Scenario and provenance</h2>\n", r->f);
 	if (report_select(r, "scenarios", scenario, p, err) != 0 ||
-	    report_table(r, "common", "Settings of all runs",
+	    report_table(r, "settings", "Settings of all runs",
 			 "Those that are not the default, with where they come from.", err) != 0 ||
 	    report_table(r, "diff", "Settings in which the runs differ", "A row for each setting and run.", err) !=
 		0 ||

@@ -255,7 +255,7 @@ static void decode_int4_residual(const struct tile_shape *shape, bool v, const s
 	decode_pairs(shape, v, t, rows, stride, true);
 }
 
-wide_decode *const DECODE_TABLE[TILE_FORMATS] = {
+wide_decode *const DECODE_TABLE[IKV_FMT_COUNT] = {
     [IKV_FMT_FP16] = decode_fp16, [IKV_FMT_BF16] = decode_bf16, [IKV_FMT_FP8] = decode_fp8,
     [IKV_FMT_INT8] = decode_int8, [IKV_FMT_INT4] = decode_int4, [IKV_FMT_INT4_RESIDUAL] = decode_int4_residual,
 };

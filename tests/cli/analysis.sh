@@ -17,7 +17,7 @@ $p run --quiet --no-plots --db "$db" "$tiny" -s router.share=layer -s memory.pro
 none "a sweep is recorded" "$([ $? -eq 0 ] || echo failed; cat "$d/out" "$d/err")"
 
 # Named queries that only such a sweep fills.
-for q in regret regret-by-role best effects diff decisions failures tails prefetch wall time common scenarios metrics blocks; do
+for q in regret regret-by-role best effects diff decisions failures tails prefetch wall time settings scenarios metrics blocks; do
 	$p query "$db" $q --format jsonl >"$d/q" 2>"$d/err"
 	none "query $q has rows" "$([ $? -eq 0 ] || cat "$d/err"; [ $q = failures ] || [ -s "$d/q" ] || echo none)"
 done

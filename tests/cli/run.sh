@@ -70,7 +70,7 @@ is "INT8 has little" 1 "SELECT e BETWEEN 1e-4 AND 0.03 FROM $f WHERE name = 'INT
 # KIVI by the ladder, and demotions that stay within KIVI.
 db=$d/k.db
 $p run --quiet --no-plots --db "$db" "$tiny" -s formats.ladder=kivi8 -s memory.floor=KIVI2 -s memory.demote_cold_after_steps=2 \
-	-s memory.page_tokens=32 -s router.policy=recency -s router.budget=64 >"$d/out" 2>&1
+	-s memory.page_tokens=32 -s router.top_k_blocks=1 >"$d/out" 2>&1
 none "a ladder of KIVI8 runs" "$([ $? -eq 0 ] || cat "$d/out")"
 is "its pages are KIVI8, and KIVI4 or KIVI2 when they are cold" 1 "SELECT sum(pages_kivi8) > 0 AND sum(pages_kivi4) > 0 AND
 	sum(pages_kivi2) > 0 AND sum(pages_int8 + pages_fp8 + pages_int4 + pages_int4_residual + pages_sparse + pages_bf16) = 0

@@ -302,7 +302,7 @@ START_TEST(named_queries_run)
 		fclose(f);
 		ck_assert_msg(rc == 0, "%s: %s", q->name, err.text);
 		/* The sample has no layers, events, oracle, prefetches or failures; the test of the program has them. */
-		static const char absent[] = " common memory calibrations calibration-errors predictions decisions by-layer blocks moves regret regret-by-role failures plot-layers"
+		static const char absent[] = " settings memory calibrations calibration-errors predictions decisions by-layer blocks moves regret regret-by-role failures plot-layers"
 					     " plot-prefetch plot-regret ";
 		char word[64];
 		snprintf(word, sizeof word, " %s ", q->name);
