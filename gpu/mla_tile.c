@@ -67,7 +67,7 @@ static void unpack4(enum ikv_format f, const struct codec_rows *r, uint32_t t, c
 
 void mla_tile_pack(enum ikv_format f, uint32_t tokens, uint32_t dim, const uint8_t *k, uint8_t *groups)
 {
-	struct codec_rows rows = {k, tokens, dim};
+	struct codec_rows rows = {.data = k, .tokens = tokens, .dim = dim};
 	uint8_t flip = f == IKV_FMT_INT8 ? 0x80 : 0;
 	memset(groups, 0, (size_t)((tokens + TILE_TOKENS - 1) / TILE_TOKENS) * 2 * mla_group_bytes(f));
 	for (uint32_t t = 0; t < tokens; t++) {
@@ -91,9 +91,9 @@ void mla_tile_pack(enum ikv_format f, uint32_t tokens, uint32_t dim, const uint8
 
 void mla_tile_unpack(enum ikv_format f, uint32_t tokens, uint32_t dim, const uint8_t *groups, uint8_t *k)
 {
-	struct codec_rows rows = {k, tokens, dim};
+	struct codec_rows rows = {.data = k, .tokens = tokens, .dim = dim};
 	uint8_t flip = f == IKV_FMT_INT8 ? 0x80 : 0;
-	memset(k, 0, ikv_format_bytes(f, tokens, dim));
+	memset(k, 0, ikv_format_bytes(f, IKV_SIDE_K, tokens, dim));
 	for (uint32_t t = 0; t < tokens; t++) {
 		const uint8_t *g = groups + (size_t)(t / MLA_GROUP) * mla_group_bytes(f);
 		uint32_t row = t % MLA_GROUP;
