@@ -1,8 +1,10 @@
 /* The backend `cuda`. */
 #include <cuda_runtime_api.h>
 #include <stdio.h>
+#include <string.h>
 #include "gpu/backend.h"
 #include "gpu/decode.h"
+#include "gpu/mla_decode.h"
 #include "gpu/probe.h"
 #include "intentkv/alloc.h"
 
@@ -10,6 +12,7 @@ struct cuda {
 	struct ikv_backend base;
 	struct pages pages;
 	struct decode decode;
+	struct mla_decode mla; /* where V aliases K */
 };
 
 static bool cuda_usable(char *why, size_t size)
@@ -24,6 +27,7 @@ static void cuda_close(struct ikv_backend *b)
 	if (!c)
 		return;
 	decode_free(&c->decode);
+	mla_decode_free(&c->mla);
 	pages_close(&c->pages);
 	ikv_free(c);
 }
@@ -44,7 +48,11 @@ static int cuda_open(struct ikv_backend **out, const struct ikv_geometry *g, con
 		ikv_free(c);
 		return -1;
 	}
-	if (device_failed(attend_prepare(c->pages.steps, c->pages.device.shared_bytes), "set up the kernels", err)) {
+	/* The ISA "sm_80" is the kernel of devices without warpgroup instructions; others have no say here. */
+	c->mla.hopper = c->pages.device.major == 9 && (!config->isa || strcmp(config->isa, "sm_80") != 0);
+	int status = g->v_aliases_k ? mla_prepare(c->mla.hopper)
+				    : attend_prepare(c->pages.steps, c->pages.device.shared_bytes);
+	if (device_failed(status, "set up the kernels", err)) {
 		cuda_close(&c->base);
 		return -1;
 	}
@@ -91,6 +99,8 @@ static int cuda_decode(struct ikv_backend *b, const struct ikv_attn_unit *units,
 	struct cuda *c = (struct cuda *)b;
 	if (pages_check(&c->pages, units, count, err) || pages_upload(&c->pages, err))
 		return -1;
+	if (c->pages.g.v_aliases_k)
+		return mla_decode_run(&c->mla, &c->pages, units, count, err);
 	return decode_run(&c->decode, &c->pages, units, count, err);
 }
 
@@ -98,7 +108,9 @@ static void cuda_stats(const struct ikv_backend *b, struct ikv_backend_stats *st
 {
 	const struct cuda *c = (const struct cuda *)b;
 	*stats = c->pages.stats;
-	stats->isa = c->pages.device.bulk ? "sm_90" : "sm_80";
+	stats->isa = c->pages.g.v_aliases_k ? c->mla.hopper ? "sm_90a" : "sm_80"
+		     : c->pages.device.bulk ? "sm_90"
+					    : "sm_80";
 }
 
 const struct ikv_backend_ops *gpu_backend(void)

@@ -15,6 +15,7 @@
 #include "gpu/device.h"
 #include "gpu/gpu.h"
 #include "gpu/gpu_tile.h"
+#include "gpu/mla_bench.h"
 #include "gpu/split.h"
 
 #define ROTATE_BYTES ((uint64_t)1 << 30) /* that the sets of one row hold at least */
@@ -509,6 +510,7 @@ int gpu_bench(const struct gpu_bench_setup *setup, struct gpu_bench_limits *limi
 	ceilings(buffer, size, limits);
 	begin(context, limits);
 	run_all(buffer, size, each, context);
+	mla_bench(&(struct mla_bench){&dev, buffer, size, read_time, setup}, each, context);
 	cudaFree(buffer);
 	device_close(&dev);
 	return 0;

@@ -57,6 +57,7 @@ int device_open(struct device *d, const uint64_t slot_bytes[IKV_FMT_COUNT], stru
 	d->stream = stream;
 	d->multiprocessors = (uint32_t)processors;
 	d->shared_bytes = (uint32_t)shared;
+	d->major = (uint32_t)major;
 	d->bulk = major >= 9;
 	if (device_reserve(&d->upload, UPLOAD_BYTES, true, err)) {
 		device_close(d);

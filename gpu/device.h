@@ -23,7 +23,7 @@ struct device_buffer { /* the same bytes on both sides; host memory is pinned */
 
 struct device {
 	void *stream; /* cudaStream_t */
-	uint32_t multiprocessors, shared_bytes;
+	uint32_t multiprocessors, shared_bytes, major; /* major: of the compute capability */
 	bool bulk; /* bulk copies: compute capability 9.0 */
 	struct device_pool pools[IKV_FMT_COUNT];
 	struct device_buffer upload;

@@ -1,6 +1,7 @@
 #include <cuda_runtime_api.h>
 #include <math.h>
 #include <string.h>
+#include "gpu/mla.h"
 #include "gpu/pages.h"
 #include "intentkv/alloc.h"
 #include "intentkv/layout.h"
@@ -15,11 +16,13 @@ static int within(const char *what, uint32_t value, uint32_t max, struct ikv_err
 
 static int check_geometry(const struct ikv_geometry *g, uint32_t sequences, struct ikv_err *err)
 {
-	if (g->v_aliases_k)
-		return ikv_err_set(err, IKV_UNAVAILABLE, "backend cuda: V that aliases K (MLA) is not supported");
+	uint32_t k_most = g->v_aliases_k ? MLA_DIM : TILE_DIM_MAX, v_most = g->v_aliases_k ? MLA_OUT : TILE_DIM_MAX;
+	if (g->v_aliases_k && g->d_v > g->d_qk)
+		return ikv_err_set(err, IKV_BAD_INPUT, "backend cuda: V aliases K but d_v %u exceeds d_qk %u", g->d_v,
+				   g->d_qk);
 	if (within("layers", g->layers, 4096, err) || within("q_heads", g->q_heads, 4096, err) ||
-	    within("kv_heads", g->kv_heads, 4096, err) || within("d_qk", g->d_qk, TILE_DIM_MAX, err) ||
-	    within("d_v", g->d_v, TILE_DIM_MAX, err) ||
+	    within("kv_heads", g->kv_heads, 4096, err) || within("d_qk", g->d_qk, k_most, err) ||
+	    within("d_v", g->d_v, v_most, err) ||
 	    within("page_tokens", g->page_tokens, IKV_PAGE_TOKENS_MAX, err) ||
 	    within("sequences", sequences, 1u << 20, err))
 		return -1;
@@ -29,6 +32,29 @@ static int check_geometry(const struct ikv_geometry *g, uint32_t sequences, stru
 	if (!isfinite(g->scale))
 		return ikv_err_set(err, IKV_BAD_INPUT, "backend cuda: scale is not finite");
 	return 0;
+}
+
+/* Bytes of a tile of 16 tokens: of K and V, or of the row that is both. */
+static uint32_t bytes_of_tile(const struct pages *p, enum ikv_format f)
+{
+	return p->g.v_aliases_k ? 2 * mla_group_bytes(f) : tile_bytes(f, p->steps);
+}
+
+static void pack(const struct pages *p, enum ikv_format f, uint32_t tokens, const uint8_t *k, const uint8_t *v,
+		 uint8_t *tiles)
+{
+	if (p->g.v_aliases_k)
+		mla_tile_pack(f, tokens, p->g.d_qk, k, tiles);
+	else
+		gpu_tile_pack(f, tokens, p->g.d_qk, p->g.d_v, p->steps, k, v, tiles);
+}
+
+static void unpack(const struct pages *p, enum ikv_format f, const uint8_t *tiles, uint8_t *k, uint8_t *v)
+{
+	if (p->g.v_aliases_k)
+		mla_tile_unpack(f, p->g.page_tokens, p->g.d_qk, tiles, k);
+	else
+		gpu_tile_unpack(f, p->g.page_tokens, p->g.d_qk, p->g.d_v, p->steps, tiles, k, v);
 }
 
 int pages_open(struct pages *p, const struct ikv_geometry *g, uint32_t sequences, struct ikv_err *err)
@@ -43,9 +69,10 @@ int pages_open(struct pages *p, const struct ikv_geometry *g, uint32_t sequences
 	p->tiles = (g->page_tokens + TILE_TOKENS - 1) / TILE_TOKENS;
 	for (unsigned f = 1; f < GPU_FORMATS; f++) {
 		uint64_t bytes = ikv_format_bytes((enum ikv_format)f, IKV_SIDE_K, g->page_tokens, dim);
-		slot[f] = (uint64_t)p->tiles * tile_bytes(f, p->steps);
-		p->own[f] = ikv_format_bytes((enum ikv_format)f, IKV_SIDE_K, g->page_tokens, g->d_qk) +
-			    ikv_format_bytes((enum ikv_format)f, IKV_SIDE_V, g->page_tokens, g->d_v);
+		slot[f] = (uint64_t)p->tiles * bytes_of_tile(p, (enum ikv_format)f);
+		p->own[f] = ikv_format_bytes((enum ikv_format)f, IKV_SIDE_K, g->page_tokens, g->d_qk);
+		if (!g->v_aliases_k)
+			p->own[f] += ikv_format_bytes((enum ikv_format)f, IKV_SIDE_V, g->page_tokens, g->d_v);
 		form = bytes > form ? bytes : form;
 	}
 	if (device_open(&p->device, slot, err))
@@ -54,7 +81,7 @@ int pages_open(struct pages *p, const struct ikv_geometry *g, uint32_t sequences
 	p->queue = ikv_alloc(lists, sizeof *p->queue, err);
 	p->k = ikv_alloc(form, 1, err);
 	p->v = ikv_alloc(form, 1, err);
-	p->tiles_back = ikv_alloc(p->tiles, TILE_BYTES_MAX, err);
+	p->tiles_back = ikv_alloc(p->tiles, bytes_of_tile(p, IKV_FMT_FP16), err);
 	p->halves = ikv_alloc(rows, sizeof *p->halves, err);
 	p->values = ikv_alloc(rows, sizeof *p->values, err);
 	if (p->lists && p->queue && p->k && p->v && p->tiles_back && p->halves && p->values)
@@ -192,16 +219,16 @@ static int put_open(struct pages *p, struct pages_list *l, uint32_t tokens, stru
 	if (l->dirty_tile == ATTEND_NONE)
 		return 0;
 	uint32_t first = l->dirty_tile, t = first * TILE_TOKENS, n = tokens - t,
-		 bytes = tile_bytes(IKV_FMT_FP16, p->steps);
+		 bytes = bytes_of_tile(p, IKV_FMT_FP16);
 	size_t size = (size_t)((n + TILE_TOKENS - 1) / TILE_TOKENS) * bytes;
 	for (uint32_t h = 0; h < g->kv_heads; h++) {
 		uint64_t slot = entry_slot(entries(p, l, l->pages - 1)[h]);
 		const uint16_t *k = l->open_k + ((size_t)h * g->page_tokens + t) * g->d_qk;
-		const uint16_t *v = l->open_v + ((size_t)h * g->page_tokens + t) * g->d_v;
+		const uint16_t *v = g->v_aliases_k ? NULL : l->open_v + ((size_t)h * g->page_tokens + t) * g->d_v;
 		uint8_t *to = device_put(&p->device, slot + (uint64_t)first * bytes, size, err);
 		if (!to)
 			return -1;
-		gpu_tile_pack(IKV_FMT_FP16, n, g->d_qk, g->d_v, p->steps, (const uint8_t *)k, (const uint8_t *)v, to);
+		pack(p, IKV_FMT_FP16, n, (const uint8_t *)k, (const uint8_t *)v, to);
 	}
 	l->dirty_tile = ATTEND_NONE;
 	return 0;
@@ -213,12 +240,11 @@ static int load_open(struct pages *p, struct pages_list *l, struct ikv_err *err)
 	const struct ikv_geometry *g = &p->g;
 	for (uint32_t h = 0; h < g->kv_heads; h++) {
 		uint64_t slot = entry_slot(entries(p, l, l->pages - 1)[h]);
-		if (device_get(&p->device, p->tiles_back, slot, (size_t)p->tiles * tile_bytes(IKV_FMT_FP16, p->steps),
+		if (device_get(&p->device, p->tiles_back, slot, (size_t)p->tiles * bytes_of_tile(p, IKV_FMT_FP16),
 			       err))
 			return -1;
-		gpu_tile_unpack(IKV_FMT_FP16, g->page_tokens, g->d_qk, g->d_v, p->steps, p->tiles_back,
-				(uint8_t *)(l->open_k + (size_t)h * g->page_tokens * g->d_qk),
-				(uint8_t *)(l->open_v + (size_t)h * g->page_tokens * g->d_v));
+		unpack(p, IKV_FMT_FP16, p->tiles_back, (uint8_t *)(l->open_k + (size_t)h * g->page_tokens * g->d_qk),
+		       g->v_aliases_k ? NULL : (uint8_t *)(l->open_v + (size_t)h * g->page_tokens * g->d_v));
 	}
 	l->open_loaded = true;
 	l->dirty_tile = ATTEND_NONE;
@@ -232,8 +258,9 @@ static void append_row(struct pages *p, struct pages_list *l, const uint16_t *k,
 	for (uint32_t h = 0; h < g->kv_heads; h++) {
 		memcpy(l->open_k + ((size_t)h * g->page_tokens + t) * g->d_qk, k + (size_t)h * g->d_qk,
 		       2 * (size_t)g->d_qk);
-		memcpy(l->open_v + ((size_t)h * g->page_tokens + t) * g->d_v, v + (size_t)h * g->d_v,
-		       2 * (size_t)g->d_v);
+		if (!g->v_aliases_k)
+			memcpy(l->open_v + ((size_t)h * g->page_tokens + t) * g->d_v, v + (size_t)h * g->d_v,
+			       2 * (size_t)g->d_v);
 	}
 	if (l->dirty_tile == ATTEND_NONE)
 		l->dirty_tile = t / TILE_TOKENS;
@@ -251,17 +278,18 @@ int pages_append(struct pages *p, uint32_t seq, uint32_t layer, uint32_t tokens,
 	if (tokens > UINT32_MAX - l->tokens)
 		return ikv_err_set(err, IKV_FAILED, "sequence %u: more than 2^32 tokens", seq);
 	if (check_finite(k, tokens, g->kv_heads * g->d_qk, "K", err) ||
-	    check_finite(v, tokens, g->kv_heads * g->d_v, "V", err))
+	    (!g->v_aliases_k && check_finite(v, tokens, g->kv_heads * g->d_v, "V", err)))
 		return -1;
 	size_t rows = (size_t)g->kv_heads * g->page_tokens;
 	if ((!l->open_k && !(l->open_k = ikv_alloc(rows * g->d_qk, 2, err))) ||
-	    (!l->open_v && !(l->open_v = ikv_alloc(rows * g->d_v, 2, err))))
+	    (!g->v_aliases_k && !l->open_v && !(l->open_v = ikv_alloc(rows * g->d_v, 2, err))))
 		return -1;
 	for (uint32_t i = 0; i < tokens; i++) {
 		uint32_t t = l->tokens % g->page_tokens;
 		if ((t == 0 && add_page(p, l, err)) || (t && !l->open_loaded && load_open(p, l, err)))
 			return -1;
-		append_row(p, l, k + (size_t)i * g->kv_heads * g->d_qk, v + (size_t)i * g->kv_heads * g->d_v);
+		append_row(p, l, k + (size_t)i * g->kv_heads * g->d_qk,
+			   g->v_aliases_k ? NULL : v + (size_t)i * g->kv_heads * g->d_v);
 		if (t + 1 == g->page_tokens && put_open(p, l, g->page_tokens, err))
 			return -1;
 	}
@@ -350,10 +378,10 @@ static int put_closed(struct pages *p, struct pages_list *l, uint32_t page, uint
 	if (place(p, l, page, head, to, err))
 		return -1;
 	uint8_t *tiles = device_put(&p->device, entry_slot(entries(p, l, page)[head]),
-				    (size_t)p->tiles * tile_bytes(to, p->steps), err);
+				    (size_t)p->tiles * bytes_of_tile(p, to), err);
 	if (!tiles)
 		return -1;
-	gpu_tile_pack(to, p->g.page_tokens, p->g.d_qk, p->g.d_v, p->steps, p->k, p->v, tiles);
+	pack(p, to, p->g.page_tokens, p->k, p->v, tiles);
 	return 0;
 }
 
@@ -369,10 +397,11 @@ int pages_recode(struct pages *p, uint32_t seq, uint32_t layer, uint32_t kv_firs
 		if (from == to)
 			continue;
 		if (device_get(&p->device, p->tiles_back, entry_slot(e),
-			       (size_t)p->tiles * tile_bytes(from, p->steps), err))
+			       (size_t)p->tiles * bytes_of_tile(p, from), err))
 			return -1;
-		gpu_tile_unpack(from, p->g.page_tokens, p->g.d_qk, p->g.d_v, p->steps, p->tiles_back, p->k, p->v);
-		if (convert(p, from, to, p->k, p->g.d_qk, err) || convert(p, from, to, p->v, p->g.d_v, err) ||
+		unpack(p, from, p->tiles_back, p->k, p->v);
+		if (convert(p, from, to, p->k, p->g.d_qk, err) ||
+		    (!p->g.v_aliases_k && convert(p, from, to, p->v, p->g.d_v, err)) ||
 		    put_closed(p, l, page, h, to, err))
 			return -1;
 		p->stats.recodes++;
@@ -386,28 +415,30 @@ int pages_restore(struct pages *p, uint32_t seq, uint32_t layer, uint32_t kv_fir
 {
 	const struct ikv_geometry *g = &p->g;
 	uint32_t n = g->page_tokens;
-	size_t k_rows = (size_t)n * g->d_qk, v_rows = (size_t)n * g->d_v;
+	size_t k_rows = (size_t)n * g->d_qk, v_rows = g->v_aliases_k ? 0 : (size_t)n * g->d_v;
 	if (check_page(p, seq, layer, kv_first, kv_count, page, to, err))
 		return -1;
 	for (uint32_t i = 0; i < kv_count; i++)
 		if (check_finite(k + i * k_rows, n, g->d_qk, "K", err) ||
-		    check_finite(v + i * v_rows, n, g->d_v, "V", err))
+		    (v_rows && check_finite(v + i * v_rows, n, g->d_v, "V", err)))
 			return -1;
 	struct pages_list *l = pages_list(p, seq, layer);
 	bool open = page >= l->tokens / n;
 	if (open && !l->open_loaded && load_open(p, l, err))
 		return -1;
-	for (uint32_t i = 0; i < kv_count; i++, k += k_rows, v += v_rows) {
+	for (uint32_t i = 0; i < kv_count; i++, k += k_rows, v = v_rows ? v + v_rows : v) {
 		uint32_t h = kv_first + i;
 		if (open) {
 			memcpy(l->open_k + h * k_rows, k, 2 * k_rows);
-			memcpy(l->open_v + h * v_rows, v, 2 * v_rows);
+			if (v_rows)
+				memcpy(l->open_v + h * v_rows, v, 2 * v_rows);
 			l->dirty_tile = 0;
 			queue(p, l);
 			continue;
 		}
 		if (ikv_format_encode(to, IKV_SIDE_K, k, n, g->d_qk, p->k, err) ||
-		    ikv_format_encode(to, IKV_SIDE_V, v, n, g->d_v, p->v, err) || put_closed(p, l, page, h, to, err))
+		    (v_rows && ikv_format_encode(to, IKV_SIDE_V, v, n, g->d_v, p->v, err)) ||
+		    put_closed(p, l, page, h, to, err))
 			return -1;
 	}
 	return 0;

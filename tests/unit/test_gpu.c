@@ -2,6 +2,7 @@
 #include <string.h>
 #include "gpu/split.h"
 #include "gpu/gpu_tile.h"
+#include "gpu/mla_tile.h"
 #include "intentkv.h"
 #include "tap.h"
 
@@ -34,6 +35,36 @@ START_TEST(tiles_keep_every_bit)
 			free(v);
 			free(k2);
 			free(v2);
+			free(packed);
+		}
+	}
+}
+END_TEST
+
+/* The same for latent rows; a group of 8 tokens takes what the format takes. */
+START_TEST(latent_groups_keep_every_bit)
+{
+	static const uint32_t dims[] = {1, 33, 96, 511, 576}, pages[] = {8, 16, 24, 64};
+	struct ikv_rng r;
+	struct ikv_err err;
+	ikv_rng_stream(&r, 6, (enum ikv_stream)0, 0, 0);
+	for (unsigned f = IKV_FMT_FP16; f < GPU_FORMATS; f++) {
+		ck_assert_uint_eq(mla_group_bytes(f), ikv_format_bytes((enum ikv_format)f, IKV_SIDE_K, MLA_GROUP, MLA_DIM));
+		for (unsigned i = 0; i < 5 * 4; i++) {
+			uint32_t d = dims[i % 5], n = pages[i / 5];
+			size_t bytes = ikv_format_bytes((enum ikv_format)f, IKV_SIDE_K, n, d);
+			uint16_t *rows = calloc((size_t)n * MLA_DIM, 2);
+			uint8_t *k = calloc(1, bytes), *k2 = calloc(1, bytes);
+			uint8_t *packed = malloc((size_t)((n + 15) / 16) * 2 * mla_group_bytes(f));
+			for (uint32_t j = 0; j < n * d; j++)
+				rows[j] = ikv_fp16_from_float((float)ikv_rng_normal(&r));
+			ck_assert_int_eq(ikv_format_encode((enum ikv_format)f, IKV_SIDE_K, rows, n, d, k, &err), 0);
+			mla_tile_pack((enum ikv_format)f, n, d, k, packed);
+			mla_tile_unpack((enum ikv_format)f, n, d, packed, k2);
+			ck_assert_msg(!memcmp(k, k2, bytes), "%s, %u tokens of %u", ikv_format_names()[f], n, d);
+			free(rows);
+			free(k);
+			free(k2);
 			free(packed);
 		}
 	}
@@ -132,6 +163,7 @@ int main(void)
 	Suite *s = suite_create("gpu");
 	TCase *tc = tcase_create("gpu");
 	tcase_add_test(tc, tiles_keep_every_bit);
+	tcase_add_test(tc, latent_groups_keep_every_bit);
 	tcase_add_test(tc, tiles_waste_nothing);
 	tcase_add_test(tc, values_lie_with_their_lane);
 	tcase_add_test(tc, work_is_cut_evenly);

@@ -1,0 +1,31 @@
+/* One decode call where V aliases K: as in gpu/decode.h, for the kernels of latent attention. */
+#ifndef GPU_MLA_DECODE_H
+#define GPU_MLA_DECODE_H
+
+#include "gpu/decode.h"
+#include "gpu/mla.h"
+
+struct mla_decode_job {
+	uint32_t unit, plan, heads, kv_head;
+};
+
+struct mla_decode {
+	struct device_buffer in, out, work;
+	struct decode_plan *plans;
+	struct mla_decode_job *jobs;
+	struct split_job *loads;
+	struct split_piece *pieces;
+	size_t plans_cap, jobs_cap, loads_cap, pieces_cap;
+	bool hopper; /* the kernel with warpgroup instructions */
+};
+
+void mla_decode_free(struct mla_decode *d);
+/* Units refer to what is there (pages_check), and the device is up to date (pages_upload). */
+int mla_decode_run(struct mla_decode *d, struct pages *p, const struct ikv_attn_unit *units, uint32_t count,
+		   struct ikv_err *err);
+
+/* A query as the kernels take it, FP16 [MLA_DIM], and its factor. Scaled by a power of two first, so that rounding is
+ * relative to its largest channel. */
+void mla_query(const float *q, uint32_t d_qk, float scale, uint16_t *rounded, float *factor);
+
+#endif
