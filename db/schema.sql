@@ -1,8 +1,8 @@
 -- run: One row per run: one scenario, or one point of its sweep.
 CREATE TABLE run (
   run_id INTEGER PRIMARY KEY, -- number of the run in this file
-  scenario_id INTEGER NOT NULL REFERENCES scenario, -- the scenario file it came from
-  env_id INTEGER NOT NULL REFERENCES env, -- where and by which program it ran
+  scenario_id INTEGER NOT NULL REFERENCES scenario (scenario_id), -- the scenario file it came from
+  env_id INTEGER NOT NULL REFERENCES env (env_id), -- where and by which program it ran
   name TEXT NOT NULL, -- scenario name, with the sweep point's values
   point TEXT NOT NULL, -- the sweep point, such as quest budget=5%; empty without a sweep
   status TEXT NOT NULL CHECK (status IN ('running', 'done', 'failed', 'interrupted')), -- running, done, failed or interrupted
@@ -21,12 +21,15 @@ CREATE TABLE run (
   machine TEXT, -- machine profile of the cost model
   format TEXT, -- format of the trace the sessions came from
   threads INTEGER, -- threads of the backend
-  params_hash TEXT NOT NULL -- XXH3-64 of all parameters, 16 hex digits: equal for repetitions of a run
+  params_hash TEXT NOT NULL, -- XXH3-64 of all parameters, 16 hex digits: equal for repetitions of a run
+  point_key TEXT, -- digest of what decides the results: settings, contents of input files, version; 32 hex digits
+  message TEXT -- why it failed
 ) STRICT;
+CREATE INDEX run_by_point ON run (point_key);
 
 -- run_param: Every setting of a run, in the text form a user would write.
 CREATE TABLE run_param (
-  run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, -- the run
+  run_id INTEGER NOT NULL REFERENCES run (run_id) ON DELETE CASCADE, -- the run
   key TEXT NOT NULL, -- such as router.top_k_blocks
   value TEXT NOT NULL, -- its value
   origin TEXT NOT NULL, -- default, scenario, command-line or sweep
@@ -58,7 +61,7 @@ CREATE TABLE env (
 
 -- session: One row per session of a run.
 CREATE TABLE session (
-  run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, -- the run
+  run_id INTEGER NOT NULL REFERENCES run (run_id) ON DELETE CASCADE, -- the run
   session INTEGER NOT NULL, -- number of the session in the run, from 0
   id TEXT, -- its name in the trace
   task TEXT, -- task that groups trials
@@ -75,7 +78,7 @@ CREATE TABLE session (
 
 -- step: One row per decode step of one session. The columns up to sim_dense_ns are deterministic and make the canonical hash; those from mass_by on are measured.
 CREATE TABLE step (
-  run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
+  run_id INTEGER NOT NULL REFERENCES run (run_id) ON DELETE CASCADE,
   session INTEGER NOT NULL,
   step INTEGER NOT NULL,
   batch_step INTEGER,
@@ -152,7 +155,7 @@ CREATE TABLE step (
 
 -- step_role: What the tokens of one role got in one step; written where attention ran or its mass was modelled.
 CREATE TABLE step_role (
-  run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
+  run_id INTEGER NOT NULL REFERENCES run (run_id) ON DELETE CASCADE,
   session INTEGER NOT NULL,
   step INTEGER NOT NULL,
   kind TEXT NOT NULL,
@@ -168,7 +171,7 @@ CREATE TABLE step_role (
 
 -- step_layer: Per executed layer of a step where attention ran.
 CREATE TABLE step_layer (
-  run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
+  run_id INTEGER NOT NULL REFERENCES run (run_id) ON DELETE CASCADE,
   session INTEGER NOT NULL,
   step INTEGER NOT NULL,
   layer INTEGER NOT NULL,
@@ -183,7 +186,7 @@ CREATE TABLE step_layer (
 
 -- block_event: Opt-in log of the router's decisions, one row per block or piece of a block.
 CREATE TABLE block_event (
-  run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, -- the run
+  run_id INTEGER NOT NULL REFERENCES run (run_id) ON DELETE CASCADE, -- the run
   session INTEGER NOT NULL, -- the session
   step INTEGER NOT NULL, -- the decode step
   layer INTEGER NOT NULL, -- layer of the unit that decided
@@ -207,7 +210,7 @@ CREATE TABLE block_event (
 -- page_event: Opt-in log of page moves and re-encodings, in the order they happened.
 CREATE TABLE page_event (
   event_id INTEGER PRIMARY KEY, -- order of events
-  run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, -- the run
+  run_id INTEGER NOT NULL REFERENCES run (run_id) ON DELETE CASCADE, -- the run
   session INTEGER NOT NULL, -- the session
   step INTEGER NOT NULL, -- the decode step
   seq INTEGER NOT NULL, -- sequence of the memory manager
@@ -225,7 +228,7 @@ CREATE INDEX page_event_by_step ON page_event (run_id, session, step);
 -- calibration: One row per fit of the cost model to measured attention calls; a newer one does not replace an older.
 CREATE TABLE calibration (
   calibration_id INTEGER PRIMARY KEY, -- number of the calibration in this file
-  env_id INTEGER NOT NULL REFERENCES env, -- where and by which program it was made
+  env_id INTEGER NOT NULL REFERENCES env (env_id), -- where and by which program it was made
   machine TEXT NOT NULL, -- name of the machine profile
   source TEXT NOT NULL, -- what was measured
   utc TEXT NOT NULL, -- when, UTC, ISO 8601
@@ -241,7 +244,7 @@ CREATE TABLE calibration (
 
 -- calibration_constant: The constants of a calibration, as a machine profile has them.
 CREATE TABLE calibration_constant (
-  calibration_id INTEGER NOT NULL REFERENCES calibration ON DELETE CASCADE, -- the calibration
+  calibration_id INTEGER NOT NULL REFERENCES calibration (calibration_id) ON DELETE CASCADE, -- the calibration
   constant TEXT NOT NULL, -- such as read_bytes_per_s
   value REAL NOT NULL, -- its value; 0: not modelled
   PRIMARY KEY (calibration_id, constant)
@@ -249,7 +252,7 @@ CREATE TABLE calibration_constant (
 
 -- calibration_cell: The kinds of call that a calibration measured, and what its constants predict for them.
 CREATE TABLE calibration_cell (
-  calibration_id INTEGER NOT NULL REFERENCES calibration ON DELETE CASCADE, -- the calibration
+  calibration_id INTEGER NOT NULL REFERENCES calibration (calibration_id) ON DELETE CASCADE, -- the calibration
   cell INTEGER NOT NULL, -- number of the kind of call, from 0
   shape TEXT NOT NULL, -- query heads/KV heads/dimension
   format TEXT NOT NULL, -- page format, or mixed
@@ -297,20 +300,3 @@ SELECT *, 1.0 * selected_tokens / nullif(context_tokens, 0) AS selected_fraction
   1.0 * hit_pages / nullif(hit_pages + miss_pages, 0) AS hit_rate,
   sim_dense_ns / nullif(sim_total_ns, 0) AS sim_speedup
 FROM step;
-
--- v_role: Per run and role: shares of tokens, of dense softmax mass and of bytes, over all steps that have them.
-CREATE VIEW v_role AS
-SELECT run_id, kind, count(*) AS steps, sum(tokens) AS tokens, sum(selected_tokens) AS selected_tokens,
-  1.0 * sum(tokens) / nullif(sum(sum(tokens)) OVER (PARTITION BY run_id), 0) AS token_share,
-  sum(mass) / nullif(sum(sum(mass)) OVER (PARTITION BY run_id), 0) AS mass_share,
-  sum(mass_selected) / nullif(sum(mass), 0) AS mass_recall,
-  1.0 * sum(selected_tokens) / nullif(sum(tokens), 0) AS selected_fraction,
-  sum(read_bytes) AS read_bytes, sum(hit_pages) AS hit_pages, sum(miss_pages) AS miss_pages,
-  1.0 * sum(hit_pages) / nullif(sum(hit_pages + miss_pages), 0) AS hit_rate
-FROM step_role GROUP BY run_id, kind;
-
--- v_layer: Per run and layer: selection, recalled mass and error, means over steps.
-CREATE VIEW v_layer AS
-SELECT run_id, layer, count(*) AS steps, avg(selected_fraction) AS selected_fraction, avg(mass_recall) AS mass_recall,
-  avg(rel_l2) AS rel_l2, max(max_abs) AS max_abs, avg(cosine) AS cosine, avg(kl) AS kl
-FROM step_layer GROUP BY run_id, layer;

@@ -169,6 +169,11 @@ static int set_up(struct store *s, struct ikv_err *err)
 	    create(s, err) != 0 || read_number(s, "PRAGMA application_id", &id, err) != 0 ||
 	    read_number(s, "PRAGMA user_version", &version, err) != 0)
 		return -1;
+	if (id == STORE_APPLICATION_ID && version > 0 && version < STORE_VERSION)
+		return ikv_err_set(err, IKV_BAD_INPUT,
+				   "%s: was written by an older version; `intentkv db upgrade %s` keeps a copy and brings "
+				   "it up to date",
+				   s->path, s->path);
 	if (id != STORE_APPLICATION_ID || version != STORE_VERSION)
 		return ikv_err_set(err, IKV_BAD_INPUT, "%s: is not a result database of this version", s->path);
 	if (use_wal(s, err) != 0)

@@ -10,7 +10,7 @@
 #include <intentkv.h>
 
 #define STORE_APPLICATION_ID 0x494b5653 /* "IKVS" */
-#define STORE_VERSION        2
+#define STORE_VERSION        3 /* 1: fewer formats; 2: without roll-ups */
 
 struct store;
 
@@ -31,10 +31,47 @@ struct store_run {
 	int threads;
 	const struct store_param *params;
 	uint32_t param_count;
+	int64_t run_id;        /* number it should have where that is free; 0: the next */
+	const char *point_key; /* 32 hex digits, or NULL */
 };
 /* Begin a run (status `running`); also records env (host, CPU, versions, command line, UTC time). */
 int store_run_begin(struct store *s, const struct store_run *run, int64_t *run_id, struct ikv_err *err);
 int store_run_end(struct store *s, int64_t run_id, const char *status, uint64_t wall_ns, struct ikv_err *err);
+/* Why the run failed, for its row; before store_run_end. */
+int store_run_message(struct store *s, int64_t run_id, const char *message, struct ikv_err *err);
+
+/* A spool: the rows of one run on their way to the process that has the database. Written by store_* functions
+ * as a store is, to a file without a name; read by another process that holds the same descriptor. */
+struct store_figures { /* of one run, for searching: means over its steps */
+	double read_share; /* stored bytes read, of the FP16 bytes of dense attention; NaN without steps */
+	double rel_l2;     /* median of the steps that have it; NaN if none has */
+	uint64_t steps;
+};
+/* A descriptor of a nameless file in the folder of the database `path`, which several spools use in turn. */
+int store_spool_file(const char *path, int *fd, struct ikv_err *err);
+int store_spool_open(struct store **out, int fd, struct ikv_err *err);
+/* Write out what is buffered; `bytes` is what a complete spool has. Closes the spool, not the descriptor. */
+int store_spool_close(struct store *s, uint64_t *bytes, struct store_figures *figures, struct ikv_err *err);
+/* Take the run of a spool in, all of it in one synced transaction, in place of earlier failures of its point. */
+int store_spool_take(struct store *s, int fd, uint64_t bytes, int64_t run_id, const char *point_key, uint64_t wall_ns,
+		     struct ikv_err *err);
+/* A run that failed, without rows, in place of earlier failures of its point. */
+int store_failed_run(struct store *s, const struct store_run *run, const char *message, uint64_t wall_ns,
+		     struct ikv_err *err);
+
+/* What a file knows of points. */
+struct store_point {
+	char key[33];
+	int64_t run_id;
+	bool done; /* else it failed */
+};
+/* All runs that have a key and are done or failed, by run_id; `out` is freed with ikv_free. An absent file has none. */
+int store_points(const char *path, struct store_point **out, uint32_t *count, struct ikv_err *err);
+int store_run_figures(const char *path, int64_t run_id, struct store_figures *out, struct ikv_err *err);
+/* Remove a file that was merged, and what a killed writer left beside it. */
+void store_remove(const char *path);
+/* Copy the done and failed runs of the file `from`. Points that are done here are left out, unless `all`. */
+int store_merge(struct store *s, const char *from, bool all, uint32_t *taken, uint32_t *left_out, struct ikv_err *err);
 
 struct store_session {
 	int64_t run_id, session;
@@ -133,7 +170,7 @@ int store_hash(const char *path, int64_t run_id, char hex[33], struct ikv_err *e
 
 /* Reading: named queries (db/queries, embedded) and free SQL through an authorizer: SELECT only, no ATTACH. */
 /* STORE_GNUPLOT: tab-separated blocks, one per value of the first column. */
-enum store_format { STORE_TABLE, STORE_CSV, STORE_JSON, STORE_MARKDOWN, STORE_GNUPLOT };
+enum store_format { STORE_TABLE, STORE_CSV, STORE_JSON, STORE_JSONL, STORE_MARKDOWN, STORE_GNUPLOT };
 struct store_query {
 	const char *sql;           /* free SQL, or NULL */
 	const char *name;          /* a named query, or NULL */
@@ -144,6 +181,31 @@ struct store_query {
 	double time_limit_s; /* 0: none */
 };
 int store_query_run(const char *path, const struct store_query *query, void *file /* FILE * */, struct ikv_err *err);
+
+/* The same, row by row to a function; what a cell points to lasts until that returns. */
+enum { STORE_CELLS_MAX = 100 };
+struct store_cell {
+	const char *name, *text;
+	double number; /* NaN where it is none */
+	bool is_number, is_null;
+};
+typedef int store_row_fn(void *ctx, const struct store_cell *cells, int count, struct ikv_err *err);
+int store_select(const char *path, const struct store_query *query, store_row_fn *row, void *ctx, struct ikv_err *err);
+
+/* The whole file. */
+/* The schema as SQL. */
+int store_schema(const char *path, void *file /* FILE * */, struct ikv_err *err);
+/* Every table, or `table` alone, as FOLDER/TABLE.csv; the folder must exist. `told` is given each path and its rows. */
+int store_export(const char *path, const char *folder, const char *table, void (*told)(const char *path, int64_t rows),
+		 struct ikv_err *err);
+/* A copy of one moment, also while a run is recording (SQLite's online backup). `to` must not exist. */
+int store_backup(const char *path, const char *to, struct ikv_err *err);
+/* Print what is wrong with a file, a line each; *found counts them. */
+int store_check(const char *path, void *file /* FILE * */, uint64_t *found, struct ikv_err *err);
+/* Bring a file of an older version to this one, after a copy of it to `backup`; *from: its version. */
+int store_upgrade(const char *path, const char *backup, int *from, struct ikv_err *err);
+/* Make the roll-ups of all runs anew; *runs: how many. */
+int store_rollup_all(const char *path, uint64_t *runs, struct ikv_err *err);
 
 struct store_named {
 	const char *name, *help, *sql;

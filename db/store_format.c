@@ -1,4 +1,4 @@
-/* Result sets as a table, CSV, JSON, Markdown or gnuplot data. Tables wait for all rows, for their widths. */
+/* Result sets as a table, CSV, JSON, JSON lines, Markdown or gnuplot data. Tables wait for all rows, for their widths. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -175,7 +175,8 @@ static void csv_row(struct store_writer *w)
 
 static void json_row(struct store_writer *w)
 {
-	fputs(w->rows ? ",\n {" : "\n {", w->file);
+	bool line = w->format == STORE_JSONL;
+	fputs(line ? "{" : w->rows ? ",\n {" : "\n {", w->file);
 	for (int i = 0; i < w->columns; i++) {
 		char number[64];
 		int type = sqlite3_column_type(w->stmt, i);
@@ -192,7 +193,7 @@ static void json_row(struct store_writer *w)
 			json_text(w->file, column_text(w, i));
 		}
 	}
-	fputc('}', w->file);
+	fputs(line ? "}\n" : "}", w->file);
 }
 
 /* Rows of one first column make a block: its label and the column names, then the rows; blocks are parted by two
@@ -267,6 +268,7 @@ int store_writer_row(struct store_writer *w, struct ikv_err *err)
 		csv_row(w);
 		break;
 	case STORE_JSON:
+	case STORE_JSONL:
 		json_row(w);
 		break;
 	case STORE_GNUPLOT:

@@ -5,7 +5,8 @@
 #include <sqlite3.h>
 #include "db/store.h"
 
-extern const char store_schema_sql[]; /* generated from schema.sql and metrics.sql */
+extern const char store_schema_sql[]; /* generated from schema.sql, rollup.sql and metrics.sql */
+extern const char store_rollup_sql[]; /* generated from rollup.sql */
 
 /* How a field of a row struct becomes a column. */
 enum store_type {
@@ -41,6 +42,8 @@ struct store {
 	int64_t opened_ns;  /* when it began, monotonic */
 	char hex[16];       /* of the one hash of the row being written */
 	int64_t env_id;     /* row of this process, 0: not written yet */
+	bool whole;         /* one transaction holds a whole run: nothing commits before its end */
+	struct spool *spool; /* rows go there; the store has no database then */
 };
 
 /* Write "path: what: SQLite's message" with the status that fits SQLite's result. */
@@ -65,12 +68,26 @@ bool store_is_written(const char *path);
 /* Does the header say that this is ours and of a version we know? Reads only. *fresh: absent or empty. */
 int store_check_header(const char *path, bool *fresh, struct ikv_err *err);
 
+/* store_spool.c: each appends one record. */
+int spool_run(struct store *s, const struct store_run *run, struct ikv_err *err);
+int spool_row(struct store *s, int which, const void *row, struct ikv_err *err);
+int spool_block_event(struct store *s, const struct store_block_event *row, struct ikv_err *err);
+int spool_page_event(struct store *s, int64_t session, int64_t step, const struct ikv_action *action,
+		     struct ikv_err *err);
+extern const size_t store_row_bytes[]; /* size of each row struct */
+
 /* store_read.c: open for reading only, also on read-only media and beside a writer. */
 bool store_log_is_empty(const char *path); /* nothing waits in the write-ahead log */
 int store_open_read(const char *path, sqlite3 **db, struct ikv_err *err);
 
 /* store_functions.c: median(x), percentile(x, p), significant(x, digits) and is_written(). */
 int store_functions(sqlite3 *db, const char *path);
+
+/* store_rollup.c: write the roll-ups of one run anew, into the file or, where they are there, into temporary tables. */
+int store_rollup(sqlite3 *db, const char *path, int64_t run_id, struct ikv_err *err);
+/* store_live.c: for a reader, the roll-ups that the file lacks of the chosen runs (`run` as :run in the named queries;
+ * NULL: the newest). */
+int store_live(sqlite3 *db, const char *path, const char *run, struct ikv_err *err);
 
 /* store_format.c: one result set. */
 struct store_writer;

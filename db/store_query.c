@@ -1,5 +1,6 @@
 /* Queries by readers: named ones and free SQL, both behind the same authorizer and time limit. */
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -34,7 +35,7 @@ static int out_of_time(void *deadline)
 
 static const struct store_named *find(const char *name, struct ikv_err *err)
 {
-	const char *names[64];
+	const char *names[128];
 	size_t n = 0;
 	for (const struct store_named *q = store_queries; q->name; q++) {
 		if (strcmp(q->name, name) == 0)
@@ -118,33 +119,101 @@ static int print(sqlite3 *db, sqlite3_stmt *stmt, const char *path, const struct
 	return store_writer_close(w, true, err);
 }
 
-int store_query_run(const char *path, const struct store_query *query, void *file, struct ikv_err *err)
+/* The roll-ups that a query reads. Free SQL may ask for any run. */
+static int need_rollups(sqlite3 *db, const char *path, const struct store_query *query, const char *sql,
+			struct ikv_err *err)
+{
+	static const char *const parts[] = {"run_stat",  "run_series",   "run_session", "run_slow", "run_role",
+					    "run_layer", "run_decision", "v_total",	 "v_role",   "v_layer"};
+	const char *run = query->sql ? "all" : NULL;
+	bool needed = false;
+	for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+		needed |= strstr(sql, parts[i]) != NULL;
+	for (uint32_t i = 0; i < query->param_count && !query->sql; i++)
+		if (strncmp(query->params[i], "run=", 4) == 0)
+			run = query->params[i] + 4;
+	return needed ? store_live(db, path, run, err) : 0;
+}
+
+struct reader {
+	sqlite3 *db;
+	sqlite3_stmt *stmt;
+	double deadline;
+};
+
+static void close_reader(struct reader *r)
+{
+	sqlite3_finalize(r->stmt);
+	sqlite3_close(r->db);
+}
+
+static int open_reader(struct reader *r, const char *path, const struct store_query *query, struct ikv_err *err)
 {
 	const char *sql = query->sql;
-	sqlite3 *db;
-	sqlite3_stmt *stmt = NULL;
+	r->db = NULL;
+	r->stmt = NULL;
 	if (!sql) {
 		const struct store_named *named = find(query->name ? query->name : "", err);
 		if (!named)
 			return -1;
 		sql = named->sql;
 	}
-	if (store_open_read(path, &db, err) != 0)
+	if (store_open_read(path, &r->db, err) != 0)
 		return -1;
-	double deadline = seconds() + query->time_limit_s;
+	r->deadline = seconds() + query->time_limit_s;
 	if (query->time_limit_s > 0)
-		sqlite3_progress_handler(db, 10000, out_of_time, &deadline);
-	sqlite3_limit(db, SQLITE_LIMIT_LENGTH, 64 << 20);
-	sqlite3_limit(db, SQLITE_LIMIT_ATTACHED, 0);
-	int rc = store_functions(db, path) == SQLITE_OK ? 0 : store_fail(db, path, "cannot set up", err);
-	sqlite3_set_authorizer(db, authorize, NULL);
+		sqlite3_progress_handler(r->db, 10000, out_of_time, &r->deadline);
+	sqlite3_limit(r->db, SQLITE_LIMIT_LENGTH, 64 << 20);
+	sqlite3_limit(r->db, SQLITE_LIMIT_ATTACHED, 0);
+	int rc = store_functions(r->db, path) == SQLITE_OK ? 0 : store_fail(r->db, path, "cannot set up", err);
 	if (rc == 0)
-		rc = prepare(db, sql, &stmt, err);
+		rc = need_rollups(r->db, path, query, sql, err);
+	sqlite3_set_authorizer(r->db, authorize, NULL);
+	if (rc == 0)
+		rc = prepare(r->db, sql, &r->stmt, err);
 	for (uint32_t i = 0; i < query->param_count && rc == 0; i++)
-		rc = bind_param(stmt, query->params[i], err);
+		rc = bind_param(r->stmt, query->params[i], err);
+	return rc;
+}
+
+int store_query_run(const char *path, const struct store_query *query, void *file, struct ikv_err *err)
+{
+	struct reader r;
+	int rc = open_reader(&r, path, query, err);
 	if (rc == 0)
-		rc = print(db, stmt, path, query, file, err);
-	sqlite3_finalize(stmt);
-	sqlite3_close(db);
+		rc = print(r.db, r.stmt, path, query, file, err);
+	close_reader(&r);
+	return rc;
+}
+
+static void fill_cell(sqlite3_stmt *stmt, int i, struct store_cell *c)
+{
+	int type = sqlite3_column_type(stmt, i);
+	c->name = sqlite3_column_name(stmt, i);
+	c->is_null = type == SQLITE_NULL;
+	c->is_number = type == SQLITE_INTEGER || type == SQLITE_FLOAT;
+	c->number = c->is_number ? sqlite3_column_double(stmt, i) : NAN;
+	const char *text = (const char *)sqlite3_column_text(stmt, i);
+	c->text = text ? text : "";
+}
+
+int store_select(const char *path, const struct store_query *query, store_row_fn *row, void *ctx, struct ikv_err *err)
+{
+	struct store_cell cells[STORE_CELLS_MAX];
+	struct reader r;
+	int rc = open_reader(&r, path, query, err), step = SQLITE_DONE;
+	int n = rc == 0 ? sqlite3_column_count(r.stmt) : 0;
+	if (n > STORE_CELLS_MAX)
+		rc = ikv_err_set(err, IKV_USAGE, "the query has %d columns, more than %d", n, STORE_CELLS_MAX);
+	while (rc == 0 && (step = sqlite3_step(r.stmt)) == SQLITE_ROW) {
+		for (int i = 0; i < n; i++)
+			fill_cell(r.stmt, i, &cells[i]);
+		rc = row(ctx, cells, n, err);
+	}
+	if (rc == 0 && step != SQLITE_DONE)
+		rc = (step & 0xff) == SQLITE_INTERRUPT
+			 ? ikv_err_set(err, IKV_FAILED, "the query took longer than %g s", query->time_limit_s)
+			 : store_fail(r.db, path, "the query failed", err);
+	close_reader(&r);
 	return rc;
 }

@@ -70,6 +70,8 @@ static int prepare_insert(struct store *s, int which, struct ikv_err *err)
 
 static int write_row(struct store *s, int which, const void *row, struct ikv_err *err)
 {
+	if (s->spool)
+		return spool_row(s, which, row, err);
 	if (!s->insert[which] && prepare_insert(s, which, err) != 0)
 		return -1;
 	if (store_begin(s, err) != 0)
@@ -85,7 +87,7 @@ int store_session(struct store *s, const struct store_session *row, struct ikv_e
 
 int store_step(struct store *s, const struct store_step *row, struct ikv_err *err)
 {
-	if (store_pace(s, row->batch_step, err) != 0 || write_row(s, STORE_ROW_STEP, row, err) != 0)
+	if ((!s->spool && !s->whole && store_pace(s, row->batch_step, err) != 0) || write_row(s, STORE_ROW_STEP, row, err) != 0)
 		return -1;
 	s->steps++;
 	return 0;
@@ -110,6 +112,8 @@ int store_block_event(struct store *s, const struct store_block_event *row, stru
 {
 	const struct ikv_decision *d = row->decision;
 	sqlite3_stmt **stmt = &s->block_event;
+	if (s->spool)
+		return spool_block_event(s, row, err);
 	if (!*stmt && store_prepare(s,
 				    "INSERT INTO block_event (run_id, session, step, layer, head, start_token,"
 				    " end_token, block, kind, policy, decision, format, reason, recent, score, rank,"
@@ -145,6 +149,8 @@ int store_page_event(struct store *s, int64_t run_id, int64_t session, int64_t s
 	static const char *const moves[] = {"fetch", "prefetch", "evict", "demote", "promote", "refetch", "encode"};
 	_Static_assert(sizeof moves / sizeof *moves == IKV_MOVE_COUNT, "a name for every move");
 	sqlite3_stmt **stmt = &s->page_event;
+	if (s->spool)
+		return spool_page_event(s, session, step, action, err);
 	if (!*stmt && store_prepare(s,
 				    "INSERT INTO page_event (run_id, session, step, seq, page_group, page, move,"
 				    " from_format, to_format, from_tier, to_tier, bytes)"

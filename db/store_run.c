@@ -154,8 +154,9 @@ static int write_run(struct store *s, const struct store_run *run, int64_t scena
 	sqlite3_stmt *stmt;
 	if (store_prepare(s,
 			  "INSERT INTO run (scenario_id, env_id, name, point, status, started_utc, seed, params_hash,"
-			  " threads, router, scorer, source, backend, isa, execute, ladder, model, machine, format)"
-			  " VALUES (?,?,?,?,'running',?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+			  " threads, router, scorer, source, backend, isa, execute, ladder, model, machine, format,"
+			  " point_key, run_id) VALUES (?1,?2,?3,?4,'running',?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,"
+			  "?16,?17,?18,?19, (SELECT ?20 WHERE NOT EXISTS (SELECT 1 FROM run WHERE run_id = ?20)))",
 			  &stmt, err) != 0)
 		return -1;
 	store_utc(utc);
@@ -171,6 +172,9 @@ static int write_run(struct store *s, const struct store_run *run, int64_t scena
 	sqlite3_bind_int(stmt, 8, run->threads);
 	for (int i = 0; i < 10; i++)
 		bind(stmt, 9 + i, texts[i]);
+	bind(stmt, 19, run->point_key);
+	if (run->run_id > 0) /* NULL takes the next number, and so does a number that is taken */
+		sqlite3_bind_int64(stmt, 20, run->run_id);
 	return finish(s, stmt, err);
 }
 
@@ -182,7 +186,11 @@ int store_env(struct store *s, struct ikv_err *err)
 int store_run_begin(struct store *s, const struct store_run *run, int64_t *run_id, struct ikv_err *err)
 {
 	int64_t scenario;
-	if (store_commit(s, err) != 0 || store_begin(s, err) != 0)
+	if (s->spool) {
+		*run_id = 0;
+		return spool_run(s, run, err);
+	}
+	if ((!s->whole && store_commit(s, err) != 0) || store_begin(s, err) != 0)
 		return -1;
 	int64_t env = s->env_id;
 	if (store_env(s, err) != 0 || write_scenario(s, run, &scenario, err) != 0 ||
@@ -191,7 +199,7 @@ int store_run_begin(struct store *s, const struct store_run *run, int64_t *run_i
 	*run_id = sqlite3_last_insert_rowid(s->db);
 	if (write_params(s, *run_id, run, err) != 0)
 		goto fail;
-	return store_commit(s, err);
+	return s->whole ? 0 : store_commit(s, err);
 fail:
 	sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
 	s->open = false;
@@ -199,13 +207,27 @@ fail:
 	return -1;
 }
 
-/* The commit that marks the run is synced, and with it everything in the log before it. */
+int store_run_message(struct store *s, int64_t run_id, const char *message, struct ikv_err *err)
+{
+	sqlite3_stmt *stmt;
+	if (store_begin(s, err) != 0 ||
+	    store_prepare(s, "UPDATE run SET message = ? WHERE run_id = ?", &stmt, err) != 0)
+		return -1;
+	bind(stmt, 1, message);
+	sqlite3_bind_int64(stmt, 2, run_id);
+	return finish(s, stmt, err);
+}
+
+/* The commit that marks the run holds its roll-ups; it is synced, and with it everything in the log before it. */
 int store_run_end(struct store *s, int64_t run_id, const char *status, uint64_t wall_ns, struct ikv_err *err)
 {
 	char utc[32];
 	sqlite3_stmt *stmt;
-	if (store_commit(s, err) != 0 || store_exec(s->db, s->path, "PRAGMA synchronous=FULL", err) != 0 ||
-	    store_begin(s, err) != 0)
+	/* SQLite refuses the pragma inside a transaction; one that holds a whole run began with it. */
+	if (!s->whole &&
+	    (store_commit(s, err) != 0 || store_exec(s->db, s->path, "PRAGMA synchronous=FULL", err) != 0))
+		return -1;
+	if (store_begin(s, err) != 0)
 		return -1;
 	if (store_prepare(s, "UPDATE run SET status = ?, ended_utc = ?, wall_ns = ? WHERE run_id = ?", &stmt, err) !=
 	    0)
@@ -218,6 +240,8 @@ int store_run_end(struct store *s, int64_t run_id, const char *status, uint64_t 
 	int rc = finish(s, stmt, err);
 	if (rc == 0 && sqlite3_changes(s->db) != 1)
 		rc = ikv_err_set(err, IKV_FAILED, "%s: there is no run %lld", s->path, (long long)run_id);
+	if (rc == 0)
+		rc = store_rollup(s->db, s->path, run_id, err);
 	if (store_commit(s, rc == 0 ? err : NULL) != 0)
 		rc = -1;
 	sqlite3_exec(s->db, "PRAGMA synchronous=NORMAL", NULL, NULL, NULL);

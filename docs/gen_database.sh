@@ -78,7 +78,7 @@ table != "" && /^  [a-z]/ {
 		print "| `" $1 "` | " type " | " unit[key] " | " better[key] " | " text[key] " |"
 	else
 		print "| `" $1 "` | " type " | " what " |"
-}' db/metrics.sql db/schema.sql
+}' db/metrics.sql db/schema.sql db/rollup.sql
 echo
 echo "## Named queries"
 echo

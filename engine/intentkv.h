@@ -16,6 +16,7 @@
 #include "intentkv/option.h"
 #include "intentkv/layout.h"
 #include "intentkv/format.h"
+#include "intentkv/kivi.h"
 #include "intentkv/ladder.h"
 #include "intentkv/plan.h"
 #include "intentkv/exact.h"

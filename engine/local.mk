@@ -4,7 +4,7 @@ include_HEADERS = engine/intentkv.h
 pkgincludedir_parts = $(includedir)/intentkv
 ikvparts_HEADERS = \
 	engine/intentkv/alloc.h engine/intentkv/attn.h engine/intentkv/cost.h engine/intentkv/error.h \
-	engine/intentkv/exact.h engine/intentkv/format.h engine/intentkv/ladder.h engine/intentkv/layout.h \
+	engine/intentkv/exact.h engine/intentkv/format.h engine/intentkv/kivi.h engine/intentkv/ladder.h engine/intentkv/layout.h \
 	engine/intentkv/memory.h engine/intentkv/mla.h engine/intentkv/option.h engine/intentkv/plan.h engine/intentkv/prefetch.h engine/intentkv/ranges.h \
 	engine/intentkv/residency.h engine/intentkv/rng.h engine/intentkv/rope.h engine/intentkv/router.h engine/intentkv/scorer.h \
 	engine/intentkv/specattn.h

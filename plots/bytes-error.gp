@@ -4,20 +4,20 @@ widest = 0.0
 longest = 0
 count(x) = errors = errors + (valid(x) ? 1 : 0)
 stats data every ::1 using (longer(strcol(2)), count(4), widest = $3 > widest ? $3 : widest, 1) nooutput
-rows = STATS_records
+rows = int(STATS_records)
 size = rows > 24 ? 8 : 10
 long = longest > 48 ? 48 : longest
-cut(name) = strlen(name) > 48 ? name[1:47].'…' : name
-left = 0.03 + 0.0007 * size * long
+left = 0.03 + 0.00083 * size * long
 left = left < 0.08 ? 0.08 : left
 middle = left + 0.5 * (0.98 - left)
 unset title
-set multiplot title plot_title noenhanced
+unset label 98
+set multiplot title plot_title."\n".plot_caption noenhanced
 # Each panel has its legend above it.
 set key at graph 1, 1.07 right horizontal noenhanced samplen 2 font ',9'
 set tmargin at screen 0.86
 set bmargin at screen 0.14
-set grid noytics
+if (!dumb) { set grid noytics }
 set xtics font ',9'
 set yrange [(rows < 4 ? 4 : rows) - 0.4:-0.6]
 row_font = sprintf(',%d', size)
@@ -26,14 +26,14 @@ set lmargin at screen left
 set rmargin at screen middle - 0.02
 set xlabel 'bytes read, of dense FP16 (%)'
 set xrange [0:widest > 0 ? 1.08 * widest : 1]
-plot data every ::1 using ($3 / 2):0:($3 / 2):(0.3):ytic(cut(strcol(2))) with boxxyerror linecolor rgb c(5) title 'bytes read'
+plot data every ::1 using ($3 / 2):0:($3 / 2):(0.3):ytic(cut(strcol(2), 48)) with boxxyerror linecolor rgb c(5) title 'bytes read'
 set lmargin at screen middle + 0.02
 set rmargin at screen 0.98
 set xlabel 'relative L2 error of the output'
 set xrange [0:*]
 set ytics format ''
 if (errors > 0) {
-	plot data every ::1 using 4:0:4:5 with xerrorbars linecolor rgb c(1) linewidth 2 pointtype 7 title 'median error, whisker to the 95th percentile'
+	plot data every ::1 using 4:0:4:5 with xerrorbars linecolor rgb c(1) linewidth 2 pointtype 7 title 'median, to the 95th percentile'
 } else {
 	set label 1 "attention did not run:\nthere is no error to show" at graph 0.5, 0.5 center noenhanced
 	set xrange [0:1]

@@ -11,12 +11,13 @@ sum(n) = (n < 1 ? 0 : column(3)) + (n < 2 ? 0 : column(4)) + (n < 3 ? 0 : column
 last = 1.0
 stats data using (last = $2 > last ? $2 : last, 1) nooutput
 unset title
-set multiplot layout rows, columns margins 0.08, 0.98, 0.17, 0.88 spacing 0.06, 0.1 \
-	title (blocks > panels ? sprintf('%s: the first %d of %d runs', plot_title, panels, blocks) : plot_title) noenhanced
+unset label 98
+set multiplot layout rows, columns margins 0.08, 0.98, 0.19, 0.84 spacing 0.06, 0.1 \
+	title plot_title."\n".(blocks > panels ? sprintf("the first %d of %d runs; choose others by --run", panels, blocks) : plot_caption) noenhanced
 unset key
 set yrange [0:100]
 set ytics 50
-set grid front
+if (!dumb) { set grid front }
 set xrange [0:last]
 set xtics font ',9'
 if (last < 4) { set xtics 1 }
@@ -33,7 +34,7 @@ panel_font = columns == 3 ? ',8' : ',10'
 room = columns == 3 ? 42 : columns == 2 ? 60 : 100
 do for [p=0:panels-1] {
 	caption = label[p + 1]
-	caption = strlen(caption) > room ? caption[1:room - 1].'…' : caption
+	caption = cut(caption, room)
 	set label 12 caption at graph 0, 1.09 left noenhanced font panel_font
 	set xlabel (p >= panels - columns ? 'decode step' : '')
 	set ylabel (p % columns == 0 ? 'pages (%)' : '')

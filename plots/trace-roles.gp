@@ -2,7 +2,7 @@ set key outside right top vertical Left reverse noenhanced samplen 2
 set style data histograms
 set style histogram rowstacked
 set boxwidth 0.7
-set grid noxtics
+if (!dumb) { set grid noxtics }
 set xtics noenhanced rotate by -30
 set ylabel 'share of tokens'
 set yrange [0:*]

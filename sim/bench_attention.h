@@ -78,6 +78,7 @@ struct bench_format_row {
 	const char *format, *step; /* "encode", "decode", "re-encode" */
 	double gbps;               /* bytes of FP16 taken or given a second, cold data, one thread */
 	double fraction;           /* of copying as many bytes of FP16, counted once */
+	double snr_k, snr_v;       /* dB: 10 log10(sum of x² / sum of squared errors); infinite without error */
 };
 #define BENCH_FORMAT_ROWS 32
 int bench_formats(double seconds, struct bench_format_row *rows, uint32_t *count, struct ikv_err *err);

@@ -1,11 +1,13 @@
 /* intentkv bench formats: conversions of pages, one thread, beside copying, over more data than a cache holds. */
+#include <math.h>
 #include <string.h>
 #include "sim/bench_attention.h"
 
-#define ROWS  32 /* tokens of a page */
-#define DIM   128
-#define PAGES 8192 /* 64 MiB of FP16 */
-#define RUNS  100
+#define ROWS        32 /* tokens of a page */
+#define DIM         128
+#define PAGES       8192 /* 64 MiB of FP16 */
+#define RUNS        100
+#define NOISE_PAGES 64
 
 struct format_data {
 	uint16_t *halves;
@@ -22,6 +24,27 @@ static int convert(struct format_data *d, enum ikv_format f, bool encode, struct
 		if (encode ? ikv_format_encode(f, side, d->halves + at, ROWS, DIM, d->stored + p * bytes, err)
 			   : ikv_format_decode(f, side, d->stored + p * bytes, ROWS, DIM, d->values, err))
 			return -1;
+	}
+	return 0;
+}
+
+/* What a format loses of K and of V, in dB, over some pages. */
+static int measure_noise(struct format_data *d, enum ikv_format f, double *snr, struct ikv_err *err)
+{
+	for (int side = 0; side < 2; side++) {
+		double signal = 0, noise = 0;
+		for (uint32_t p = 0; p < NOISE_PAGES; p++) {
+			const uint16_t *rows = d->halves + (size_t)p * ROWS * DIM;
+			if (ikv_format_encode(f, (enum ikv_side)side, rows, ROWS, DIM, d->stored, err) ||
+			    ikv_format_decode(f, (enum ikv_side)side, d->stored, ROWS, DIM, d->values, err))
+				return -1;
+			for (uint32_t i = 0; i < ROWS * DIM; i++) {
+				double x = ikv_fp16_to_float(rows[i]), lost = x - d->values[i];
+				signal += x * x;
+				noise += lost * lost;
+			}
+		}
+		snr[side] = noise > 0 ? 10 * log10(signal / noise) : INFINITY;
 	}
 	return 0;
 }
@@ -47,11 +70,17 @@ static int time_format(struct format_data *d, enum ikv_format f, double seconds,
 		if (convert(d, f, true, err)) /* not timed: the next decoding needs codes there */
 			return -1;
 	}
-	double copy = bench_median(times[2], n);
+	double copy = bench_median(times[2], n), snr[2];
+	if (measure_noise(d, f, snr, err))
+		return -1;
 	for (int i = 0; i < 2; i++) {
 		double t = bench_median(times[i], n);
-		rows[i] = (struct bench_format_row){ikv_format_info(f)->name, i ? "decode" : "encode",
-						    (double)bytes / t * 1e-9, copy / t};
+		rows[i] = (struct bench_format_row){ikv_format_info(f)->name,
+						    i ? "decode" : "encode",
+						    (double)bytes / t * 1e-9,
+						    copy / t,
+						    snr[0],
+						    snr[1]};
 	}
 	return 0;
 }

@@ -1,5 +1,6 @@
 /* intentkv bench attention and formats: what is measured, printed as a table, CSV or JSON; the roofline. */
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -94,7 +95,8 @@ static int open_plot(struct printer *p, const char *folder)
 	return 0;
 }
 
-static const struct plot roofline = {"roofline", "Attention against memory and arithmetic", "plots/roofline.gp"};
+static const struct plot roofline = {.name = "roofline", .title = "Attention against memory and arithmetic",
+				     .script = "plots/roofline.gp"};
 
 int cmd_bench_attention(const struct bench_attention_setup *setup, const struct bench_report *report)
 {
@@ -130,6 +132,17 @@ int cmd_bench_attention(const struct bench_attention_setup *setup, const struct 
 	return rc;
 }
 
+/* JSON has no infinity: null stands for no error at all. */
+static void print_format_json(const struct bench_format_row *r, bool last)
+{
+	printf(" {\"format\":\"%s\",\"step\":\"%s\",\"gbps\":%.4f,\"fraction\":%.4f", r->format, r->step, r->gbps,
+	       r->fraction);
+	if (isinf(r->snr_k))
+		printf(",\"snr_k_db\":null,\"snr_v_db\":null}%s\n", last ? "" : ",");
+	else
+		printf(",\"snr_k_db\":%.4f,\"snr_v_db\":%.4f}%s\n", r->snr_k, r->snr_v, last ? "" : ",");
+}
+
 int cmd_bench_formats(const struct bench_report *report)
 {
 	struct bench_format_row rows[BENCH_FORMAT_ROWS];
@@ -138,20 +151,22 @@ int cmd_bench_formats(const struct bench_report *report)
 	if (bench_formats(report->seconds, rows, &n, &err))
 		return command_fail(&err);
 	if (report->output == BENCH_TABLE)
-		printf("%-14s %-8s %10s %12s\n", "format", "step", "GB/s", "of copying");
+		printf("%-14s %-8s %10s %12s %9s %9s\n", "format", "step", "GB/s", "of copying", "SNR K, dB",
+		       "SNR V, dB");
 	if (report->output == BENCH_CSV)
-		printf("format,step,gbps,fraction\n");
+		printf("format,step,gbps,fraction,snr_k_db,snr_v_db\n");
 	if (report->output == BENCH_JSON)
 		printf("[\n");
 	for (uint32_t i = 0; i < n; i++) {
 		const struct bench_format_row *r = &rows[i];
 		if (report->output == BENCH_TABLE)
-			printf("%-14s %-8s %10.2f %11.0f%%\n", r->format, r->step, r->gbps, 100 * r->fraction);
+			printf("%-14s %-8s %10.2f %11.0f%% %9.2f %9.2f\n", r->format, r->step, r->gbps,
+			       100 * r->fraction, r->snr_k, r->snr_v);
 		else if (report->output == BENCH_CSV)
-			printf("%s,%s,%.4f,%.4f\n", r->format, r->step, r->gbps, r->fraction);
+			printf("%s,%s,%.4f,%.4f,%.4f,%.4f\n", r->format, r->step, r->gbps, r->fraction, r->snr_k,
+			       r->snr_v);
 		else
-			printf(" {\"format\":\"%s\",\"step\":\"%s\",\"gbps\":%.4f,\"fraction\":%.4f}%s\n", r->format,
-			       r->step, r->gbps, r->fraction, i + 1 < n ? "," : "");
+			print_format_json(r, i + 1 == n);
 	}
 	if (report->output == BENCH_JSON)
 		printf("]\n");

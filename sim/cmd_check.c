@@ -26,7 +26,7 @@ static int check_file(const char *path, char **overrides, int override_count, bo
 		      struct ikv_err *err)
 {
 	struct scenario_doc doc;
-	struct sweep sweep = {NULL, 0};
+	struct sweep sweep = {.count = 0};
 	int rc = scenario_read(path, &doc, err);
 	if (rc)
 		return -1;

@@ -224,7 +224,8 @@ static void print(const struct curves *c, enum format format)
 /* An exit code. The picture is named on stderr, since the figures are on stdout. */
 static int draw(const struct curves *c, const char *folder)
 {
-	static const struct plot plot = {"mrc", "Miss ratio of residency policies by capacity", "plots/mrc.gp"};
+	static const struct plot plot = {
+	    .name = "mrc", .title = "Miss ratio of residency policies by capacity", .script = "plots/mrc.gp"};
 	char data[4096], script[4096];
 	if (mkdir(folder, 0777) != 0 && errno != EEXIST)
 		return plot_fail(IKV_CANT_CREATE, folder, strerror(errno));

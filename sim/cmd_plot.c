@@ -4,111 +4,94 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
-#include "db/store.h"
 #include "sim/command.h"
-#include "sim/plot.h"
+#include "sim/figure.h"
 
 const char cmd_plot_help[] =
-    "Usage: intentkv plot DB [FIGURE]... [-o FOLDER] [--type svg|png] [--run RUN]\n"
-    "Draw figures (default: all). Each leaves FIGURE.gp, FIGURE.tsv and FIGURE.svg or .png in FOLDER;\n"
-    "`gnuplot FIGURE.gp` in that folder draws it again.\n"
-    "  -l, --list         show the figures\n"
+    "intentkv plot DB [FIGURE]... [options]: draw figures of a result database (default: all)\n\n"
+    "  intentkv plot results/quickstart.db -o figures\n"
+    "  intentkv plot results/quickstart.db pareto roles --run all --term pdf\n"
+    "  intentkv plot results/quickstart.db hit-rate --term dumb\n\n"
+    "Each leaves FIGURE.gp, FIGURE.tsv and the picture; `gnuplot FIGURE.gp` in that folder draws it again.\n"
+    "  -l, --list         show the figures and the queries that they show\n"
     "  -o, --output DIR   folder, made if absent (default: plots)\n"
-    "  -t, --type TYPE    svg (default) or png\n"
-    "  -r, --run RUN      a run's number or name, or all (default: the newest runs of the last scenario)\n";
+    "  -t, --term TERM    svg (default), png, pdf, or dumb: characters, printed too\n"
+    "  -r, --run RUN      runs by number (3 or 1,4) or name, or all (default: the newest of the last scenario)\n";
 
-struct figure {
-	struct plot plot;
-	const char *query;
-};
-static const struct figure figures[] = {
-    {{"hit-rate", "Fast-tier hit rate over decode steps", "plots/hit-rate.gp"}, "hit-rate"},
-    {{"bytes-error", "Bytes read and output error of each run", "plots/bytes-error.gp"}, "plot-bytes-error"},
-    {{"mass-bytes", "Recalled attention mass against bytes read", "plots/mass-bytes.gp"}, "plot-mass-bytes"},
-    {{"formats", "Formats of the stored pages over decode steps", "plots/formats.gp"}, "formats"},
-    {{"model-measured", "Modelled against measured attention time", "plots/model-measured.gp"},
-     "plot-model-measured"},
-};
-#define FIGURES (sizeof figures / sizeof *figures)
-
-static int write_data(const struct figure *fig, const char *path, const char *db, const char *run)
+/* What a dumb terminal drew, on stdout. */
+static int show(const struct figure *fig, const char *folder)
 {
-	struct ikv_err err;
-	char param[300];
-	const char *params[] = {param};
-	struct store_query query = {
-	    .name = fig->query, .params = params, .format = STORE_GNUPLOT, .time_limit_s = 300};
-	if (run) {
-		snprintf(param, sizeof param, "run=%s", run);
-		query.param_count = 1;
-	}
-	FILE *f = fopen(path, "we");
+	char path[4096], buf[4096];
+	size_t n;
+	snprintf(path, sizeof path, "%s/%s.txt", folder, fig->plot.name);
+	FILE *f = fopen(path, "re");
 	if (!f)
-		return plot_fail(IKV_CANT_CREATE, path, strerror(errno));
-	int rc = 0;
-	if (store_query_run(db, &query, f, &err) != 0)
-		rc = command_fail(&err);
-	int rc2 = plot_finish(f, path);
-	return rc ? rc : rc2;
+		return plot_fail(IKV_IO, path, strerror(errno));
+	while ((n = fread(buf, 1, sizeof buf, f)) > 0)
+		for (size_t i = 0; i < n; i++)
+			if (buf[i] != '\f')
+				putchar(buf[i]);
+	fclose(f);
+	return 0;
 }
 
-static int make(const struct figure *fig, const char *db, const char *folder, const char *type, const char *run)
+static int make(const struct figure *fig, const char *db, const char *folder, const char *terminal, const char *run,
+		bool *drawn)
 {
-	char data[4096], script[4096], picture[4096];
-	struct stat st;
-	if (snprintf(data, sizeof data, "%s/%s.tsv", folder, fig->plot.name) >= (int)sizeof data ||
-	    snprintf(script, sizeof script, "%s/%s.gp", folder, fig->plot.name) >= (int)sizeof script ||
-	    snprintf(picture, sizeof picture, "%s/%s.%s", folder, fig->plot.name, type) >= (int)sizeof picture)
-		return plot_fail(IKV_USAGE, folder, "the path is too long");
-	int rc = write_data(fig, data, db, run);
-	if (rc)
-		return rc;
-	if (stat(data, &st) == 0 && st.st_size == 0) {
-		fprintf(stderr, "intentkv: %s: the runs have no data for it; left out\n", fig->plot.name);
-		/* What an earlier call drew there would pass for a figure of these runs. */
-		unlink(data);
-		unlink(script);
-		unlink(picture);
-		return 0;
-	}
-	rc = plot_script(&fig->plot, script, type);
-	if (rc == 0)
-		rc = plot_draw(&fig->plot, folder);
-	if (rc == 0)
-		printf("%s/%s.%s\n", folder, fig->plot.name, type);
+	bool dumb = strcmp(terminal, "dumb") == 0;
+	int rc = figure_make(fig, db, folder, terminal, run, drawn);
+	if (rc == 0 && *drawn && dumb)
+		rc = show(fig, folder);
+	if (rc == 0 && *drawn)
+		printf("%s/%s.%s\n", folder, fig->plot.name, plot_ending(terminal));
 	return rc;
 }
 
-static const struct figure *find(const char *name)
+/* Those named, or all; what the runs have no data for is told in one line. */
+static int make_all(char **names, int count, const char *db, const char *folder, const char *terminal,
+		    const char *run)
 {
-	const char *names[FIGURES];
-	for (size_t i = 0; i < FIGURES; i++) {
-		names[i] = figures[i].plot.name;
-		if (strcmp(name, names[i]) == 0)
-			return &figures[i];
+	char left_out[1000] = "";
+	size_t used = 0;
+	int rc = 0;
+	for (const struct figure *f = figures; f->query && rc == 0; f++) {
+		bool wanted = count == 0, drawn = true;
+		for (int i = 0; i < count; i++)
+			wanted |= strcmp(names[i], f->plot.name) == 0;
+		if (wanted)
+			rc = make(f, db, folder, terminal, run, &drawn);
+		if (rc == 0 && !drawn && used < sizeof left_out)
+			used += (size_t)snprintf(left_out + used, sizeof left_out - used, "%s%s", used ? ", " : "",
+						 f->plot.name);
 	}
-	const char *near = ikv_nearest(name, names, FIGURES);
-	fprintf(stderr, "intentkv: there is no figure \"%s\"%s%s%s\n", name, near ? "; did you mean \"" : "",
-		near ? near : "", near ? "\"?" : "; --list shows them");
-	return NULL;
+	if (used)
+		fprintf(stderr, "intentkv: the runs have no data for: %s\n", left_out);
+	return rc;
 }
 
 static int list(void)
 {
-	for (size_t i = 0; i < FIGURES; i++)
-		printf("%-16s  %s\n", figures[i].plot.name, figures[i].plot.title);
+	for (const struct figure *f = figures; f->query; f++)
+		printf("%-16s  %-22s  %s\n", f->plot.name, f->query, f->plot.title);
 	return fflush(stdout) == 0 ? 0 : IKV_IO;
+}
+
+static bool is_terminal(const char *name)
+{
+	for (int i = 0; i < PLOT_TERMINALS; i++)
+		if (strcmp(name, plot_terminals[i]) == 0)
+			return true;
+	return false;
 }
 
 int cmd_plot(int argc, char **argv)
 {
 	static const struct option options[] = {
 	    {"list", no_argument, NULL, 'l'},       {"output", required_argument, NULL, 'o'},
-	    {"type", required_argument, NULL, 't'}, {"run", required_argument, NULL, 'r'},
+	    {"term", required_argument, NULL, 't'}, {"run", required_argument, NULL, 'r'},
 	    {"help", no_argument, NULL, 'h'},       {0}};
-	const char *folder = "plots", *type = "svg", *run = NULL;
-	int c, rc = 0;
+	const char *folder = "plots", *terminal = "svg", *run = NULL;
+	int c;
 	optind = opterr = 0;
 	while ((c = getopt_long(argc, argv, ":lo:t:r:h", options, NULL)) != -1) {
 		switch (c) {
@@ -118,7 +101,7 @@ int cmd_plot(int argc, char **argv)
 			folder = optarg;
 			break;
 		case 't':
-			type = optarg;
+			terminal = optarg;
 			break;
 		case 'r':
 			run = optarg;
@@ -130,19 +113,16 @@ int cmd_plot(int argc, char **argv)
 			return command_option("plot", argv, options, c);
 		}
 	}
-	if (strcmp(type, "svg") != 0 && strcmp(type, "png") != 0)
-		return plot_fail(IKV_USAGE, "--type", "expected svg or png");
+	if (!is_terminal(terminal))
+		return command_usage("plot", "--term: got \"%.40s\", expected svg, png, pdf or dumb", terminal);
 	if (optind >= argc)
-		return plot_fail(IKV_USAGE, "plot", "no database given; see intentkv plot --help");
+		return command_usage("plot", "no database given");
 	const char *db = argv[optind++];
 	for (int i = optind; i < argc; i++)
-		if (!find(argv[i]))
+		if (!figure_find(argv[i]))
 			return IKV_USAGE;
 	if (mkdir(folder, 0777) != 0 && errno != EEXIST)
 		return plot_fail(IKV_CANT_CREATE, folder, strerror(errno));
-	for (int i = optind; i < argc && rc == 0; i++)
-		rc = make(find(argv[i]), db, folder, type, run);
-	for (size_t i = 0; optind == argc && i < FIGURES && rc == 0; i++)
-		rc = make(&figures[i], db, folder, type, run);
+	int rc = make_all(argv + optind, argc - optind, db, folder, terminal, run);
 	return rc ? rc : fflush(stdout) == 0 ? 0 : IKV_IO;
 }

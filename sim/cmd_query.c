@@ -6,28 +6,31 @@
 #include "db/store.h"
 #include "sim/command.h"
 
-const char cmd_query_help[] = "Usage: intentkv query DB [NAME] [--param KEY=VALUE]... [--format FORMAT]\n"
-			      "       intentkv query DB --sql \"SELECT ...\"\n"
-			      "       intentkv query --list\n"
-			      "Without a name: summary, by-policy and by-role.\n"
-			      "  -l, --list             show the named queries\n"
-			      "  -s, --sql SQL          one SELECT statement; median(x), percentile(x, p) and\n"
-			      "                         significant(x, digits) are there too\n"
-			      "  -p, --param KEY=VALUE  value of :KEY in the query, such as run=3 or run=all\n"
-			      "  -f, --format FORMAT    table (default), csv, json or markdown\n"
-			      "  -t, --time-limit S     give up after S seconds (default 60, 0: never)\n"
-			      "      --no-header        no line of column names (table, csv)\n";
+const char cmd_query_help[] =
+    "intentkv query DB [NAME] [options]: ask a result database; it is never changed\n\n"
+    "  intentkv query results/quickstart.db                       what the runs read, recalled and cost\n"
+    "  intentkv query results/quickstart.db best                  the best run at each byte budget\n"
+    "  intentkv query r.db slowest --param limit=5 --param run=3\n"
+    "  intentkv query r.db --sql \"SELECT label, median(rel_l2) FROM v_latest JOIN step USING (run_id) GROUP BY 1\"\n\n"
+    "Without a name: summary, by-policy and by-role.\n"
+    "  -l, --list             show the named queries\n"
+    "  -s, --sql SQL          one SELECT statement; median(x), percentile(x, p) and\n"
+    "                         significant(x, digits) are there too\n"
+    "  -p, --param KEY=VALUE  value of :KEY in the query; run=3, run=1,4 or run=all chooses runs\n"
+    "  -f, --format FORMAT    table (default), csv, json, jsonl (an object a line) or markdown\n"
+    "  -t, --time-limit S     give up after S seconds (default 60, 0: never)\n"
+    "      --no-header        no line of column names (table, csv)\n";
 
 int command_format(const char *text, enum store_format *format)
 {
-	static const char *const names[] = {"table", "csv", "json", "markdown"};
-	for (int i = 0; i < 4; i++) {
+	static const char *const names[] = {"table", "csv", "json", "jsonl", "markdown"};
+	for (int i = 0; i < 5; i++) {
 		if (strcmp(text, names[i]) == 0) {
 			*format = (enum store_format)i;
 			return 0;
 		}
 	}
-	fprintf(stderr, "intentkv: --format: got %s, expected table, csv, json or markdown\n", text);
+	fprintf(stderr, "intentkv: --format: got %s, expected table, csv, json, jsonl or markdown\n", text);
 	return -1;
 }
 

@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include "sim/command.h"
 #include "sim/run.h"
+#include "sim/sweep_key.h"
 
 const char cmd_run_help[] =
     "intentkv run SCENARIO.yaml [options]: play a scenario and record every step\n\n"
@@ -143,60 +144,26 @@ static int choose_outputs(struct job *j, const char *name, struct ikv_err *err)
 	return j->db_option ? 0 : make_folder("results", err);
 }
 
-static int begin_run(struct job *j, const struct scenario *sc, struct run *run, struct ikv_err *err)
-{
-	struct store_param *params = calloc(sc->param_count + 1, sizeof *params);
-	if (!params)
-		return ikv_err_set(err, IKV_FAILED, "out of memory");
-	for (uint32_t i = 0; i < sc->param_count; i++)
-		params[i] = (struct store_param){sc->params[i].key, sc->params[i].value, sc->params[i].origin};
-	static const char *const execute[] = {"off", "sampled", "full"};
-	struct ikv_backend_stats stats = {.isa = NULL};
-	if (run->backend)
-		run->backend_ops->stats(run->backend, &stats);
-	struct store_run row = {
-	    .name = sc->name,
-	    .scenario_path = j->doc.path,
-	    .scenario_text = j->doc.text,
-	    .point = j->label,
-	    .seed = (uint64_t)sc->seed,
-	    .router = sc->router.name,
-	    .scorer = sc->scorer.name,
-	    .source = sc->kv.name,
-	    .backend = run->backend ? run->backend_ops->name : "none",
-	    .isa = stats.isa,
-	    .execute = execute[sc->attention.execute],
-	    .ladder =
-		run->ladder == &run->uniform ? ikv_format_info(run->uniform_rule.format)->name : sc->ladder.name,
-	    .model = sc->preset.name,
-	    .machine = sc->machine.name,
-	    .format = run->sessions->facts.format,
-	    .threads = run->backend ? (int)run->threads : 0,
-	    .params = params,
-	    .param_count = sc->param_count,
-	};
-	int rc = store_run_begin(run->store, &row, &run->run_id, err);
-	free(params);
-	return rc;
-}
-
 /* Play one point. Sessions are made before the database is touched, so that bad input changes nothing. */
 static int play_point(struct job *j, struct store **store, const struct scenario *sc, struct session_list *sessions,
 		      struct ikv_err *err)
 {
 	struct run run;
 	struct ikv_err ignored;
-	if (run_open(&run, sc, sessions, err))
+	char key[33];
+	if (sweep_key(sc, j->sweep.points[j->point].root, key, err) || run_open(&run, sc, sessions, err))
 		return -1;
 	run.stop = &stopped;
 	run.progress = progress;
 	int rc = *store ? 0 : store_open(store, j->db, err);
 	run.store = *store;
 	if (!rc)
-		rc = begin_run(j, sc, &run, err);
+		rc = run_begin(&run, &j->doc, j->label, key, err);
 	if (!rc) {
 		rc = run_play(&run, err);
 		const char *status = rc ? "failed" : stopped ? "interrupted" : "done";
+		if (rc)
+			store_run_message(run.store, run.run_id, err->text, &ignored);
 		if (store_run_end(run.store, run.run_id, status, run.wall_ns, rc ? &ignored : err))
 			rc = -1;
 	}
@@ -216,27 +183,6 @@ static int play_point(struct job *j, struct store **store, const struct scenario
 			(unsigned long long)run.outside, (unsigned long long)run.batch_step);
 	run_close(&run);
 	return rc;
-}
-
-/* Sessions are the same for all points that do not change what they come from. */
-static bool same_source(const struct policy_choice *a, const struct policy_choice *b)
-{
-	char x[IKV_OPT_STRING_BYTES], y[IKV_OPT_STRING_BYTES];
-	if (strcmp(a->name, b->name) != 0)
-		return false;
-	for (const struct ikv_option *o = a->options; o && o->name; o++) {
-		ikv_option_get(o, a->config, x, sizeof x);
-		ikv_option_get(o, b->config, y, sizeof y);
-		if (strcmp(x, y) != 0)
-			return false;
-	}
-	return true;
-}
-
-static bool same_sessions(const struct scenario *a, const struct scenario *b)
-{
-	return a->seed == b->seed && !memcmp(&a->sessions, &b->sessions, sizeof a->sessions) &&
-	       same_source(&a->kv, &b->kv) && a->memory.page_tokens == b->memory.page_tokens;
 }
 
 static void say_sessions(const struct job *j, const struct session_list *l)
@@ -319,7 +265,7 @@ static int play_all(struct job *j, struct store **store, struct ikv_err *err)
 		if (rc)
 			break;
 		j->label = j->sweep.points[j->point].label;
-		bool fresh = !made_for.file || !same_sessions(&made_for, &sc);
+		bool fresh = !made_for.file || !run_sessions_same(&made_for, &sc);
 		if (fresh) {
 			session_list_free(&sessions);
 			rc = run_sessions(&sc, &sessions, err);

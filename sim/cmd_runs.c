@@ -7,11 +7,11 @@
 #include "sim/command.h"
 
 const char cmd_runs_help[] =
-    "Usage: intentkv runs DB [--format FORMAT]\n"
-    "       intentkv runs DB --hash [RUN]\n"
-    "List the runs of a database, or print canonical hashes.\n"
+    "intentkv runs DB [options] [RUN]: list the runs of a database, or print canonical hashes\n\n"
+    "  intentkv runs results/quickstart.db\n"
+    "  intentkv runs results/quickstart.db --hash 2\n\n"
     "  -H, --hash           XXH3-128 of the deterministic columns, of all done runs or of RUN\n"
-    "  -f, --format FORMAT  table (default), csv, json or markdown\n";
+    "  -f, --format FORMAT  table (default), csv, json, jsonl or markdown\n";
 
 static int hash_one(const char *db, const char *text)
 {

@@ -18,6 +18,14 @@ int cmd_run(int argc, char **argv);
 int cmd_runs(int argc, char **argv);
 int cmd_query(int argc, char **argv);
 int cmd_plot(int argc, char **argv);
+int cmd_db(int argc, char **argv);
+int cmd_report(int argc, char **argv);
+int cmd_compare(int argc, char **argv);
+int cmd_explain(int argc, char **argv);
+int cmd_completion(int argc, char **argv);
+extern const char cmd_db_help[], cmd_report_help[], cmd_compare_help[], cmd_explain_help[], cmd_completion_help[];
+int cmd_sweep(int argc, char **argv);
+int cmd_merge(int argc, char **argv);
 int cmd_route(int argc, char **argv);
 int cmd_import(int argc, char **argv);
 int cmd_lint(int argc, char **argv);
@@ -32,7 +40,8 @@ int cmd_trace_stats(int argc, char **argv);
 int cmd_generate(int argc, char **argv);
 extern const char cmd_run_help[], cmd_runs_help[], cmd_query_help[], cmd_plot_help[], cmd_route_help[],
     cmd_import_help[], cmd_lint_help[], cmd_size_help[], cmd_mrc_help[], cmd_list_help[], cmd_check_help[], cmd_doctor_help[],
-    cmd_bench_help[], cmd_calibrate_help[], cmd_trace_stats_help[], cmd_generate_help[];
+    cmd_bench_help[], cmd_calibrate_help[], cmd_trace_stats_help[], cmd_generate_help[],
+    cmd_sweep_help[], cmd_merge_help[];
 
 /* Text that comes from files, on a terminal: what would act on it becomes '?', a tab a space. */
 void command_print(FILE *f, const char *text);
@@ -49,7 +58,7 @@ int command_count(const char *command, const char *option, const char *text, uin
 /* Say on stderr that a database holds no runs, where that is so. */
 void command_note_empty(const char *db);
 
-/* --format: table, csv, json, markdown; says what it expected otherwise. */
+/* --format: table, csv, json, jsonl, markdown; says what it expected otherwise. */
 int command_format(const char *text, enum store_format *format);
 
 #endif

@@ -6,9 +6,15 @@
 
 const struct command commands[] = {
     {"run", "play a scenario and record it", cmd_run, cmd_run_help},
+    {"sweep", "play many points of a scenario, on all cores or many machines", cmd_sweep, cmd_sweep_help},
+    {"merge", "copy the runs of other databases into one", cmd_merge, cmd_merge_help},
     {"runs", "list the runs of a database, or their canonical hashes", cmd_runs, cmd_runs_help},
     {"query", "ask a database: named queries or SQL", cmd_query, cmd_query_help},
+    {"db", "check, copy and export a database", cmd_db, cmd_db_help},
     {"plot", "draw figures from a database", cmd_plot, cmd_plot_help},
+    {"report", "one HTML file about runs, to show and to keep", cmd_report, cmd_report_help},
+    {"compare", "two runs, paired by session and step", cmd_compare, cmd_compare_help},
+    {"explain", "why a block was read or not at a step", cmd_explain, cmd_explain_help},
     {"route", "route one layout and print the kernel metadata", cmd_route, cmd_route_help},
     {"import", "read a trace and write it as sessions", cmd_import, cmd_import_help},
     {"lint", "say what is wrong with a trace", cmd_lint, cmd_lint_help},
@@ -21,6 +27,7 @@ const struct command commands[] = {
     {"check", "check scenarios without running them", cmd_check, cmd_check_help},
     {"doctor", "say what this machine and build can do", cmd_doctor, cmd_doctor_help},
     {"bench", "measure policies, attention and formats on this machine", cmd_bench, cmd_bench_help},
+    {"completion", "print a script that completes in bash or zsh", cmd_completion, cmd_completion_help},
     {"calibrate", "fit the cost model to this machine's measured attention", cmd_calibrate, cmd_calibrate_help},
     {.name = NULL},
 };

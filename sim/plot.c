@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "sim/datadir.h"
@@ -36,22 +37,63 @@ static int append(FILE *out, const char *relative)
 	return 0;
 }
 
-int plot_script(const struct plot *p, const char *path, const char *type)
+const char *const plot_terminals[] = {"svg", "png", "pdf", "dumb", NULL};
+
+const char *plot_ending(const char *terminal)
+{
+	return strcmp(terminal, "dumb") == 0 ? "txt" : terminal;
+}
+
+/* Characters of the terminal that will show the picture; 100 by 30 where there is none. */
+static void terminal_size(unsigned *columns, unsigned *lines)
+{
+	struct winsize w;
+	*columns = 100;
+	*lines = 30;
+	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col >= 40 && w.ws_row >= 12) {
+		*columns = w.ws_col - 1u;
+		*lines = w.ws_row - 2u;
+	}
+}
+
+static void write_terminal(FILE *f, const struct plot *p, const char *terminal)
+{
+	unsigned columns, lines, height = 600;
+	if (p->rows > 20)
+		height = 180 + 21 * (unsigned)(p->rows < 400 ? p->rows : 400);
+	if (strcmp(terminal, "dumb") == 0) {
+		terminal_size(&columns, &lines);
+		lines = p->rows + 14 > (int)lines ? (unsigned)p->rows + 14 : lines;
+		fprintf(f, "set terminal dumb noenhanced size %u,%u\n", columns, lines);
+	} else if (strcmp(terminal, "png") == 0) {
+		fprintf(f,
+			"set terminal pngcairo noenhanced size 1000,%u font 'sans,11' background '#ffffff'\n",
+			height);
+	} else if (strcmp(terminal, "pdf") == 0) {
+		fprintf(f, "set terminal pdfcairo noenhanced size 10in,%.2fin font 'sans,11' background '#ffffff'\n",
+			height / 100.0);
+	} else {
+		fprintf(f, "set terminal svg noenhanced size 1000,%u font 'sans,12' background '#ffffff'\n", height);
+	}
+}
+
+int plot_script(const struct plot *p, const char *path, const char *terminal)
 {
 	FILE *f = fopen(path, "we");
 	if (!f)
 		return plot_fail(IKV_CANT_CREATE, path, strerror(errno));
 	fprintf(f, "# %s. Run as it is: gnuplot %s.gp\n", p->title, p->name);
 	fprintf(f, "data = '%s.tsv'\n", p->name);
-	if (strcmp(type, "png") == 0)
-		fprintf(f, "set terminal pngcairo noenhanced size 1000,600 font 'sans,11' background '#ffffff'\n");
-	else
-		fprintf(f, "set terminal svg noenhanced size 1000,600 font 'sans,12' background '#ffffff'\n");
-	fprintf(f, "set output '%s.%s'\nplot_title = '%s'\nset title plot_title noenhanced\n", p->name, type,
-		p->title);
+	write_terminal(f, p, terminal);
+	fprintf(f, "dumb = %d\nset output '%s.%s'\nplot_title = '%s'\nplot_caption = '%s'\n",
+		strcmp(terminal, "dumb") == 0, p->name, plot_ending(terminal), p->title, p->caption ? p->caption : "");
 	int rc = append(f, "plots/style.gp");
 	if (rc == 0)
 		rc = append(f, p->script);
+	if (rc == 0 && p->shared && p->rows)
+		rc = append(f, "plots/rows.gp");
+	if (rc == 0 && p->shared)
+		rc = append(f, p->shared);
 	int rc2 = plot_finish(f, path);
 	return rc ? rc : rc2;
 }
@@ -89,11 +131,11 @@ int plot_draw(const struct plot *p, const char *folder)
 	return 0;
 }
 
-int plot_make(const struct plot *p, const char *folder, const char *type)
+int plot_make(const struct plot *p, const char *folder, const char *terminal)
 {
 	char path[4096];
 	if (snprintf(path, sizeof path, "%s/%s.gp", folder, p->name) >= (int)sizeof path)
 		return plot_fail(IKV_USAGE, folder, "the path is too long");
-	int rc = plot_script(p, path, type);
+	int rc = plot_script(p, path, terminal);
 	return rc ? rc : plot_draw(p, folder);
 }

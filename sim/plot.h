@@ -8,18 +8,27 @@
 
 struct plot { /* names of the program's own tables: they enter the script as they are */
 	const char *name, *title;
-	const char *script; /* "plots/NAME.gp" */
+	const char *script;  /* "plots/NAME.gp" */
+	const char *shared;  /* another script after it, or NULL */
+	const char *caption; /* one line below the title, or NULL */
+	int rows;            /* horizontal rows, for the height of the picture; 0: it does not matter */
 };
+
+/* The terminals, and the ending of what each leaves. */
+enum plot_terminal { PLOT_SVG, PLOT_PNG, PLOT_PDF, PLOT_DUMB, PLOT_TERMINALS };
+extern const char *const plot_terminals[]; /* svg, png, pdf, dumb; NULL ends it */
+const char *plot_ending(const char *terminal);
 
 int plot_fail(int status, const char *path, const char *what);
 /* Close a file that was written. */
 int plot_finish(FILE *f, const char *path);
-/* Write the script: what the figure is, the common style, its own commands. `type` is svg or png. */
-int plot_script(const struct plot *p, const char *path, const char *type);
+/* Write the script: what the figure is, the common style, its own commands. `terminal` is one of
+ * plot_terminals. */
+int plot_script(const struct plot *p, const char *path, const char *terminal);
 /* Run gnuplot on it. */
 int plot_draw(const struct plot *p, const char *folder);
 
 /* Both, for FOLDER/NAME.tsv that is there. */
-int plot_make(const struct plot *p, const char *folder, const char *type);
+int plot_make(const struct plot *p, const char *folder, const char *terminal);
 
 #endif

@@ -123,13 +123,20 @@ struct run {
 	uint32_t score_cap;
 	uint64_t wall_ns;
 	void (*progress)(const struct run *run);
+	/* Called for each session when its step is decided and measured, before it is over; NULL: nobody looks. */
+	int (*watch)(void *ctx, struct slot *s, struct ikv_err *err);
+	void *watch_ctx;
 };
 
 /* Sessions of a scenario; for a capture they come with its source, so a source may be opened for it. */
 int run_sessions(const struct scenario *sc, struct session_list *out, struct ikv_err *err);
+/* Do both scenarios play the same sessions? */
+bool run_sessions_same(const struct scenario *a, const struct scenario *b);
 
 int run_open(struct run *run, const struct scenario *sc, struct session_list *sessions, struct ikv_err *err);
 void run_close(struct run *run);
+/* Begin the run in run->store, before run_play. `key`: the point's, from sweep_key. */
+int run_begin(struct run *run, const struct scenario_doc *doc, const char *label, const char *key, struct ikv_err *err);
 /* Play everything; records into run->store when there is one. 0 when it ended or *stop was set. */
 int run_play(struct run *run, struct ikv_err *err);
 

@@ -117,3 +117,24 @@ int run_sessions(const struct scenario *sc, struct session_list *out, struct ikv
 	}
 	return 0;
 }
+
+/* Sessions are the same for all points that do not change what they come from. */
+static bool same_source(const struct policy_choice *a, const struct policy_choice *b)
+{
+	char x[IKV_OPT_STRING_BYTES], y[IKV_OPT_STRING_BYTES];
+	if (strcmp(a->name, b->name) != 0)
+		return false;
+	for (const struct ikv_option *o = a->options; o && o->name; o++) {
+		ikv_option_get(o, a->config, x, sizeof x);
+		ikv_option_get(o, b->config, y, sizeof y);
+		if (strcmp(x, y) != 0)
+			return false;
+	}
+	return true;
+}
+
+bool run_sessions_same(const struct scenario *a, const struct scenario *b)
+{
+	return a->seed == b->seed && !memcmp(&a->sessions, &b->sessions, sizeof a->sessions) &&
+	       same_source(&a->kv, &b->kv) && a->memory.page_tokens == b->memory.page_tokens;
+}

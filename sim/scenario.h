@@ -9,6 +9,7 @@
 #include <intentkv.h>
 #include "sim/session.h"
 #include "sim/source.h"
+#include "sim/sweep_axes.h"
 #include "sim/yaml.h"
 
 enum { SCENARIO_MODEL_LAYERS_MAX = 256, SCENARIO_RULES_MAX = 128 };
@@ -134,18 +135,6 @@ int scenario_read(const char *path, struct scenario_doc *doc, struct ikv_err *er
 void scenario_doc_free(struct scenario_doc *doc);
 /* Apply "key.path=value"; the value is YAML. */
 int scenario_override(struct scenario_doc *doc, const char *assignment, struct ikv_err *err);
-
-/* Sweep points: the cross product of the lists under `sweep`, in the order written, last key fastest. */
-struct sweep_point {
-	char *label;            /* "quest budget=5%"; empty without a sweep */
-	struct yaml_node *root; /* the document with the point's values put in */
-};
-struct sweep {
-	struct sweep_point *points;
-	uint32_t count;
-};
-int scenario_sweep(const struct scenario_doc *doc, struct sweep *out, struct ikv_err *err);
-void scenario_sweep_free(struct sweep *sweep);
 
 /* Resolve one point into `out`: every key checked, every value typed, every reference found. */
 int scenario_resolve(const struct scenario_doc *doc, const struct yaml_node *root, struct scenario *out,

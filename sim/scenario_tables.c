@@ -142,6 +142,9 @@ const struct section sections[] = {
     {"specattn", "blocks kept between verifications; speculative decoding", ikv_specattn_options},
     {"cost", "the cost model's machine", scenario_cost_options},
     {"record", "what is written besides steps", scenario_record_options},
-    {"sweep", "`key: [values]`: one run for each combination", NULL},
+    {"sweep",
+     "`key: [values]` or `key: {from, to, count, scale}`: one run for each combination; beside the keys, `list`, `zip`, "
+     "`random`, `where`, `repeat` and `refine` ([sweeps.md](sweeps.md))",
+     NULL},
     {.name = NULL},
 };

@@ -450,5 +450,8 @@ int step_record(struct run *run, struct ikv_err *err)
 	for (uint32_t i = 0; i < run->active_count && run->store; i++)
 		if (record_slot(run, run->active[i], &all, &time, &dense, err))
 			return -1;
+	for (uint32_t i = 0; i < run->active_count && run->watch; i++)
+		if (run->watch(run->watch_ctx, run->active[i], err))
+			return -1;
 	return run->store ? record_moves(run, err) : 0;
 }

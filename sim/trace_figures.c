@@ -88,13 +88,13 @@ int trace_figures(const struct trace_stats *s, const char *folder)
 		enum stat_series series; /* that must have values; STAT_SERIES: role tokens */
 		void (*write)(FILE *f, const struct trace_stats *s);
 	} figures[] = {
-	    {{"trace-lengths", "Input and output lengths of requests", "plots/trace-lengths.gp"},
+	    {{.name = "trace-lengths", .title = "Input and output lengths of requests", .script = "plots/trace-lengths.gp"},
 	     STAT_INPUT,
 	     lengths},
-	    {{"trace-turns", "Requests of a session", "plots/trace-turns.gp"}, STAT_TURNS, turns},
-	    {{"trace-think", "Waits before a request", "plots/trace-think.gp"}, STAT_THINK, think},
-	    {{"trace-roles", "Tokens by role", "plots/trace-roles.gp"}, STAT_SERIES, roles},
-	    {{"trace-reuse", "References of a block", "plots/trace-reuse.gp"}, STAT_REUSE, reuse},
+	    {{.name = "trace-turns", .title = "Requests of a session", .script = "plots/trace-turns.gp"}, STAT_TURNS, turns},
+	    {{.name = "trace-think", .title = "Waits before a request", .script = "plots/trace-think.gp"}, STAT_THINK, think},
+	    {{.name = "trace-roles", .title = "Tokens by role", .script = "plots/trace-roles.gp"}, STAT_SERIES, roles},
+	    {{.name = "trace-reuse", .title = "References of a block", .script = "plots/trace-reuse.gp"}, STAT_REUSE, reuse},
 	};
 	int rc = 0;
 	if (mkdir(folder, 0777) != 0 && errno != EEXIST)

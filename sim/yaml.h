@@ -33,6 +33,8 @@ void yaml_release(struct yaml_node *root);
 
 /* A deep copy, marked with `origin` unless it is YAML_FILE. NULL when memory is out. */
 struct yaml_node *yaml_copy(const struct yaml_node *n, enum yaml_origin origin);
+/* Add or replace a child of a map; `value` is taken over, also on failure. */
+int yaml_set(struct yaml_node *map, const char *key, struct yaml_node *value, struct ikv_err *err);
 /* Put `value` (taken over) at the dotted path, creating maps on the way; replaces what was there. */
 int yaml_put(struct yaml_node *root, const char *path, struct yaml_node *value, struct ikv_err *err);
 /* Where a node stands, for ikv_err_at: file, line, column; "-s" for what came from the command line. */

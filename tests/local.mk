@@ -15,18 +15,18 @@ include tests/fuzz/local.mk
 
 # What scripts need to know of the build. Check's own limit of 4 s a test is too tight for a busy machine.
 AM_TESTS_ENVIRONMENT = \
-	CC='$(CC)' NM='$(NM)' MAKE='$(MAKE)' IKV_CFLAGS='$(IKV_CFLAGS)' \
+	HAVE_MPI='$(MPI_LIBS)' CC='$(CC)' NM='$(NM)' MAKE='$(MAKE)' IKV_CFLAGS='$(IKV_CFLAGS)' \
 	HEADER_CPPFLAGS='-I$(abs_srcdir)/engine -I$(abs_srcdir) -I$(abs_builddir) $(CHECK_CFLAGS) $(YAML_CFLAGS) $(SQLITE_CFLAGS) $(JANSSON_CFLAGS)'; \
 	CK_DEFAULT_TIMEOUT=$${CK_DEFAULT_TIMEOUT:-60}; \
-	export CC NM MAKE IKV_CFLAGS HEADER_CPPFLAGS CK_DEFAULT_TIMEOUT;
+	export HAVE_MPI CC NM MAKE IKV_CFLAGS HEADER_CPPFLAGS CK_DEFAULT_TIMEOUT;
 
 # The commands that read results, and sample results for them.
 check_PROGRAMS += store_driver
 store_driver_SOURCES = \
-	tests/cli/store_driver.c tests/unit/store_sample.h sim/cmd_plot.c sim/cmd_query.c sim/cmd_runs.c sim/command.c sim/datadir.c sim/plot.c
+	tests/cli/store_driver.c tests/unit/store_sample.h sim/cmd_db.c sim/cmd_plot.c sim/cmd_query.c sim/cmd_runs.c sim/command.c sim/datadir.c sim/figure.c sim/plot.c
 store_driver_CPPFLAGS = $(AM_CPPFLAGS) $(DATADIR_CPPFLAGS) -I$(srcdir)/tests
 store_driver_LDADD = libdb.la libengine.la -lm
-cli_tests = tests/cli/bench.sh tests/cli/calibrate.sh tests/cli/query.sh tests/cli/errors.sh tests/cli/run.sh tests/cli/determinism.sh tests/cli/interrupt.sh tests/cli/shared.sh tests/cli/semantics.sh tests/cli/mrc.sh tests/cli/trace_stats.sh tests/cli/latent.sh
+cli_tests = tests/cli/analysis.sh tests/cli/completion.sh tests/cli/bench.sh tests/cli/calibrate.sh tests/cli/query.sh tests/cli/errors.sh tests/cli/run.sh tests/cli/sweep.sh tests/cli/determinism.sh tests/cli/interrupt.sh tests/cli/shared.sh tests/cli/semantics.sh tests/cli/mrc.sh tests/cli/trace_stats.sh tests/cli/latent.sh
 TESTS += $(cli_tests)
 dist_check_SCRIPTS += $(cli_tests)
 EXTRA_DIST += tests/errors tests/cli/tiny.yaml tests/cli/tiny.profile.yaml tests/cli/semantics.yaml tests/cli/semantics.jsonl
@@ -49,8 +49,17 @@ bench_policies_SOURCES = tests/bench/bench_policies.c sim/bench_policies.c sim/b
 bench_policies_CFLAGS = $(AM_CFLAGS)
 bench_policies_LDADD = libengine.la
 
+# Measures attention beside ggml's, which it builds first; not a test.
+EXTRA_DIST += tests/bench/ggml_attention.sh tests/bench/ggml_attention.c
+
 # Measures the recording of results; not a test.
 noinst_PROGRAMS += bench_store
 bench_store_SOURCES = tests/bench/bench_store.c tests/unit/store_sample.h
 bench_store_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)/tests
 bench_store_LDADD = libdb.la libengine.la -lm
+
+# Measures the named queries on a large database; not a test.
+noinst_PROGRAMS += bench_queries
+bench_queries_SOURCES = tests/bench/bench_queries.c tests/unit/store_sample.h
+bench_queries_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)/tests
+bench_queries_LDADD = libdb.la libengine.la -lm

@@ -4,6 +4,7 @@ libengine_la_SOURCES += \
 	engine/attn/crew.h engine/attn/crew.c engine/attn/flash.h engine/attn/flash.c \
 	engine/attn/join.h engine/attn/join.c engine/attn/wide.h engine/attn/wide.c engine/attn/wide_item.c \
 	engine/attn/lanes.h engine/attn/isa.h engine/attn/isa.c \
+	engine/attn/kivi_store.h engine/attn/kivi.c engine/attn/kivi_attend.c \
 	engine/attn/exact_store.h engine/attn/exact.c engine/attn/exact_attend.c \
 	engine/attn/store.h engine/attn/store.c engine/attn/store_check.c engine/attn/ref.c engine/attn/cpu.c engine/attn/ranges.c
 

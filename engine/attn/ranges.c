@@ -121,6 +121,7 @@ static void locate(const void *source, const struct ikv_attn_unit *u, uint32_t k
 	const struct ikv_rows *rows = r->rows;
 	size_t t = (size_t)u->plan->pages[index].page + (size_t)i * TILE_TOKENS;
 	size_t size = rows->is_float ? sizeof(float) : sizeof(uint16_t);
+	out->tile = (struct tile){0};
 	out->shape = &r->shape;
 	out->tile.k = (const uint8_t *)rows->k + size * (t * rows->k_token + kv_head * rows->k_head);
 	out->tile.v = r->g.v_aliases_k

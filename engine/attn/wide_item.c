@@ -19,7 +19,7 @@ struct wide_scratch {
 
 struct cursor { /* of the tiles of a piece that take part; one is found ahead, so that it can be fetched */
 	uint32_t index, last, i; /* where to look on */
-	uint32_t most;           /* last position that any row sees */
+	uint64_t most;           /* last position that any row sees */
 	bool more;
 	struct flash_tile tile;
 	uint32_t page, position, mask; /* its page's index in the plan, its first token's position, tokens taken */
@@ -101,8 +101,7 @@ static void load_rows(const struct wide *w, const struct wide_item *x, struct wi
 static void decode(const struct wide *w, bool v, const struct flash_tile *t, float *rows, size_t step)
 {
 	/* Tables of decoders are for pages, whose rows follow each other. */
-	wide_decode *f =
-	    w->kernels->decode && tile_in_order(t->shape) ? w->kernels->decode[t->shape->format] : NULL;
+	wide_decode *f = w->kernels->decode && tile_in_order(t->shape) ? w->kernels->decode[t->shape->format] : NULL;
 	(f ? f : tile_decode)(t->shape, v, &t->tile, rows, step);
 }
 
@@ -299,7 +298,10 @@ void wide_attend(const struct wide *w, const struct wide_item *x, uint32_t membe
 	const struct ikv_plan *plan = j->unit->plan;
 	uint32_t first = x->split * j->split_pages, panels = panels_of(x);
 	uint32_t last = plan->count - first < j->split_pages ? plan->count : first + j->split_pages;
-	struct cursor c = {.index = first, .last = last, .i = first < last ? plan->pages[first].lo / TILE_TOKENS : 0};
+	struct cursor c = {.index = first,
+			   .last = last,
+			   .most = j->unit->positions ? 0 : UINT64_MAX,
+			   .i = first < last ? plan->pages[first].lo / TILE_TOKENS : 0};
 	load_rows(w, x, s);
 	for (uint32_t r = 0; r < x->row_count; r++) {
 		c.most = s->limits[r] > c.most ? s->limits[r] : c.most;

@@ -23,6 +23,8 @@ enum ikv_stream {
 	IKV_STREAM_PREFETCH = 6,
 	IKV_STREAM_SPECATTN = 7,
 	IKV_STREAM_TEST = 8,
+	IKV_STREAM_COMPARE = 16,
+	IKV_STREAM_SWEEP = 9,
 };
 
 struct ikv_rng {

@@ -145,7 +145,8 @@ void codec_encode_int4(const uint16_t *rows, uint32_t tokens, uint32_t dim, bool
 void codec_encode_bf16(const uint16_t *values, size_t n, uint8_t *stored);
 void codec_encode_kivi(const uint16_t *rows, uint32_t tokens, uint32_t dim, unsigned bits, bool v, uint8_t *stored);
 void codec_encode_sparse(const uint16_t *rows, uint32_t tokens, uint32_t dim, uint8_t *stored);
-/* One code, and one group, of them. */
+/* One code, one group, one row of them. */
+void codec_put_sparse(const uint16_t *row, uint32_t dim, uint16_t limit, uint8_t *map, uint8_t *values);
 uint16_t codec_code_bf16(uint16_t x);
 void codec_encode_kivi_k(const uint16_t *rows, uint32_t tokens, uint32_t dim, uint32_t c, uint32_t n, unsigned bits,
 			 uint8_t *scales, uint8_t *zeros, uint8_t *codes);

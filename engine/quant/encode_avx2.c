@@ -1,7 +1,7 @@
 /* Encoders for AVX2, bit for bit those of fp8.c, int8.c and int4.c: the same IEEE operations, eight at a time. A
  * row's last channels, or a short group, go through the plain ones. */
 #include <immintrin.h>
-#include "quant/encode.h"
+#include "quant/encode_forms.h"
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -194,5 +194,5 @@ static bool all_finite(const uint16_t *values, size_t n)
 	return !found;
 }
 
-const struct encode_kernels encode_avx2 = {all_finite,  encode_fp8,        encode_int8,       encode_int4,
-					     codec_encode_bf16, codec_encode_kivi, codec_encode_sparse};
+const struct encode_kernels encode_avx2 = {all_finite,       encode_fp8,       encode_int8,       encode_int4,
+					   encode_avx2_bf16, encode_avx2_kivi, encode_avx2_sparse};

@@ -1,6 +1,6 @@
 /* Encoders for AVX-512: encode_avx2.c's, sixteen values at a time. */
 #include <immintrin.h>
-#include "quant/encode.h"
+#include "quant/encode_forms.h"
 #include "quant/kernels_avx512.h"
 
 INLINE __m512 load16(const uint16_t *p)
@@ -179,5 +179,5 @@ static bool all_finite(const uint16_t *values, size_t n)
 	return !bad;
 }
 
-const struct encode_kernels encode_avx512 = {all_finite,  encode_fp8,        encode_int8,       encode_int4,
-					     codec_encode_bf16, codec_encode_kivi, codec_encode_sparse};
+const struct encode_kernels encode_avx512 = {all_finite,         encode_fp8,         encode_int8,         encode_int4,
+					     encode_avx512_bf16, encode_avx512_kivi, encode_avx512_sparse};

@@ -3,23 +3,6 @@
 #include "quant/kernels_avx512.h"
 #include "quant/wide.h"
 
-/* Lane i of the result is the sum of a[i]. */
-INLINE __m512 fold16(const __m512 *a)
-{
-	__m512 b[8], c[4];
-	UNROLL for (int i = 0; i < 8; i++) b[i] =
-	    _mm512_add_ps(_mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]), _mm512_unpackhi_ps(a[2 * i], a[2 * i + 1]));
-	UNROLL for (int i = 0; i < 4; i++)
-	{
-		__m512d x = _mm512_castps_pd(b[2 * i]), y = _mm512_castps_pd(b[2 * i + 1]);
-		c[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(x, y)),
-				     _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)));
-	}
-	__m512 d = _mm512_add_ps(_mm512_shuffle_f32x4(c[0], c[1], 0x88), _mm512_shuffle_f32x4(c[0], c[1], 0xdd));
-	__m512 e = _mm512_add_ps(_mm512_shuffle_f32x4(c[2], c[3], 0x88), _mm512_shuffle_f32x4(c[2], c[3], 0xdd));
-	return _mm512_add_ps(_mm512_shuffle_f32x4(d, e, 0x88), _mm512_shuffle_f32x4(d, e, 0xdd));
-}
-
 /* Channels [c, c + 16) of a row of float (wide) or FP16; `tail`: only those, the others 0. */
 INLINE __m512 row16(const bool wide, const uint8_t *row, uint32_t c)
 {
@@ -203,7 +186,7 @@ void avx512_pv_decoded(const struct tile_shape *shape, const struct tile *tiles,
 size_t avx512_forms_bytes(uint32_t dim)
 {
 	size_t padded = tile_padded(dim);
-	size_t bytes = 10 * padded + 2 * forms_round(padded / 8) + forms_round(padded / 4) + (padded + 127) / 128 * 16 + 16;
+	size_t bytes = 14 * padded + 2 * forms_round(padded / 8) + forms_round(padded / 4) + (padded + 127) / 128 * 16 + 16;
 	return (bytes + 63) & ~(size_t)63;
 }
 
@@ -259,6 +242,10 @@ void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
 		((int32_t *)f.middle)[c / 32 * 2 + 1] = (int32_t)lrintf(rest * 120);
 	}
 	*(float *)f.step = step;
+	*(float *)f.size = amax;
+	for (uint32_t c = 0; c < padded; c += 16)
+		_mm512_storeu_ps((void *)(f.parts + c),
+				 _mm512_mul_ps(_mm512_loadu_ps(q + c), _mm512_set1_ps(amax > 1e-30f ? 1 / amax : 0)));
 }
 
 INLINE void peak_rows(float *s, const int heads, uint32_t n, float *tops)
@@ -337,11 +324,11 @@ const struct micro_kernels micro_avx512 = {
 	    [IKV_FMT_INT8] = {avx512_qk_int8, avx512_pv_int8},
 	    [IKV_FMT_INT4] = {avx512_qk_int4, avx512_pv_int4},
 	    [IKV_FMT_INT4_RESIDUAL] = {avx512_qk_int4r, avx512_pv_int4r},
-	    [IKV_FMT_BF16] = {micro_plain_qk, micro_plain_pv},
-	    [IKV_FMT_KIVI8] = {micro_plain_qk, micro_plain_pv},
-	    [IKV_FMT_KIVI4] = {micro_plain_qk, micro_plain_pv},
-	    [IKV_FMT_KIVI2] = {micro_plain_qk, micro_plain_pv},
-	    [IKV_FMT_SPARSE] = {micro_plain_qk, micro_plain_pv},
+	    [IKV_FMT_BF16] = {avx512_qk_bf16, avx512_pv_bf16},
+	    [IKV_FMT_KIVI8] = {avx512_qk_kivi8, avx512_pv_kivi8},
+	    [IKV_FMT_KIVI4] = {avx512_qk_kivi4, avx512_pv_kivi4},
+	    [IKV_FMT_KIVI2] = {avx512_qk_kivi2, avx512_pv_kivi2},
+	    [IKV_FMT_SPARSE] = {avx512_qk_sparse, avx512_pv_sparse},
 	    [TILE_FLOAT] = {avx512_qk_float, avx512_pv_float},
 	},
     .forms_bytes = avx512_forms_bytes,

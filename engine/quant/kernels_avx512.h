@@ -16,16 +16,17 @@
  *   int32 middle [P/32][2]: what each 32 channels lose without d0, in units of 256 step, times the middle code of INT4
  *                        and of INT4_RESIDUAL
  *   int32 bias [P/128][4]: 128 times the sum of digits 0, 1, 2 of each 128 channels
- *   float step
+ *   float step, size   size: the row's largest magnitude
  *   int8 digits [P/4][4][4]: of four channels d0, d1, d2 and padding
  *   float sums [P/32]    of each 32 channels
- *   bf16 halves [P/4][2][4]: q = high + low within 2^-17 |q|; high by truncation, so that it cannot overflow */
+ *   bf16 halves [P/4][2][4]: q = high + low within 2^-17 |q|; high by truncation, so that it cannot overflow
+ *   float parts [P]      the row divided by its largest magnitude */
 struct forms {
 	const int8_t *coarse, *digits;
 	const uint16_t *halves;
 	const float *sums, *steps;
 	const int32_t *middle, *bias;
-	const float *step;
+	const float *step, *size, *parts;
 };
 
 static inline size_t forms_round(size_t n)
@@ -52,6 +53,9 @@ static inline struct forms forms_of(const uint8_t *p, uint32_t dim)
 	f.sums = (const float *)p;
 	p += forms_round(padded / 8);
 	f.halves = (const uint16_t *)p;
+	p += 4 * padded;
+	f.size = f.step + 1;
+	f.parts = (const float *)p;
 	return f;
 }
 
@@ -75,6 +79,23 @@ INLINE __m512 exp_negative(__m512 x)
 INLINE __m512 halves16(const uint8_t *p)
 {
 	return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
+
+/* Lane i of the result is the sum of a[i]. */
+INLINE __m512 fold16(const __m512 *a)
+{
+	__m512 b[8], c[4];
+	UNROLL for (int i = 0; i < 8; i++) b[i] =
+	    _mm512_add_ps(_mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]), _mm512_unpackhi_ps(a[2 * i], a[2 * i + 1]));
+	UNROLL for (int i = 0; i < 4; i++)
+	{
+		__m512d x = _mm512_castps_pd(b[2 * i]), y = _mm512_castps_pd(b[2 * i + 1]);
+		c[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(x, y)),
+				     _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)));
+	}
+	__m512 d = _mm512_add_ps(_mm512_shuffle_f32x4(c[0], c[1], 0x88), _mm512_shuffle_f32x4(c[0], c[1], 0xdd));
+	__m512 e = _mm512_add_ps(_mm512_shuffle_f32x4(c[2], c[3], 0x88), _mm512_shuffle_f32x4(c[2], c[3], 0xdd));
+	return _mm512_add_ps(_mm512_shuffle_f32x4(d, e, 0x88), _mm512_shuffle_f32x4(d, e, 0xdd));
 }
 
 /* Lane h: the largest, the least, or the sum, of a[h]. */
@@ -125,6 +146,10 @@ typedef void avx512_qk(const struct tile_shape *shape, const struct tile *tiles,
 		       const struct micro_query *q, uint32_t heads, float *s, float *scratch);
 typedef void avx512_pv(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
 		       bool fine, uint32_t heads, float *acc, size_t acc_stride, float *scratch);
+avx512_qk avx512_qk_bf16, avx512_qk_sparse;
+avx512_pv avx512_pv_bf16, avx512_pv_sparse;
+avx512_qk avx512_qk_kivi8, avx512_qk_kivi4, avx512_qk_kivi2;
+avx512_pv avx512_pv_kivi8, avx512_pv_kivi4, avx512_pv_kivi2;
 avx512_qk avx512_qk_fp16, avx512_qk_float, avx512_qk_int8, avx512_qk_int4, avx512_qk_int4r;
 avx512_pv avx512_pv_fp16, avx512_pv_float, avx512_pv_int8, avx512_pv_int4, avx512_pv_int4r;
 /* Any format, by the plain decoder: for V that aliases K, whose tiles suit scores only. */

@@ -1,6 +1,6 @@
 # Page formats and their micro-kernels: one library per instruction set, each with its own flags.
 libengine_la_SOURCES += \
-	engine/quant/codec.h engine/quant/half.h engine/quant/micro.h engine/quant/tile.h engine/quant/encode.h engine/quant/format.c \
+	engine/quant/codec.h engine/quant/half.h engine/quant/micro.h engine/quant/tile.h engine/quant/encode.h engine/quant/encode_forms.h engine/quant/format.c \
 	engine/quant/fp16.c engine/quant/fp8.c engine/quant/int8.c engine/quant/int4.c engine/quant/bf16.c \
 	engine/quant/kivi.c engine/quant/sparse.c engine/quant/tile.c engine/quant/tile_forms.h engine/quant/tile_kivi.c \
 	engine/quant/tile_sparse.c \
@@ -20,12 +20,13 @@ libwide_avx512_la_CPPFLAGS = $(AM_CPPFLAGS) -DWIDE_TABLE=wide_avx512 -DWIDE_DECO
 libwide_avx512_la_CFLAGS = $(AM_CFLAGS) -Wno-psabi -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq
 libengine_la_LIBADD += libwide_avx2.la libwide_avx512.la
 noinst_LTLIBRARIES += libmicro_avx2.la libmicro_avx512.la libmicro_avx512bf16.la
-libmicro_avx2_la_SOURCES = engine/quant/kernels_avx2.c engine/quant/encode_avx2.c
+libmicro_avx2_la_SOURCES = engine/quant/kernels_avx2.c engine/quant/encode_avx2.c engine/quant/encode_avx2_forms.c
 libmicro_avx2_la_CFLAGS = $(AM_CFLAGS) -mavx2 -mfma -mf16c
 MICRO_AVX512_CFLAGS = $(AM_CFLAGS) -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni
 libmicro_avx512_la_SOURCES = \
 	engine/quant/kernels_avx512.h engine/quant/kernels_avx512.c engine/quant/kernels_avx512_int.c \
-	engine/quant/encode_avx512.c
+	engine/quant/kernels_avx512_kivi.c engine/quant/kernels_avx512_rows.c \
+	engine/quant/encode_avx512.c engine/quant/encode_avx512_forms.c
 libmicro_avx512_la_CFLAGS = $(MICRO_AVX512_CFLAGS)
 libmicro_avx512bf16_la_SOURCES = engine/quant/kernels_avx512_bf16.c
 libmicro_avx512bf16_la_CFLAGS = $(MICRO_AVX512_CFLAGS) -mavx512vbmi -mavx512bf16

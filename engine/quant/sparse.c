@@ -16,28 +16,31 @@ static uint16_t threshold(const uint16_t *row, uint32_t dim, uint32_t kept)
 	return limit;
 }
 
+/* One row whose kept-th largest magnitude is `limit`. */
+void codec_put_sparse(const uint16_t *row, uint32_t dim, uint16_t limit, uint8_t *map, uint8_t *values)
+{
+	uint32_t equal = codec_sparse_kept(dim); /* how many of the magnitudes at the threshold have room */
+	for (uint32_t c = 0; c < dim; c++)
+		equal -= (row[c] & 0x7fff) > limit;
+	memset(map, 0, codec_sparse_map(dim));
+	for (uint32_t c = 0; c < dim; c++) {
+		uint16_t size = row[c] & 0x7fff;
+		if (size < limit || (size == limit && !equal))
+			continue;
+		equal -= size == limit;
+		map[c / 8] |= (uint8_t)(1 << c % 8);
+		memcpy(values, &row[c], 2);
+		values += 2;
+	}
+}
+
 void codec_encode_sparse(const uint16_t *rows, uint32_t tokens, uint32_t dim, uint8_t *stored)
 {
 	uint32_t kept = codec_sparse_kept(dim), map_bytes = codec_sparse_map(dim);
 	uint8_t *values = stored + (size_t)tokens * map_bytes;
-	memset(stored, 0, (size_t)tokens * map_bytes);
-	for (uint32_t t = 0; t < tokens; t++) {
-		const uint16_t *row = rows + (size_t)t * dim;
-		uint8_t *map = stored + (size_t)t * map_bytes;
-		uint16_t limit = threshold(row, dim, kept);
-		uint32_t equal = kept; /* how many of the magnitudes at the threshold have room */
-		for (uint32_t c = 0; c < dim; c++)
-			equal -= (row[c] & 0x7fff) > limit;
-		for (uint32_t c = 0; c < dim; c++) {
-			uint16_t size = row[c] & 0x7fff;
-			if (size < limit || (size == limit && !equal))
-				continue;
-			equal -= size == limit;
-			map[c / 8] |= (uint8_t)(1 << c % 8);
-			memcpy(values, &row[c], 2);
-			values += 2;
-		}
-	}
+	for (uint32_t t = 0; t < tokens; t++, values += 2 * kept)
+		codec_put_sparse(rows + (size_t)t * dim, dim, threshold(rows + (size_t)t * dim, dim, kept),
+				 stored + (size_t)t * map_bytes, values);
 }
 
 void codec_read_sparse(const struct codec_rows *r, uint32_t t, uint32_t c, uint32_t n, float *out)

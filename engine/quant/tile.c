@@ -13,7 +13,7 @@ static size_t code_bytes(enum ikv_format f, uint32_t dim)
 	case IKV_FMT_BF16:
 		return round64(TILE_TOKENS * 2 * (size_t)dim);
 	case IKV_FMT_SPARSE:
-		return TILE_TOKENS * p / 8;
+		return round64(TILE_TOKENS * 2 * (size_t)codec_sparse_kept(dim));
 	case IKV_FMT_KIVI4:
 		return TILE_TOKENS * p / 2;
 	case IKV_FMT_KIVI2:
@@ -42,7 +42,7 @@ static size_t param_bytes(const struct tile_shape *s, bool v, uint32_t dim)
 		return v ? TILE_TOKENS * 4 * (size_t)codec_groups(dim)
 			 : (s->paired ? 2 : 4) * (size_t)tile_padded(dim);
 	case IKV_FMT_SPARSE:
-		return round64(TILE_TOKENS * 2 * (size_t)codec_sparse_kept(dim));
+		return TILE_TOKENS * (size_t)tile_padded(dim) / 8;
 	default:
 		return 0;
 	}

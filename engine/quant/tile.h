@@ -14,7 +14,7 @@
  *                  even number of tiles the first of two has the scales and the second the zeros, else each tile has
  *                  a copy of both. V codes of KIVI8 are [4][P][4 tokens], those of KIVI4 INT4's, those of KIVI2
  *                  [2][P/32][16][4 tokens]: byte t of dword i holds channels i and 16 + i of token t, then of 4 + t
- *   SPARSE         K maps [16][P/8], V maps, K values [16][kept], V values
+ *   SPARSE         K values [16][kept], V values, K maps [16][P/8], V maps
  *
  * A dword so holds what one dot-product instruction of 4 bytes takes into one lane: 4 channels of a token for scores,
  * 4 tokens of a channel for weighted sums; no sum across lanes is needed. INT8 codes of K and KIVI8 codes of V carry
@@ -39,9 +39,8 @@ struct tile_shape {
 	size_t k_step, v_step; /* FP16, TILE_FLOAT: bytes from a row to the next, which need not follow it at once */
 };
 
-/* Rows of float in place of a format: not of pages, for K and V of a caller's own. */
-#define TILE_FLOAT   IKV_FMT_COUNT
-#define TILE_FORMATS (IKV_FMT_COUNT + 1)
+/* Rows of float: not of pages, for K and V of a caller's own. SKIP stores nothing, so its place in tables is free. */
+#define TILE_FLOAT IKV_FMT_SKIP
 
 struct tile {
 	const uint8_t *k, *v; /* codes; parameters lie at fixed distances from k */

@@ -1,4 +1,5 @@
-/* SPARSE in tiles: the maps of 16 tokens, padded to whole groups of 32 channels, and their values. */
+/* SPARSE in tiles: the values of 16 tokens and their maps, padded to whole groups of 32 channels. Maps come last, so
+ * that kernels may read beyond the last value. */
 #include "quant/tile_forms.h"
 
 struct view {
@@ -14,8 +15,8 @@ static struct view view_of(const struct tile_shape *s, bool v, const uint8_t *ti
 	w.map_bytes = codec_sparse_map(w.dim);
 	w.kept = codec_sparse_kept(w.dim);
 	w.tile_map = tile_padded(w.dim) / 8;
-	w.maps = (uint8_t *)tile + (as_v ? s->v_at : 0);
-	w.values = (uint8_t *)tile + (as_v ? s->v_params_at : s->k_params_at);
+	w.values = (uint8_t *)tile + (as_v ? s->v_at : 0);
+	w.maps = (uint8_t *)tile + (as_v ? s->v_params_at : s->k_params_at);
 	return w;
 }
 

@@ -137,7 +137,7 @@ INLINE void decode_halves(const struct tile_shape *shape, bool v, const struct t
 			  const bool bf16)
 {
 	struct side x = side_of(shape, v, t);
-	size_t row_bytes = 2 * (size_t)(x.v ? shape->d_v : shape->d_qk);
+	size_t row_bytes = x.v ? shape->v_step : shape->k_step;
 	uint32_t whole = x.dim & ~15u;
 	for (uint32_t i = 0; i < t->rows; i++, rows += stride) {
 		const uint8_t *row = x.codes + i * row_bytes;

@@ -338,25 +338,26 @@ static void add(const float *w, uint32_t n, float *total)
 #if defined __AVX512F__
 #define LEAST                                                                                                        \
 	{                                                                                                            \
-		[IKV_FMT_FP16] = {24, 20}, [IKV_FMT_FP8] = {48, 1}, [IKV_FMT_INT8] = {WIDE_NEVER, 1},                \
-		[IKV_FMT_INT4] = {WIDE_NEVER, 1}, [IKV_FMT_INT4_RESIDUAL] = {WIDE_NEVER, 1},                         \
-		[IKV_FMT_BF16] = {24, 1}, [IKV_FMT_KIVI8] = {16, 1}, [IKV_FMT_KIVI4] = {16, 1},                      \
-		[IKV_FMT_KIVI2] = {16, 1}, [IKV_FMT_SPARSE] = {16, 1},                                               \
+		[TILE_FLOAT] = {24, 20}, [IKV_FMT_FP16] = {24, 20}, [IKV_FMT_FP8] = {48, 1},                         \
+		[IKV_FMT_INT8] = {WIDE_NEVER, 1}, [IKV_FMT_INT4] = {WIDE_NEVER, 1},                                  \
+		[IKV_FMT_INT4_RESIDUAL] = {WIDE_NEVER, 1}, [IKV_FMT_BF16] = {24, 1}, [IKV_FMT_KIVI8] = {16, 1},      \
+		[IKV_FMT_KIVI4] = {16, 1}, [IKV_FMT_KIVI2] = {16, 1}, [IKV_FMT_SPARSE] = {16, 1},                    \
 	}
 #elif defined __AVX2__
 #define LEAST                                                                                                        \
 	{                                                                                                            \
-		[IKV_FMT_FP16] = {16, 16}, [IKV_FMT_FP8] = {24, 1}, [IKV_FMT_INT8] = {32, 1},                        \
-		[IKV_FMT_INT4] = {24, 1}, [IKV_FMT_INT4_RESIDUAL] = {12, 1}, [IKV_FMT_BF16] = {16, 1},               \
-		[IKV_FMT_KIVI8] = {16, 1}, [IKV_FMT_KIVI4] = {16, 1}, [IKV_FMT_KIVI2] = {16, 1},                     \
-		[IKV_FMT_SPARSE] = {16, 1},                                                                          \
+		[TILE_FLOAT] = {16, 16}, [IKV_FMT_FP16] = {16, 16}, [IKV_FMT_FP8] = {24, 1},                         \
+		[IKV_FMT_INT8] = {32, 1}, [IKV_FMT_INT4] = {24, 1}, [IKV_FMT_INT4_RESIDUAL] = {12, 1},               \
+		[IKV_FMT_BF16] = {16, 1}, [IKV_FMT_KIVI8] = {16, 1}, [IKV_FMT_KIVI4] = {16, 1},                      \
+		[IKV_FMT_KIVI2] = {16, 1}, [IKV_FMT_SPARSE] = {16, 1},                                               \
 	}
 #else /* tiles are decoded value by value either way */
 #define LEAST                                                                                                        \
 	{                                                                                                            \
-		[IKV_FMT_FP16] = {4, 4}, [IKV_FMT_FP8] = {2, 1}, [IKV_FMT_INT8] = {2, 1}, [IKV_FMT_INT4] = {2, 1},   \
-		[IKV_FMT_INT4_RESIDUAL] = {2, 1}, [IKV_FMT_BF16] = {4, 1}, [IKV_FMT_KIVI8] = {2, 1},                 \
-		[IKV_FMT_KIVI4] = {2, 1}, [IKV_FMT_KIVI2] = {2, 1}, [IKV_FMT_SPARSE] = {2, 1},                       \
+		[TILE_FLOAT] = {4, 4}, [IKV_FMT_FP16] = {4, 4}, [IKV_FMT_FP8] = {2, 1}, [IKV_FMT_INT8] = {2, 1},     \
+		[IKV_FMT_INT4] = {2, 1}, [IKV_FMT_INT4_RESIDUAL] = {2, 1}, [IKV_FMT_BF16] = {4, 1},                  \
+		[IKV_FMT_KIVI8] = {2, 1}, [IKV_FMT_KIVI4] = {2, 1}, [IKV_FMT_KIVI2] = {2, 1},                        \
+		[IKV_FMT_SPARSE] = {2, 1},                                                                           \
 	}
 #endif
 

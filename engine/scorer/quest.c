@@ -63,28 +63,36 @@ static int reserve(struct quest *s, uint32_t pages, uint32_t blocks, struct ikv_
 
 #define BOUNDS_AT_ONCE 16 /* query heads of a group */
 
+static void fetch(const float *p, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i += 16)
+		__builtin_prefetch(p + i);
+}
+
+/* Page by page: a page's summaries of all heads lie together. The next page's are fetched meanwhile, for the time this
+ * takes is that of reading them. */
 static void bound_pages(const struct quest *s, const struct ikv_score_unit *u, uint32_t pages, float *bounds)
 {
 	const struct ikv_geometry *g = &s->geometry;
 	const struct lanes_kernels *kernels = lanes_table();
 	const uint32_t group = g->q_heads / g->kv_heads, last = u->q_first + u->q_count;
-	for (uint32_t h = u->q_first; h < last;) {
-		const uint32_t kv = h / group, stop = (kv + 1) * group < last ? (kv + 1) * group : last;
-		for (uint32_t p = 0; p < pages; p++) {
+	for (uint32_t p = 0; p < pages; p++) {
+		for (uint32_t i = u->q_first; i < last;) {
+			const uint32_t kv = i / group, stop = (kv + 1) * group < last ? (kv + 1) * group : last;
+			const uint32_t n = stop - i < BOUNDS_AT_ONCE ? stop - i : BOUNDS_AT_ONCE;
 			const float *kmin = ikv_exact_kmin(u->kv, u->seq, u->layer, p, kv);
 			const float *kmax = ikv_exact_kmax(u->kv, u->seq, u->layer, p, kv);
-			for (uint32_t i = h; i < stop;) {
-				const float *q = u->q + (size_t)(i - u->q_first) * g->d_qk;
-				float some[BOUNDS_AT_ONCE];
-				uint32_t n = stop - i < BOUNDS_AT_ONCE ? stop - i : BOUNDS_AT_ONCE;
-				kernels->bounds(q, n, kmin, kmax, g->d_qk, some);
-				for (uint32_t k = 0; k < n; k++)
-					if (i + k == u->q_first || some[k] > bounds[p])
-						bounds[p] = some[k];
-				i += n;
+			float some[BOUNDS_AT_ONCE];
+			if (p + 1 < pages) {
+				fetch(ikv_exact_kmin(u->kv, u->seq, u->layer, p + 1, kv), g->d_qk);
+				fetch(ikv_exact_kmax(u->kv, u->seq, u->layer, p + 1, kv), g->d_qk);
 			}
+			kernels->bounds(u->q + (size_t)(i - u->q_first) * g->d_qk, n, kmin, kmax, g->d_qk, some);
+			for (uint32_t k = 0; k < n; k++)
+				if (i + k == u->q_first || some[k] > bounds[p])
+					bounds[p] = some[k];
+			i += n;
 		}
-		h = stop;
 	}
 }
 

@@ -115,7 +115,7 @@ wrong "no scenario" 64 'intentkv: run: expected one scenario file; see ...' $run
 wrong "two scenarios" 64 'intentkv: run: expected one scenario file; see ...' $run "$small" "$small"
 wrong "an unknown table" 64 'intentkv: list: no table "rooters"; did you mean "routers"?; see ...' $p list rooters
 wrong "an unknown entry" 64 'intentkv: list: no "quset" among the routers; did you mean "quest"?; see ...' $p list routers quset
-wrong "an unknown format of output" 64 'intentkv: --format: got xml, expected table, csv, json or markdown' \
+wrong "an unknown format of output" 64 'intentkv: --format: got xml, expected table, csv, json, jsonl or markdown' \
 	$p query "$d/kept.db" --format xml
 wrong "an unknown format of route" 64 'intentkv: route: --format xml: expected table or json; see ...' $p route --format xml x
 wrong "a negative limit" 64 'intentkv: import: --limit: got "-3", expected a number from 1; see ...' $p import --limit -3 x

@@ -15,6 +15,18 @@ ok $? "query without a name shows the overview"
 $p query "$d/t.db" --sql 'SELECT 1 AS a, NULL AS b, 0.5 AS c' -f json | tr -d ' \n' >"$d/out"
 [ "$(cat "$d/out")" = '[{"a":1,"b":null,"c":0.5}]' ]
 ok $? "JSON keeps numbers and nulls"
+[ "$($p query "$d/t.db" runs -f jsonl | wc -l)" -eq 4 ] && $p query "$d/t.db" runs -f jsonl | head -1 | grep -q '^{"run": 1, .*}$'
+ok $? "JSON lines have a row each"
+[ "$($p query "$d/t.db" summary -p run=1,3 -f csv --no-header | cut -d, -f1 | tr '\n' ' ')" = "1 3 " ]
+ok $? "several runs can be chosen"
+$p db check "$d/t.db" >"$d/out" && grep -q good "$d/out" && $p db backup "$d/t.db" "$d/copy.db" &&
+	[ "$($p runs "$d/copy.db" --hash)" = "$($p runs "$d/t.db" --hash)" ]
+ok $? "a copy is good and holds the same"
+$p db export "$d/copy.db" -o "$d/csv" >"$d/out" && [ "$(wc -l <"$d/csv/step.csv")" -eq 1601 ] && head -1 "$d/csv/run.csv" | grep -q '^run_id,'
+ok $? "tables are exported as CSV"
+$p db schema "$d/t.db" | grep -q '^CREATE TABLE step (' && $p db schem "$d/t.db" 2>"$d/err"
+[ $? -eq 64 ] && grep -q 'did you mean "schema"' "$d/err"
+ok $? "the schema is printed, and a misspelt action answered with the nearest"
 $p query "$d/t.db" sumary 2>"$d/err"
 [ $? -eq 64 ] && grep -q 'did you mean "summary"' "$d/err"
 ok $? "a misspelt query is answered with the nearest name"
@@ -38,10 +50,15 @@ PATH=/nonexistent $p plot "$d/t.db" hit-rate -o "$d/n" 2>"$d/err"
 ok $? "without gnuplot the script and the data are left"
 if command -v gnuplot >/dev/null; then
 	$p plot "$d/t.db" -o "$d/p" >"$d/out" 2>"$d/err"
-	[ $? -eq 0 ] && [ ! -s "$d/err" ] && [ "$(ls "$d"/p/*.svg | wc -l)" -eq 5 ]
-	ok $? "every figure is drawn"
+	[ $? -eq 0 ] && [ "$(ls "$d"/p/*.svg | wc -l)" -eq 14 ] && grep -qx 'intentkv: the runs have no data for: regret, layers, memory, prefetch' "$d/err"
+	ok $? "every figure that has data is drawn"
+	$p plot "$d/t.db" -o "$d/dumb" --term dumb hit-rate >"$d/out" 2>"$d/err" && grep -q 'Fast-tier hit rate' "$d/out" &&
+		[ -s "$d/dumb/hit-rate.txt" ]
+	ok $? "a dumb terminal gets characters"
+	$p plot "$d/t.db" -o "$d/pdf" --term pdf pareto >"$d/out" 2>"$d/err" && head -c 4 "$d/pdf/pareto.pdf" | grep -q PDF
+	ok $? "so does a pdf get drawn"
 	rm "$d"/p/*.svg
-	(cd "$d/p" && for f in *.gp; do gnuplot "$f" || exit 1; done) 2>"$d/err" && [ "$(ls "$d"/p/*.svg | wc -l)" -eq 5 ]
+	(cd "$d/p" && for f in *.gp; do gnuplot "$f" || exit 1; done) 2>"$d/err" && [ "$(ls "$d"/p/*.svg | wc -l)" -eq 14 ]
 	ok $? "the scripts run as they are"
 else
 	echo "ok $((n + 1)) - figures # SKIP gnuplot is not installed"

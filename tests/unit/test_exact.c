@@ -264,6 +264,45 @@ START_TEST(lanes_have_the_same_bits)
 }
 END_TEST
 
+/* V that aliases K is not kept twice: dense attention reads it from K's rows. */
+START_TEST(v_may_alias_k)
+{
+	enum { N = 70, D = 40, V = 24, HEADS = 6 };
+	struct ikv_exact *x;
+	struct ikv_err err;
+	struct ikv_rng r;
+	struct ikv_geometry g = {1, HEADS, 1, D, V, true, 16, 0.15f};
+	static uint16_t k[N * D];
+	float q[HEADS * D], out[HEADS * V], lse[HEADS];
+	ikv_rng_stream(&r, 3, IKV_STREAM_TEST, 0, 0);
+	for (int i = 0; i < N * D; i++)
+		k[i] = ikv_fp16_from_float((float)ikv_rng_normal(&r));
+	for (int i = 0; i < HEADS * D; i++)
+		q[i] = (float)ikv_rng_normal(&r);
+	ck_assert_int_eq(ikv_exact_create(&x, &g, 1, &err), 0);
+	ck_assert_int_eq(ikv_exact_append(x, 0, 0, N, k, NULL, &err), 0);
+	ck_assert_int_eq(ikv_exact_truncate(x, 0, 50, &err), 0);
+	ck_assert_int_eq(ikv_exact_append(x, 0, 0, N - 50, k + 50 * D, NULL, &err), 0);
+	ck_assert_ptr_eq(ikv_exact_v(x, 0, 0, 2, 0), ikv_exact_k(x, 0, 0, 2, 0));
+	ck_assert_int_eq(ikv_exact_dense(x, 0, 0, 0, HEADS, q, 1, out, lse, NULL, &err), 0);
+	for (int h = 0; h < HEADS; h++) {
+		double sum = 0, want[V] = {0};
+		for (int t = 0; t < N; t++) {
+			double dot = 0;
+			for (int d = 0; d < D; d++)
+				dot += (double)q[h * D + d] * ikv_fp16_to_float(k[t * D + d]);
+			sum += exp(dot * g.scale);
+			for (int d = 0; d < V; d++)
+				want[d] += exp(dot * g.scale) * ikv_fp16_to_float(k[t * D + d]);
+		}
+		ck_assert_double_le(fabs(lse[h] - log(sum)), 2e-5);
+		for (int d = 0; d < V; d++)
+			ck_assert_double_le(fabs(out[h * V + d] - want[d] / sum), 2e-5);
+	}
+	ikv_exact_destroy(x);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("exact");
@@ -271,6 +310,7 @@ int main(void)
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, rows_and_summaries);
 	tcase_add_test(t, bad_geometry);
+	tcase_add_test(t, v_may_alias_k);
 	tcase_add_test(t, mass_and_dense_agree_with_double);
 	tcase_add_test(t, lanes_have_the_same_bits);
 	suite_add_tcase(s, t);

@@ -109,7 +109,7 @@ START_TEST(presets_decide_every_case)
 		ck_assert_msg(!ikv_ladder_check(*l, &err), "%s", err.text);
 		ck_assert_ptr_eq(ikv_ladder_find((*l)->name), *l);
 	}
-	ck_assert_int_eq(n, 14);
+	ck_assert_int_eq(n, 15);
 	ck_assert_ptr_null(ikv_ladder_find("nothing"));
 	struct ikv_ladder cut = *ikv_ladder_find("seed");
 	cut.count--;

@@ -1,0 +1,190 @@
+/* Encoders of BF16, KIVI and SPARSE for AVX2, bit for bit those of bf16.c, kivi.c and sparse.c. */
+#include <immintrin.h>
+#include "quant/encode_forms.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE __m256 load8(const uint16_t *p)
+{
+	return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+}
+
+/* 16 numbers below 65536 to 16 bits each, in order. */
+INLINE __m256i to_words(__m256i a, __m256i b)
+{
+	return _mm256_permute4x64_epi64(_mm256_packus_epi32(a, b), 0xd8);
+}
+
+INLINE __m256i round_bf16(__m256 x)
+{
+	__m256i u = _mm256_castps_si256(x), odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
+	return _mm256_srli_epi32(_mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
+}
+
+void encode_avx2_bf16(const uint16_t *values, size_t n, uint8_t *stored)
+{
+	size_t i = 0;
+	for (; i + 16 <= n; i += 16)
+		_mm256_storeu_si256((__m256i *)(stored + 2 * i),
+				    to_words(round_bf16(load8(values + i)), round_bf16(load8(values + i + 8))));
+	codec_encode_bf16(values + i, n - i, stored + 2 * i);
+}
+
+/* Codes of 32 channels, 4 · bits bytes. */
+INLINE void put_codes(const int bits, const uint16_t *x, const __m256 *low, const __m256 *scale, uint8_t *to)
+{
+	const __m256i most = _mm256_set1_epi32((1 << bits) - 1), least = _mm256_setzero_si256();
+	__m256i n[4];
+	for (int i = 0; i < 4; i++) {
+		n[i] = _mm256_cvtps_epi32(_mm256_div_ps(_mm256_sub_ps(load8(x + 8 * i), low[i]), scale[i]));
+		n[i] = _mm256_min_epi32(_mm256_max_epi32(n[i], least), most);
+	}
+	__m256i a = to_words(n[0], n[1]), b = to_words(n[2], n[3]);
+	if (bits == 8) {
+		_mm256_storeu_si256((__m256i *)to, _mm256_permute4x64_epi64(_mm256_packus_epi16(a, b), 0xd8));
+		return;
+	}
+	__m256i joined = _mm256_or_si256(a, _mm256_slli_epi16(b, 4));
+	__m128i both = _mm_packus_epi16(_mm256_castsi256_si128(joined), _mm256_extracti128_si256(joined, 1));
+	if (bits == 4)
+		_mm_storeu_si128((__m128i *)to, both);
+	else /* channels 8 to 15 and 24 to 31 between those of 0 to 7 and 16 to 23 */
+		_mm_storel_epi64((__m128i *)to, _mm_or_si128(both, _mm_slli_epi16(_mm_srli_si128(both, 8), 2)));
+}
+
+/* What to divide by: 1 where all codes are 0. */
+INLINE __m256 divisor(__m128i scale)
+{
+	__m256 x = _mm256_cvtph_ps(scale);
+	return _mm256_blendv_ps(x, _mm256_set1_ps(1), _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_EQ_OQ));
+}
+
+/* Thirty-two channels of the tokens of one group of K. */
+INLINE void group_k(const int bits, const uint16_t *rows, uint32_t tokens, uint32_t dim, uint8_t *scales,
+		    uint8_t *zeros, uint8_t *codes, size_t row_bytes)
+{
+	__m256 low[4], high[4], scale[4];
+	for (int i = 0; i < 4; i++)
+		low[i] = high[i] = load8(rows + 8 * i);
+	for (uint32_t t = 1; t < tokens; t++) { /* of equal ones the first stays: the sign of zero */
+		for (int i = 0; i < 4; i++) {
+			__m256 x = load8(rows + (size_t)t * dim + 8 * i);
+			low[i] = _mm256_min_ps(x, low[i]);
+			high[i] = _mm256_max_ps(x, high[i]);
+		}
+	}
+	for (int i = 0; i < 4; i++) {
+		__m256 range = _mm256_sub_ps(high[i], low[i]);
+		__m128i h = _mm256_cvtps_ph(_mm256_div_ps(range, _mm256_set1_ps((float)((1 << bits) - 1))),
+					    _MM_FROUND_TO_POS_INF);
+		_mm_storeu_si128((__m128i *)(scales + 16 * i), h);
+		_mm_storeu_si128((__m128i *)(zeros + 16 * i), _mm256_cvtps_ph(low[i], 0)); /* exact */
+		scale[i] = divisor(h);
+	}
+	for (uint32_t t = 0; t < tokens; t++)
+		put_codes(bits, rows + (size_t)t * dim, low, scale, codes + t * row_bytes);
+}
+
+/* A whole group of V. */
+INLINE void group_v(const int bits, const uint16_t *x, uint8_t *params, uint8_t *codes)
+{
+	__m256 a = load8(x), b = a, low[4], scale[4];
+	for (int i = 1; i < 4; i++) {
+		a = _mm256_min_ps(a, load8(x + 8 * i));
+		b = _mm256_max_ps(b, load8(x + 8 * i));
+	}
+	float ends[2][8], least, most;
+	_mm256_storeu_ps(ends[0], a);
+	_mm256_storeu_ps(ends[1], b);
+	least = ends[0][0];
+	most = ends[1][0];
+	for (int i = 1; i < 8; i++) {
+		least = ends[0][i] < least ? ends[0][i] : least;
+		most = ends[1][i] > most ? ends[1][i] : most;
+	}
+	uint16_t scale_half = (uint16_t)_cvtss_sh((most - least) / (float)((1 << bits) - 1), _MM_FROUND_TO_POS_INF);
+	uint16_t zero = (uint16_t)_cvtss_sh(least, 0);
+	const uint16_t *first = x;
+	if (least == 0) /* the sign of zero is that of the first */
+		for (zero = *first; zero & 0x7fff; zero = *first)
+			first++;
+	memcpy(params, &scale_half, 2);
+	memcpy(params + 2, &zero, 2);
+	for (int i = 0; i < 4; i++) {
+		low[i] = _mm256_set1_ps(_cvtsh_ss(zero));
+		scale[i] = _mm256_set1_ps(scale_half ? _cvtsh_ss(scale_half) : 1);
+	}
+	put_codes(bits, x, low, scale, codes);
+}
+
+INLINE void encode(const int bits, const uint16_t *rows, uint32_t tokens, uint32_t dim, bool v, uint8_t *stored)
+{
+	const size_t row_bytes = codec_packed_bytes(dim, bits);
+	uint8_t *codes = stored + codec_kivi_params(v, tokens, dim);
+	for (uint32_t t = 0; v && t < tokens; t++) {
+		for (uint32_t c = 0; c < dim; c += CODEC_GROUP) {
+			const uint16_t *x = rows + (size_t)t * dim + c;
+			uint8_t *params = stored + 4 * ((size_t)t * codec_groups(dim) + c / CODEC_GROUP);
+			uint8_t *to = codes + t * row_bytes + codec_packed_bytes(c, bits);
+			if (dim - c >= CODEC_GROUP)
+				group_v(bits, x, params, to);
+			else
+				codec_encode_kivi_v(x, dim - c, bits, params, to);
+		}
+	}
+	for (uint32_t t = 0; !v && t < tokens; t += CODEC_GROUP) {
+		uint32_t n = tokens - t < CODEC_GROUP ? tokens - t : CODEC_GROUP;
+		uint8_t *scales = stored + codec_kivi_scale(dim, t),
+			*zeros = stored + codec_kivi_zero(tokens, dim, t);
+		for (uint32_t c = 0; c < dim; c += CODEC_GROUP) {
+			const uint16_t *x = rows + (size_t)t * dim;
+			if (dim - c >= CODEC_GROUP)
+				group_k(bits, x + c, n, dim, scales + 2 * c, zeros + 2 * c,
+					codes + t * row_bytes + codec_packed_bytes(c, bits), row_bytes);
+			else
+				codec_encode_kivi_k(x, n, dim, c, dim - c, bits, scales, zeros,
+						    codes + t * row_bytes);
+		}
+	}
+}
+
+void encode_avx2_kivi(const uint16_t *rows, uint32_t tokens, uint32_t dim, unsigned bits, bool v, uint8_t *stored)
+{
+	if (bits == 8)
+		encode(8, rows, tokens, dim, v, stored);
+	else if (bits == 4)
+		encode(4, rows, tokens, dim, v, stored);
+	else
+		encode(2, rows, tokens, dim, v, stored);
+}
+
+/* The kept-th largest magnitude of a row of dim channels, bit by bit. */
+INLINE uint16_t threshold(const uint16_t *row, uint32_t dim, uint32_t kept)
+{
+	const __m256i size = _mm256_set1_epi16(0x7fff);
+	uint16_t limit = 0;
+	for (uint16_t bit = 0x4000; bit; bit >>= 1) {
+		const uint16_t least = limit | bit;
+		const __m256i below = _mm256_set1_epi16((short)(least - 1));
+		uint32_t n = 0, c = 0;
+		for (; c + 16 <= dim; c += 16) {
+			__m256i x = _mm256_and_si256(_mm256_loadu_si256((const __m256i *)(row + c)), size);
+			n += (uint32_t)__builtin_popcount(
+				 (unsigned)_mm256_movemask_epi8(_mm256_cmpgt_epi16(x, below))) /
+			     2;
+		}
+		for (; c < dim; c++)
+			n += (row[c] & 0x7fff) >= least;
+		limit |= n >= kept ? bit : 0;
+	}
+	return limit;
+}
+
+void encode_avx2_sparse(const uint16_t *rows, uint32_t tokens, uint32_t dim, uint8_t *stored)
+{
+	const uint32_t kept = codec_sparse_kept(dim), map_bytes = codec_sparse_map(dim);
+	uint8_t *values = stored + (size_t)tokens * map_bytes;
+	for (uint32_t t = 0; t < tokens; t++, values += 2 * kept)
+		codec_put_sparse(rows + (size_t)t * dim, dim, threshold(rows + (size_t)t * dim, dim, kept),
+				 stored + (size_t)t * map_bytes, values);
+}

@@ -1,0 +1,254 @@
+/* Playing a sweep: who plays what, what is recorded, rounds of refinement. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "sim/run.h"
+#include "sim/sweep_job.h"
+#include "sim/sweep_key.h"
+
+/* Every point is resolved before the first one runs: an error in the last must not cost the others. */
+int sweep_loop_prepare(struct sweep_job *j, uint32_t first, struct ikv_err *err)
+{
+	struct point_info *points = realloc(j->points, (j->sweep.count + (size_t)1) * sizeof *points);
+	if (!points)
+		return ikv_err_set(err, IKV_FAILED, "out of memory");
+	j->points = points;
+	for (uint32_t i = first; i < j->sweep.count; i++) {
+		const struct yaml_node *root = j->sweep.points[i].root;
+		struct scenario sc;
+		points[i] = (struct point_info){.figures = {NAN, NAN, 0}};
+		if (scenario_resolve(&j->doc, root, &sc, err))
+			return -1;
+		int rc = scenario_paths(&j->doc, root, &sc, err) || sweep_key(&sc, root, points[i].key, err) ? -1 : 0;
+		scenario_free(&sc);
+		if (rc)
+			return -1;
+	}
+	j->known = j->sweep.count;
+	return 0;
+}
+
+static int by_key(const void *a, const void *b)
+{
+	return strcmp(((const struct store_point *)a)->key, ((const struct store_point *)b)->key);
+}
+
+/* Points that the file has done are found there; two points of one key are one run. */
+int sweep_loop_look_up(struct sweep_job *j, uint32_t first, const char *path, struct ikv_err *err)
+{
+	struct store_point *there, wanted;
+	uint32_t count;
+	if (store_points(path, &there, &count, err))
+		return -1;
+	qsort(there, count, sizeof *there, by_key);
+	int rc = 0;
+	for (uint32_t i = first; rc == 0 && i < j->known; i++) {
+		struct point_info *p = &j->points[i];
+		memcpy(wanted.key, p->key, sizeof wanted.key);
+		struct store_point *s = count ? bsearch(&wanted, there, count, sizeof *there, by_key) : NULL;
+		if (!s || p->state == POINT_FOUND)
+			continue;
+		while (s > there && !strcmp(s[-1].key, p->key))
+			s--;
+		for (; s < there + count && !strcmp(s->key, p->key); s++) {
+			p->failed_once |= !s->done;
+			if (s->done && p->state != POINT_FOUND) {
+				p->state = POINT_FOUND;
+				p->run_id = s->run_id;
+			}
+		}
+		if (p->state != POINT_FOUND)
+			continue;
+		j->found++;
+		if (j->sweep.refine_rounds)
+			rc = store_run_figures(path, p->run_id, &p->figures, err);
+	}
+	/* Numbers follow the points, whoever finishes first; a sweep that goes on keeps to its numbers. */
+	if (first == 0 && path == j->db) {
+		int64_t highest = 0;
+		j->base = 0;
+		for (uint32_t i = 0; i < count; i++)
+			highest = there[i].run_id > highest ? there[i].run_id : highest;
+		for (uint32_t i = 0; !j->base && i < j->known; i++)
+			if (j->points[i].state == POINT_FOUND && j->points[i].run_id > i)
+				j->base = j->points[i].run_id - i;
+		if (!j->base)
+			j->base = highest + 1;
+	}
+	ikv_free(there);
+	return rc;
+}
+
+int64_t sweep_loop_next(struct sweep_job *j)
+{
+	for (; j->next < j->known; j->next++) {
+		struct point_info *p = &j->points[j->next];
+		if (p->state != POINT_NEW || j->next % j->parts != j->part)
+			continue;
+		p->state = POINT_GIVEN;
+		j->given++;
+		return j->next++;
+	}
+	return -1;
+}
+
+bool sweep_loop_on_front(const struct sweep_job *j, uint32_t point)
+{
+	const struct store_figures *a = &j->points[point].figures;
+	if (isnan(a->read_share) || isnan(a->rel_l2))
+		return false;
+	for (uint32_t i = 0; i < j->known; i++) {
+		const struct store_figures *b = &j->points[i].figures;
+		if (b->read_share <= a->read_share && b->rel_l2 <= a->rel_l2 &&
+		    (b->read_share < a->read_share || b->rel_l2 < a->rel_l2))
+			return false;
+	}
+	return true;
+}
+
+void sweep_loop_count(struct sweep_job *j, const struct sweep_result *r)
+{
+	struct point_info *p = &j->points[r->point];
+	j->given--;
+	j->busy_ns += r->busy_ns;
+	if (r->status) {
+		p->state = POINT_FAILED;
+		j->failed++;
+		sweep_progress_failure(j, r->point, r->text);
+		return;
+	}
+	p->state = POINT_DONE;
+	p->figures = r->figures;
+	j->done++;
+}
+
+/* What failed gets a row too, with the settings that the scenario gives it. */
+static int record_failure(struct sweep_job *j, const struct sweep_result *r, struct ikv_err *err)
+{
+	const struct sweep_point *point = &j->sweep.points[r->point];
+	struct scenario sc;
+	if (scenario_resolve(&j->doc, point->root, &sc, err))
+		return -1;
+	struct store_param *params = calloc(sc.param_count + (size_t)1, sizeof *params);
+	for (uint32_t i = 0; params && i < sc.param_count; i++)
+		params[i] = (struct store_param){sc.params[i].key, sc.params[i].value, sc.params[i].origin};
+	struct store_run row = {.name = sc.name,
+				.scenario_path = j->doc.path,
+				.scenario_text = j->doc.text,
+				.point = point->label,
+				.seed = (uint64_t)sc.seed,
+				.router = sc.router.name,
+				.scorer = sc.scorer.name,
+				.source = sc.kv.name,
+				.ladder = sc.ladder.name,
+				.model = sc.preset.name,
+				.machine = sc.machine.name,
+				.params = params,
+				.param_count = sc.param_count,
+				.run_id = j->base + r->point,
+				.point_key = j->points[r->point].key};
+	int rc = params ? store_failed_run(j->store, &row, r->text, r->wall_ns, err)
+			: ikv_err_set(err, IKV_FAILED, "out of memory");
+	free(params);
+	scenario_free(&sc);
+	return rc;
+}
+
+static int record(struct sweep_job *j, struct worker *w, const struct sweep_result *r, struct ikv_err *err)
+{
+	/* A full disk is nothing about this point: stop, so that it runs again. */
+	if (r->status == IKV_IO || r->status == IKV_CANT_CREATE)
+		return ikv_err_set(err, (enum ikv_status)r->status, "%.900s", r->text);
+	if (r->status)
+		return record_failure(j, r, err);
+	return store_spool_take(j->store, w->spool, r->bytes, j->base + r->point, j->points[r->point].key, r->wall_ns,
+				err);
+}
+
+/* Give idle workers points: from here on rank 0, from rank 0 elsewhere. */
+static int hand_out(struct sweep_job *j, struct ikv_err *err)
+{
+	struct worker *w;
+	while ((w = sweep_pool_idle(j))) {
+		int64_t point = peers_rank(j->peers) == 0 ? sweep_loop_next(j) : peers_take(j->peers);
+		if (point < 0)
+			return 0;
+		if (sweep_pool_give(j, w, (uint32_t)point, err))
+			return -1;
+	}
+	return 0;
+}
+
+static uint32_t idle_workers(const struct sweep_job *j)
+{
+	uint32_t n = 0;
+	for (uint32_t i = 0; i < j->jobs; i++)
+		n += j->workers[i].point < 0;
+	return n;
+}
+
+/* Rank 0 knows what is given; another rank is done when rank 0 has no more and its own workers rest. */
+static bool round_is_over(struct sweep_job *j)
+{
+	if (peers_rank(j->peers) == 0)
+		return j->given == 0 && j->next >= j->known && peers_over(j->peers);
+	return peers_over(j->peers) && idle_workers(j) == j->jobs;
+}
+
+static int play_round(struct sweep_job *j, struct ikv_err *err)
+{
+	bool many = peers_size(j->peers) > 1;
+	j->next = 0;
+	for (;;) {
+		struct worker *w;
+		struct sweep_result r;
+		if (*j->stop)
+			return 0;
+		if (peers_exchange(j->peers, j, idle_workers(j)))
+			return ikv_err_set(err, IKV_FAILED, "another rank gave up");
+		if (hand_out(j, err))
+			return -1;
+		if (round_is_over(j))
+			return 0;
+		int got = sweep_pool_wait(j, many ? 1 : 100, &w, &r, err);
+		if (got < 0)
+			return -1;
+		if (got) {
+			/* The worker's spool is its next point's too: take it in before the worker goes on. */
+			if (record(j, w, &r, err))
+				return -1;
+			if (peers_rank(j->peers) == 0)
+				sweep_loop_count(j, &r);
+			else
+				peers_report(j->peers, &r);
+		}
+		sweep_progress(j, false);
+	}
+}
+
+/* Workers know the points that there were when they were forked. */
+static int fresh_pool(struct sweep_job *j, struct ikv_err *err)
+{
+	sweep_pool_close(j);
+	return sweep_pool_open(j, err);
+}
+
+int sweep_loop_play(struct sweep_job *j, struct ikv_err *err)
+{
+	uint32_t added = 1;
+	j->start_ns = wall_now_ns();
+	for (uint32_t round = 0; added; round++) {
+		if (fresh_pool(j, err) || play_round(j, err))
+			return -1;
+		if (*j->stop || round >= j->sweep.refine_rounds)
+			return 0;
+		peers_share(j->peers, j);
+		uint32_t first = j->sweep.count;
+		if (sweep_refine(j, &added, err) || sweep_loop_prepare(j, first, err))
+			return -1;
+		if (added && peers_rank(j->peers) == 0 && sweep_loop_look_up(j, first, j->db, err))
+			return -1;
+	}
+	return 0;
+}

@@ -1,0 +1,107 @@
+/* intentkv sweep emit-slurm: a job array for a cluster without MPI between its jobs. Every task plays its share of
+ * the points into a file of its own; a last job merges them. */
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "sim/command.h"
+#include "sim/sweep_job.h"
+
+/* As one word of a shell, whatever it holds. */
+static void quoted(const char *text)
+{
+	putchar('\'');
+	for (; *text; text++) {
+		if (*text == '\'')
+			fputs("'\\''", stdout);
+		else
+			putchar(*text);
+	}
+	putchar('\'');
+}
+
+static void script(const char *program, const char *scenario, const char *db, uint32_t tasks, uint32_t jobs,
+		   const char *time, int set_count, char **sets)
+{
+	printf(
+	    "#!/bin/sh\n"
+	    "#SBATCH --job-name=intentkv\n#SBATCH --cpus-per-task=%u\n#SBATCH --time=%s\n"
+	    "#SBATCH --array=1-%u\n#SBATCH --output=intentkv-%%A-%%a.log\n"
+	    "# Run by `sh`, this submits itself and the merge that follows; again after a failure, it plays what is "
+	    "missing.\n"
+	    "set -eu\nprogram=",
+	    jobs, time, tasks);
+	quoted(program);
+	fputs("\ndb=", stdout);
+	quoted(db);
+	puts("\nif [ \"${1-}\" = merge ]; then\n"
+	     "\tset -- \"$db\".part-*\n"
+	     "\texec \"$program\" merge --remove \"$db\" \"$@\"\n"
+	     "fi\n"
+	     "if [ -z \"${SLURM_ARRAY_TASK_ID-}\" ]; then\n"
+	     "\tjob=$(sbatch --parsable \"$0\")\n"
+	     "\tjob=${job%%;*}\n"
+	     "\techo \"array $job, merged by $(sbatch --parsable --array=1 --dependency=afterany:\"$job\" \"$0\" "
+	     "merge)\"\n"
+	     "\texit\n"
+	     "fi");
+	printf("exec \"$program\" sweep -j %u --part \"$SLURM_ARRAY_TASK_ID/%u\" --known \"$db\" \\\n\t--db "
+	       "\"$db.part-$SLURM_ARRAY_TASK_ID\"",
+	       jobs, tasks);
+	for (int i = 0; i < set_count; i++) {
+		putchar(' ');
+		quoted(sets[i]);
+	}
+	putchar(' ');
+	quoted(scenario);
+	putchar('\n');
+}
+
+int sweep_slurm(int argc, char **argv)
+{
+	enum { DB = 256, TASKS, TIME, PROGRAM, ALLOW };
+	static const struct option longs[] = {{"set", required_argument, NULL, 's'},
+					      {"axis", required_argument, NULL, 'x'},
+					      {"where", required_argument, NULL, 'w'},
+					      {"db", required_argument, NULL, DB},
+					      {"tasks", required_argument, NULL, TASKS},
+					      {"time", required_argument, NULL, TIME},
+					      {"program", required_argument, NULL, PROGRAM},
+					      {"allow-path", no_argument, NULL, ALLOW},
+					      {NULL, 0, NULL, 0}};
+	const char *db = NULL, *time = "04:00:00", *program = "intentkv";
+	uint32_t tasks = 8, jobs = 1;
+	char **sets = calloc(2 * (size_t)argc + 1, sizeof *sets);
+	int set_count = 0, c, rc = 0;
+	static char s[] = "-s", x[] = "-x", w[] = "-w", allow[] = "--allow-path";
+	optind = opterr = 0;
+	while (sets && !rc && (c = getopt_long(argc, argv, ":s:x:w:j:", longs, NULL)) != -1) {
+		if (c == 's' || c == 'x' || c == 'w') {
+			sets[set_count++] = c == 's' ? s : c == 'x' ? x : w;
+			sets[set_count++] = optarg;
+		} else if (c == ALLOW)
+			sets[set_count++] = allow;
+		else if (c == 'j')
+			rc = command_count("sweep emit-slurm", "-j", optarg, 1, 512, &jobs);
+		else if (c == TASKS)
+			rc = command_count("sweep emit-slurm", "--tasks", optarg, 1, 10000, &tasks);
+		else if (c == DB)
+			db = optarg;
+		else if (c == TIME)
+			time = optarg;
+		else if (c == PROGRAM)
+			program = optarg;
+		else
+			rc = command_option("sweep", argv, longs, c);
+	}
+	if (!rc && optind + 1 != argc)
+		rc = command_usage("sweep", "emit-slurm: expected one scenario file");
+	if (!rc && !db)
+		rc = command_usage("sweep", "emit-slurm: needs --db FILE, where the nodes can write");
+	if (!rc && strspn(time, "0123456789:-") != strlen(time))
+		rc = command_usage("sweep", "--time: got \"%.40s\", expected a time such as 04:00:00", time);
+	if (!rc)
+		script(program, argv[optind], db, tasks, jobs, time, set_count, sets);
+	free(sets);
+	return rc;
+}
