@@ -35,7 +35,9 @@ const struct ikv_option ikv_machine_options[] = {
     {"page_overhead_ns", IKV_OPT_REAL, AT(page_overhead_ns), "0", 0, 1e12, NULL,
      "per page of a KV head that is read, ns"},
     {"jump_ns", IKV_OPT_REAL, AT(jump_ns), "0", 0, 1e12, NULL,
-     "per run of adjacent pages, or page of a KV head that is read alone, ns"},
+     "per run of adjacent pages, ns"},
+    {"lone_page_ns", IKV_OPT_REAL, AT(lone_page_ns), "0", 0, 1e12, NULL,
+     "per page of a KV head that is read without the other heads, ns"},
     {"flops_per_s", IKV_OPT_REAL, AT(flops_per_s), "0", 0, 1e21, NULL,
      "attention arithmetic, FLOP/s; 0: not modelled"},
     {"kernel_overhead_ns", IKV_OPT_REAL, AT(kernel_overhead_ns), "0", 0, 1e12, NULL,
@@ -77,7 +79,8 @@ static double read_ns(const struct ikv_machine *m, double bytes)
 /* Reading all layers: bytes of formats with a rate of their own at that, the others as plain reads. */
 static double attention_ns(const struct ikv_machine *m, const struct ikv_cost_work *w, double layers)
 {
-	double ns = (double)w->pages * m->page_overhead_ns + (double)w->jumps * m->jump_ns, plain = (double)w->kv_bytes;
+	double ns = (double)w->pages * m->page_overhead_ns + (double)w->jumps * m->jump_ns +
+		    (double)w->lone_pages * m->lone_page_ns, plain = (double)w->kv_bytes;
 	for (int f = 0; f < IKV_FMT_COUNT; f++) {
 		ns += nanoseconds(w->format_flops[f], m->format_flops_per_s[f]);
 		if (m->format_bytes_per_s[f] > 0) {

@@ -7,7 +7,6 @@
 
 #define CHECK_TOKENS 2048                /* of the smaller context on which the error is measured */
 #define CHECK_ROWS   32                  /* and most query rows a head there */
-#define COOL_BYTES   ((size_t)256 << 20) /* read before each measurement, to leave nothing of it in a cache */
 #define POOL         (1u << 20)          /* random values that rows are cut from */
 #define RUNS         500
 #define SLICE        3e-3 /* s: where other work has a share of the core, it has one of what takes longer */
@@ -331,7 +330,7 @@ int bench_attention(const struct bench_attention_setup *setup,
 {
 	struct bench_reader *cool = NULL;
 	struct bench x = {.isa = setup->isa};
-	int rc = bench_reader_create(&cool, COOL_BYTES, 1, err);
+	int rc = bench_reader_create(&cool, BENCH_COOL_BYTES, 1, err);
 	x.pool = rc ? NULL : ikv_alloc(POOL, sizeof *x.pool, err);
 	rc = x.pool ? 0 : -1;
 	ikv_rng_stream(&x.r, 1, IKV_STREAM_TEST, 0, 0);

@@ -68,6 +68,7 @@ struct bench_reader;
 int bench_reader_create(struct bench_reader **out, size_t bytes, uint32_t threads, struct ikv_err *err);
 void bench_reader_destroy(struct bench_reader *r);
 double bench_reader_run(struct bench_reader *r, const uint64_t *offsets, uint64_t count, size_t bytes); /* seconds */
+#define BENCH_COOL_BYTES ((size_t)256 << 20) /* leave nothing of a measurement's data in a cache */
 /* The whole buffer. */
 double bench_reader_all(struct bench_reader *r);
 

@@ -7,7 +7,7 @@
 struct calibrate_cell {    /* one kind of call, one layer */
 	char shape[40];    /* query heads/KV heads/dimension, or what a file says */
 	char format[24];   /* a page format, or "mixed" */
-	char selected[24]; /* "dense", "0.25", "0.25/head" */
+	char selected[24]; /* "dense", "0.25", "newest 0.25/head" */
 	uint32_t tokens;   /* of the context, of each sequence */
 	bool held;         /* not used in the fit: its error is a prediction's */
 	struct ikv_cost_work work;

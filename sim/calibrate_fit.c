@@ -88,7 +88,7 @@ int calibrate_solve(const double *x, const double *y, uint32_t rows, uint32_t n,
 	return 0;
 }
 
-enum amount { CALLS, SEQUENCES, PAGES, JUMPS, CACHED, PLAIN, FORMAT_BYTES, FORMAT_FLOPS };
+enum amount { CALLS, SEQUENCES, PAGES, JUMPS, LONE, CACHED, PLAIN, FORMAT_BYTES, FORMAT_FLOPS };
 struct term { /* one constant: so many nanoseconds each of what `amount` counts */
 	enum amount amount;
 	int format;
@@ -108,6 +108,8 @@ static double amount_of(const struct term *t, const struct ikv_cost_work *w, dou
 		return (double)w->pages;
 	case JUMPS:
 		return (double)w->jumps;
+	case LONE:
+		return (double)w->lone_pages;
 	case CACHED:
 		return fmin(plain, cache);
 	case PLAIN:
@@ -123,8 +125,8 @@ static double amount_of(const struct term *t, const struct ikv_cost_work *w, dou
 /* Terms whose amount is not the same for all cells that are fitted; the call itself always. */
 static uint32_t choose_terms(const struct calibrate_set *set, struct term *terms)
 {
-	struct term all[TERMS_MAX] = {{CALLS, 0}, {SEQUENCES, 0}, {PAGES, 0}, {JUMPS, 0}, {CACHED, 0}, {PLAIN, 0}};
-	uint32_t n = 6, kept = 0;
+	struct term all[TERMS_MAX] = {{CALLS, 0}, {SEQUENCES, 0}, {PAGES, 0}, {JUMPS, 0}, {LONE, 0}, {CACHED, 0}, {PLAIN, 0}};
+	uint32_t n = 7, kept = 0;
 	for (int f = IKV_FMT_SKIP + 1; f < IKV_FMT_COUNT; f++) {
 		all[n++] = (struct term){FORMAT_BYTES, f};
 		all[n++] = (struct term){FORMAT_FLOPS, f};
@@ -162,6 +164,9 @@ static void put(struct ikv_machine *m, const struct term *t, double ns, double c
 		break;
 	case JUMPS:
 		m->jump_ns = ns;
+		break;
+	case LONE:
+		m->lone_page_ns = ns;
 		break;
 	case CACHED:
 		m->cache_bytes = cache;

@@ -5,13 +5,26 @@
 #include "sim/bench_attention.h"
 #include "sim/calibrate.h"
 
-#define COOL_BYTES ((size_t)256 << 20)
-#define POOL       (1u << 20)
-#define RUNS       200
-#define MIXED      IKV_FMT_COUNT /* in place of a format: each page another */
+#define POOL  (1u << 20)
+#define RUNS  200
+#define MIXED IKV_FMT_COUNT /* in place of a format: each page one of four */
 
-static const double shares[] = {1, 0.25, 0.0625};
-enum { SHARES = sizeof shares / sizeof *shares, PLANS_MAX = 256 };
+/* What is read of a context: all, or a share of its pages, at random or the newest; by all KV heads or by each its
+ * own. An odd number, so that every second cell is another one in each context. */
+static const struct pattern {
+	const char *name;
+	double share;
+	bool newest, per_head;
+} patterns[] = {{"dense", 1, false, false},
+		{"dense/head", 1, false, true},
+		{"0.25", 0.25, false, false},
+		{"0.25/head", 0.25, false, true},
+		{"newest 0.25/head", 0.25, true, true},
+		{"0.0625", 0.0625, false, false},
+		{"0.0625/head", 0.0625, false, true},
+		{"newest 0.0625", 0.0625, true, false},
+		{"newest 0.0625/head", 0.0625, true, true}};
+enum { PATTERNS = sizeof patterns / sizeof *patterns, PLANS_MAX = 256 };
 
 struct scene { /* one shape and format */
 	const struct calibrate_setup *setup;
@@ -35,7 +48,8 @@ struct scene { /* one shape and format */
 
 static enum ikv_format page_format(struct scene *s)
 {
-	return s->format == MIXED ? s->stored[ikv_rng_below(&s->rng, s->stored_count)] : (enum ikv_format)s->format;
+	static const enum ikv_format four[] = {IKV_FMT_FP16, IKV_FMT_FP8, IKV_FMT_INT8, IKV_FMT_INT4};
+	return s->format == MIXED ? four[ikv_rng_below(&s->rng, 4)] : (enum ikv_format)s->format;
 }
 
 static uint64_t page_bytes(const struct scene *s, enum ikv_format f)
@@ -66,12 +80,12 @@ static int fill(struct scene *s, struct ikv_err *err)
 	return 0;
 }
 
-/* `want` of the first `pages` pages, each as likely as any other, in ascending order (Knuth's algorithm S). */
-static void pick(struct scene *s, struct ikv_plan *plan, uint32_t pages, uint32_t want)
+/* `want` of the pages [first, pages), each as likely as any other, in ascending order (Knuth's algorithm S). */
+static void pick(struct scene *s, struct ikv_plan *plan, uint32_t first, uint32_t pages, uint32_t want)
 {
 	const uint32_t n = s->g.page_tokens;
 	ikv_plan_reset(plan, s->setup->tokens);
-	for (uint32_t p = 0; p < pages && want; p++)
+	for (uint32_t p = first; p < pages && want; p++)
 		if (ikv_rng_below(&s->rng, pages - p) < want) {
 			ikv_plan_add(plan, p * n, (p + 1) * n, IKV_FMT_FP16, 0);
 			plan->pages[plan->count - 1].stored = (uint8_t)s->b->ops->format(s->b, 0, 0, 0, p);
@@ -97,7 +111,8 @@ static void count_work(const struct scene *s, struct ikv_cost_work *w)
 			w->format_flops[f] += flops;
 			w->pages += heads;
 		}
-		w->jumps += s->plan_count == 1 ? ikv_plan_runs(u->plan) : u->plan->count;
+		w->jumps += ikv_plan_runs(u->plan);
+		w->lone_pages += s->plan_count == 1 ? 0 : u->plan->count;
 	}
 }
 
@@ -116,15 +131,16 @@ static int time_units(struct scene *s, double *median_ns, struct ikv_err *err)
 	return 0;
 }
 
-static int measure_cell(struct scene *s, uint32_t tokens, double share, bool per_head, struct ikv_err *err)
+static int measure_cell(struct scene *s, uint32_t tokens, const struct pattern *x, struct ikv_err *err)
 {
 	const struct ikv_geometry *g = &s->g;
-	uint32_t pages = tokens / g->page_tokens, want = (uint32_t)(share * pages + 0.5);
-	s->plan_count = per_head ? g->kv_heads : 1;
+	uint32_t pages = tokens / g->page_tokens, want = (uint32_t)(x->share * pages + 0.5);
+	want = want ? want : 1;
+	s->plan_count = x->per_head ? g->kv_heads : 1;
 	float *mass = s->mass;
 	for (uint32_t i = 0; i < s->plan_count; i++) {
 		uint32_t heads = g->q_heads / s->plan_count;
-		pick(s, &s->plans[i], pages, want ? want : 1);
+		pick(s, &s->plans[i], x->newest ? pages - want : 0, pages, want);
 		s->units[i] = (struct ikv_attn_unit){.q_first = i * heads,
 						     .q_count = heads,
 						     .plan = &s->plans[i],
@@ -139,10 +155,7 @@ static int measure_cell(struct scene *s, uint32_t tokens, double share, bool per
 	snprintf(c->shape, sizeof c->shape, "%u/%u/%u", g->q_heads, g->kv_heads, g->d_qk);
 	snprintf(c->format, sizeof c->format, "%s",
 		 s->format == MIXED ? "mixed" : ikv_format_info((enum ikv_format)s->format)->name);
-	if (share == 1)
-		snprintf(c->selected, sizeof c->selected, "dense");
-	else
-		snprintf(c->selected, sizeof c->selected, "%g%s", share, per_head ? "/head" : "");
+	snprintf(c->selected, sizeof c->selected, "%s", x->name);
 	c->tokens = tokens;
 	c->held = s->held || s->format == MIXED || s->set->count % 2 == 0;
 	count_work(s, &c->work);
@@ -153,10 +166,10 @@ static int measure_cell(struct scene *s, uint32_t tokens, double share, bool per
 static int measure_cells(struct scene *s, struct ikv_err *err)
 {
 	for (uint32_t tokens = s->setup->tokens / 16; tokens <= s->setup->tokens; tokens *= 4)
-		for (uint32_t i = 0; i < SHARES; i++)
-			for (int per_head = 0; per_head < (shares[i] < 1 && s->g.kv_heads > 1 ? 2 : 1); per_head++)
-				if (measure_cell(s, tokens, shares[i], per_head, err))
-					return -1;
+		for (uint32_t i = 0; i < PATTERNS; i++)
+			if ((s->g.kv_heads > 1 || !patterns[i].per_head) &&
+			    measure_cell(s, tokens, &patterns[i], err))
+				return -1;
 	return 0;
 }
 
@@ -258,7 +271,7 @@ int calibrate_measure(const struct calibrate_setup *setup, struct calibrate_set 
 	enum { SHAPES = sizeof shapes / sizeof *shapes };
 	struct scene s = {.setup = setup, .set = set, .machine = m};
 	uint32_t done = 0;
-	int rc = bench_reader_create(&s.cool, COOL_BYTES, 1, err);
+	int rc = bench_reader_create(&s.cool, BENCH_COOL_BYTES, 1, err);
 	s.pool = rc ? NULL : ikv_alloc(POOL, sizeof *s.pool, err);
 	ikv_rng_stream(&s.rng, 1, IKV_STREAM_TEST, 0, 0);
 	for (size_t i = 0; s.pool && i < POOL; i++)

@@ -8,6 +8,7 @@
 
 #include <signal.h>
 #include "db/store.h"
+#include "sim/bench_attention.h"
 #include "sim/scenario.h"
 
 enum { RUN_GROUP_HEADS_MAX = 1024 }; /* query heads of a KV head */
@@ -41,7 +42,7 @@ struct account { /* what a step of one slot means for the cost model, all layers
 	uint64_t decision_hash;
 	double flops, dense_flops;
 	uint64_t format_bytes[IKV_FMT_COUNT], page_reads, dense_page_reads; /* a page of a KV head is one read */
-	uint64_t jumps, dense_jumps;
+	uint64_t jumps, dense_jumps, lone_pages;
 	double format_flops[IKV_FMT_COUNT];
 };
 
@@ -99,6 +100,7 @@ struct run {
 	struct ikv_ladder_rule uniform_rule;
 	struct source *source;
 	struct ikv_exact *exact;
+	struct bench_reader *cool; /* what is read before attention is timed; NULL: nothing */
 	struct ikv_backend *backend;
 	const struct ikv_backend_ops *backend_ops;
 	void *scorer, *router, *prefetcher;

@@ -158,6 +158,8 @@ static int open_execution(struct run *run, struct ikv_err *err)
 	if (ikv_exact_create(&run->exact, &run->geometry, run->batch, err) ||
 	    run->backend_ops->open(&run->backend, &run->geometry, &config, err))
 		return -1;
+	if (run->sc->attention.cold && bench_reader_create(&run->cool, BENCH_COOL_BYTES, 1, err))
+		return -1;
 	size_t row = (size_t)run->geometry.kv_heads * APPEND_CHUNK;
 	run->k = ikv_alloc(row * run->geometry.d_qk, sizeof *run->k, err);
 	run->v = ikv_alloc(row * run->geometry.d_v, sizeof *run->v, err);
@@ -281,6 +283,7 @@ void run_close(struct run *run)
 	if (run->prefetcher)
 		sc->prefetch_ops->destroy(run->prefetcher);
 	ikv_exact_destroy(run->exact);
+	bench_reader_destroy(run->cool);
 	ikv_memory_destroy(run->memory);
 	ikv_specattn_destroy(run->spec);
 	ikv_free(run->projection);

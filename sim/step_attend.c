@@ -47,6 +47,8 @@ static int attend_layer(struct run *run, uint32_t layer, struct ikv_err *err)
 		n += gather(run, run->active[i], layer, run->attn_units + n);
 		tokens += step_selected_tokens(run, run->active[i]);
 	}
+	if (n && run->cool)
+		bench_reader_all(run->cool);
 	uint64_t start = wall_now_ns();
 	if (n && run->backend_ops->decode(run->backend, run->attn_units, n, err))
 		return -1;
@@ -63,6 +65,8 @@ static int attend_layer(struct run *run, uint32_t layer, struct ikv_err *err)
 static int dense_layer(struct run *run, struct slot *s, uint32_t layer, struct ikv_err *err)
 {
 	const struct ikv_geometry *g = &run->geometry;
+	if (run->cool) /* so that dense and selected meet the same caches */
+		bench_reader_all(run->cool);
 	uint64_t start = wall_now_ns();
 	size_t row = (size_t)layer * g->q_heads;
 	int rc = ikv_exact_dense(run->exact, (uint32_t)(s - run->slots), layer, 0, g->q_heads, s->q + row * g->d_qk,

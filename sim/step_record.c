@@ -53,7 +53,8 @@ static void account_plans(const struct run *run, const struct slot *s, struct ac
 		}
 		bool whole = s->groups[i].kv_count == g->kv_heads; /* a page's heads lie together */
 		a->page_reads += (uint64_t)(plan->count * s->groups[i].kv_count * layers);
-		a->jumps += (uint64_t)((whole ? ikv_plan_runs(plan) : plan->count * s->groups[i].kv_count) * layers);
+		a->jumps += (uint64_t)(ikv_plan_runs(plan) * layers);
+		a->lone_pages += whole ? 0 : (uint64_t)(plan->count * s->groups[i].kv_count * layers);
 	}
 	a->request_bytes = (uint64_t)request;
 	a->tokens = (uint64_t)(tokens + 0.5);
@@ -120,6 +121,7 @@ static void add_account(struct account *all, const struct account *a)
 	all->dense_flops += a->dense_flops;
 	all->page_reads += a->page_reads;
 	all->jumps += a->jumps;
+	all->lone_pages += a->lone_pages;
 	all->dense_jumps += a->dense_jumps;
 	all->dense_page_reads += a->dense_page_reads;
 	for (int f = 0; f < IKV_FMT_COUNT; f++) {
@@ -137,6 +139,7 @@ static struct ikv_cost_work work_of(const struct run *run, const struct account 
 	    .flops = a->flops,
 	    .pages = a->page_reads,
 	    .jumps = a->jumps,
+	    .lone_pages = a->lone_pages,
 	    .fetch_bytes = a->fetch_bytes,
 	    .prefetch_bytes = a->prefetch_bytes,
 	    .recode_bytes = a->recode_bytes,

@@ -18,7 +18,8 @@ struct ikv_machine {
 	 * in addition, arithmetic. 0: read_bytes_per_s, and no such term. */
 	double format_bytes_per_s[IKV_FMT_COUNT], format_flops_per_s[IKV_FMT_COUNT];
 	double page_overhead_ns;     /* per page of a KV head that is read */
-	double jump_ns;              /* per run of adjacent pages, or page of a head that is read alone */
+	double jump_ns;              /* per run of adjacent pages */
+	double lone_page_ns;         /* per page of a KV head that is read without the other heads */
 	double flops_per_s;          /* attention arithmetic */
 	double kernel_overhead_ns;   /* a launch or call */
 	double sequence_overhead_ns; /* per sequence of the batch and layer */
@@ -41,7 +42,8 @@ struct ikv_cost_work {      /* one batched decode step */
 	uint64_t format_bytes[IKV_FMT_COUNT]; /* of kv_bytes, where known; the rest runs at read_bytes_per_s */
 	double format_flops[IKV_FMT_COUNT];   /* of flops */
 	uint64_t pages;                       /* read, counted once a KV head, all layers */
-	uint64_t jumps;                       /* places at which reading begins anew, all layers */
+	uint64_t jumps;                       /* runs of adjacent pages, all layers */
+	uint64_t lone_pages;                  /* of `pages`, read without the other KV heads' */
 	uint64_t fetch_bytes;    /* demanded by this step, cannot be hidden behind earlier steps */
 	uint64_t prefetch_bytes; /* may overlap with this step's work */
 	uint64_t recode_bytes;
