@@ -41,7 +41,8 @@ int sweep_loop_look_up(struct sweep_job *j, uint32_t first, const char *path, st
 	uint32_t count;
 	if (store_points(path, &there, &count, err))
 		return -1;
-	qsort(there, count, sizeof *there, by_key);
+	if (count)
+		qsort(there, count, sizeof *there, by_key);
 	int rc = 0;
 	for (uint32_t i = first; rc == 0 && i < j->known; i++) {
 		struct point_info *p = &j->points[i];
