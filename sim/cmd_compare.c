@@ -249,6 +249,6 @@ int cmd_compare(int argc, char **argv)
 	if (rc)
 		return rc;
 	if (optind + 2 != argc)
-		return command_usage("compare", "expected two runs");
+		return command_usage("compare", "expected two runs, such as FILE:quest FILE:semantic");
 	return compare(&c, argv + optind);
 }

@@ -14,7 +14,7 @@ const char cmd_mrc_help[] =
     "intentkv mrc TRACE: miss-ratio curves of the blocks or objects that a trace names\n\n"
     "  intentkv mrc trace.jsonl                                     every policy, 21 capacities\n"
     "  intentkv mrc trace.jsonl --policy lru,belady --capacity 5859blk,1GiB\n"
-    "  intentkv mrc weka/ --curve -o plots                          LRU's whole curve, drawn\n\n"
+    "  intentkv mrc weka/ --curve -o figures                        LRU's whole curve, drawn\n\n"
     "      --policy LIST           of `intentkv list residencies` (default: all; belady is the bound)\n"
     "      --capacity LIST         such as 5859blk (blocks), 128MiB, 2G; a plain number is bytes\n"
     "                              (default: evenly on a logarithmic scale up to all that occurs)\n"
@@ -227,8 +227,9 @@ static int draw(const struct curves *c, const char *folder)
 	static const struct plot plot = {
 	    .name = "mrc", .title = "Miss ratio of residency policies by capacity", .script = "plots/mrc.gp"};
 	char data[4096], script[4096];
-	if (mkdir(folder, 0777) != 0 && errno != EEXIST)
-		return plot_fail(IKV_CANT_CREATE, folder, strerror(errno));
+	int bad = plot_folder(folder);
+	if (bad)
+		return bad;
 	if (snprintf(data, sizeof data, "%s/mrc.tsv", folder) >= (int)sizeof data ||
 	    snprintf(script, sizeof script, "%s/mrc.gp", folder) >= (int)sizeof script)
 		return plot_fail(IKV_USAGE, folder, "the path is too long");

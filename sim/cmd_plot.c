@@ -3,7 +3,6 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include "sim/command.h"
 #include "sim/figure.h"
 
@@ -14,7 +13,7 @@ const char cmd_plot_help[] =
     "  intentkv plot results/quickstart.db hit-rate --term dumb\n\n"
     "Each leaves FIGURE.gp, FIGURE.tsv and the picture; `gnuplot FIGURE.gp` in that folder draws it again.\n"
     "  -l, --list         show the figures and the queries that they show\n"
-    "  -o, --output DIR   folder, made if absent (default: plots)\n"
+    "  -o, --output DIR   folder, made if absent (default: figures)\n"
     "  -t, --term TERM    svg (default), png, pdf, or dumb: characters, printed too\n"
     "  -r, --run RUN      runs by number (3 or 1,4) or name, or all (default: the newest of the last scenario)\n";
 
@@ -90,7 +89,7 @@ int cmd_plot(int argc, char **argv)
 	    {"list", no_argument, NULL, 'l'},       {"output", required_argument, NULL, 'o'},
 	    {"term", required_argument, NULL, 't'}, {"run", required_argument, NULL, 'r'},
 	    {"help", no_argument, NULL, 'h'},       {0}};
-	const char *folder = "plots", *terminal = "svg", *run = NULL;
+	const char *folder = "figures", *terminal = "svg", *run = NULL;
 	int c;
 	optind = opterr = 0;
 	while ((c = getopt_long(argc, argv, ":lo:t:r:h", options, NULL)) != -1) {
@@ -121,8 +120,8 @@ int cmd_plot(int argc, char **argv)
 	for (int i = optind; i < argc; i++)
 		if (!figure_find(argv[i]))
 			return IKV_USAGE;
-	if (mkdir(folder, 0777) != 0 && errno != EEXIST)
-		return plot_fail(IKV_CANT_CREATE, folder, strerror(errno));
-	int rc = make_all(argv + optind, argc - optind, db, folder, terminal, run);
+	int rc = plot_folder(folder);
+	if (rc == 0)
+		rc = make_all(argv + optind, argc - optind, db, folder, terminal, run);
 	return rc ? rc : fflush(stdout) == 0 ? 0 : IKV_IO;
 }

@@ -15,7 +15,7 @@ const char cmd_run_help[] =
     "intentkv run SCENARIO.yaml [options]: play a scenario and record every step\n\n"
     "  intentkv run scenarios/quickstart.yaml\n"
     "  intentkv run scenarios/quickstart.yaml -s router.policy=quest -s router.budget=10%\n"
-    "  intentkv run scenarios/trace-openai-chat.yaml -s sessions.path=sessions.json --db t.db\n\n"
+    "  intentkv run scenarios/trace-openai-chat.yaml -s sessions.path=TRACE.json -s sessions.limit=20\n\n"
     "  -s, --set KEY=VALUE  override one key of the scenario; may be repeated\n"
     "      --db FILE        database to record in (default results/NAME.db); runs are added to it\n"
     "  -o, --output DIR     folder for the plots (default results/NAME)\n"

@@ -13,6 +13,7 @@
 
 const char cmd_sweep_help[] =
     "intentkv sweep SCENARIO.yaml [options]: play many points, on all cores or many machines\n\n"
+    "  intentkv sweep scenarios/quickstart.yaml -j 2        every point of its sweep section; try -n first\n"
     "  intentkv sweep my.yaml -j 4                          again after any interruption: it goes on\n"
     "  intentkv sweep my.yaml --dry-run                     which points there are, and which are new\n"
     "  intentkv sweep my.yaml -x router.policy=quest,semantic -x router.budget=1%..50%:6:log\n"

@@ -12,7 +12,7 @@ const char cmd_trace_stats_help[] =
     "intentkv trace-stats TRACE [options]: lengths, turns, waits, reuse and roles of a trace "
     "(docs/trace-stats.md)\n\n"
     "  intentkv trace-stats trace.jsonl                       a table\n"
-    "  intentkv trace-stats weka/ --format json -o plots      JSON, and figures in plots/\n\n"
+    "  intentkv trace-stats weka/ --format json -o figures    JSON, and figures in figures/\n\n"
     "      --from FORMAT    format instead of looking; `intentkv list importers`\n"
     "      --format FORMAT  table (default) or json\n"
     "      --fit FILE       write a profile that regenerates these statistics (`intentkv generate FILE`), and say\n"

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "sim/datadir.h"
@@ -20,6 +21,18 @@ int plot_finish(FILE *f, const char *path)
 	int bad = fflush(f) != 0 || ferror(f);
 	bad |= fclose(f) != 0;
 	return bad ? plot_fail(IKV_IO, path, "cannot write") : 0;
+}
+
+int plot_folder(const char *folder)
+{
+	char own[4096];
+	struct stat a, b;
+	if (mkdir(folder, 0777) != 0 && errno != EEXIST)
+		return plot_fail(IKV_CANT_CREATE, folder, strerror(errno));
+	if (datadir_find("plots", own, sizeof own) && stat(own, &a) == 0 && stat(folder, &b) == 0 &&
+	    a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+		return plot_fail(IKV_CANT_CREATE, folder, "holds the program's own scripts; choose another folder");
+	return 0;
 }
 
 static int append(FILE *out, const char *relative)

@@ -297,7 +297,7 @@ int yaml_read_text(const char *path, char **text, struct ikv_err *err)
 		ikv_err_set(err, IKV_BAD_INPUT, "%s: cannot be read: %s", path, strerror(bad));
 	else if (n > MAX_BYTES)
 		bad =
-		    ikv_err_set(err, IKV_BAD_INPUT, "%s: larger than %d bytes; this is no scenario", path, MAX_BYTES);
+		    ikv_err_set(err, IKV_BAD_INPUT, "%s: larger than %d bytes; this is no scenario (a trace is named in one: sessions.path)", path, MAX_BYTES);
 	else if (memchr(t, 0, n))
 		bad = ikv_err_set(err, IKV_BAD_INPUT, "%s: holds a NUL byte; this is no scenario", path);
 	if (bad) {

@@ -96,9 +96,7 @@ int trace_figures(const struct trace_stats *s, const char *folder)
 	    {{.name = "trace-roles", .title = "Tokens by role", .script = "plots/trace-roles.gp"}, STAT_SERIES, roles},
 	    {{.name = "trace-reuse", .title = "References of a block", .script = "plots/trace-reuse.gp"}, STAT_REUSE, reuse},
 	};
-	int rc = 0;
-	if (mkdir(folder, 0777) != 0 && errno != EEXIST)
-		rc = plot_fail(IKV_CANT_CREATE, folder, strerror(errno));
+	int rc = plot_folder(folder);
 	for (size_t i = 0; !rc && i < sizeof figures / sizeof *figures; i++) {
 		enum stat_series series = figures[i].series;
 		rc = make(s, &figures[i].plot, folder,
