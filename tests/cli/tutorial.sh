@@ -12,7 +12,7 @@ chmod +x "$folder/intentkv"
 # Blocks of the page, one script each.
 awk -v to="$folder/block" '/^```sh$/ { n++; on = 1; next } /^```$/ { on = 0 } on { print > (to n ".sh") }' "$sources/docs/tutorial.md"
 blocks=$(find "$folder" -name 'block*.sh' | wc -l)
-plan $((blocks + 3))
+plan $((blocks + 4))
 i=0
 while [ $((i += 1)) -le "$blocks" ]; do
 	title=$(grep -v '^END$' "$folder/block$i.sh" | sed -n '1s/.*\.\/intentkv \([a-z-]*\).*/\1/p')
@@ -29,3 +29,5 @@ ok "the oracle's error is not above the streaming router's" sh -c "test 1 = \$(.
 	--no-header --format csv --sql \"SELECT (SELECT avg(rel_l2) FROM step JOIN run USING (run_id) WHERE router = 'oracle') <= (SELECT \
 	avg(rel_l2) FROM step JOIN run USING (run_id) WHERE router = 'streaming')\" | tr -d '\r')"
 ok "an export has the steps" test -s "$folder/results/choice-csv/step.csv"
+ok "figures do not go where the program's own scripts are" sh -c "./intentkv plot '$folder/results/choice.db' pareto \
+	-o '$sources/plots'; test \$? = 73"
