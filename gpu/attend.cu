@@ -46,10 +46,12 @@ uint32_t attend_configure(uint32_t steps, uint32_t heads, uint32_t stage_bytes, 
 // One thread a tile: what a page reference selects of it, and where it is.
 __global__ static void resolve(const attend_list *lists, attend_word *words, uint32_t page_tokens, uint32_t steps)
 {
+	wait_for_predecessor();
+	let_successor_begin();
 	attend_list list = lists[blockIdx.y];
 	uint32_t each = (page_tokens + TILE_TOKENS - 1) / TILE_TOKENS;
 	for (uint32_t i = blockIdx.x * blockDim.x + threadIdx.x; i < list.tiles; i += gridDim.x * blockDim.x) {
-		uint4 ref = __ldg(reinterpret_cast<const uint4 *>(list.refs) + i / each);
+		uint4 ref = reinterpret_cast<const uint4 *>(list.refs)[i / each];
 		uint64_t entry = list.table[(uint64_t)ref.x * list.stride];
 		uint32_t begin = i % each * TILE_TOKENS, lo = ref.y & 0xffff, hi = ref.y >> 16;
 		lo = lo > begin ? lo - begin : 0;
@@ -66,13 +68,23 @@ __global__ static void resolve(const attend_list *lists, attend_word *words, uin
 }
 
 int attend_resolve(const attend_list *lists, uint32_t count, uint32_t tiles_max, attend_word *words, uint32_t page_tokens,
-		   uint32_t steps, void *stream)
+		   uint32_t steps, uint32_t overlap, void *stream)
 {
 	uint32_t most = (tiles_max + 255) / 256;
-	for (uint32_t i = 0; i < count && most; i += 65535) // a grid's second side
-		resolve<<<dim3(most < 64 ? most : 64, count - i < 65535 ? count - i : 65535), 256, 0, (cudaStream_t)stream>>>(
-		    lists + i, words, page_tokens, steps);
-	return cudaGetLastError();
+	cudaLaunchAttribute early = {};
+	early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+	early.val.programmaticStreamSerializationAllowed = 1;
+	cudaLaunchConfig_t config = {};
+	config.blockDim = 256;
+	config.stream = (cudaStream_t)stream;
+	config.attrs = &early;
+	config.numAttrs = overlap ? 1 : 0;
+	for (uint32_t i = 0; i < count && most; i += 65535) { // a grid's second side
+		config.gridDim = dim3(most < 64 ? most : 64, count - i < 65535 ? count - i : 65535);
+		if (int e = cudaLaunchKernelEx(&config, resolve, lists + i, words, page_tokens, steps))
+			return e;
+	}
+	return cudaSuccess;
 }
 
 int attend_prepare(uint32_t steps, uint32_t shared)

@@ -75,7 +75,8 @@ struct attend_config {
 	uint32_t blocks, warps;
 	uint32_t shared; /* bytes of a block */
 	uint32_t
-	    overlap; /* begin while the kernel before it on the stream ends: that one must not write words or pages */
+	    overlap; /* begin while the kernel before it on the stream ends. 1: that one must not write words or pages;
+			2: it may, and they are waited for */
 };
 
 /* Place of a tile among `tiles` in `parts` parts, and the tile at a place. */
@@ -106,9 +107,9 @@ uint32_t attend_configure(uint32_t steps, uint32_t heads, uint32_t stage_bytes, 
 
 /* Let the kernels of a width take up to `shared` bytes. Both return a cudaError_t; `stream` is a cudaStream_t. */
 int attend_prepare(uint32_t steps, uint32_t shared);
-/* The words of `count` jobs, of `tiles_max` tiles at most each. */
+/* The words of `count` jobs, of `tiles_max` tiles at most each. `overlap`: begin while the kernel before it ends. */
 int attend_resolve(const struct attend_list *lists, uint32_t count, uint32_t tiles_max, attend_word *words,
-		   uint32_t page_tokens, uint32_t steps, void *stream);
+		   uint32_t page_tokens, uint32_t steps, uint32_t overlap, void *stream);
 int attend_launch(const struct attend_args *args, const struct attend_config *config, void *stream);
 
 #ifdef __cplusplus

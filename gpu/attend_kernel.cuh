@@ -304,6 +304,8 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attend(const __grid_constant__ 
 	uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 	stream<WARPS> in;
 	segment_words now;
+	if (args.overlap == 2)
+		wait_for_predecessor();
 	in.args = &args;
 	in.lane = lane;
 	in.start(warp, args.start[blockIdx.x], args.start[blockIdx.x + 1]);

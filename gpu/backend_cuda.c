@@ -6,6 +6,7 @@
 #include "gpu/decode.h"
 #include "gpu/mla_decode.h"
 #include "gpu/probe.h"
+#include "gpu/selection.h"
 #include "intentkv/alloc.h"
 
 struct cuda {
@@ -13,6 +14,8 @@ struct cuda {
 	struct pages pages;
 	struct decode decode;
 	struct mla_decode mla; /* where V aliases K */
+	struct selection selection;
+	bool selects;
 };
 
 static bool cuda_usable(char *why, size_t size)
@@ -28,6 +31,7 @@ static void cuda_close(struct ikv_backend *b)
 		return;
 	decode_free(&c->decode);
 	mla_decode_free(&c->mla);
+	selection_close(&c->selection);
 	pages_close(&c->pages);
 	ikv_free(c);
 }
@@ -48,6 +52,11 @@ static int cuda_open(struct ikv_backend **out, const struct ikv_geometry *g, con
 		ikv_free(c);
 		return -1;
 	}
+	c->selects = config->selects;
+	if (c->selects && summaries_open(&c->selection.summaries, g, config->sequences, err)) {
+		cuda_close(&c->base);
+		return -1;
+	}
 	/* The ISA "sm_80" is the kernel of devices without warpgroup instructions; others have no say here. */
 	c->mla.hopper = c->pages.device.major == 9 && (!config->isa || strcmp(config->isa, "sm_80") != 0);
 	int status = g->v_aliases_k ? mla_prepare(c->mla.hopper)
@@ -63,17 +72,43 @@ static int cuda_open(struct ikv_backend **out, const struct ikv_geometry *g, con
 static int cuda_append(struct ikv_backend *b, uint32_t seq, uint32_t layer, uint32_t tokens, const uint16_t *k,
 		       const uint16_t *v, struct ikv_err *err)
 {
-	return pages_append(&((struct cuda *)b)->pages, seq, layer, tokens, k, v, err);
+	struct cuda *c = (struct cuda *)b;
+	if (pages_append(&c->pages, seq, layer, tokens, k, v, err) ||
+	    (c->selects && summaries_append(&c->selection.summaries, seq, layer, tokens, k, err)))
+		return -1;
+	return device_ahead(&c->pages.device, err);
+}
+
+/* A page cut open: its summary from the rows that are left. */
+static int resummarise(struct cuda *c, uint32_t seq, uint32_t tokens, struct ikv_err *err)
+{
+	const struct ikv_geometry *g = &c->pages.g;
+	for (uint32_t layer = 0; layer < g->layers; layer++) {
+		struct summaries *s = &c->selection.summaries;
+		uint32_t rest = tokens % g->page_tokens;
+		if (tokens >= summaries_list(s, seq, layer)->tokens)
+			continue;
+		summaries_cut(s, seq, layer, tokens);
+		const uint16_t *rows = rest ? pages_open_rows(&c->pages, seq, layer, err) : NULL;
+		if (rest && !rows)
+			return -1;
+		if (rest)
+			summaries_set(s, seq, layer, 0, g->kv_heads, tokens / g->page_tokens, rest, rows);
+	}
+	return 0;
 }
 
 static int cuda_truncate(struct ikv_backend *b, uint32_t seq, uint32_t tokens, struct ikv_err *err)
 {
-	return pages_truncate(&((struct cuda *)b)->pages, seq, tokens, err);
+	struct cuda *c = (struct cuda *)b;
+	if (pages_truncate(&c->pages, seq, tokens, err))
+		return -1;
+	return c->selects ? resummarise(c, seq, tokens, err) : 0;
 }
 
 static void cuda_release(struct ikv_backend *b, uint32_t seq)
 {
-	pages_truncate(&((struct cuda *)b)->pages, seq, 0, NULL);
+	cuda_truncate(b, seq, 0, NULL);
 }
 
 static int cuda_recode(struct ikv_backend *b, uint32_t seq, uint32_t layer, uint32_t kv_first, uint32_t kv_count,
@@ -85,7 +120,15 @@ static int cuda_recode(struct ikv_backend *b, uint32_t seq, uint32_t layer, uint
 static int cuda_restore(struct ikv_backend *b, uint32_t seq, uint32_t layer, uint32_t kv_first, uint32_t kv_count,
 			uint32_t page, enum ikv_format to, const uint16_t *k, const uint16_t *v, struct ikv_err *err)
 {
-	return pages_restore(&((struct cuda *)b)->pages, seq, layer, kv_first, kv_count, page, to, k, v, err);
+	struct cuda *c = (struct cuda *)b;
+	uint32_t size = c->pages.g.page_tokens;
+	if (pages_restore(&c->pages, seq, layer, kv_first, kv_count, page, to, k, v, err))
+		return -1;
+	if (!c->selects)
+		return 0;
+	uint32_t left = summaries_list(&c->selection.summaries, seq, layer)->tokens - page * size;
+	summaries_set(&c->selection.summaries, seq, layer, kv_first, kv_count, page, left < size ? left : size, k);
+	return 0;
 }
 
 static enum ikv_format cuda_format(const struct ikv_backend *b, uint32_t seq, uint32_t layer, uint32_t kv_head,
@@ -101,7 +144,14 @@ static int cuda_decode(struct ikv_backend *b, const struct ikv_attn_unit *units,
 		return -1;
 	if (c->pages.g.v_aliases_k)
 		return mla_decode_run(&c->mla, &c->pages, units, count, err);
-	return decode_run(&c->decode, &c->pages, units, count, err);
+	return decode_run(&c->decode, &c->pages, c->selects ? &c->selection : NULL, units, count, err);
+}
+
+static int cuda_select(struct ikv_backend *b, const struct ikv_select_unit *units, uint32_t count,
+		       struct ikv_err *err)
+{
+	struct cuda *c = (struct cuda *)b;
+	return selection_run(&c->selection, &c->pages, units, count, err);
 }
 
 static void cuda_stats(const struct ikv_backend *b, struct ikv_backend_stats *stats)
@@ -130,6 +180,7 @@ const struct ikv_backend_ops *gpu_backend(void)
 	    .format = cuda_format,
 	    .decode = cuda_decode,
 	    .stats = cuda_stats,
+	    .select = cuda_select,
 	};
 	return &ops;
 }

@@ -291,7 +291,7 @@ static int resolve(const struct row *x, const struct set *s)
 {
 	uint32_t tiles = x->chosen * ((x->page_tokens + 15) / 16);
 	return attend_resolve(s->lists, x->shape.batch * x->shape.kv_heads, tiles, (attend_word *)s->args.words,
-			      x->page_tokens, tile_steps(x->shape.dim), dev.stream);
+			      x->page_tokens, tile_steps(x->shape.dim), 0, dev.stream);
 }
 
 /* Everything one launch needs, in one allocation after the tiles'. */

@@ -13,9 +13,10 @@ struct sizes {
 	uint32_t tiles_max; /* of one */
 	size_t segments_at, jobs_at, lists_at, refs_at, masks_at, q_at, in_bytes;
 	size_t lse_at, mass_at, mass, out_bytes; /* mass: elements */
-	size_t sums_at, tile_mass_at, tile_mass, words_at, arrived_at, work_bytes;
+	size_t sums_at, tile_mass_at, tile_mass, words_at, work_bytes;
 	uint32_t stage_bytes;
 	uint32_t formats; /* a bit each */
+	uint32_t choice;  /* where the search for the next unit's begins */
 };
 
 void decode_free(struct decode *d)
@@ -23,6 +24,10 @@ void decode_free(struct decode *d)
 	device_release(&d->in);
 	device_release(&d->out);
 	device_release(&d->work);
+	device_release(&d->arrived);
+	if (d->graph)
+		cudaGraphExecDestroy(d->graph);
+	ikv_free(d->cut);
 	ikv_free(d->plans);
 	ikv_free(d->jobs);
 	ikv_free(d->loads);
@@ -41,20 +46,24 @@ static int room(void *array, size_t *cap, size_t need, size_t size, struct ikv_e
 }
 
 /* Number of the unit's plan; units that share one mostly follow each other. */
-static uint32_t plan_of(struct decode *d, struct sizes *z, const struct ikv_plan *plan)
+static uint32_t plan_of(struct decode *d, struct pages *p, const struct selection *s, struct sizes *z,
+			const struct ikv_attn_unit *u)
 {
+	const struct ikv_plan *plan = u->plan;
 	for (uint32_t i = z->plans; i-- > 0 && z->plans - i <= 16;)
 		if (d->plans[i].plan == plan)
 			return i;
-	d->plans[z->plans] = (struct decode_plan){plan, z->refs, z->masks};
-	z->refs += plan->count;
-	z->masks += plan->mask_used;
+	const struct ikv_page_ref *kept = s ? selection_find(s, u, &z->choice) : NULL;
+	d->plans[z->plans] = (struct decode_plan){plan, z->refs, z->masks, kept};
+	p->stats.plans_kept += kept != NULL;
+	z->refs += kept ? 0 : plan->count;
+	z->masks += kept ? 0 : plan->mask_used;
 	return z->plans++;
 }
 
 /* Units to jobs: heads that share a KV head, at most ATTEND_HEADS_MAX of them. */
-static int list_jobs(struct decode *d, const struct pages *p, const struct ikv_attn_unit *units, uint32_t count,
-		     struct sizes *z, struct ikv_err *err)
+static int list_jobs(struct decode *d, struct pages *p, const struct selection *s, const struct ikv_attn_unit *units,
+		     uint32_t count, struct sizes *z, struct ikv_err *err)
 {
 	uint32_t group = p->g.q_heads / p->g.kv_heads, most = group < ATTEND_HEADS_MAX ? group : ATTEND_HEADS_MAX;
 	size_t jobs = 0;
@@ -71,7 +80,7 @@ static int list_jobs(struct decode *d, const struct pages *p, const struct ikv_a
 		return -1;
 	for (uint32_t i = 0; i < count; i++) {
 		const struct ikv_attn_unit *u = &units[i];
-		uint32_t plan = u->q_count ? plan_of(d, z, u->plan) : 0, rows = ikv_attn_rows(u);
+		uint32_t plan = u->q_count ? plan_of(d, p, s, z, u) : 0, rows = ikv_attn_rows(u);
 		for (uint32_t r = 0; r < rows; r++) {
 			uint64_t limit = u->positions ? (uint64_t)u->positions[r] + 1 : UINT64_MAX;
 			for (uint32_t h = 0, n; h < u->q_count; h += n) {
@@ -140,8 +149,7 @@ static void lay_out(const struct pages *p, const struct attend_config *c, struct
 	z->sums_at = up(64 * (size_t)z->pieces * c->heads * c->steps);
 	z->tile_mass_at = z->sums_at + up(8 * (size_t)z->pieces * c->heads);
 	z->words_at = z->tile_mass_at + up(8 * z->tile_mass);
-	z->arrived_at = z->words_at + up(8 * z->words);
-	z->work_bytes = z->arrived_at + up(4 * (size_t)z->jobs);
+	z->work_bytes = z->words_at + up(8 * z->words);
 }
 
 static int put_queries(const struct ikv_geometry *g, const struct ikv_attn_unit *units, uint32_t count, float *q,
@@ -165,6 +173,8 @@ static void put_plans(const struct decode *d, const struct sizes *z)
 	uint8_t *in = d->in.host;
 	for (uint32_t i = 0; i < z->plans; i++) {
 		const struct decode_plan *x = &d->plans[i];
+		if (x->kept)
+			continue;
 		if (x->plan->count)
 			memcpy(in + z->refs_at + x->refs * sizeof(struct ikv_page_ref), x->plan->pages,
 			       x->plan->count * sizeof(struct ikv_page_ref));
@@ -209,7 +219,9 @@ static void put_lists(const struct decode *d, const struct pages *p, const struc
 		const struct decode_plan *plan = &d->plans[j->plan];
 		const attend_entry *table = pages_list(p, units[j->unit].seq, units[j->unit].layer)->device_table;
 		lists[i] =
-		    (struct attend_list){.refs = (const struct ikv_page_ref *)(device + z->refs_at) + plan->refs,
+		    (struct attend_list){.refs = plan->kept ? plan->kept
+							    : (const struct ikv_page_ref *)(device + z->refs_at) +
+								  plan->refs,
 					 .masks = (const uint64_t *)(device + z->masks_at) + plan->masks,
 					 .table = table ? table + j->kv_head : NULL,
 					 .first = first,
@@ -243,53 +255,142 @@ static void take_answers(const struct decode *d, const struct ikv_geometry *g, c
 	}
 }
 
+/* The call's work on the stream: by itself, or while a graph is recorded. */
+static int enqueue(const struct decode_step *x, void *stream, struct ikv_err *err)
+{
+	const char *doing = "compute attention";
+	const struct attend_list *lists = (const struct attend_list *)((uint8_t *)x->in_device + x->lists_at);
+	if (device_failed(cudaMemcpyAsync(x->in_device, x->in, x->in_bytes, cudaMemcpyHostToDevice, stream), doing, err) ||
+	    device_failed(attend_resolve(lists, x->jobs, x->tiles_max, (attend_word *)x->args.words, x->args.page_tokens,
+					 x->steps, 0, stream),
+			  doing, err) ||
+	    device_failed(attend_launch(&x->args, &x->config, stream), doing, err))
+		return -1;
+	return device_failed(cudaMemcpyAsync(x->out, x->out_device, x->out_bytes, cudaMemcpyDeviceToHost, stream), doing,
+			     err);
+}
+
+/* Record the step; the graph that there is takes its parameters where it can. */
+static int record(struct decode *d, const struct decode_step *x, void *stream, struct ikv_err *err)
+{
+	const char *doing = "record a step";
+	cudaGraph_t graph = NULL;
+	cudaGraphExec_t exec = d->graph;
+	cudaGraphExecUpdateResultInfo why;
+	if (device_failed(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), doing, err))
+		return -1;
+	int failed = enqueue(x, stream, err), ended = cudaStreamEndCapture(stream, &graph);
+	if (!failed && !device_failed(ended, doing, err)) {
+		if (exec && cudaGraphExecUpdate(exec, graph, &why) != cudaSuccess) {
+			(void)cudaGetLastError();
+			cudaGraphExecDestroy(exec);
+			exec = d->graph = NULL;
+		}
+		if (!exec && !device_failed(cudaGraphInstantiate(&exec, graph, 0), doing, err))
+			d->graph = exec;
+	}
+	if (graph)
+		cudaGraphDestroy(graph);
+	if (failed || !exec)
+		return -1;
+	d->step = *x;
+	return 0;
+}
+
 static int launch(struct decode *d, const struct pages *p, const struct attend_config *c, uint32_t stages,
 		  const struct sizes *z, struct ikv_err *err)
 {
 	uint8_t *in = d->in.device, *out = d->out.device, *work = d->work.device;
-	attend_word *words = (attend_word *)(work + z->words_at);
-	struct attend_args args = {.words = words,
-				   .segments = (const struct attend_segment *)(in + z->segments_at),
-				   .jobs = (const struct attend_job *)(in + z->jobs_at),
-				   .q = (const float *)(in + z->q_at),
-				   .out = (float *)out,
-				   .lse = (float *)(out + z->lse_at),
-				   .mass = (float *)(out + z->mass_at),
-				   .tile_mass = z->mass ? (float *)(work + z->tile_mass_at) : NULL,
-				   .parts = (float *)work,
-				   .part_sums = (float *)(work + z->sums_at),
-				   .arrived = (uint32_t *)(work + z->arrived_at),
-				   .d_qk = p->g.d_qk,
-				   .d_v = p->g.d_v,
-				   .page_tokens = p->g.page_tokens,
-				   .scale = p->g.scale,
-				   .stages = stages,
-				   .stage_bytes = z->stage_bytes};
+	struct decode_step x;
+	memset(&x, 0, sizeof x); /* gaps too: steps are compared as bytes */
+	x.args.words = (attend_word *)(work + z->words_at);
+	x.args.segments = (const struct attend_segment *)(in + z->segments_at);
+	x.args.jobs = (const struct attend_job *)(in + z->jobs_at);
+	x.args.q = (const float *)(in + z->q_at);
+	x.args.out = (float *)out;
+	x.args.lse = (float *)(out + z->lse_at);
+	x.args.mass = (float *)(out + z->mass_at);
+	x.args.tile_mass = z->mass ? (float *)(work + z->tile_mass_at) : NULL;
+	x.args.parts = (float *)work;
+	x.args.part_sums = (float *)(work + z->sums_at);
+	x.args.arrived = d->arrived.device;
+	x.args.d_qk = p->g.d_qk;
+	x.args.d_v = p->g.d_v;
+	x.args.page_tokens = p->g.page_tokens;
+	x.args.scale = p->g.scale;
+	x.args.stages = stages;
+	x.args.stage_bytes = z->stage_bytes;
 	for (uint32_t f = 0; f < ATTEND_FORMATS; f++)
-		args.bytes[f] = tile_bytes(f, p->steps);
+		x.args.bytes[f] = tile_bytes(f, p->steps);
 	split_segments(d->pieces, z->pieces, (const struct attend_job *)((uint8_t *)d->in.host + z->jobs_at),
-		       (struct attend_segment *)((uint8_t *)d->in.host + z->segments_at), args.start);
-	cudaStream_t stream = p->device.stream;
+		       (struct attend_segment *)((uint8_t *)d->in.host + z->segments_at), x.args.start);
+	x.config.steps = c->steps;
+	x.config.heads = c->heads;
+	x.config.format = c->format;
+	x.config.four_bits = c->four_bits;
+	x.config.blocks = c->blocks;
+	x.config.warps = c->warps;
+	x.config.shared = c->shared;
+	x.config.overlap = p->device.bulk ? 2 : 0;
+	x.in = d->in.host;
+	x.in_device = d->in.device;
+	x.out = d->out.host;
+	x.out_device = d->out.device;
+	x.in_bytes = z->in_bytes;
+	x.out_bytes = z->out_bytes;
+	x.lists_at = z->lists_at;
+	x.jobs = z->jobs;
+	x.tiles_max = z->tiles_max;
+	x.steps = p->steps;
 	const char *doing = "compute attention";
-	if (device_failed(cudaMemcpyAsync(in, d->in.host, z->in_bytes, cudaMemcpyHostToDevice, stream), doing, err) ||
-	    device_failed(cudaMemsetAsync(args.arrived, 0, 4 * (size_t)z->jobs, stream), doing, err) ||
-	    device_failed(attend_resolve((const struct attend_list *)(in + z->lists_at), z->jobs, z->tiles_max, words,
-					 p->g.page_tokens, p->steps, stream),
-			  doing, err) ||
-	    device_failed(attend_launch(&args, c, stream), doing, err) ||
-	    device_failed(cudaMemcpyAsync(d->out.host, out, z->out_bytes, cudaMemcpyDeviceToHost, stream), doing,
-			  err))
+	cudaStream_t stream = p->device.stream;
+	if (((!d->graph || memcmp(&x, &d->step, sizeof x)) && record(d, &x, stream, err)) ||
+	    device_failed(cudaGraphLaunch(d->graph, stream), doing, err))
 		return -1;
 	return device_failed(cudaStreamSynchronize(stream), doing, err);
 }
 
-int decode_run(struct decode *d, struct pages *p, const struct ikv_attn_unit *units, uint32_t count,
-	       struct ikv_err *err)
+/* Cut the jobs, unless they are as those of the call before. */
+static int cut_jobs(struct decode *d, const struct pages *p, const struct sizes *z, uint32_t warps, struct ikv_err *err)
+{
+	uint32_t blocks =
+	    p->device.multiprocessors < ATTEND_BLOCKS_MAX ? p->device.multiprocessors : ATTEND_BLOCKS_MAX;
+	bool same = d->cut_jobs == z->jobs && d->cut_blocks == blocks && d->cut_warps == warps;
+	for (uint32_t i = 0; same && i < z->jobs; i++)
+		same = d->cut[i].tiles == d->loads[i].tiles && d->cut[i].weight == d->loads[i].weight;
+	if (same)
+		return 0;
+	d->cut_jobs = 0;
+	if (room(&d->pieces, &d->pieces_cap, split_most(z->jobs, blocks), sizeof *d->pieces, err) ||
+	    room(&d->cut, &d->cut_cap, z->jobs, sizeof *d->cut, err))
+		return -1;
+	d->cut_pieces = split_jobs(d->loads, z->jobs, blocks, warps, d->pieces, &d->cut_used);
+	memcpy(d->cut, d->loads, z->jobs * sizeof *d->cut);
+	d->cut_jobs = z->jobs;
+	d->cut_blocks = blocks;
+	d->cut_warps = warps;
+	return 0;
+}
+
+/* Counters that blocks leave at zero when they end. */
+static int clear_arrivals(struct decode *d, const struct pages *p, uint32_t jobs, struct ikv_err *err)
+{
+	if (4 * (size_t)jobs <= d->arrived.bytes)
+		return 0;
+	return device_reserve(&d->arrived, 4 * (size_t)jobs, false, err) ||
+		       device_failed(cudaMemsetAsync(d->arrived.device, 0, d->arrived.bytes, p->device.stream),
+				     "clear device memory", err)
+		   ? -1
+		   : 0;
+}
+
+int decode_run(struct decode *d, struct pages *p, const struct selection *s, const struct ikv_attn_unit *units,
+	       uint32_t count, struct ikv_err *err)
 {
 	struct sizes z = {0};
 	struct attend_config c;
 	uint64_t read = p->stats.kv_bytes_read;
-	if (list_jobs(d, p, units, count, &z, err))
+	if (list_jobs(d, p, s, units, count, &z, err))
 		return -1;
 	if (!z.jobs)
 		return 0;
@@ -303,14 +404,13 @@ int decode_run(struct decode *d, struct pages *p, const struct ikv_attn_unit *un
 		    p->device.shared_bytes, 16 * p->steps);
 	if (z.words > UINT32_MAX)
 		return ikv_err_set(err, IKV_FAILED, "backend cuda: %zu tiles in one call, more than 2^32", z.words);
-	uint32_t blocks =
-	    p->device.multiprocessors < ATTEND_BLOCKS_MAX ? p->device.multiprocessors : ATTEND_BLOCKS_MAX;
-	if (room(&d->pieces, &d->pieces_cap, split_most(z.jobs, blocks), sizeof *d->pieces, err))
+	if (cut_jobs(d, p, &z, c.warps, err))
 		return -1;
-	z.pieces = split_jobs(d->loads, z.jobs, blocks, c.warps, d->pieces, &c.blocks);
+	z.pieces = d->cut_pieces;
+	c.blocks = d->cut_used;
 	lay_out(p, &c, &z);
 	if (device_reserve(&d->in, z.in_bytes, true, err) || device_reserve(&d->out, z.out_bytes, true, err) ||
-	    device_reserve(&d->work, z.work_bytes, false, err) ||
+	    device_reserve(&d->work, z.work_bytes, false, err) || clear_arrivals(d, p, z.jobs, err) ||
 	    put_queries(&p->g, units, count, (float *)((uint8_t *)d->in.host + z.q_at), err)) {
 		p->stats.kv_bytes_read = read;
 		return -1;
@@ -318,8 +418,10 @@ int decode_run(struct decode *d, struct pages *p, const struct ikv_attn_unit *un
 	put_plans(d, &z);
 	put_jobs(d, p, units, &z);
 	put_lists(d, p, units, &z);
-	if (launch(d, p, &c, stages, &z, err))
+	if (launch(d, p, &c, stages, &z, err)) {
+		device_release(&d->arrived); /* whatever it holds */
 		return -1;
+	}
 	take_answers(d, &p->g, units, count, &z);
 	return 0;
 }

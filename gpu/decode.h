@@ -3,10 +3,12 @@
 #define GPU_DECODE_H
 
 #include "gpu/pages.h"
+#include "gpu/selection.h"
 
 struct decode_plan { /* a plan of this call and where its arrays go; units that share one upload it once */
 	const struct ikv_plan *plan;
 	size_t refs, masks;
+	const struct ikv_page_ref *kept; /* on the device already, or NULL */
 };
 
 struct decode_job {
@@ -14,18 +16,34 @@ struct decode_job {
 	uint64_t limit; /* tokens from this on are not seen */
 };
 
+/* What the device does in a call. Where nothing differs from the call before, the graph made of it is run again;
+ * what differs in content alone is in the buffer that is sent. */
+struct decode_step {
+	struct attend_args args;
+	struct attend_config config;
+	void *in, *in_device, *out, *out_device;
+	size_t in_bytes, out_bytes, lists_at;
+	uint32_t jobs, tiles_max, steps;
+};
+
 struct decode {
-	struct device_buffer in, out, work; /* work: parts, sums of tiles, arrivals */
+	struct device_buffer in, out, work; /* work: parts, sums of tiles, words */
+	struct device_buffer arrived;       /* zeros between calls */
+	struct decode_step step;            /* of the graph */
+	void *graph;                        /* cudaGraphExec_t, NULL: none yet */
+	struct split_job *cut;              /* the loads that the pieces are of */
+	uint32_t cut_jobs, cut_blocks, cut_warps, cut_pieces, cut_used;
 	struct decode_plan *plans;
 	struct decode_job *jobs;
 	struct split_job *loads;
 	struct split_piece *pieces;
-	size_t plans_cap, jobs_cap, loads_cap, pieces_cap;
+	size_t plans_cap, jobs_cap, loads_cap, pieces_cap, cut_cap;
 };
 
 void decode_free(struct decode *d);
-/* Units refer to what is there (pages_check), and the device is up to date (pages_upload). */
-int decode_run(struct decode *d, struct pages *p, const struct ikv_attn_unit *units, uint32_t count,
-	       struct ikv_err *err);
+/* Units refer to what is there (pages_check), and the device is up to date (pages_upload). `s`: what was chosen on the
+ * device, or NULL. */
+int decode_run(struct decode *d, struct pages *p, const struct selection *s, const struct ikv_attn_unit *units,
+	       uint32_t count, struct ikv_err *err);
 
 #endif

@@ -4,6 +4,7 @@
 #include "intentkv/alloc.h"
 
 #define UPLOAD_BYTES    ((size_t)8 << 20)
+#define AHEAD_BYTES     ((size_t)256 << 10)
 #define CHUNK_BYTES_MIN ((uint64_t)2 << 20)
 #define CHUNK_BYTES_MAX ((uint64_t)256 << 20)
 
@@ -55,6 +56,12 @@ int device_open(struct device *d, const uint64_t slot_bytes[IKV_FMT_COUNT], stru
 	    device_failed(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "create a stream", err))
 		return -1;
 	d->stream = stream;
+	cudaEvent_t flushed;
+	if (device_failed(cudaEventCreateWithFlags(&flushed, cudaEventDisableTiming), "create an event", err)) {
+		device_close(d);
+		return -1;
+	}
+	d->flushed = flushed;
 	d->multiprocessors = (uint32_t)processors;
 	d->shared_bytes = (uint32_t)shared;
 	d->major = (uint32_t)major;
@@ -80,6 +87,8 @@ void device_close(struct device *d)
 	}
 	device_release(&d->upload);
 	ikv_free(d->items);
+	if (d->flushed)
+		cudaEventDestroy(d->flushed);
 	if (d->stream)
 		cudaStreamDestroy(d->stream);
 }
@@ -130,6 +139,15 @@ void device_give(struct device *d, enum ikv_format f, uint64_t slot)
 	p->given_slots[p->given_count++] = slot;
 }
 
+/* The upload buffer may be written again. */
+static int settle(struct device *d, struct ikv_err *err)
+{
+	if (d->in_flight && device_failed(cudaEventSynchronize(d->flushed), "place pages on the device", err))
+		return -1;
+	d->in_flight = false;
+	return 0;
+}
+
 void *device_put(struct device *d, uint64_t to, size_t bytes, struct ikv_err *err)
 {
 	size_t at = (d->upload_used + 15) & ~(size_t)15, items = (d->item_count + 1) * sizeof *d->items + 16;
@@ -138,6 +156,8 @@ void *device_put(struct device *d, uint64_t to, size_t bytes, struct ikv_err *er
 			return NULL;
 		at = 0;
 	}
+	if (settle(d, err))
+		return NULL;
 	if (bytes + sizeof *d->items + 32 > d->upload.bytes &&
 	    device_reserve(&d->upload, bytes + sizeof *d->items + 32, true, err))
 		return NULL;
@@ -162,8 +182,9 @@ int device_flush(struct device *d, struct ikv_err *err)
 		    device_failed(
 			move_scatter(device, (const struct move_item *)(device + at), d->item_count, d->stream),
 			"place pages on the device", err) ||
-		    device_failed(cudaStreamSynchronize(d->stream), "place pages on the device", err))
+		    device_failed(cudaEventRecord(d->flushed, d->stream), "place pages on the device", err))
 			return -1;
+		d->in_flight = true;
 		d->item_count = 0;
 		d->upload_used = 0;
 	}
@@ -173,6 +194,11 @@ int device_flush(struct device *d, struct ikv_err *err)
 			p->free_slots[p->free_count++] = p->given_slots[--p->given_count];
 	}
 	return 0;
+}
+
+int device_ahead(struct device *d, struct ikv_err *err)
+{
+	return d->upload_used >= AHEAD_BYTES ? device_flush(d, err) : 0;
 }
 
 static bool pending(const struct device *d, uint64_t from, size_t bytes)

@@ -30,6 +30,8 @@ struct device {
 	struct move_item *items;
 	uint32_t item_count, item_cap;
 	size_t upload_used;
+	void *flushed;  /* cudaEvent_t: the upload buffer has been read */
+	bool in_flight; /* it may be still to come */
 };
 
 /* The device that the driver lists first. slot_bytes: of a page of one head, by format. */
@@ -47,7 +49,10 @@ void device_give(struct device *d, enum ikv_format f, uint64_t slot);
 /* Room for `bytes` that the next flush copies to `to`; write them before any other call. NULL on failure. A target
  * may occur once between flushes. */
 void *device_put(struct device *d, uint64_t to, size_t bytes, struct ikv_err *err);
+/* The copies are on the stream when this returns, not done. */
 int device_flush(struct device *d, struct ikv_err *err);
+/* Flush where so much waits that the copy should begin now, beside what the host does next. */
+int device_ahead(struct device *d, struct ikv_err *err);
 /* Copy from the device, after whatever is still to be copied there. */
 int device_get(struct device *d, void *to, uint64_t from, size_t bytes, struct ikv_err *err);
 

@@ -1,6 +1,7 @@
 /* The backend `cuda` against `ref`, in double precision, on random cases: shapes, formats, plans, batches.
- * gpu_check [-n CASES] [-s SEED] [-q] [-g heads|mla] [-i ISA] [FORMAT...]: CASES a format (2000); -q: small shapes, for
- * compute-sanitizer; -g: K and V of heads, or latent rows (MLA), instead of both; -i: as INTENTKV_ISA.
+ * gpu_check [-n CASES] [-s SEED] [-q] [-g heads|mla|select] [-i ISA] [FORMAT...]: CASES a format (2000); -q: small
+ * shapes, for compute-sanitizer; -g: K and V of heads, latent rows (MLA), or the choice of pages alone, instead of all;
+ * -i: as INTENTKV_ISA.
  * Exit code 0, 1 for a case outside the tolerance, 77 without a device. */
 #include <math.h>
 #include <stdio.h>
@@ -8,6 +9,7 @@
 #include <string.h>
 #include "gpu/gpu.h"
 #include "gpu/gpu_tile.h"
+#include "gpu/select_check.h"
 
 #define MIXED GPU_FORMATS
 #define PLANS 8    /* cases of one world */
@@ -447,7 +449,7 @@ int main(int argc, char **argv)
 			c.any = c.chosen[f] = true;
 		else {
 			fprintf(stderr,
-				"usage: gpu_check [-n CASES] [-s SEED] [-q] [-g heads|mla] [-i ISA] [FORMAT|mixed]...\n");
+				"usage: gpu_check [-n CASES] [-s SEED] [-q] [-g heads|mla|select] [-i ISA] [FORMAT|mixed]...\n");
 			return 64;
 		}
 	}
@@ -458,7 +460,12 @@ int main(int argc, char **argv)
 	}
 	printf("%-17s %6s %6s %7s %6s %6s %6s %6s   worst error over tolerance: %8s %8s %8s\n", "format", "cases", "units",
 	       "pages", "empty", "single", "masked", "q_len", "out", "lse", "mass");
-	bool heads = !strcmp(c.geometry, "mla") || check_all(&c, false);
-	bool latent = !strcmp(c.geometry, "heads") || check_all(&c, true);
-	return heads && latent ? 0 : 1;
+	bool all = !*c.geometry, good = true;
+	if (all || !strcmp(c.geometry, "heads"))
+		good = check_all(&c, false);
+	if (all || !strcmp(c.geometry, "mla"))
+		good = check_all(&c, true) && good;
+	if ((all && !c.any) || !strcmp(c.geometry, "select"))
+		good = select_check(c.cases, c.seed, c.small) && good;
+	return good ? 0 : 1;
 }

@@ -44,7 +44,7 @@ static uint32_t plan_of(struct mla_decode *d, struct sizes *z, const struct ikv_
 	for (uint32_t i = z->plans; i-- > 0 && z->plans - i <= 16;)
 		if (d->plans[i].plan == plan)
 			return i;
-	d->plans[z->plans] = (struct decode_plan){plan, z->refs, z->masks};
+	d->plans[z->plans] = (struct decode_plan){plan, z->refs, z->masks, NULL};
 	z->refs += plan->count;
 	z->masks += plan->mask_used;
 	return z->plans++;

@@ -251,6 +251,12 @@ static int load_open(struct pages *p, struct pages_list *l, struct ikv_err *err)
 	return 0;
 }
 
+const uint16_t *pages_open_rows(struct pages *p, uint32_t seq, uint32_t layer, struct ikv_err *err)
+{
+	struct pages_list *l = pages_list(p, seq, layer);
+	return l->open_loaded || !load_open(p, l, err) ? l->open_k : NULL;
+}
+
 static void append_row(struct pages *p, struct pages_list *l, const uint16_t *k, const uint16_t *v)
 {
 	const struct ikv_geometry *g = &p->g;

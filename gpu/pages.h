@@ -42,6 +42,8 @@ int pages_recode(struct pages *p, uint32_t seq, uint32_t layer, uint32_t kv_firs
 int pages_restore(struct pages *p, uint32_t seq, uint32_t layer, uint32_t kv_first, uint32_t kv_count, uint32_t page,
 		  enum ikv_format to, const uint16_t *k, const uint16_t *v, struct ikv_err *err);
 enum ikv_format pages_format(const struct pages *p, uint32_t seq, uint32_t layer, uint32_t kv_head, uint32_t page);
+/* K of the page still open, [kv_heads][page_tokens][d_qk]; NULL with an error. Only where there is such a page. */
+const uint16_t *pages_open_rows(struct pages *p, uint32_t seq, uint32_t layer, struct ikv_err *err);
 /* Bring the device up to date. */
 int pages_upload(struct pages *p, struct ikv_err *err);
 

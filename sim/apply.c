@@ -43,11 +43,8 @@ int apply_reopen(struct run *run, struct slot *s, uint32_t tokens, struct ikv_er
 	uint32_t seq = (uint32_t)(s - run->slots), page = tokens / run->geometry.page_tokens;
 	if (tokens % run->geometry.page_tokens == 0)
 		return 0;
-	for (uint32_t gi = 0; gi < run->groups; gi++) {
-		const struct group *g = &s->groups[gi];
-		if (run->backend_ops->format(run->backend, seq, g->layer_first, g->kv_first, page) != IKV_FMT_FP16 &&
-		    restore(run, seq, g, page, IKV_FMT_FP16, err))
+	for (uint32_t gi = 0; gi < run->groups; gi++) /* one that is FP16 may have come to it by a lossy way */
+		if (restore(run, seq, &s->groups[gi], page, IKV_FMT_FP16, err))
 			return -1;
-	}
 	return 0;
 }

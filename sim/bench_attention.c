@@ -131,7 +131,7 @@ static int measure_error(struct bench *x, const struct bench_selection *s, doubl
 	struct ikv_rng saved = x->r;
 	int rc = first ? make_plans(x, tokens, q_len, s, err) : -1;
 	for (int i = 0; i < 2 && rc == 0; i++) {
-		struct ikv_backend_config config = {1, x->isa, 1};
+		struct ikv_backend_config config = {.threads = 1, .isa = x->isa, .sequences = 1};
 		struct ikv_backend *b = NULL;
 		x->r = saved;
 		rc = ops[i]->open(&b, &x->g, &config, err);
@@ -279,7 +279,7 @@ static int run_shape(struct bench *x, const struct bench_attention_setup *setup,
 		     struct ikv_err *err)
 {
 	for (uint32_t t = 0; t < setup->thread_count; t++) {
-		struct ikv_backend_config config = {setup->threads[t], setup->isa, 1};
+		struct ikv_backend_config config = {.threads = setup->threads[t], .isa = setup->isa, .sequences = 1};
 		int rc = ikv_backend_cpu.open(&x->b, &x->g, &config, err);
 		if (rc == 0)
 			rc = fill(x, x->b, x->shape.kv_tokens, err);

@@ -176,7 +176,7 @@ static int measure_cells(struct scene *s, struct ikv_err *err)
 static int open_scene(struct scene *s, struct ikv_err *err)
 {
 	const struct ikv_geometry *g = &s->g;
-	struct ikv_backend_config config = {s->setup->threads, s->setup->isa, 1};
+	struct ikv_backend_config config = {.threads = s->setup->threads, .isa = s->setup->isa, .sequences = 1};
 	uint32_t pages = s->setup->tokens / g->page_tokens, plans = g->kv_heads;
 	s->q = ikv_alloc((size_t)g->q_heads * g->d_qk, sizeof *s->q, err);
 	s->out = ikv_alloc((size_t)g->q_heads * g->d_v, sizeof *s->out, err);

@@ -20,6 +20,8 @@ struct unit {           /* one decision of one slot; arrays grow with the contex
 	struct ikv_layout layout; /* copy of the slot's, with this unit's scores */
 	struct ikv_route route;
 	float *page_scores, *page_mass;
+	uint64_t *chosen;     /* a bit a page: what the backend chose, where run->selects */
+	uint32_t top;         /* pages that it was asked for, 0: none */
 	double selected_mass; /* dense mass on the selection, mean over its heads and layers; NaN if unknown */
 };
 
@@ -95,6 +97,7 @@ struct run {
 	unsigned needs;
 	uint32_t units, groups, batch, threads;
 	bool kv; /* K and V exist: level sampled or full */
+	bool selects; /* the backend makes the page scores */
 	const struct ikv_ladder *ladder;
 	struct ikv_ladder uniform; /* where the router asks for one format */
 	struct ikv_ladder_rule uniform_rule;
@@ -118,6 +121,7 @@ struct run {
 	double clock_ns;                    /* simulated */
 	uint16_t *k, *v;                    /* staging for appended rows */
 	struct ikv_score_unit *score_units; /* [units]: filled anew each step */
+	struct ikv_select_unit *select_units; /* [batch * units], where the backend makes the page scores */
 	struct ikv_route_unit *route_units; /* [units] */
 	struct ikv_memory_use *uses;        /* [batch * groups], by active slot */
 	struct ikv_attn_unit *attn_units;   /* [batch * units] */
@@ -156,6 +160,7 @@ double run_pressure(const struct run *run);
 
 /* step.c and the files beside it, in the order of a decode step. */
 int run_step(struct run *run, struct ikv_err *err);
+int step_select(struct run *run, struct ikv_err *err);
 int step_score(struct run *run, struct slot *s, struct ikv_err *err);
 int step_route(struct run *run, struct slot *s, struct ikv_err *err);
 int step_memory(struct run *run, struct ikv_err *err);

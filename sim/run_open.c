@@ -138,6 +138,13 @@ static int pick_backend(struct run *run, struct ikv_err *err)
 	return 0;
 }
 
+/* Does the backend make page scores, and does somebody want those that it makes? */
+static bool can_select(const struct run *run)
+{
+	return run->backend_ops->select && run->sc->attention.device_scores && run->sc->scorer_ops->takes_bounds &&
+	       (run->needs & (IKV_NEEDS_PAGE_SCORES | IKV_WANTS_PAGE_SCORES));
+}
+
 static int open_execution(struct run *run, struct ikv_err *err)
 {
 	const char *isa = getenv("INTENTKV_ISA"), *from = "INTENTKV_ISA";
@@ -153,6 +160,7 @@ static int open_execution(struct run *run, struct ikv_err *err)
 	struct ikv_err e;
 	if (pick_backend(run, err))
 		return -1;
+	config.selects = run->selects = can_select(run);
 	if (ikv_isa_select(isa, &e))
 		return ikv_err_set(err, e.status, "%s: %s", from, e.text);
 	if (ikv_exact_create(&run->exact, &run->geometry, run->batch, err) ||
@@ -164,7 +172,9 @@ static int open_execution(struct run *run, struct ikv_err *err)
 	run->k = ikv_alloc(row * run->geometry.d_qk, sizeof *run->k, err);
 	run->v = ikv_alloc(row * run->geometry.d_v, sizeof *run->v, err);
 	run->attn_units = ikv_alloc((size_t)run->batch * run->units, sizeof *run->attn_units, err);
-	if (!run->k || !run->v || !run->attn_units)
+	if (run->selects)
+		run->select_units = ikv_alloc((size_t)run->batch * run->units, sizeof *run->select_units, err);
+	if (!run->k || !run->v || !run->attn_units || (run->selects && !run->select_units))
 		return -1;
 	const struct scenario *sc = run->sc;
 	return sc->scorer_ops->create(&run->scorer, sc->scorer.config, &run->geometry, run->batch, err);
@@ -290,6 +300,7 @@ void run_close(struct run *run)
 	ikv_free(run->slots);
 	ikv_free(run->active);
 	ikv_free(run->score_units);
+	ikv_free(run->select_units);
 	ikv_free(run->route_units);
 	ikv_free(run->uses);
 	ikv_free(run->attn_units);

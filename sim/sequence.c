@@ -38,6 +38,9 @@ static int reserve_unit(struct run *run, struct slot *s, struct unit *u, uint32_
 	if (scored && (run->needs & (IKV_NEEDS_PAGE_SCORES | IKV_WANTS_PAGE_SCORES)) &&
 	    ikv_grow(&u->page_scores, s->page_cap, pages, sizeof *u->page_scores, err))
 		return -1;
+	if (run->selects &&
+	    ikv_grow(&u->chosen, (s->page_cap + 63) / 64, (pages + 63) / 64, sizeof *u->chosen, err))
+		return -1;
 	/* Modelled or coming mass: made when it is first needed, kept at the context's size from then on. */
 	return (run->needs & IKV_NEEDS_COMING_MASS) || u->page_mass
 		   ? ikv_grow(&u->page_mass, s->page_cap, pages, sizeof *u->page_mass, err)
@@ -329,6 +332,7 @@ void slot_free(struct run *run, struct slot *s)
 	for (uint32_t u = 0; s->units && u < run->units; u++) {
 		ikv_free(s->units[u].layout.blocks);
 		ikv_free(s->units[u].page_scores);
+		ikv_free(s->units[u].chosen);
 		ikv_free(s->units[u].page_mass);
 		ikv_route_free(&s->units[u].route);
 	}

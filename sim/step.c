@@ -58,9 +58,14 @@ static int measure_by_model(struct run *run, struct slot *s, struct ikv_err *err
 
 int run_step(struct run *run, struct ikv_err *err)
 {
+	for (uint32_t i = 0; i < run->active_count; i++)
+		if (begin(run, run->active[i], err))
+			return -1;
+	if (run->selects && step_select(run, err))
+		return -1;
 	for (uint32_t i = 0; i < run->active_count; i++) {
 		struct slot *s = run->active[i];
-		if (begin(run, s, err) || step_score(run, s, err) || step_route(run, s, err))
+		if (step_score(run, s, err) || step_route(run, s, err))
 			return -1;
 	}
 	if (step_memory(run, err))

@@ -28,6 +28,7 @@ static int score_really(struct run *run, struct slot *s, struct ikv_err *err)
 		    .kv = run->exact,
 		    .layout = &u->layout,
 		    .page_scores = u->page_scores,
+		    .bounds = run->selects ? u->page_scores : NULL,
 		};
 	}
 	return run->sc->scorer_ops->score(run->scorer, run->score_units, run->units, err);
@@ -127,27 +128,66 @@ int step_score(struct run *run, struct slot *s, struct ikv_err *err)
 	return 0;
 }
 
+static struct ikv_route_unit route_unit(const struct run *run, const struct slot *s, struct unit *u)
+{
+	/* A plan for all layers is none of the first ones, which some routers leave dense. */
+	uint32_t layer = run->share == IKV_SHARE_STEP ? run->geometry.layers - 1 : u->layer;
+	return (struct ikv_route_unit){
+	    .seq = (uint32_t)(s - run->slots),
+	    .layer = run->model_layers[layer],
+	    .q_first = u->q_first,
+	    .q_count = u->q_count,
+	    .step = s->steps,
+	    .seed = (uint64_t)run->sc->seed,
+	    .layout = &u->layout,
+	    .pressure = s->pressure,
+	    .page_scores = u->page_scores,
+	    .page_mass = u->page_mass,
+	    .top_pages = run->selects && u->top ? u->chosen : NULL,
+	    .route = &u->route,
+	};
+}
+
+/* Page scores of the whole batch from the backend, and the pages that the router would take by them. */
+int step_select(struct run *run, struct ikv_err *err)
+{
+	const struct ikv_geometry *g = &run->geometry;
+	const struct ikv_router_ops *router = run->sc->router_ops;
+	uint64_t start = wall_now_ns();
+	uint32_t n = 0;
+	for (uint32_t i = 0; i < run->active_count; i++) {
+		struct slot *s = run->active[i];
+		for (uint32_t k = 0; k < run->units; k++) {
+			struct unit *u = &s->units[k];
+			u->layout.page_tokens = s->layout.page_tokens;
+			u->layout.total_tokens = s->layout.total_tokens;
+			struct ikv_route_unit r = route_unit(run, s, u);
+			u->top = router->top_pages ? router->top_pages(run->router, &r) : 0;
+			run->select_units[n++] = (struct ikv_select_unit){
+			    .seq = (uint32_t)(s - run->slots),
+			    .layer = u->layer,
+			    .q_first = u->q_first,
+			    .q_count = u->q_count,
+			    .q = s->q + ((size_t)u->layer * g->q_heads + u->q_first) * g->d_qk,
+			    .budget = u->top,
+			    .scores = u->page_scores,
+			    .chosen = u->chosen,
+			};
+		}
+	}
+	if (run->backend_ops->select(run->backend, run->select_units, n, err))
+		return -1;
+	uint64_t wall = wall_now_ns() - start;
+	for (uint32_t i = 0; i < run->active_count; i++)
+		run->active[i]->wall_score += wall / run->active_count;
+	return 0;
+}
+
 int step_route(struct run *run, struct slot *s, struct ikv_err *err)
 {
 	uint64_t start = wall_now_ns();
-	for (uint32_t i = 0; i < run->units; i++) {
-		struct unit *u = &s->units[i];
-		/* A plan for all layers is none of the first ones, which some routers leave dense. */
-		uint32_t layer = run->share == IKV_SHARE_STEP ? run->geometry.layers - 1 : u->layer;
-		run->route_units[i] = (struct ikv_route_unit){
-		    .seq = (uint32_t)(s - run->slots),
-		    .layer = run->model_layers[layer],
-		    .q_first = u->q_first,
-		    .q_count = u->q_count,
-		    .step = s->steps,
-		    .seed = (uint64_t)run->sc->seed,
-		    .layout = &u->layout,
-		    .pressure = s->pressure,
-		    .page_scores = u->page_scores,
-		    .page_mass = u->page_mass,
-		    .route = &u->route,
-		};
-	}
+	for (uint32_t i = 0; i < run->units; i++)
+		run->route_units[i] = route_unit(run, s, &s->units[i]);
 	int rc = run->sc->router_ops->act(run->router, run->route_units, run->units, err);
 	s->wall_route += wall_now_ns() - start;
 	return rc;

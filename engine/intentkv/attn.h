@@ -17,6 +17,7 @@ struct ikv_backend_config {
 	uint32_t threads;   /* 0: as many as online cores */
 	const char *isa;    /* "auto", "scalar", "avx2", …; the caller passes on INTENTKV_ISA */
 	uint32_t sequences; /* most sequences alive at once */
+	bool selects;       /* `select` will be asked for: keep what it needs */
 };
 
 /* A unit of work: query heads [q_first, q_first + q_count) of one sequence and layer, all reading the same plan.
@@ -49,11 +50,27 @@ static inline uint32_t ikv_attn_rows(const struct ikv_attn_unit *u)
 	return u->q_len ? u->q_len : 1;
 }
 
+/* Pages with the highest bound of q·k for query heads [q_first, q_first + q_count), which share the choice: what scorer
+ * and router `quest` compute (ikv_quest_bound; a page takes the largest over the heads), with the same bits, from the
+ * keys as appended or restored. Of pages with equal scores the lower ones are chosen first. */
+struct ikv_select_unit {
+	uint32_t seq, layer;
+	uint32_t q_first, q_count;
+	const float *q;         /* [q_count][d_qk], finite */
+	uint64_t budget;        /* pages to choose, at most all; 0: none */
+	bool bytes;             /* the budget is stored bytes in these heads' formats, of which each page takes a multiple of
+				   16: pages by score until one does not fit. One call has one kind of budgets. */
+	uint32_t first, recent; /* so many first and newest pages come before all others, within the budget */
+	float *scores;          /* out: [pages], or NULL */
+	uint64_t *chosen;       /* out: a bit a page, [(pages + 63) / 64], or NULL */
+};
+
 struct ikv_backend_stats {
 	uint64_t kv_bytes_read; /* stored bytes, scales included, since open */
 	uint64_t bytes_stored;  /* now */
 	uint64_t pages_stored;  /* (page, layer, KV head) triples now */
 	uint64_t recodes, recoded_bytes;
+	uint64_t plans_kept; /* plans of decode calls that `select` had left where they are read */
 	const char *isa;
 };
 
@@ -84,6 +101,9 @@ struct ikv_backend_ops {
 	 * several rows a head, positions or a bias, with IKV_UNAVAILABLE. */
 	int (*decode)(struct ikv_backend *b, const struct ikv_attn_unit *units, uint32_t count, struct ikv_err *err);
 	void (*stats)(const struct ikv_backend *b, struct ikv_backend_stats *stats);
+	/* NULL: the backend does not choose pages; callers use scorer and router. A decode call whose plans are just the
+	 * chosen pages finds them where it reads them. */
+	int (*select)(struct ikv_backend *b, const struct ikv_select_unit *units, uint32_t count, struct ikv_err *err);
 };
 struct ikv_backend {
 	const struct ikv_backend_ops *ops;

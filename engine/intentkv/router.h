@@ -74,6 +74,7 @@ struct ikv_route_unit {
 	double pressure;                 /* [0,1] */
 	const float *page_scores;        /* [pages] or NULL */
 	const float *page_mass;          /* [pages] mean mass of the coming step over the heads, or NULL */
+	const uint64_t *top_pages;       /* a bit a page: the pages that top_pages() asked for, or NULL */
 	struct ikv_route *route;         /* out; caller's, reserved for the context */
 };
 
@@ -88,6 +89,9 @@ struct ikv_router_ops {
 	void (*destroy)(void *state);
 	/* Decide for every unit. Does not allocate while the routes have room. */
 	int (*act)(void *state, const struct ikv_route_unit *units, uint32_t count, struct ikv_err *err);
+	/* How many pages with the highest page scores (ties: the lower page) the unit will get, where that is its whole
+	 * choice; 0 where it is not. Who has them may hand them to act as unit->top_pages. Optional. */
+	uint32_t (*top_pages)(const void *state, const struct ikv_route_unit *unit);
 	/* What the units then received: mean mass per planned page, parallel to plan.pages. Optional. */
 	void (*observe)(void *state, const struct ikv_route_unit *unit, const float *mass);
 	/* State as bytes, for resume; NULL buffer asks for the size. Stateless routers save nothing. */

@@ -14,6 +14,7 @@ struct ikv_score_unit {
 	const struct ikv_exact *kv; /* keys and their page summaries */
 	struct ikv_layout *layout;  /* in: blocks; out: score and has_score of ATTEND and SKIP blocks */
 	float *page_scores;         /* out: [pages], or NULL if not wanted */
+	const float *bounds;        /* [pages] page scores that the backend made (ikv_select_unit), or NULL: from kv */
 };
 
 struct ikv_scorer_ops {
@@ -26,7 +27,8 @@ struct ikv_scorer_ops {
 	int (*score)(void *state, struct ikv_score_unit *units, uint32_t count, struct ikv_err *err);
 	/* A sequence ended or lost its tail: drop what was cached beyond `tokens`. */
 	void (*forget)(void *state, uint32_t seq, uint32_t tokens);
-	bool page_scores; /* can fill page_scores */
+	bool page_scores;  /* can fill page_scores */
+	bool takes_bounds; /* its page scores are those of ikv_select_unit, and it takes them where they are given */
 };
 
 IKV_API const struct ikv_scorer_ops *const *ikv_scorers(void); /* NULL-terminated */

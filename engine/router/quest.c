@@ -40,17 +40,31 @@ static int create(void **state, const void *config, const struct ikv_ladder *lad
 	return emit_copy_config(state, config, sizeof *c, &c->emit.budget, "quest", err);
 }
 
+/* Pages by score; 0 where all are read. */
+static uint32_t pages_by_score(const struct quest_config *c, const struct ikv_route_unit *u)
+{
+	const uint32_t n = emit_page_count(u);
+	uint32_t k = ikv_budget_pages(&c->emit.budget, u->layout->total_tokens, u->layout->page_tokens);
+	k = k < LEAST_PAGES ? LEAST_PAGES : k;
+	return u->layer < c->dense_layers || k >= n ? 0 : k;
+}
+
+static uint32_t top_pages(const void *state, const struct ikv_route_unit *u)
+{
+	return pages_by_score(state, u);
+}
+
 static int act_one(const struct quest_config *c, const struct ikv_route_unit *u, struct ikv_err *err)
 {
 	struct emit e;
 	if (emit_prepare(u, err))
 		return -1;
 	emit_begin(&e, u, &c->emit, IKV_WHY_PAGES);
-	const uint32_t n = emit_page_count(u);
-	uint32_t k = ikv_budget_pages(&c->emit.budget, u->layout->total_tokens, u->layout->page_tokens);
-	k = k < LEAST_PAGES ? LEAST_PAGES : k;
-	if (u->layer < c->dense_layers || k >= n) {
+	const uint32_t n = emit_page_count(u), k = pages_by_score(c, u);
+	if (!k) {
 		emit_tokens(&e, 0, u->layout->total_tokens);
+	} else if (u->top_pages) {
+		emit_pages(&e, u->top_pages);
 	} else if (!u->page_scores) {
 		return ikv_err_set(err, IKV_FAILED,
 				   "router quest needs page scores: use a scorer that gives them (quest)");
@@ -83,6 +97,7 @@ const struct ikv_router_ops router_quest = {
     .create = create,
     .destroy = emit_destroy,
     .act = act,
+    .top_pages = top_pages,
     .save = emit_save_nothing,
     .load = emit_load_nothing,
 };

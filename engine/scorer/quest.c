@@ -151,7 +151,10 @@ static int score_unit(struct quest *s, struct ikv_score_unit *u, struct ikv_err 
 	if (!pages)
 		return 0;
 	float *bounds = u->page_scores ? u->page_scores : s->bounds;
-	bound_pages(s, u, pages, bounds);
+	if (!u->bounds)
+		bound_pages(s, u, pages, bounds);
+	else if (u->bounds != bounds)
+		memcpy(bounds, u->bounds, pages * sizeof *bounds);
 	weigh_pages(s, bounds, pages);
 	double largest = 0;
 	for (uint32_t i = 0; i < l->count; i++) {
@@ -197,4 +200,5 @@ const struct ikv_scorer_ops scorer_quest = {
     .score = score,
     .forget = forget,
     .page_scores = true,
+    .takes_bounds = true,
 };

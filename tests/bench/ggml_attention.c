@@ -86,7 +86,7 @@ static void open_ours(struct world *w, enum ikv_format format, uint32_t threads)
 {
 	struct ikv_err err;
 	struct ikv_geometry g = {1, HQ, HKV, D, D, false, PAGE, 1 / sqrtf(D)};
-	struct ikv_backend_config c = {threads, "auto", 1};
+	struct ikv_backend_config c = {.threads = threads, .isa = "auto", .sequences = 1};
 	if (ikv_backend_cpu.open(&w->backend, &g, &c, &err) ||
 	    w->backend->ops->append(w->backend, 0, 0, w->tokens, w->rows[0], w->rows[1], &err) ||
 	    ikv_plan_init(&w->pages, PAGE, w->tokens / PAGE, &err))

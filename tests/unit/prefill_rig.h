@@ -131,7 +131,7 @@ static inline void add_bias(struct scene *s)
 static inline struct ikv_backend *open_backend(const struct scene *s, const struct ikv_backend_ops *ops,
 					       const char *isa, uint32_t threads)
 {
-	struct ikv_backend_config config = {threads, isa, 2};
+	struct ikv_backend_config config = {.threads = threads, .isa = isa, .sequences = 2};
 	struct ikv_backend *b;
 	struct ikv_err err;
 	ck_assert_msg(ops->open(&b, &s->g, &config, &err) == 0, "%s", err.text);

@@ -54,7 +54,7 @@ static void open_rig(struct rig *x, bool latent)
 	x->count = 0;
 	for (uint32_t i = 0; i <= isas; i++) {
 		const struct ikv_backend_ops *ops = i ? &ikv_backend_cpu : &ikv_backend_ref;
-		struct ikv_backend_config config = {1, i ? isa[i - 1].name : "auto", 1};
+		struct ikv_backend_config config = {.threads = 1, .isa = i ? isa[i - 1].name : "auto", .sequences = 1};
 		if (i && !isa[i - 1].usable)
 			continue;
 		x->isa[x->count] = i ? isa[i - 1].name : "ref";

@@ -37,7 +37,7 @@ static void open_world(struct world *w, const struct ikv_backend_ops *ops, const
 		       struct ikv_geometry g, uint32_t tokens)
 {
 	struct ikv_err err;
-	struct ikv_backend_config config = {threads, isa, 2};
+	struct ikv_backend_config config = {.threads = threads, .isa = isa, .sequences = 2};
 	w->g = g;
 	w->tokens = tokens;
 	w->pages = ikv_pages(tokens, g.page_tokens);
@@ -520,7 +520,7 @@ START_TEST(unknown_isa_is_an_error)
 	struct ikv_backend *b;
 	struct ikv_err err;
 	struct ikv_geometry g = {1, 1, 1, 8, 8, false, 16, 1};
-	struct ikv_backend_config config = {1, "mmx", 1};
+	struct ikv_backend_config config = {.threads = 1, .isa = "mmx", .sequences = 1};
 	ck_assert_int_eq(ikv_backend_cpu.open(&b, &g, &config, &err), -1);
 	ck_assert_int_eq(err.status, IKV_UNAVAILABLE);
 	ck_assert_ptr_nonnull(strstr(err.text, "mmx: no ISA of that name"));

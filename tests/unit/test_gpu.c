@@ -1,8 +1,10 @@
-/* What of the CUDA part needs no CUDA: the order of bytes in tiles, and the cutting of work. */
+/* What of the CUDA part needs no CUDA: the order of bytes in tiles, page summaries, and the cutting of work. */
 #include <string.h>
+#include "gpu/select.h"
 #include "gpu/split.h"
 #include "gpu/gpu_tile.h"
 #include "gpu/mla_tile.h"
+#include "gpu/summary.h"
 #include "intentkv.h"
 #include "tap.h"
 
@@ -104,6 +106,85 @@ START_TEST(values_lie_with_their_lane)
 }
 END_TEST
 
+/* Summaries of one layer are those of the exact store: as words for the device, channels where a lane looks for them. */
+static void check_summaries(const struct summaries *s, const struct ikv_exact *x, uint32_t layer)
+{
+	const struct ikv_geometry *g = &s->g;
+	const struct summary_list *l = summaries_list(s, 0, layer);
+	uint32_t pages = ikv_pages(ikv_exact_tokens(x, 0, layer), g->page_tokens), bytes = (uint32_t)summaries_page_bytes(s);
+	ck_assert_uint_eq(l->pages, pages);
+	uint32_t *words = malloc((size_t)pages * bytes + 4);
+	summaries_pack(s, l, 0, pages, words);
+	for (uint32_t page = 0; page < pages; page++) {
+		for (uint32_t h = 0; h < g->kv_heads; h++) {
+			const uint32_t *w = words + ((size_t)page * g->kv_heads + h) * s->words;
+			const float *least = ikv_exact_kmin(x, 0, layer, page, h), *most = ikv_exact_kmax(x, 0, layer, page, h);
+			for (uint32_t d = 0; d < s->words; d++) {
+				float low = ikv_fp16_to_float((uint16_t)w[select_word(d)]),
+				      high = ikv_fp16_to_float((uint16_t)(w[select_word(d)] >> 16));
+				ck_assert_msg(d < g->d_qk ? low == least[d] && high == most[d] : !low && !high,
+					      "page %u, head %u, channel %u: %g to %g", page, h, d, (double)low, (double)high);
+			}
+		}
+	}
+	free(words);
+}
+
+START_TEST(summaries_are_those_of_the_exact_store)
+{
+	static const uint32_t dims[] = {64, 80, 128, 576, 1, 97}, pages[] = {16, 1, 7, 64, 128, 24};
+	struct ikv_rng r;
+	struct ikv_err err;
+	ikv_rng_stream(&r, 7, (enum ikv_stream)0, 0, 0);
+	for (int round = 0; round < 12; round++) {
+		struct ikv_geometry g = {.layers = 2,
+					 .q_heads = 3,
+					 .kv_heads = 3,
+					 .d_qk = dims[round % 6],
+					 .d_v = 1,
+					 .page_tokens = pages[(round + round / 6) % 6],
+					 .scale = 1};
+		struct ikv_exact *x;
+		struct summaries s;
+		uint32_t row = g.kv_heads * g.d_qk, tokens = 0;
+		uint16_t *k = malloc(2 * (size_t)row * 300), *v = calloc(300 * g.kv_heads, 2);
+		ck_assert_int_eq(ikv_exact_create(&x, &g, 1, &err), 0);
+		ck_assert_int_eq(summaries_open(&s, &g, 1, &err), 0);
+		for (int step = 0; step < 8; step++) {
+			uint32_t n = 1 + (uint32_t)ikv_rng_below(&r, 299);
+			for (uint32_t i = 0; i < n * row; i++)
+				k[i] = ikv_fp16_from_float((float)ikv_rng_normal(&r) * (step % 3 ? 1 : 1e-7f));
+			for (uint32_t layer = 0; layer < 2; layer++) {
+				ck_assert_int_eq(ikv_exact_append(x, 0, layer, n, k, v, &err), 0);
+				ck_assert_int_eq(summaries_append(&s, 0, layer, n, k, &err), 0);
+				check_summaries(&s, x, layer);
+			}
+			tokens += n;
+			uint32_t keep = (uint32_t)ikv_rng_below(&r, tokens + 1), page = keep / g.page_tokens;
+			ck_assert_int_eq(ikv_exact_truncate(x, 0, keep, &err), 0);
+			for (uint32_t layer = 0; layer < 2; layer++) {
+				struct summary_list *l = summaries_list(&s, 0, layer);
+				summaries_cut(&s, 0, layer, keep);
+				ck_assert_uint_le(l->dirty_to, l->pages);
+				if (keep % g.page_tokens) {
+					summaries_set(&s, 0, layer, 0, g.kv_heads, page, keep % g.page_tokens,
+						      ikv_exact_k(x, 0, layer, page, 0));
+					ck_assert(l->dirty_from <= page && page < l->dirty_to);
+				}
+				check_summaries(&s, x, layer);
+				if (step == 4) /* as after an upload */
+					l->dirty_from = l->dirty_to = 0;
+			}
+			tokens = keep;
+		}
+		summaries_close(&s);
+		ikv_exact_destroy(x);
+		free(k);
+		free(v);
+	}
+}
+END_TEST
+
 static void check_split(const struct split_job *jobs, uint32_t count, uint32_t blocks, uint32_t warps)
 {
 	struct split_piece *p = calloc(split_most(count, blocks), sizeof *p);
@@ -166,6 +247,7 @@ int main(void)
 	tcase_add_test(tc, latent_groups_keep_every_bit);
 	tcase_add_test(tc, tiles_waste_nothing);
 	tcase_add_test(tc, values_lie_with_their_lane);
+	tcase_add_test(tc, summaries_are_those_of_the_exact_store);
 	tcase_add_test(tc, work_is_cut_evenly);
 	suite_add_tcase(s, tc);
 	return tap_run(s);

@@ -234,7 +234,7 @@ START_TEST(pages_change_formats)
 			continue;
 		const struct ikv_backend_ops *ops = backends[n % 2];
 		struct ikv_geometry g = {1, 1, 1, D, D, false, T, 1 / sqrtf(D)};
-		struct ikv_backend_config config = {1, "auto", 1};
+		struct ikv_backend_config config = {.threads = 1, .isa = "auto", .sequences = 1};
 		struct ikv_backend *b;
 		struct ikv_err err;
 		struct ikv_page_ref ref = {.page = 0, .hi = T, .mask = IKV_NO_MASK};

@@ -95,7 +95,7 @@ static struct ikv_backend *fill_backend(struct layer *l, const struct ikv_backen
 	struct ikv_err err;
 	struct ikv_backend *b;
 	struct ikv_geometry g;
-	struct ikv_backend_config config = {1, "auto", 4};
+	struct ikv_backend_config config = {.threads = 1, .isa = "auto", .sequences = 4};
 	ikv_mla_geometry(l->m, 1, page_tokens, &g);
 	ck_assert_msg(!ops->open(&b, &g, &config, &err), "%s", err.text);
 	ck_assert_msg(!ops->append(b, seq, 0, l->tokens, l->stored, NULL, &err), "%s", err.text);

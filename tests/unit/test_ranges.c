@@ -148,7 +148,7 @@ static void attend(struct world *w, const char *isa, uint32_t threads)
 {
 	struct ikv_err err;
 	struct ikv_ranges *r;
-	struct ikv_backend_config config = {threads, isa, 1};
+	struct ikv_backend_config config = {.threads = threads, .isa = isa, .sequences = 1};
 	ck_assert_msg(!ikv_ranges_create(&r, &w->g, &config, &err), "%s", err.text);
 	ck_assert_msg(!ikv_ranges_attend(r, &w->c, &err), "%s", err.text);
 	ikv_ranges_destroy(r);
@@ -196,7 +196,7 @@ START_TEST(agrees_with_pages)
 		struct ikv_err err;
 		struct ikv_backend *b;
 		struct ikv_plan plan;
-		struct ikv_backend_config config = {2, "auto", 1};
+		struct ikv_backend_config config = {.threads = 2, .isa = "auto", .sequences = 1};
 		ikv_rng_stream(&w.r, n, IKV_STREAM_TEST, 51, 0);
 		struct ikv_geometry g = {1, 8, n % 2 ? 2 : 8, 64, 64, false, 16, 0.125f};
 		open_world(&w, g, 200 + below(&w, 3000), false, false, 0, 1);
@@ -259,7 +259,7 @@ START_TEST(bad_ranges)
 	struct ikv_ranges *r;
 	ikv_rng_stream(&w.r, 2, IKV_STREAM_TEST, 52, 0);
 	open_world(&w, (struct ikv_geometry){1, 2, 1, 16, 16, false, 16, 0.25f}, 100, false, true, 0, 1);
-	struct ikv_backend_config config = {1, "auto", 1};
+	struct ikv_backend_config config = {.threads = 1, .isa = "auto", .sequences = 1};
 	ck_assert_int_eq(ikv_ranges_create(&r, &w.g, &config, &err), 0);
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
 		w.c.ranges = bad[i].ranges;
