@@ -65,6 +65,20 @@ int bench_fill_floats(float *x, uint64_t count, uint64_t seed, void *stream)
 	return cudaGetLastError();
 }
 
+__global__ static void fill_ends(uint32_t *to, uint64_t count, uint64_t seed)
+{
+	for (uint64_t i = blockIdx.x * (uint64_t)blockDim.x + threadIdx.x; i < count; i += (uint64_t)gridDim.x * blockDim.x) {
+		float a = about_normal(seed + 2 * i), b = about_normal(seed + 2 * i + 1);
+		to[i] = __half_as_ushort(__float2half(fminf(a, b) - 1)) | (uint32_t)__half_as_ushort(__float2half(fmaxf(a, b) + 1)) << 16;
+	}
+}
+
+int bench_fill_ends(uint32_t *words, uint64_t count, uint64_t seed, void *stream)
+{
+	fill_ends<<<2048, 256, 0, (cudaStream_t)stream>>>(words, count, seed);
+	return cudaGetLastError();
+}
+
 __global__ static void __launch_bounds__(256) read_all(const uint4 *from, uint64_t words, uint32_t *sink)
 {
 	uint64_t step = (uint64_t)gridDim.x * blockDim.x, i = blockIdx.x * (uint64_t)blockDim.x + threadIdx.x;

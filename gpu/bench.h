@@ -11,6 +11,8 @@ extern "C" {
 /* Random tiles: values of about unit variance, scales to match. `slots` of `tiles` tiles each. */
 int bench_fill(void *tiles, uint64_t count, uint32_t format, uint32_t steps, uint64_t seed, void *stream);
 int bench_fill_floats(float *x, uint64_t count, uint64_t seed, void *stream);
+/* Summaries of keys (select.h): a word's low half at most its high half. */
+int bench_fill_ends(uint32_t *words, uint64_t count, uint64_t seed, void *stream);
 /* Read `bytes` once with 16-byte loads, neighbouring threads neighbouring words. */
 int bench_read(const void *from, uint64_t bytes, uint32_t multiprocessors, uint32_t *sink, void *stream);
 /* Copy `bytes`, a multiple of 16. */

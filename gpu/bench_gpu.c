@@ -16,6 +16,7 @@
 #include "gpu/gpu.h"
 #include "gpu/gpu_tile.h"
 #include "gpu/mla_bench.h"
+#include "gpu/select_bench.h"
 #include "gpu/split.h"
 
 #define ROTATE_BYTES ((uint64_t)1 << 30) /* that the sets of one row hold at least */
@@ -39,6 +40,8 @@ struct set { /* inputs of one launch */
 	struct attend_args args;
 	struct attend_config config;
 	struct attend_list *lists; /* on the device */
+	struct select_bench select;
+	struct attend_list *own_lists; /* of the pages that are chosen on the device */
 };
 
 struct row {
@@ -49,6 +52,7 @@ struct row {
 	uint32_t pages, chosen;                               /* of a sequence */
 	uint64_t bytes;                                       /* read by one launch: pages with scales */
 	double ms[3], overlap_ms, resolve_ms, read_ms, error; /* ms: median, least, most */
+	double score_ms, pick_ms, chain_ms;
 	uint32_t blocks, warps, stages;
 };
 
@@ -287,11 +291,11 @@ static double check(const struct row *x, const struct set *s, const attend_entry
 	return worst;
 }
 
-static int resolve(const struct row *x, const struct set *s)
+static int resolve(const struct row *x, const struct set *s, const struct attend_list *lists, bool overlap)
 {
 	uint32_t tiles = x->chosen * ((x->page_tokens + 15) / 16);
-	return attend_resolve(s->lists, x->shape.batch * x->shape.kv_heads, tiles, (attend_word *)s->args.words,
-			      x->page_tokens, tile_steps(x->shape.dim), 0, dev.stream);
+	return attend_resolve(lists, x->shape.batch * x->shape.kv_heads, tiles, (attend_word *)s->args.words,
+			      x->page_tokens, tile_steps(x->shape.dim), overlap, dev.stream);
 }
 
 /* Everything one launch needs, in one allocation after the tiles'. */
@@ -398,7 +402,7 @@ static void make_set(struct row *x, struct set *s, uint64_t seed, bool compare)
 	split_segments(pieces, n, job, segments, s->args.start);
 	must(cudaMemcpy(d + segments_at, segments, segments_bytes, cudaMemcpyHostToDevice), "copy inputs");
 	must(cudaMemcpy(s->lists, lists, jobs * sizeof *lists, cudaMemcpyHostToDevice), "copy inputs");
-	must(resolve(x, s), "make lists of tiles");
+	must(resolve(x, s, s->lists, false), "make lists of tiles");
 	x->blocks = c->blocks;
 	x->warps = c->warps;
 	if (compare) {
@@ -426,6 +430,65 @@ static double time_sets(struct set *sets, uint32_t n, bool overlap, double ends[
 	return record_ends(n, ends);
 }
 
+/* Summaries beside a set's pages, and lists that take what is chosen from them. */
+static void make_selection(const struct row *x, struct set *s, uint64_t seed)
+{
+	const struct shape *h = &x->shape;
+	uint32_t jobs = h->batch * h->kv_heads;
+	struct attend_list *lists = calloc(jobs, sizeof *lists);
+	s->select = (struct select_bench){.batch = h->batch,
+					  .q_heads = h->q_heads,
+					  .kv_heads = h->kv_heads,
+					  .dim = h->dim,
+					  .pages = x->pages,
+					  .page_tokens = x->page_tokens,
+					  .chosen = x->chosen};
+	must(select_bench_make(&s->select, s->args.q, seed, dev.stream), "make summaries");
+	must(cudaMemcpy(lists, s->lists, jobs * sizeof *lists, cudaMemcpyDeviceToHost), "read lists");
+	for (uint32_t i = 0; i < jobs; i++)
+		lists[i].refs = s->select.refs + (size_t)i * x->chosen;
+	must(cudaMalloc((void **)&s->own_lists, jobs * sizeof *lists), "allocate lists");
+	must(cudaMemcpy(s->own_lists, lists, jobs * sizeof *lists, cudaMemcpyHostToDevice), "copy lists");
+	free(lists);
+}
+
+/* From scores to the answer; nothing of it passes the host. */
+static void launch_chain(const struct row *x, struct set *s, bool overlap)
+{
+	s->select.args.overlap = overlap;
+	must(select_scores(&s->select.args, dev.stream), "score pages");
+	must(select_pages(&s->select.args, dev.stream), "choose pages");
+	must(resolve(x, s, s->own_lists, overlap), "make lists of tiles");
+	s->config.overlap = overlap ? 2 : 0;
+	must(attend_launch(&s->args, &s->config, dev.stream), "launch attention");
+}
+
+static void time_selection(struct row *x, struct set *sets, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		make_selection(x, &sets[i], 5000 * (i + 1));
+	record_begin();
+	for (uint32_t i = 0; i < n; i++)
+		must(select_scores(&sets[i].select.args, dev.stream), "score pages");
+	x->score_ms = record_end(n);
+	record_begin();
+	for (uint32_t i = 0; i < n; i++)
+		must(select_pages(&sets[i].select.args, dev.stream), "choose pages");
+	x->pick_ms = record_end(n);
+	record_begin();
+	for (uint32_t i = 0; i < n; i++)
+		launch_chain(x, &sets[i], dev.bulk);
+	x->chain_ms = record_end(n);
+	if (choice.check && !select_bench_right(&sets[0].select, sets[0].args.q)) {
+		fprintf(stderr, "intentkv: bench gpu: %s: other pages chosen than the CPU chooses\n", x->shape.name);
+		exit(IKV_FAILED);
+	}
+	for (uint32_t i = 0; i < n; i++) {
+		select_bench_free(&sets[i].select);
+		cudaFree(sets[i].own_lists);
+	}
+}
+
 static void run_row(struct row *x, const void *buffer, uint64_t size)
 {
 	struct set sets[SETS_MAX];
@@ -440,8 +503,10 @@ static void run_row(struct row *x, const void *buffer, uint64_t size)
 	x->overlap_ms = time_sets(sets, n, true, NULL);
 	record_begin();
 	for (uint32_t i = 0; i < n; i++)
-		must(resolve(x, &sets[i]), "make lists of tiles");
+		must(resolve(x, &sets[i], sets[i].lists, false), "make lists of tiles");
 	x->resolve_ms = record_end(n);
+	if (x->chosen < x->pages)
+		time_selection(x, sets, n);
 	x->read_ms = read_time(buffer, size, x->bytes);
 	for (uint32_t i = 0; i < n; i++) {
 		cudaFree(sets[i].tiles);
@@ -469,6 +534,12 @@ static void hand_over(const struct row *x, gpu_bench_row *each, void *context)
 				     .ms_max = x->ms[2],
 				     .overlap_ms = x->overlap_ms,
 				     .resolve_ms = x->resolve_ms,
+				     .score_ms = x->score_ms,
+				     .pick_ms = x->pick_ms,
+				     .chain_ms = x->chain_ms,
+				     .summary_bytes = x->score_ms > 0 ? (uint64_t)h->batch * x->pages * h->kv_heads *
+									   select_words(h->dim) * sizeof(uint32_t)
+								      : 0,
 				     .read_ms = x->read_ms,
 				     .error = x->error,
 				     .kv_bytes = x->bytes};

@@ -29,6 +29,10 @@ struct gpu_bench_result {
 	double ms_median, ms_min, ms_max;
 	double overlap_ms; /* each launch begins while the one before it ends */
 	double resolve_ms; /* the list of tiles made from plan and page table on the device */
+	/* Of a choice by Quest's bounds for each KV head, where not all pages are read; 0 otherwise: scores from summaries,
+	 * the pages with the highest, and all from scores to the answer, launches overlapping. */
+	double score_ms, pick_ms, chain_ms;
+	uint64_t summary_bytes; /* that scores are made from */
 	double read_ms;    /* a kernel that only reads as many bytes */
 	double error;      /* largest difference of one head's output from double precision */
 	uint64_t kv_bytes; /* with scales */

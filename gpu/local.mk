@@ -14,7 +14,7 @@ if HAVE_CUDA
 libgpu_la_SOURCES += \
 	gpu/backend_cuda.c gpu/decode.c gpu/decode.h gpu/device.c gpu/device.h gpu/pages.c gpu/pages.h gpu/pages_check.c \
 	gpu/probe.c gpu/bench_gpu.c gpu/bench.h gpu/mla_bench.c gpu/mla_bench.h gpu/mla_decode.c gpu/mla_decode.h \
-	gpu/selection.c gpu/selection.h
+	gpu/selection.c gpu/selection.h gpu/select_bench.c gpu/select_bench.h
 CUDA_OBJECTS = \
 	gpu/probe_device.o gpu/move_device.o gpu/attend_device.o gpu/attend_4.o gpu/attend_5.o gpu/attend_6.o \
 	gpu/attend_8.o gpu/attend_16.o gpu/bench_device.o gpu/select_device.o \
@@ -73,7 +73,7 @@ else
 libgpu_la_SOURCES += gpu/backend.c gpu/stub.c
 EXTRA_DIST += gpu/gpu_check.c gpu/select_check.c gpu/select_check.h gpu/bench_gpu.c gpu/bench.h gpu/mla_bench.c gpu/mla_bench.h gpu/mla_decode.c gpu/mla_decode.h \
 	gpu/backend_cuda.c gpu/decode.c gpu/decode.h gpu/device.c gpu/device.h gpu/pages.c gpu/pages.h gpu/pages_check.c \
-	gpu/probe.c gpu/selection.c gpu/selection.h
+	gpu/probe.c gpu/selection.c gpu/selection.h gpu/select_bench.c gpu/select_bench.h
 GPU_LIBS = libgpu.la
 gpu-check:
 	@echo "gpu-check: skipped: a build without CUDA"; exit 77

@@ -17,7 +17,7 @@ static void print_limits(void *context, const struct gpu_bench_limits *m)
 	struct gpu_printer *p = context;
 	if (p->output == BENCH_CSV)
 		printf("kernel,shape,format,batch,q_heads,kv_heads,head_dim,kv_tokens,page_tokens,selected,ms_median,"
-		       "ms_min,ms_max,overlap_ms,resolve_ms,read_ms,kv_bytes,gbps,ceiling_gbps,fraction,error,blocks,"
+		       "ms_min,ms_max,overlap_ms,resolve_ms,score_ms,pick_ms,chain_ms,read_ms,summary_bytes,kv_bytes,gbps,ceiling_gbps,fraction,error,blocks,"
 		       "warps,stages\n");
 	if (p->output == BENCH_JSON)
 		printf("[\n");
@@ -30,8 +30,9 @@ static void print_limits(void *context, const struct gpu_bench_limits *m)
 	for (int i = 0; i < GPU_BENCH_READS; i++)
 		printf("  %.1f: %.1f (%.0f)", (double)m->read_bytes[i] / 1e6, m->read_us[i],
 		       (double)m->read_bytes[i] / m->read_us[i] / 1e3);
-	printf("\n\n%-5s %-13s %5s %4s %7s %8s %8s %8s %8s %8s %8s %6s %6s %8s %6s\n", "shape", "format", "heads",
-	       "page", "share", "ms", "least", "most", "overlap", "list", "read", "ratio", "GB/s", "error", "warps");
+	printf("\n\n%-5s %-13s %5s %4s %7s %8s %8s %8s %8s %8s %8s %6s %6s %8s %6s %7s %7s %7s\n", "shape", "format",
+	       "heads", "page", "share", "ms", "least", "most", "overlap", "list", "read", "ratio", "GB/s", "error", "warps",
+	       "scores", "top", "chain");
 }
 
 static void print_row(void *context, const struct gpu_bench_result *r)
@@ -39,27 +40,30 @@ static void print_row(void *context, const struct gpu_bench_result *r)
 	struct gpu_printer *p = context;
 	double gbps = (double)r->kv_bytes / r->ms_median / 1e6, ceiling = (double)r->kv_bytes / r->read_ms / 1e6;
 	if (p->output == BENCH_TABLE)
-		printf("%-5s %-13s %2u/%-2u %4u %7g %8.4f %8.4f %8.4f %8.4f %8.4f %8.4f %6.3f %6.0f %8.1e %6u\n",
+		printf("%-5s %-13s %2u/%-2u %4u %7g %8.4f %8.4f %8.4f %8.4f %8.4f %8.4f %6.3f %6.0f %8.1e %6u "
+		       "%7.4f %7.4f %7.4f\n",
 		       r->shape, r->format, r->q_heads, r->kv_heads, r->page_tokens, r->share, r->ms_median,
 		       r->ms_min, r->ms_max, r->overlap_ms, r->resolve_ms, r->read_ms, r->ms_median / r->read_ms,
-		       gbps, r->error, r->warps);
+		       gbps, r->error, r->warps, r->score_ms, r->pick_ms, r->chain_ms);
 	else if (p->output == BENCH_CSV)
 		printf(
-		    "decode,%s,%s,%u,%u,%u,%u,%u,%u,%g,%.5f,%.5f,%.5f,%.5f,%.5f,%.5f,%llu,%.1f,%.1f,%.4f,%.2g,%u,%u,%"
+		    "decode,%s,%s,%u,%u,%u,%u,%u,%u,%g,%.5f,%.5f,%.5f,%.5f,%.5f,%.5f,%.5f,%.5f,%.5f,%llu,%llu,%.1f,%.1f,%.4f,%.2g,%u,%u,%"
 		    "u\n",
 		    r->shape, r->format, r->batch, r->q_heads, r->kv_heads, r->head_dim, r->kv_tokens, r->page_tokens,
-		    r->share, r->ms_median, r->ms_min, r->ms_max, r->overlap_ms, r->resolve_ms, r->read_ms,
-		    (unsigned long long)r->kv_bytes, gbps, ceiling, gbps / ceiling, r->error, r->blocks, r->warps,
+		    r->share, r->ms_median, r->ms_min, r->ms_max, r->overlap_ms, r->resolve_ms, r->score_ms, r->pick_ms,
+		    r->chain_ms, r->read_ms, (unsigned long long)r->summary_bytes, (unsigned long long)r->kv_bytes, gbps, ceiling, gbps / ceiling, r->error, r->blocks, r->warps,
 		    r->stages);
 	else
 		printf("%s {\"kernel\":\"decode\",\"shape\":\"%s\",\"format\":\"%s\",\"batch\":%u,\"q_heads\":%u,"
 		       "\"kv_heads\":%u,\"head_dim\":%u,\"kv_tokens\":%u,\"page_tokens\":%u,\"selected\":%g,"
 		       "\"ms_median\":%.5f,\"ms_min\":%.5f,\"ms_max\":%.5f,\"overlap_ms\":%.5f,\"resolve_ms\":%.5f,"
-		       "\"read_ms\":%.5f,\"kv_bytes\":%llu,\"gbps\":%.1f,\"ceiling_gbps\":%.1f,\"fraction\":%.4f,"
+		       "\"score_ms\":%.5f,\"pick_ms\":%.5f,\"chain_ms\":%.5f,\"read_ms\":%.5f,"
+		       "\"summary_bytes\":%llu,\"kv_bytes\":%llu,\"gbps\":%.1f,\"ceiling_gbps\":%.1f,\"fraction\":%.4f,"
 		       "\"error\":%.2g}",
 		       p->rows ? ",\n" : "", r->shape, r->format, r->batch, r->q_heads, r->kv_heads, r->head_dim,
 		       r->kv_tokens, r->page_tokens, r->share, r->ms_median, r->ms_min, r->ms_max, r->overlap_ms,
-		       r->resolve_ms, r->read_ms, (unsigned long long)r->kv_bytes, gbps, ceiling, gbps / ceiling,
+		       r->resolve_ms, r->score_ms, r->pick_ms, r->chain_ms, r->read_ms,
+		       (unsigned long long)r->summary_bytes, (unsigned long long)r->kv_bytes, gbps, ceiling, gbps / ceiling,
 		       r->error);
 	p->rows++;
 	fflush(stdout);

@@ -269,6 +269,33 @@ START_TEST(quest_and_oracle_take_the_best_pages)
 }
 END_TEST
 
+/* A choice made elsewhere, by the number that the router asks for, gives the same plan and decisions. */
+START_TEST(quest_takes_a_choice_made_elsewhere)
+{
+	static const char *const tokens[] = {"budget", "1600", NULL}, *const all[] = {"budget", "9000", NULL};
+	const struct ikv_router_ops *quest = ikv_router_find("quest");
+	uint64_t chosen[(9000 / PAGE + 1) / 64 + 1] = {0}, digest;
+	struct bench b;
+	make(8, 9000);
+	open_router(&b, quest, tokens);
+	act(&b);
+	digest = ikv_plan_digest(&b.route.plan);
+	ck_assert_uint_eq(quest->top_pages(b.state, &b.unit), b.route.plan.count);
+	for (uint32_t i = 0; i < b.route.plan.count; i++)
+		chosen[b.route.plan.pages[i].page / 64] |= (uint64_t)1 << b.route.plan.pages[i].page % 64;
+	b.unit.top_pages = chosen;
+	b.unit.page_scores = NULL;
+	act(&b);
+	ck_assert_uint_eq(ikv_plan_digest(&b.route.plan), digest);
+	b.unit.layer = 0; /* a dense one: nothing is asked for */
+	ck_assert_uint_eq(quest->top_pages(b.state, &b.unit), 0);
+	close_router(&b);
+	open_router(&b, quest, all);
+	ck_assert_uint_eq(quest->top_pages(b.state, &b.unit), 0);
+	close_router(&b);
+}
+END_TEST
+
 START_TEST(streaming_and_recency)
 {
 	static const char *const budget[] = {"budget", "160", NULL};
@@ -450,6 +477,7 @@ int main(void)
 	tcase_add_loop_test(t, budgets_are_kept, 0, n);
 	tcase_add_loop_test(t, a_mass_is_for_oracles, 0, n);
 	tcase_add_test(t, quest_and_oracle_take_the_best_pages);
+	tcase_add_test(t, quest_takes_a_choice_made_elsewhere);
 	tcase_add_test(t, streaming_and_recency);
 	tcase_add_test(t, random_depends_on_its_seed_only);
 	tcase_add_test(t, semantic_splits_at_the_recent_window);

@@ -66,7 +66,7 @@ static void *open_scorer(const char *name)
 
 static void score(const char *name, void *state, uint32_t q_first, uint32_t q_count, float *page_scores)
 {
-	struct ikv_score_unit u = {0, 0, q_first, q_count, query[q_first], store, &layout, page_scores};
+	struct ikv_score_unit u = {0, 0, q_first, q_count, query[q_first], store, &layout, page_scores, NULL};
 	ck_assert_msg(!ikv_scorer_find(name)->score(state, &u, 1, &err), "%s", err.text);
 }
 
@@ -210,6 +210,27 @@ START_TEST(quest_scores)
 	double with = blocks[1].score;
 	score("quest", s, 2, 4, NULL);
 	ck_assert(with == blocks[1].score);
+	/* Bounds made elsewhere stand for those of the keys. */
+	float taken[64];
+	ck_assert_uint_le(pages, 64);
+	struct ikv_score_unit given = {0, 0, 2, 4, query[2], store, &layout, taken, page_scores};
+	blocks[1].score = -1;
+	ck_assert_int_eq(ikv_scorer_find("quest")->score(s, &given, 1, &err), 0);
+	ck_assert(with == blocks[1].score && !memcmp(taken, page_scores, pages * sizeof *taken));
+	float even[64] = {0}; /* a block's mass is then that of its pages */
+	given.bounds = even;
+	ck_assert_int_eq(ikv_scorer_find("quest")->score(s, &given, 1, &err), 0);
+	for (int b = 1; b < 4; b++) {
+		double size = 0, most_size = 0;
+		for (int i = 1; i < 4; i++) {
+			double n = 0;
+			for (uint32_t t = blocks[i].start; t < blocks[i].end; t++)
+				n += 1.0 / (t / PAGE + 1 < pages ? PAGE : TOKENS - (pages - 1) * PAGE);
+			most_size = fmax(most_size, n);
+			size = i == b ? n : size;
+		}
+		ck_assert_double_le(fabs(blocks[b].score - size / most_size), 1e-12);
+	}
 	/* It bounds every product. */
 	for (uint32_t t = 0; t < TOKENS; t++) {
 		double dot = 0;
@@ -228,7 +249,7 @@ START_TEST(every_scorer_keeps_the_contract)
 	const struct ikv_scorer_ops *ops = ikv_scorers()[_i];
 	void *s = open_scorer(ops->name);
 	append(0, 100);
-	struct ikv_score_unit u = {0, 0, 0, 4, query[0], store, &layout, NULL};
+	struct ikv_score_unit u = {0, 0, 0, 4, query[0], store, &layout, NULL, NULL};
 	ck_assert_int_eq(ops->score(s, &u, 1, &err), -1); /* the layout has more tokens than there are keys */
 	ck_assert_ptr_nonnull(strstr(err.text, "333"));
 	append(100, TOKENS);

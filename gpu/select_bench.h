@@ -1,0 +1,24 @@
+/* Choosing pages, for bench_gpu.c: summaries of random keys, and the launches from them to the lists of tiles. */
+#ifndef GPU_SELECT_BENCH_H
+#define GPU_SELECT_BENCH_H
+
+#include <stdbool.h>
+#include "gpu/select.h"
+
+struct select_bench { /* of one set of inputs; a unit is a KV head of a sequence */
+	uint32_t batch, q_heads, kv_heads, dim, pages, page_tokens, chosen;
+	uint32_t *summaries; /* on the device, [batch][pages][kv_heads][select_words] */
+	void *rest;          /* units, scores, references, bitmaps, counts */
+	float *scores;       /* [units][pages] */
+	uint32_t *bits;      /* [units][(pages + 63) / 64 * 2] */
+	struct ikv_page_ref *refs; /* [units][chosen] */
+	struct select_args args;
+};
+
+/* `q`: [batch][q_heads][dim] on the device. Both return a cudaError_t. */
+int select_bench_make(struct select_bench *b, const float *q, uint64_t seed, void *stream);
+void select_bench_free(struct select_bench *b);
+/* Does the last unit's choice, as it is on the device, hold its `chosen` highest scores, with the CPU's bits? */
+bool select_bench_right(const struct select_bench *b, const float *q);
+
+#endif
