@@ -106,7 +106,7 @@ DEVICE void store4(uint32_t at, uint32_t x)
 DEVICE uint64_t load_word(const uint64_t *from)
 {
 	uint64_t x;
-	asm volatile("ld.global.nc.L1::no_allocate.u64 %0, [%1];" : "=l"(x) : "l"(from));
+	asm volatile("ld.global.L1::no_allocate.u64 %0, [%1];" : "=l"(x) : "l"(from));
 	return x;
 }
 

@@ -442,7 +442,8 @@ static void make_selection(const struct row *x, struct set *s, uint64_t seed)
 					  .dim = h->dim,
 					  .pages = x->pages,
 					  .page_tokens = x->page_tokens,
-					  .chosen = x->chosen};
+					  .chosen = x->chosen,
+					  .multiprocessors = dev.multiprocessors};
 	must(select_bench_make(&s->select, s->args.q, seed, dev.stream), "make summaries");
 	must(cudaMemcpy(lists, s->lists, jobs * sizeof *lists, cudaMemcpyDeviceToHost), "read lists");
 	for (uint32_t i = 0; i < jobs; i++)

@@ -7,6 +7,7 @@
 #define SCORE_THREADS 128u
 #define SCORE_PAGES   4u  // of a half warp at once
 #define SCORE_HEADS   4u  // query heads at once
+#define SCORE_BLOCKS  4u  // of a multiprocessor, for up to 128 channels
 #define QUERY_FLOATS  8192u // of shared memory at most
 
 // Sums of 16 lanes, 16 values each, as the CPU folds them: 16 to 8 to 4 to 2 to 1, lane i and lane i + HALF. Each step
@@ -26,12 +27,14 @@ template <uint32_t HALF> __device__ static float fold(float (&x)[2 * HALF], uint
 		return fold<HALF / 2>(kept, lane);
 }
 
-// Channels of one load: four a lane. The larger product is that of the largest key where the query is not negative.
-__device__ static void add_chunk(float (&sums)[16], const uint4 (&words)[SCORE_PAGES], const float *q, uint32_t stride)
+// Channels of one load: four a lane. The larger product is that of the largest key where the query is not negative. Of
+// fewer than four heads the last one is taken again.
+__device__ static void add_chunk(float (&sums)[16], const uint4 (&words)[SCORE_PAGES], const float *q, uint32_t stride,
+				 uint32_t heads)
 {
 #pragma unroll
 	for (uint32_t h = 0; h < SCORE_HEADS; h++) {
-		float4 four = *reinterpret_cast<const float4 *>(q + h * stride);
+		float4 four = *reinterpret_cast<const float4 *>(q + min(h, heads - 1) * stride);
 		const float x[4] = {four.x, four.y, four.z, four.w};
 #pragma unroll
 		for (uint32_t e = 0; e < 4; e++) {
@@ -47,30 +50,12 @@ __device__ static void add_chunk(float (&sums)[16], const uint4 (&words)[SCORE_P
 	}
 }
 
-// Heads [at, at + 4) of the unit for four pages; lanes 0, 4, 8 and 12 keep the largest of theirs. `q`: in shared memory.
-template <uint32_t CHUNKS>
-__device__ static void score_heads(const uint4 *const (&pages)[SCORE_PAGES], const uint4 (&kept)[CHUNKS ? CHUNKS : 1][SCORE_PAGES],
-				   const float *q, uint32_t chunks, uint32_t heads, uint32_t lane, bool first, float &best)
+// The unit's largest score so far of each page: lane l has that of page l / 4 and head l % 4 of the four at hand.
+__device__ static void take_largest(float mine, uint32_t heads, bool first, float &best)
 {
-	float sums[16] = {};
-	uint32_t stride = chunks * SELECT_CHUNK;
-	if constexpr (CHUNKS != 0) {
-#pragma unroll
-		for (uint32_t c = 0; c < CHUNKS; c++)
-			add_chunk(sums, kept[c], q + c * SELECT_CHUNK + lane * 4, stride);
-	} else {
-		for (uint32_t c = 0; c < chunks; c++) {
-			uint4 words[SCORE_PAGES];
-#pragma unroll
-			for (uint32_t p = 0; p < SCORE_PAGES; p++)
-				words[p] = __ldg(pages[p] + c * SELECT_LANES);
-			add_chunk(sums, words, q + c * SELECT_CHUNK + lane * 4, stride);
-		}
-	}
-	float mine = fold<8>(sums, lane); // of page lane / 4, head lane % 4
 #pragma unroll
 	for (uint32_t h = 0; h < SCORE_HEADS; h++) {
-		float x = __shfl_sync(~0u, mine, h, 4);
+		float x = __shfl_sync(~0u, mine, h, SCORE_HEADS);
 		if (h < heads && ((first && h == 0) || x > best))
 			best = x;
 	}
@@ -81,7 +66,6 @@ __device__ static void load_queries(const select_unit &u, const select_args &arg
 				    float *q)
 {
 	uint32_t padded = (heads + SCORE_HEADS - 1) / SCORE_HEADS * SCORE_HEADS;
-	__syncthreads();
 	for (uint32_t i = threadIdx.x; i < padded * words; i += SCORE_THREADS) {
 		uint32_t h = i / words, d = i % words;
 		q[h * words + select_word(d)] =
@@ -90,42 +74,98 @@ __device__ static void load_queries(const select_unit &u, const select_args &arg
 	__syncthreads();
 }
 
-// A half warp takes four pages: lane i the channels i, i + 16, …
-template <uint32_t CHUNKS>
-__global__ static void __launch_bounds__(SCORE_THREADS, CHUNKS && CHUNKS <= 2 ? 4 : 2) score(const __grid_constant__ select_args args)
+// Summary of a page and KV head, where this lane begins.
+__device__ static const uint4 *summary_of(const select_unit &u, const select_args &args, uint32_t page, uint32_t kv, uint32_t words,
+					  uint32_t lane)
+{
+	return reinterpret_cast<const uint4 *>(u.summaries + ((size_t)min(page, u.pages - 1) * args.kv_heads + kv) * words) + lane;
+}
+
+// A half warp takes four pages, lane i the channels i, i + 16, … All queries of a unit are in shared memory. What comes
+// next, another KV head or four more pages, is asked for as soon as its place is free.
+template <uint32_t CHUNKS> __global__ static void __launch_bounds__(SCORE_THREADS, CHUNKS <= 2 ? SCORE_BLOCKS : 2)
+score(const __grid_constant__ select_args args)
+{
+	constexpr uint32_t words = CHUNKS * SELECT_CHUNK, step = SCORE_THREADS / SELECT_LANES * SCORE_PAGES;
+	extern __shared__ float q[];
+	if (args.overlap)
+		wait_for_predecessor();
+	let_successor_begin();
+	const select_unit u = args.units[blockIdx.y];
+	uint32_t lane = threadIdx.x % SELECT_LANES, pages = u.pages, q_first = u.q_first, q_count = u.q_count;
+	uint32_t first = blockIdx.x * step * args.steps, page = first + threadIdx.x / SELECT_LANES * SCORE_PAGES;
+	if (first >= pages)
+		return;
+	uint32_t kv_first = q_first / args.group, kv_last = (q_first + q_count - 1) / args.group, kv = kv_first;
+	uint4 kept[CHUNKS][SCORE_PAGES];
+#pragma unroll
+	for (uint32_t p = 0; p < SCORE_PAGES; p++)
+#pragma unroll
+		for (uint32_t c = 0; c < CHUNKS; c++)
+			kept[c][p] = __ldg(summary_of(u, args, page + p, kv, words, lane) + c * SELECT_LANES);
+	load_queries(u, args, 0, q_count, words, q);
+	float best = 0;
+	for (uint32_t left = min((pages - first + step - 1) / step, args.steps); left;) {
+		uint32_t begin = kv == kv_first ? 0 : kv * args.group - q_first, end = min((kv + 1) * args.group - q_first, q_count);
+		bool last = kv == kv_last; // of the unit's KV heads
+		uint32_t next_page = last ? page + step : page, next_kv = last ? kv_first : kv + 1;
+		const uint4 *next[SCORE_PAGES];
+#pragma unroll
+		for (uint32_t p = 0; p < SCORE_PAGES; p++)
+			next[p] = summary_of(u, args, next_page + p, next_kv, words, lane);
+		for (uint32_t h = begin; h < end; h += SCORE_HEADS) {
+			float sums[16] = {};
+#pragma unroll
+			for (uint32_t c = 0; c < CHUNKS; c++) {
+				add_chunk(sums, kept[c], q + h * words + c * SELECT_CHUNK + lane * 4, words, end - h);
+				if (h + SCORE_HEADS >= end && (!last || left > 1))
+#pragma unroll
+					for (uint32_t p = 0; p < SCORE_PAGES; p++)
+						kept[c][p] = __ldg(next[p] + c * SELECT_LANES);
+			}
+			take_largest(fold<8>(sums, lane), end - h, h == 0, best);
+		}
+		if (last) {
+			if (lane % 4 == 0 && page + lane / 4 < pages)
+				u.scores[page + lane / 4] = best;
+			left--;
+		}
+		page = next_page;
+		kv = next_kv;
+	}
+}
+
+// The same for any width and number of heads: queries come to shared memory in parts, summaries with each four heads.
+__global__ static void __launch_bounds__(SCORE_THREADS) score_any(const __grid_constant__ select_args args)
 {
 	extern __shared__ float q[];
 	if (args.overlap)
 		wait_for_predecessor();
 	let_successor_begin();
-	const select_unit &u = args.units[blockIdx.y];
-	uint32_t lane = threadIdx.x % SELECT_LANES, page = (blockIdx.x * (SCORE_THREADS / SELECT_LANES) + threadIdx.x / SELECT_LANES) * SCORE_PAGES;
-	if (blockIdx.x * (SCORE_THREADS / SELECT_LANES) * SCORE_PAGES >= u.pages)
+	const select_unit u = args.units[blockIdx.y];
+	uint32_t lane = threadIdx.x % SELECT_LANES, half = threadIdx.x / SELECT_LANES;
+	uint32_t first = blockIdx.x * (SCORE_THREADS / SELECT_LANES) * SCORE_PAGES, page = first + half * SCORE_PAGES;
+	if (first >= u.pages)
 		return;
-	uint32_t chunks = CHUNKS ? CHUNKS : (args.d_qk + SELECT_CHUNK - 1) / SELECT_CHUNK, words = chunks * SELECT_CHUNK;
+	uint32_t chunks = (args.d_qk + SELECT_CHUNK - 1) / SELECT_CHUNK, words = chunks * SELECT_CHUNK;
 	uint32_t at_once = QUERY_FLOATS / words / SCORE_HEADS * SCORE_HEADS;
 	float best = 0;
-	for (uint32_t i = 0; i < u.q_count;) { // heads of one KV head, as many as fit
-		uint32_t kv = (u.q_first + i) / args.group, n = (kv + 1) * args.group - (u.q_first + i);
-		n = min(min(n, u.q_count - i), at_once);
-		const uint4 *pages[SCORE_PAGES];
-		uint4 kept[CHUNKS ? CHUNKS : 1][SCORE_PAGES];
-#pragma unroll
-		for (uint32_t p = 0; p < SCORE_PAGES; p++)
-			pages[p] = reinterpret_cast<const uint4 *>(
-				       u.summaries + ((size_t)min(page + p, u.pages - 1) * args.kv_heads + kv) * words) +
-				   lane;
-		if constexpr (CHUNKS != 0) {
-#pragma unroll
-			for (uint32_t c = 0; c < CHUNKS; c++)
+	for (uint32_t i = 0, n; i < u.q_count; i += n) { // heads of one KV head, as many as fit
+		uint32_t kv = (u.q_first + i) / args.group;
+		n = min(min((kv + 1) * args.group - (u.q_first + i), u.q_count - i), at_once);
+		__syncthreads();
+		load_queries(u, args, i, n, words, q);
+		for (uint32_t h = 0; h < n; h += SCORE_HEADS) {
+			float sums[16] = {};
+			for (uint32_t c = 0; c < chunks; c++) {
+				uint4 keys[SCORE_PAGES];
 #pragma unroll
 				for (uint32_t p = 0; p < SCORE_PAGES; p++)
-					kept[c][p] = __ldg(pages[p] + c * SELECT_LANES);
+					keys[p] = __ldg(summary_of(u, args, page + p, kv, words, lane) + c * SELECT_LANES);
+				add_chunk(sums, keys, q + h * words + c * SELECT_CHUNK + lane * 4, words, n - h);
+			}
+			take_largest(fold<8>(sums, lane), n - h, i + h == 0, best);
 		}
-		load_queries(u, args, i, n, words, q);
-		for (uint32_t h = 0; h < n; h += SCORE_HEADS)
-			score_heads<CHUNKS>(pages, kept, q + h * words, chunks, min(n - h, SCORE_HEADS), lane, i + h == 0, best);
-		i += n;
 	}
 	if (lane % 4 == 0 && page + lane / 4 < u.pages)
 		u.scores[page + lane / 4] = best;
@@ -134,9 +174,10 @@ __global__ static void __launch_bounds__(SCORE_THREADS, CHUNKS && CHUNKS <= 2 ? 
 #define PICK_THREADS 1024u
 #define PICK_ROWS    8u // pages of a thread at once
 #define PICK_BINS    2048u
+#define PICK_PASSES  3u // digits of 11, 11 and 10 bits
 
 struct pick_shared {
-	uint32_t histogram[PICK_BINS];
+	uint32_t histogram[PICK_PASSES][PICK_BINS];
 	uint32_t warps[32], rows[PICK_ROWS * 32];
 	uint32_t digit, left;
 };
@@ -185,10 +226,10 @@ __device__ static uint32_t sum_before(uint32_t mine, uint32_t *warps, uint32_t &
 
 // The digit at which the sum from the largest one down exceeds what is left, and what is left before it. There is one:
 // the whole costs more.
-__device__ static void find_digit(pick_shared &s, uint32_t left)
+__device__ static void find_digit(pick_shared &s, const uint32_t *histogram, uint32_t left)
 {
 	uint32_t bin = PICK_BINS - 2 - 2 * threadIdx.x, all; // larger digits first
-	uint32_t high = s.histogram[bin + 1], low = s.histogram[bin];
+	uint32_t high = histogram[bin + 1], low = histogram[bin];
 	uint32_t before = sum_before(high + low, s.warps, all);
 	if (before <= left && left - before < high) {
 		s.digit = bin + 1;
@@ -236,30 +277,37 @@ template <bool BYTES> __global__ static void __launch_bounds__(PICK_THREADS, 1) 
 			cost[i] = page < u.pages ? cost_of<BYTES>(u, args, page) : 0;
 		}
 	};
+	for (uint32_t i = threadIdx.x; i < PICK_PASSES * PICK_BINS; i += PICK_THREADS)
+		s.histogram[i / PICK_BINS][i % PICK_BINS] = 0;
 	if (once)
 		load(0);
-	for (uint32_t pass = 0; pass < 3 && !everything; pass++) {
+	__syncthreads();
+	// Once nothing is left, all that is larger so far is what fits.
+	for (uint32_t pass = 0; pass < PICK_PASSES && left && !everything; pass++) {
 		uint32_t shift = pass == 0 ? 21 : pass == 1 ? 10 : 0, bits = pass == 2 ? 10 : 11;
-		for (uint32_t i = threadIdx.x; i < PICK_BINS; i += PICK_THREADS)
-			s.histogram[i] = 0;
-		__syncthreads();
+		uint32_t *histogram = s.histogram[pass];
 		for (uint32_t base = 0; base < u.pages; base += chunk) {
 			if (!once)
 				load(base);
 #pragma unroll
 			for (uint32_t i = 0; i < PICK_ROWS; i++)
-				if (cost[i] && (key[i] & mask) == prefix)
-					atomicAdd(&s.histogram[key[i] >> shift & ((1u << bits) - 1)], cost[i]);
+				if (cost[i] && (key[i] & mask) == prefix) {
+					uint32_t *bin = &histogram[key[i] >> shift & ((1u << bits) - 1)];
+					if constexpr (BYTES)
+						atomicAdd(bin, cost[i]);
+					else
+						atomicAdd(bin, 1u); // a constant: a warp's are counted together
+				}
 		}
 		__syncthreads();
 		if (BYTES && pass == 0) { // does all of it fit?
 			uint32_t all, bin = 2 * threadIdx.x;
-			sum_before(s.histogram[bin] + s.histogram[bin + 1], s.warps, all);
+			sum_before(histogram[bin] + histogram[bin + 1], s.warps, all);
 			everything = all <= left;
 			if (everything)
 				break;
 		}
-		find_digit(s, left);
+		find_digit(s, histogram, left);
 		prefix |= s.digit << shift;
 		mask |= ((1u << bits) - 1) << shift;
 		left = s.left;
@@ -294,7 +342,7 @@ template <bool BYTES> __global__ static void __launch_bounds__(PICK_THREADS, 1) 
 		uint32_t ballots[PICK_ROWS];
 #pragma unroll
 		for (uint32_t i = 0; i < PICK_ROWS; i++) {
-			if (cost[i] && (everything || key[i] > prefix))
+			if (cost[i] && (everything || (key[i] & mask) > prefix))
 				chosen |= 1u << i;
 			ballots[i] = __ballot_sync(~0u, chosen >> i & 1);
 			if (lane == 0) {
@@ -340,16 +388,21 @@ static int launch(const void *kernel, dim3 grid, uint32_t threads, uint32_t shar
 
 int select_scores(const select_args *args, void *stream)
 {
-	uint32_t chunks = (args->d_qk + SELECT_CHUNK - 1) / SELECT_CHUNK, each = SCORE_THREADS / SELECT_LANES * SCORE_PAGES;
-	const void *kernel = chunks == 1   ? (const void *)score<1>
+	uint32_t chunks = (args->d_qk + SELECT_CHUNK - 1) / SELECT_CHUNK, words = chunks * SELECT_CHUNK;
+	uint32_t floats = (args->heads_most + SCORE_HEADS - 1) / SCORE_HEADS * SCORE_HEADS * words;
+	bool any = floats > QUERY_FLOATS || chunks == 3 || chunks > 4;
+	const void *kernel = any	   ? (const void *)score_any
+			     : chunks == 1 ? (const void *)score<1>
 			     : chunks == 2 ? (const void *)score<2>
-			     : chunks == 4 ? (const void *)score<4>
-					   : (const void *)score<0>;
-	uint32_t words = chunks * SELECT_CHUNK, heads = (args->group + SCORE_HEADS - 1) / SCORE_HEADS * SCORE_HEADS;
-	uint32_t floats = heads * words < QUERY_FLOATS ? heads * words : QUERY_FLOATS; // heads of one KV head at once
+					   : (const void *)score<4>;
+	uint32_t each = SCORE_THREADS / SELECT_LANES * SCORE_PAGES, groups = (args->pages_most + each - 1) / each;
+	uint64_t slots = (uint64_t)args->multiprocessors * (chunks <= 2 ? SCORE_BLOCKS : 2);
+	select_args own = *args;
 	if (!args->count || !args->pages_most)
 		return cudaSuccess;
-	return launch(kernel, dim3((args->pages_most + each - 1) / each, args->count), SCORE_THREADS, floats * 4, args, stream);
+	own.steps = any || !slots ? 1 : (uint32_t)(((uint64_t)groups * args->count + slots - 1) / slots); // one wave of blocks
+	return launch(kernel, dim3((groups + own.steps - 1) / own.steps, args->count), SCORE_THREADS,
+		      (floats < QUERY_FLOATS ? floats : QUERY_FLOATS) * 4, &own, stream);
 }
 
 // Units with a table are counted in bytes; all of a call are or none.

@@ -49,7 +49,9 @@ struct select_unit {
 
 struct select_args {
 	const struct select_unit *units;
-	uint32_t count, pages_most; /* pages_most: of a unit */
+	uint32_t count, pages_most, heads_most; /* most of a unit */
+	uint32_t multiprocessors;
+	uint32_t steps; /* set by select_scores */
 	uint32_t group, kv_heads, d_qk, page_tokens;
 	uint32_t cost[ATTEND_FORMATS]; /* of a page of one head, in units of 16 bytes */
 	uint32_t bytes;                /* budgets are bytes: units have a table */

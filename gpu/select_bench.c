@@ -43,6 +43,8 @@ int select_bench_make(struct select_bench *b, const float *q, uint64_t seed, voi
 	b->args = (struct select_args){.units = b->rest,
 				       .count = units,
 				       .pages_most = b->pages,
+				       .heads_most = group,
+				       .multiprocessors = b->multiprocessors,
 				       .group = group,
 				       .kv_heads = b->kv_heads,
 				       .d_qk = b->dim,

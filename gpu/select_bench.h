@@ -6,7 +6,7 @@
 #include "gpu/select.h"
 
 struct select_bench { /* of one set of inputs; a unit is a KV head of a sequence */
-	uint32_t batch, q_heads, kv_heads, dim, pages, page_tokens, chosen;
+	uint32_t batch, q_heads, kv_heads, dim, pages, page_tokens, chosen, multiprocessors;
 	uint32_t *summaries; /* on the device, [batch][pages][kv_heads][select_words] */
 	void *rest;          /* units, scores, references, bitmaps, counts */
 	float *scores;       /* [units][pages] */

@@ -9,7 +9,7 @@
 
 struct sizes { /* of one call: offsets in the buffers */
 	size_t q_at, in_bytes, chosen_at, count_at, out_bytes, refs;
-	uint32_t pages_most;
+	uint32_t pages_most, heads_most;
 };
 
 void selection_close(struct selection *s)
@@ -125,6 +125,7 @@ static void lay_out(const struct selection *s, const struct pages *p, const stru
 		words += units[i].budget ? words_of(n) : 0;
 		z->refs += units[i].budget ? room_of(p, &units[i], n) : 0;
 		z->pages_most = n > z->pages_most ? n : z->pages_most;
+		z->heads_most = units[i].q_count > z->heads_most ? units[i].q_count : z->heads_most;
 	}
 	z->q_at = (count * sizeof(struct select_unit) + 127) & ~(size_t)127;
 	z->in_bytes = z->q_at + 4 * rows * p->g.d_qk;
@@ -180,6 +181,8 @@ static int launch(struct selection *s, struct pages *p, const struct ikv_select_
 	struct select_args args = {.units = s->in.device,
 				   .count = count,
 				   .pages_most = z->pages_most,
+				   .heads_most = z->heads_most,
+				   .multiprocessors = p->device.multiprocessors,
 				   .group = p->g.q_heads / p->g.kv_heads,
 				   .kv_heads = p->g.kv_heads,
 				   .d_qk = p->g.d_qk,
