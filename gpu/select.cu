@@ -401,8 +401,13 @@ int select_scores(const select_args *args, void *stream)
 	if (!args->count || !args->pages_most)
 		return cudaSuccess;
 	own.steps = any || !slots ? 1 : (uint32_t)(((uint64_t)groups * args->count + slots - 1) / slots); // one wave of blocks
-	return launch(kernel, dim3((groups + own.steps - 1) / own.steps, args->count), SCORE_THREADS,
-		      (floats < QUERY_FLOATS ? floats : QUERY_FLOATS) * 4, &own, stream);
+	for (uint32_t i = 0; i < args->count; i += 65535) { // a grid's second side
+		own.units = args->units + i;
+		if (int e = launch(kernel, dim3((groups + own.steps - 1) / own.steps, min(args->count - i, 65535u)), SCORE_THREADS,
+				   (floats < QUERY_FLOATS ? floats : QUERY_FLOATS) * 4, &own, stream))
+			return e;
+	}
+	return cudaSuccess;
 }
 
 // Units with a table are counted in bytes; all of a call are or none.
