@@ -101,7 +101,14 @@ static int list_jobs(struct decode *d, struct pages *p, const struct selection *
 	return 0;
 }
 
-/* What each job reads, and the largest tile of the call. */
+/* Stored bytes of a reference's tokens. */
+static uint64_t bytes_read(const struct pages *p, const struct ikv_page_ref *r, uint32_t f)
+{
+	uint32_t n = r->hi - r->lo;
+	return n == p->g.page_tokens ? p->own[f] : n * p->own[f] / p->g.page_tokens;
+}
+
+/* What each job reads, and the largest tile of the call. The page table is asked only where formats differ. */
 static void weigh_jobs(struct decode *d, struct pages *p, const struct ikv_attn_unit *units, struct sizes *z)
 {
 	z->stage_bytes = 16;
@@ -110,16 +117,17 @@ static void weigh_jobs(struct decode *d, struct pages *p, const struct ikv_attn_
 		const struct ikv_attn_unit *u = &units[j->unit];
 		const struct pages_list *l = pages_list(p, u->seq, u->layer);
 		double bytes = 0;
+		uint32_t only = u->plan->count ? pages_only_format(l, j->kv_head) : IKV_FMT_SKIP;
 		for (uint32_t k = 0; k < u->plan->count; k++) {
 			const struct ikv_page_ref *r = &u->plan->pages[k];
-			uint32_t f = l->table[(size_t)r->page * p->g.kv_heads + j->kv_head] & 15;
+			uint32_t f = only ? only : l->table[(size_t)r->page * p->g.kv_heads + j->kv_head] & 15;
 			uint32_t tile = tile_bytes(f, p->steps);
 			z->stage_bytes = tile > z->stage_bytes ? tile : z->stage_bytes;
 			bytes += tile;
 			z->formats |= 1u << f;
 			if (!j->row &&
 			    (i == 0 || d->jobs[i - 1].unit != j->unit || d->jobs[i - 1].kv_head != j->kv_head))
-				p->stats.kv_bytes_read += (r->hi - r->lo) * p->own[f] / p->g.page_tokens;
+				p->stats.kv_bytes_read += bytes_read(p, r, f);
 		}
 		uint32_t tiles = u->plan->count * p->tiles;
 		d->loads[i] = (struct split_job){tiles, u->plan->count ? bytes / u->plan->count : 1};

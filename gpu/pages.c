@@ -94,6 +94,7 @@ void pages_close(struct pages *p)
 {
 	for (size_t i = 0; p->lists && i < (size_t)p->sequences * p->g.layers; i++) {
 		ikv_free(p->lists[i].table);
+		ikv_free(p->lists[i].held);
 		ikv_free(p->lists[i].open_k);
 		ikv_free(p->lists[i].open_v);
 		cudaFree(p->lists[i].device_table);
@@ -148,10 +149,12 @@ static int place(struct pages *p, struct pages_list *l, uint32_t page, uint32_t 
 		device_give(&p->device, pages_entry_format(*e), entry_slot(*e));
 		p->stats.bytes_stored -= p->own[pages_entry_format(*e)];
 		p->stats.pages_stored--;
+		l->held[head * IKV_FMT_COUNT + pages_entry_format(*e)]--;
 	}
 	*e = slot | (uint64_t)f;
 	p->stats.bytes_stored += p->own[f];
 	p->stats.pages_stored++;
+	l->held[head * IKV_FMT_COUNT + f]++;
 	dirty(p, l, page);
 	return 0;
 }
@@ -165,6 +168,7 @@ static void drop(struct pages *p, struct pages_list *l, uint32_t page)
 		device_give(&p->device, pages_entry_format(*e), entry_slot(*e));
 		p->stats.bytes_stored -= p->own[pages_entry_format(*e)];
 		p->stats.pages_stored--;
+		l->held[h * IKV_FMT_COUNT + pages_entry_format(*e)]--;
 		*e = 0;
 	}
 }
@@ -191,6 +195,8 @@ static int check_finite(const uint16_t *rows, uint32_t tokens, uint32_t dim, con
 static int add_page(struct pages *p, struct pages_list *l, struct ikv_err *err)
 {
 	uint32_t heads = p->g.kv_heads;
+	if (!l->held && !(l->held = ikv_alloc((size_t)heads * IKV_FMT_COUNT, sizeof *l->held, err)))
+		return -1;
 	if (l->pages == l->cap) {
 		uint32_t want = l->cap ? 2 * l->cap : 16;
 		if (l->cap > UINT32_MAX / 2 / heads)

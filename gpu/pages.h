@@ -9,6 +9,7 @@
 
 struct pages_list {
 	attend_entry *table; /* [pages][kv_heads], as it is on the device from the next upload on */
+	uint32_t *held;      /* [kv_heads][IKV_FMT_COUNT]: pages in each format */
 	void *device_table;
 	uint32_t device_cap; /* pages */
 	uint32_t pages, cap, tokens;
@@ -53,6 +54,16 @@ int pages_check(const struct pages *p, const struct ikv_attn_unit *units, uint32
 static inline struct pages_list *pages_list(const struct pages *p, uint32_t seq, uint32_t layer)
 {
 	return &p->lists[(size_t)seq * p->g.layers + layer];
+}
+
+/* The format of all pages of a KV head; IKV_FMT_SKIP where they differ. */
+static inline enum ikv_format pages_only_format(const struct pages_list *l, uint32_t kv_head)
+{
+	const uint32_t *held = l->held + (size_t)kv_head * IKV_FMT_COUNT;
+	for (unsigned f = 1; f < IKV_FMT_COUNT; f++)
+		if (held[f])
+			return held[f] == l->pages ? (enum ikv_format)f : IKV_FMT_SKIP;
+	return IKV_FMT_SKIP;
 }
 
 static inline enum ikv_format pages_entry_format(attend_entry e)

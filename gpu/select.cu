@@ -171,14 +171,15 @@ __global__ static void __launch_bounds__(SCORE_THREADS) score_any(const __grid_c
 		u.scores[page + lane / 4] = best;
 }
 
-#define PICK_THREADS 1024u
+#define PICK_THREADS 1024u // of a block, or PICK_FEW where pages are few
+#define PICK_FEW     256u
 #define PICK_ROWS    8u // pages of a thread at once
 #define PICK_BINS    2048u
 #define PICK_PASSES  3u // digits of 11, 11 and 10 bits
 
 struct pick_shared {
 	uint32_t histogram[PICK_PASSES][PICK_BINS];
-	uint32_t warps[32], rows[PICK_ROWS * 32];
+	uint32_t warps[32], counts[2][32], rows[PICK_ROWS * 32];
 	uint32_t digit, left;
 };
 
@@ -202,7 +203,7 @@ template <bool BYTES> __device__ static uint32_t cost_of(const select_unit &u, c
 }
 
 // Sum over the threads before this one, and over all of them.
-__device__ static uint32_t sum_before(uint32_t mine, uint32_t *warps, uint32_t &all)
+template <uint32_t THREADS> __device__ static uint32_t sum_before(uint32_t mine, uint32_t *warps, uint32_t &all)
 {
 	uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32, sum = mine;
 #pragma unroll
@@ -214,7 +215,7 @@ __device__ static uint32_t sum_before(uint32_t mine, uint32_t *warps, uint32_t &
 	if (lane == 31)
 		warps[warp] = sum;
 	__syncthreads();
-	uint32_t w = warps[lane], total = w;
+	uint32_t w = lane < THREADS / 32 ? warps[lane] : 0, total = w;
 #pragma unroll
 	for (uint32_t d = 1; d < 32; d *= 2) {
 		uint32_t x = __shfl_up_sync(~0u, total, d);
@@ -226,38 +227,80 @@ __device__ static uint32_t sum_before(uint32_t mine, uint32_t *warps, uint32_t &
 
 // The digit at which the sum from the largest one down exceeds what is left, and what is left before it. There is one:
 // the whole costs more.
-__device__ static void find_digit(pick_shared &s, const uint32_t *histogram, uint32_t left)
+template <uint32_t THREADS> __device__ static void find_digit(pick_shared &s, const uint32_t *histogram, uint32_t left)
 {
-	uint32_t bin = PICK_BINS - 2 - 2 * threadIdx.x, all; // larger digits first
-	uint32_t high = histogram[bin + 1], low = histogram[bin];
-	uint32_t before = sum_before(high + low, s.warps, all);
-	if (before <= left && left - before < high) {
-		s.digit = bin + 1;
-		s.left = left - before;
-	} else if (before + high <= left && left - before - high < low) {
-		s.digit = bin;
-		s.left = left - before - high;
+	constexpr uint32_t each = PICK_BINS / THREADS;
+	uint32_t bin = PICK_BINS - 1 - each * threadIdx.x, sum = 0, all; // larger digits first
+	for (uint32_t i = 0; i < each; i++)
+		sum += histogram[bin - i];
+	uint32_t before = sum_before<THREADS>(sum, s.warps, all);
+	for (uint32_t i = 0; i < each && before <= left; i++) {
+		uint32_t here = histogram[bin - i];
+		if (left - before < here) {
+			s.digit = bin - i;
+			s.left = left - before;
+			break;
+		}
+		before += here;
 	}
 	__syncthreads();
 }
 
-// Sum of s.rows before each (row, warp) in the order of pages, in place; returns the whole.
-__device__ static uint32_t sum_rows(pick_shared &s)
+// The sum of a number a thread, in all threads. `warps` alternates between calls, so that one barrier does.
+template <uint32_t THREADS> __device__ static uint32_t sum_all(uint32_t mine, uint32_t *warps)
 {
+	uint32_t lane = threadIdx.x % 32, sum = __reduce_add_sync(~0u, mine);
+	if (lane == 0)
+		warps[threadIdx.x / 32] = sum;
+	__syncthreads();
+	return __reduce_add_sync(~0u, lane < THREADS / 32 ? warps[lane] : 0);
+}
+
+// The key of the first page that does not fit, for keys that are all in registers: bit by bit from the top, by counting
+// the keys that are at least as large. `left`: how many of the pages with that key fit; the search ends early where a
+// number splits the keys just so.
+template <uint32_t THREADS>
+__device__ static uint32_t bisect(pick_shared &s, const uint32_t (&key)[PICK_ROWS], const uint32_t (&cost)[PICK_ROWS], uint32_t &left)
+{
+	uint32_t low = 0, above = 0, budget = left;
+	for (uint32_t round = 0; round < 32; round++) {
+		uint32_t least = low | 1u << (31 - round), count = 0;
+#pragma unroll
+		for (uint32_t i = 0; i < PICK_ROWS; i++)
+			count += cost[i] && key[i] >= least;
+		count = sum_all<THREADS>(count, s.counts[round % 2]);
+		if (count == budget) {
+			left = 0;
+			return least - 1;
+		}
+		if (count > budget)
+			low = least;
+		else
+			above = count; // keys larger than all that begin like `low`
+	}
+	left = budget - above;
+	return low;
+}
+
+// Sum of s.rows before each (row, warp) in the order of pages, in place; returns the whole.
+template <uint32_t THREADS> __device__ static uint32_t sum_rows(pick_shared &s)
+{
+	constexpr uint32_t n = PICK_ROWS * (THREADS / 32);
 	uint32_t all, i = threadIdx.x, mine = 0;
 	__syncthreads();
-	if (i < PICK_ROWS * 32)
+	if (i < n)
 		mine = s.rows[i];
-	uint32_t before = sum_before(mine, s.warps, all);
-	if (i < PICK_ROWS * 32)
+	uint32_t before = sum_before<THREADS>(mine, s.warps, all);
+	if (i < n)
 		s.rows[i] = before;
 	__syncthreads();
 	return all;
 }
 
-// One block a unit. Radix selection of the key up to which the budget reaches, then references in ascending order.
-// Where pages have one key and not all fit, the lower ones are taken.
-template <bool BYTES> __global__ static void __launch_bounds__(PICK_THREADS, 1) pick(const __grid_constant__ select_args args)
+// One block a unit. Selection of the key up to which the budget reaches, by digits unless a block holds all keys, then
+// references in ascending order. Where pages have one key and not all fit, the lower ones are taken.
+template <bool BYTES, uint32_t THREADS>
+__global__ static void __launch_bounds__(THREADS, PICK_THREADS / THREADS) pick(const __grid_constant__ select_args args)
 {
 	__shared__ pick_shared s;
 	if (args.overlap)
@@ -266,24 +309,31 @@ template <bool BYTES> __global__ static void __launch_bounds__(PICK_THREADS, 1) 
 	const select_unit u = args.units[blockIdx.x];
 	if (!u.budget)
 		return;
-	uint32_t chunk = PICK_THREADS * PICK_ROWS, key[PICK_ROWS], cost[PICK_ROWS], lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+	constexpr uint32_t chunk = THREADS * PICK_ROWS, warps = THREADS / 32;
+	uint32_t key[PICK_ROWS], cost[PICK_ROWS], lane = threadIdx.x % 32, warp = threadIdx.x / 32;
 	bool once = u.pages <= chunk, everything = !BYTES && u.budget >= u.pages;
 	uint32_t prefix = 0, mask = 0, left = u.budget;
 	auto load = [&](uint32_t base) {
 #pragma unroll
 		for (uint32_t i = 0; i < PICK_ROWS; i++) {
-			uint32_t page = base + i * PICK_THREADS + threadIdx.x;
+			uint32_t page = base + i * THREADS + threadIdx.x;
 			key[i] = page < u.pages ? key_of(u, page) : 0;
 			cost[i] = page < u.pages ? cost_of<BYTES>(u, args, page) : 0;
 		}
 	};
-	for (uint32_t i = threadIdx.x; i < PICK_PASSES * PICK_BINS; i += PICK_THREADS)
+	bool by_digit = BYTES || !once;
+	for (uint32_t i = threadIdx.x; by_digit && i < PICK_PASSES * PICK_BINS; i += THREADS)
 		s.histogram[i / PICK_BINS][i % PICK_BINS] = 0;
 	if (once)
 		load(0);
-	__syncthreads();
+	if (by_digit) {
+		__syncthreads();
+	} else if (!everything) {
+		prefix = bisect<THREADS>(s, key, cost, left);
+		mask = ~0u;
+	}
 	// Once nothing is left, all that is larger so far is what fits.
-	for (uint32_t pass = 0; pass < PICK_PASSES && left && !everything; pass++) {
+	for (uint32_t pass = 0; by_digit && pass < PICK_PASSES && left && !everything; pass++) {
 		uint32_t shift = pass == 0 ? 21 : pass == 1 ? 10 : 0, bits = pass == 2 ? 10 : 11;
 		uint32_t *histogram = s.histogram[pass];
 		for (uint32_t base = 0; base < u.pages; base += chunk) {
@@ -301,13 +351,15 @@ template <bool BYTES> __global__ static void __launch_bounds__(PICK_THREADS, 1) 
 		}
 		__syncthreads();
 		if (BYTES && pass == 0) { // does all of it fit?
-			uint32_t all, bin = 2 * threadIdx.x;
-			sum_before(histogram[bin] + histogram[bin + 1], s.warps, all);
+			uint32_t all, mine = 0;
+			for (uint32_t i = threadIdx.x; i < PICK_BINS; i += THREADS)
+				mine += histogram[i];
+			sum_before<THREADS>(mine, s.warps, all);
 			everything = all <= left;
 			if (everything)
 				break;
 		}
-		find_digit(s, histogram, left);
+		find_digit<THREADS>(s, histogram, left);
 		prefix |= s.digit << shift;
 		mask |= ((1u << bits) - 1) << shift;
 		left = s.left;
@@ -329,12 +381,12 @@ template <bool BYTES> __global__ static void __launch_bounds__(PICK_THREADS, 1) 
 				}
 				before[i] = sum - mine;
 				if (lane == 31)
-					s.rows[i * 32 + warp] = sum;
+					s.rows[i * warps + warp] = sum;
 			}
-			uint32_t all = sum_rows(s);
+			uint32_t all = sum_rows<THREADS>(s);
 #pragma unroll
 			for (uint32_t i = 0; i < PICK_ROWS; i++)
-				if (cost[i] && key[i] == prefix && spent + s.rows[i * 32 + warp] + before[i] + cost[i] <= left)
+				if (cost[i] && key[i] == prefix && spent + s.rows[i * warps + warp] + before[i] + cost[i] <= left)
 					chosen |= 1u << i;
 			spent += all;
 			__syncthreads();
@@ -346,17 +398,17 @@ template <bool BYTES> __global__ static void __launch_bounds__(PICK_THREADS, 1) 
 				chosen |= 1u << i;
 			ballots[i] = __ballot_sync(~0u, chosen >> i & 1);
 			if (lane == 0) {
-				uint32_t word = base / 32 + i * 32 + warp;
-				s.rows[i * 32 + warp] = __popc(ballots[i]);
+				uint32_t word = base / 32 + i * warps + warp;
+				s.rows[i * warps + warp] = __popc(ballots[i]);
 				if (word < (u.pages + 63) / 64 * 2)
 					u.chosen[word] = ballots[i];
 			}
 		}
-		uint32_t all = sum_rows(s);
+		uint32_t all = sum_rows<THREADS>(s);
 #pragma unroll
 		for (uint32_t i = 0; i < PICK_ROWS; i++) {
-			uint32_t page = base + i * PICK_THREADS + threadIdx.x;
-			uint32_t at = taken + s.rows[i * 32 + warp] + __popc(ballots[i] & ((1u << lane) - 1));
+			uint32_t page = base + i * THREADS + threadIdx.x;
+			uint32_t at = taken + s.rows[i * warps + warp] + __popc(ballots[i] & ((1u << lane) - 1));
 			uint32_t tokens = page + 1 < u.pages ? args.page_tokens : u.last;
 			if ((chosen >> i & 1) && at < u.room)
 				reinterpret_cast<uint4 *>(u.refs)[at] = make_uint4(page, tokens << 16, IKV_NO_MASK, 0);
@@ -364,7 +416,7 @@ template <bool BYTES> __global__ static void __launch_bounds__(PICK_THREADS, 1) 
 		taken += all;
 		__syncthreads();
 	}
-	for (uint32_t i = taken + threadIdx.x; i < u.room; i += PICK_THREADS) // page 0, none of its tokens
+	for (uint32_t i = taken + threadIdx.x; i < u.room; i += THREADS) // page 0, none of its tokens
 		reinterpret_cast<uint4 *>(u.refs)[i] = make_uint4(0, 0, IKV_NO_MASK, 0);
 	if (threadIdx.x == 0)
 		*u.count = taken;
@@ -415,5 +467,9 @@ int select_pages(const select_args *args, void *stream)
 {
 	if (!args->count || !args->pages_most)
 		return cudaSuccess;
-	return launch(args->bytes ? (const void *)pick<true> : (const void *)pick<false>, args->count, PICK_THREADS, 0, args, stream);
+	bool few = args->pages_most <= PICK_FEW * PICK_ROWS;
+	const void *kernel = args->bytes ? few ? (const void *)pick<true, PICK_FEW> : (const void *)pick<true, PICK_THREADS>
+			     : few	 ? (const void *)pick<false, PICK_FEW>
+					 : (const void *)pick<false, PICK_THREADS>;
+	return launch(kernel, args->count, few ? PICK_FEW : PICK_THREADS, 0, args, stream);
 }

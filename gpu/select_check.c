@@ -11,6 +11,7 @@
 
 #define UNITS_MAX 12
 #define CALLS     6 /* of one world */
+#define POOL      (1u << 17)
 
 struct world {
 	struct ikv_geometry g;
@@ -19,7 +20,9 @@ struct world {
 	void *scorer;
 	struct ikv_rng r;
 	uint32_t tokens[2]; /* of each sequence */
-	int ties;           /* keys and queries of few values */
+	bool ties;          /* keys and queries of few values */
+	bool many;          /* pages: more than a block holds */
+	float *pool;        /* [POOL] normal numbers */
 };
 
 struct tally {
@@ -41,7 +44,7 @@ static uint32_t below(struct world *w, uint32_t n)
 
 static float draw(struct world *w, float size)
 {
-	return w->ties ? (float)((int)below(w, 3) - 1) : (float)ikv_rng_normal(&w->r) * size;
+	return w->ties ? (float)((int)below(w, 3) - 1) : w->pool[below(w, POOL)] * size;
 }
 
 static void append(struct world *w, uint32_t seq, uint32_t layer, uint32_t tokens)
@@ -55,7 +58,7 @@ static void append(struct world *w, uint32_t seq, uint32_t layer, uint32_t token
 		for (size_t i = 0; i < keys; i++)
 			k[i] = ikv_fp16_from_float(draw(w, size));
 		for (size_t i = 0; i < values; i++)
-			v[i] = ikv_fp16_from_float((float)ikv_rng_normal(&w->r));
+			v[i] = ikv_fp16_from_float(w->pool[i % POOL]);
 		if (ikv_exact_append(w->exact, seq, layer, n, k, v, &err) ||
 		    w->b->ops->append(w->b, seq, layer, n, k, v, &err))
 			die("append");
@@ -112,6 +115,15 @@ static void draw_geometry(struct world *w)
 	}
 	w->g.scale = 1 / sqrtf((float)w->g.d_qk);
 	w->ties = below(w, 4) == 0;
+	w->many = below(w, 10) == 0;
+	if (w->many)
+		w->g = (struct ikv_geometry){.layers = 1,
+					     .q_heads = 3,
+					     .kv_heads = 1,
+					     .d_qk = 1 + below(w, 80),
+					     .d_v = 1,
+					     .page_tokens = 1 + below(w, 2),
+					     .scale = 1};
 }
 
 static void open_world(struct world *w, bool small)
@@ -122,8 +134,10 @@ static void open_world(struct world *w, bool small)
 	    ikv_scorer_find("quest")->create(&w->scorer, NULL, &w->g, 2, &err))
 		die("open");
 	for (uint32_t seq = 0; seq < 2; seq++) {
-		uint32_t most = small ? 300 : below(w, 12) ? 3000 : 40000;
-		w->tokens[seq] = 1 + below(w, w->g.v_aliases_k || w->g.page_tokens < 4 ? most / 4 : most);
+		uint32_t most = small ? 100 : below(w, 4) ? 800 : 3000;
+		w->tokens[seq] = 1 + below(w, w->g.v_aliases_k ? most / 4 : most);
+		if (w->many && !small)
+			w->tokens[seq] = 6000 + below(w, 20000);
 		for (uint32_t layer = 0; layer < w->g.layers; layer++)
 			append(w, seq, layer, w->tokens[seq]);
 	}
@@ -412,6 +426,9 @@ bool select_check(uint64_t cases, uint64_t seed, bool small)
 	struct world w = {0};
 	uint64_t failed = 0;
 	ikv_rng_stream(&w.r, seed, 0x73656cu, 0, 0);
+	w.pool = malloc(POOL * sizeof *w.pool);
+	for (uint32_t i = 0; i < POOL; i++)
+		w.pool[i] = (float)ikv_rng_normal(&w.r);
 	while (t.calls < cases) {
 		open_world(&w, small);
 		for (int i = 0; i < CALLS && t.calls < cases; i++) {
@@ -426,5 +443,6 @@ bool select_check(uint64_t cases, uint64_t seed, bool small)
 	       (unsigned long long)t.pages, (unsigned long long)t.tied, (unsigned long long)t.kept,
 	       (unsigned long long)failed);
 	fflush(stdout);
+	free(w.pool);
 	return !failed;
 }

@@ -118,9 +118,12 @@ void summaries_cut(struct summaries *s, uint32_t seq, uint32_t layer, uint32_t t
 void summaries_pack(const struct summaries *s, const struct summary_list *l, uint32_t from, uint32_t to, uint32_t *out)
 {
 	for (size_t i = 0; i < (size_t)(to - from) * s->g.kv_heads; i++, out += s->words) {
-		const int16_t *ends = ends_of(s, l, from, 0) + i * 2 * s->words;
-		for (uint32_t d = 0; d < s->words; d++)
-			out[select_word(d)] = (uint16_t)summary_order(ends[d]) |
-					      (uint32_t)(uint16_t)summary_order(ends[s->words + d]) << 16;
+		const int16_t *least = ends_of(s, l, from, 0) + i * 2 * s->words, *most = least + s->words;
+		for (uint32_t c = 0; c < s->words; c += SELECT_CHUNK)
+			for (uint32_t k = 0; k < SELECT_CHUNK; k++) { /* in the order of words */
+				uint32_t d = c + k / 4 + k % 4 * SELECT_LANES;
+				out[c + k] = (uint16_t)summary_order(least[d]) |
+					     (uint32_t)(uint16_t)summary_order(most[d]) << 16;
+			}
 	}
 }
