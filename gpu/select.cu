@@ -178,8 +178,8 @@ __global__ static void __launch_bounds__(SCORE_THREADS) score_any(const __grid_c
 #define PICK_PASSES  3u // digits of 11, 11 and 10 bits
 
 struct pick_shared {
-	uint32_t histogram[PICK_PASSES][PICK_BINS];
-	uint32_t warps[32], counts[2][32], rows[PICK_ROWS * 32];
+	alignas(16) uint32_t histogram[PICK_PASSES][PICK_BINS];
+	uint32_t warps[32], rows[PICK_ROWS * 32];
 	uint32_t digit, left;
 };
 
@@ -246,42 +246,6 @@ template <uint32_t THREADS> __device__ static void find_digit(pick_shared &s, co
 	__syncthreads();
 }
 
-// The sum of a number a thread, in all threads. `warps` alternates between calls, so that one barrier does.
-template <uint32_t THREADS> __device__ static uint32_t sum_all(uint32_t mine, uint32_t *warps)
-{
-	uint32_t lane = threadIdx.x % 32, sum = __reduce_add_sync(~0u, mine);
-	if (lane == 0)
-		warps[threadIdx.x / 32] = sum;
-	__syncthreads();
-	return __reduce_add_sync(~0u, lane < THREADS / 32 ? warps[lane] : 0);
-}
-
-// The key of the first page that does not fit, for keys that are all in registers: bit by bit from the top, by counting
-// the keys that are at least as large. `left`: how many of the pages with that key fit; the search ends early where a
-// number splits the keys just so.
-template <uint32_t THREADS>
-__device__ static uint32_t bisect(pick_shared &s, const uint32_t (&key)[PICK_ROWS], const uint32_t (&cost)[PICK_ROWS], uint32_t &left)
-{
-	uint32_t low = 0, above = 0, budget = left;
-	for (uint32_t round = 0; round < 32; round++) {
-		uint32_t least = low | 1u << (31 - round), count = 0;
-#pragma unroll
-		for (uint32_t i = 0; i < PICK_ROWS; i++)
-			count += cost[i] && key[i] >= least;
-		count = sum_all<THREADS>(count, s.counts[round % 2]);
-		if (count == budget) {
-			left = 0;
-			return least - 1;
-		}
-		if (count > budget)
-			low = least;
-		else
-			above = count; // keys larger than all that begin like `low`
-	}
-	left = budget - above;
-	return low;
-}
-
 // Sum of s.rows before each (row, warp) in the order of pages, in place; returns the whole.
 template <uint32_t THREADS> __device__ static uint32_t sum_rows(pick_shared &s)
 {
@@ -297,8 +261,8 @@ template <uint32_t THREADS> __device__ static uint32_t sum_rows(pick_shared &s)
 	return all;
 }
 
-// One block a unit. Selection of the key up to which the budget reaches, by digits unless a block holds all keys, then
-// references in ascending order. Where pages have one key and not all fit, the lower ones are taken.
+// One block a unit. Radix selection of the key up to which the budget reaches, then references in ascending order. Where
+// pages have one key and not all fit, the lower ones are taken.
 template <bool BYTES, uint32_t THREADS>
 __global__ static void __launch_bounds__(THREADS, PICK_THREADS / THREADS) pick(const __grid_constant__ select_args args)
 {
@@ -307,8 +271,11 @@ __global__ static void __launch_bounds__(THREADS, PICK_THREADS / THREADS) pick(c
 		wait_for_predecessor();
 	let_successor_begin();
 	const select_unit u = args.units[blockIdx.x];
-	if (!u.budget)
+	if (!u.budget) {
+		if (threadIdx.x == 0)
+			*u.count = 0;
 		return;
+	}
 	constexpr uint32_t chunk = THREADS * PICK_ROWS, warps = THREADS / 32;
 	uint32_t key[PICK_ROWS], cost[PICK_ROWS], lane = threadIdx.x % 32, warp = threadIdx.x / 32;
 	bool once = u.pages <= chunk, everything = !BYTES && u.budget >= u.pages;
@@ -321,19 +288,13 @@ __global__ static void __launch_bounds__(THREADS, PICK_THREADS / THREADS) pick(c
 			cost[i] = page < u.pages ? cost_of<BYTES>(u, args, page) : 0;
 		}
 	};
-	bool by_digit = BYTES || !once;
-	for (uint32_t i = threadIdx.x; by_digit && i < PICK_PASSES * PICK_BINS; i += THREADS)
-		s.histogram[i / PICK_BINS][i % PICK_BINS] = 0;
+	for (uint32_t i = threadIdx.x; i < PICK_PASSES * PICK_BINS / 4; i += THREADS)
+		reinterpret_cast<uint4 *>(s.histogram)[i] = make_uint4(0, 0, 0, 0);
 	if (once)
 		load(0);
-	if (by_digit) {
-		__syncthreads();
-	} else if (!everything) {
-		prefix = bisect<THREADS>(s, key, cost, left);
-		mask = ~0u;
-	}
+	__syncthreads();
 	// Once nothing is left, all that is larger so far is what fits.
-	for (uint32_t pass = 0; by_digit && pass < PICK_PASSES && left && !everything; pass++) {
+	for (uint32_t pass = 0; pass < PICK_PASSES && left && !everything; pass++) {
 		uint32_t shift = pass == 0 ? 21 : pass == 1 ? 10 : 0, bits = pass == 2 ? 10 : 11;
 		uint32_t *histogram = s.histogram[pass];
 		for (uint32_t base = 0; base < u.pages; base += chunk) {

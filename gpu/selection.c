@@ -8,7 +8,8 @@
 #define COST_UNIT 16u /* bytes that a budget of bytes is counted in */
 
 struct sizes { /* of one call: offsets in the buffers */
-	size_t q_at, in_bytes, chosen_at, count_at, out_bytes, refs;
+	size_t q_at, in_bytes, scores_at, count_at, out_bytes, refs;
+	bool chooses; /* there is a budget */
 	uint32_t pages_most, heads_most;
 };
 
@@ -123,15 +124,16 @@ static void lay_out(const struct selection *s, const struct pages *p, const stru
 		rows += units[i].q_count;
 		pages += n;
 		words += units[i].budget ? words_of(n) : 0;
+		z->chooses = z->chooses || units[i].budget;
 		z->refs += units[i].budget ? room_of(p, &units[i], n) : 0;
 		z->pages_most = n > z->pages_most ? n : z->pages_most;
 		z->heads_most = units[i].q_count > z->heads_most ? units[i].q_count : z->heads_most;
 	}
 	z->q_at = (count * sizeof(struct select_unit) + 127) & ~(size_t)127;
 	z->in_bytes = z->q_at + 4 * rows * p->g.d_qk;
-	z->chosen_at = (4 * pages + 7) & ~(size_t)7;
-	z->count_at = z->chosen_at + 8 * words;
-	z->out_bytes = z->count_at + 4 * (size_t)count;
+	z->scores_at = 8 * words;
+	z->count_at = z->scores_at + 4 * pages;
+	z->out_bytes = z->count_at + (z->chooses ? 4 * (size_t)count : 0);
 }
 
 static void put_units(struct selection *s, const struct pages *p, const struct ikv_select_unit *units, uint32_t count,
@@ -149,7 +151,7 @@ static void put_units(struct selection *s, const struct pages *p, const struct i
 		to[i] = (struct select_unit){
 		    .summaries = l->device,
 		    .q = (const float *)(in_device + z->q_at) + rows * p->g.d_qk,
-		    .scores = (float *)out + pages,
+		    .scores = (float *)(out + z->scores_at) + pages,
 		    .q_first = u->q_first,
 		    .q_count = u->q_count,
 		    .pages = l->pages,
@@ -162,7 +164,7 @@ static void put_units(struct selection *s, const struct pages *p, const struct i
 		    .kv_first = kv,
 		    .kv_count = (u->q_first + u->q_count - 1) / group + 1 - kv,
 		    .refs = (struct ikv_page_ref *)s->refs.device + refs,
-		    .chosen = (uint32_t *)(out + z->chosen_at + 8 * words),
+		    .chosen = (uint32_t *)(out + 8 * words),
 		    .count = (uint32_t *)(out + z->count_at) + i,
 		};
 		memcpy(q + rows * p->g.d_qk, u->q, 4 * (size_t)u->q_count * p->g.d_qk);
@@ -195,7 +197,7 @@ static int launch(struct selection *s, struct pages *p, const struct ikv_select_
 	    device_failed(select_scores(&args, stream), doing, err))
 		return -1;
 	args.overlap = p->device.bulk;
-	if ((z->refs && device_failed(select_pages(&args, stream), doing, err)) ||
+	if ((z->chooses && device_failed(select_pages(&args, stream), doing, err)) ||
 	    device_failed(cudaMemcpyAsync(s->out.host, s->out.device, z->out_bytes, cudaMemcpyDeviceToHost, stream), doing,
 			  err))
 		return -1;
@@ -206,8 +208,8 @@ static void take_answers(struct selection *s, const struct pages *p, const struc
 			 uint32_t count, const struct sizes *z)
 {
 	const uint8_t *out = s->out.host;
-	const float *scores = (const float *)out;
-	const uint64_t *chosen = (const uint64_t *)(out + z->chosen_at);
+	const float *scores = (const float *)(out + z->scores_at);
+	const uint64_t *chosen = (const uint64_t *)out;
 	const struct ikv_page_ref *refs = s->refs.device;
 	for (uint32_t i = 0; i < count; i++) {
 		const struct ikv_select_unit *u = &units[i];

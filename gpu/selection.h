@@ -15,7 +15,7 @@ struct selection_choice { /* of a unit of the last call that had a budget */
 
 struct selection {
 	struct summaries summaries;
-	struct device_buffer in, out, refs; /* out: scores, then bitmaps, then counts */
+	struct device_buffer in, out, refs; /* out: bitmaps, then scores, then counts */
 	struct selection_choice *choices;
 	uint32_t count;
 	size_t choices_cap;
