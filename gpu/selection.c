@@ -228,7 +228,7 @@ static void take_answers(struct selection *s, const struct pages *p, const struc
 		    .q_count = u->q_count,
 		    .pages = l->pages,
 		    .last = l->tokens - (l->pages ? l->pages - 1 : 0) * p->g.page_tokens,
-		    .count = ((const uint32_t *)(out + z->count_at))[i],
+		    .count = l->pages ? ((const uint32_t *)(out + z->count_at))[i] : 0,
 		    .chosen = chosen,
 		    .refs = refs,
 		};
