@@ -41,7 +41,6 @@ struct set { /* inputs of one launch */
 	struct attend_config config;
 	struct attend_list *lists; /* on the device */
 	struct select_bench select;
-	struct attend_list *own_lists; /* of the pages that are chosen on the device */
 };
 
 struct row {
@@ -291,11 +290,11 @@ static double check(const struct row *x, const struct set *s, const attend_entry
 	return worst;
 }
 
-static int resolve(const struct row *x, const struct set *s, const struct attend_list *lists, bool overlap)
+static int resolve(const struct row *x, const struct set *s)
 {
 	uint32_t tiles = x->chosen * ((x->page_tokens + 15) / 16);
-	return attend_resolve(lists, x->shape.batch * x->shape.kv_heads, tiles, (attend_word *)s->args.words,
-			      x->page_tokens, tile_steps(x->shape.dim), overlap, dev.stream);
+	return attend_resolve(s->lists, x->shape.batch * x->shape.kv_heads, tiles, (attend_word *)s->args.words,
+			      x->page_tokens, tile_steps(x->shape.dim), 0, dev.stream);
 }
 
 /* Everything one launch needs, in one allocation after the tiles'. */
@@ -402,7 +401,7 @@ static void make_set(struct row *x, struct set *s, uint64_t seed, bool compare)
 	split_segments(pieces, n, job, segments, s->args.start);
 	must(cudaMemcpy(d + segments_at, segments, segments_bytes, cudaMemcpyHostToDevice), "copy inputs");
 	must(cudaMemcpy(s->lists, lists, jobs * sizeof *lists, cudaMemcpyHostToDevice), "copy inputs");
-	must(resolve(x, s, s->lists, false), "make lists of tiles");
+	must(resolve(x, s), "make lists of tiles");
 	x->blocks = c->blocks;
 	x->warps = c->warps;
 	if (compare) {
@@ -430,44 +429,39 @@ static double time_sets(struct set *sets, uint32_t n, bool overlap, double ends[
 	return record_ends(n, ends);
 }
 
-/* Summaries beside a set's pages, and lists that take what is chosen from them. */
-static void make_selection(const struct row *x, struct set *s, uint64_t seed)
+/* The choice is the CPU's, and the answer does not depend on how launches overlap. */
+static void check_selection(const struct row *x, struct set *s)
 {
-	const struct shape *h = &x->shape;
-	uint32_t jobs = h->batch * h->kv_heads;
-	struct attend_list *lists = calloc(jobs, sizeof *lists);
-	s->select = (struct select_bench){.batch = h->batch,
-					  .q_heads = h->q_heads,
-					  .kv_heads = h->kv_heads,
-					  .dim = h->dim,
-					  .pages = x->pages,
-					  .page_tokens = x->page_tokens,
-					  .chosen = x->chosen,
-					  .multiprocessors = dev.multiprocessors};
-	must(select_bench_make(&s->select, s->args.q, seed, dev.stream), "make summaries");
-	must(cudaMemcpy(lists, s->lists, jobs * sizeof *lists, cudaMemcpyDeviceToHost), "read lists");
-	for (uint32_t i = 0; i < jobs; i++)
-		lists[i].refs = s->select.refs + (size_t)i * x->chosen;
-	must(cudaMalloc((void **)&s->own_lists, jobs * sizeof *lists), "allocate lists");
-	must(cudaMemcpy(s->own_lists, lists, jobs * sizeof *lists, cudaMemcpyHostToDevice), "copy lists");
-	free(lists);
-}
-
-/* From scores to the answer; nothing of it passes the host. */
-static void launch_chain(const struct row *x, struct set *s, bool overlap)
-{
-	s->select.args.overlap = overlap;
-	must(select_scores(&s->select.args, dev.stream), "score pages");
-	must(select_pages(&s->select.args, dev.stream), "choose pages");
-	must(resolve(x, s, s->own_lists, overlap), "make lists of tiles");
-	s->config.overlap = overlap ? 2 : 0;
-	must(attend_launch(&s->args, &s->config, dev.stream), "launch attention");
+	size_t bytes = (size_t)x->shape.batch * x->shape.q_heads * x->shape.dim * sizeof(float);
+	uint8_t *out = malloc(2 * bytes);
+	must(cudaMemcpy(out, s->out, bytes, cudaMemcpyDeviceToHost), "read outputs");
+	must(select_bench_chain(&s->select, &s->args, &s->config, false, dev.stream), "choose pages and attend to them");
+	must(cudaStreamSynchronize(dev.stream), "choose pages and attend to them");
+	must(cudaMemcpy(out + bytes, s->out, bytes, cudaMemcpyDeviceToHost), "read outputs");
+	bool same = !memcmp(out, out + bytes, bytes);
+	free(out);
+	if (same && select_bench_right(&s->select, s->args.q))
+		return;
+	fprintf(stderr, "intentkv: bench gpu: %s: %s\n", x->shape.name,
+		same ? "other pages chosen than the CPU chooses" : "overlapping launches give another answer");
+	exit(IKV_FAILED);
 }
 
 static void time_selection(struct row *x, struct set *sets, uint32_t n)
 {
-	for (uint32_t i = 0; i < n; i++)
-		make_selection(x, &sets[i], 5000 * (i + 1));
+	for (uint32_t i = 0; i < n; i++) {
+		const struct shape *h = &x->shape;
+		sets[i].select = (struct select_bench){.batch = h->batch,
+						       .q_heads = h->q_heads,
+						       .kv_heads = h->kv_heads,
+						       .dim = h->dim,
+						       .pages = x->pages,
+						       .page_tokens = x->page_tokens,
+						       .chosen = x->chosen,
+						       .multiprocessors = dev.multiprocessors};
+		must(select_bench_make(&sets[i].select, sets[i].args.q, sets[i].lists, 5000 * (i + 1), dev.stream),
+		     "make summaries");
+	}
 	record_begin();
 	for (uint32_t i = 0; i < n; i++)
 		must(select_scores(&sets[i].select.args, dev.stream), "score pages");
@@ -478,16 +472,13 @@ static void time_selection(struct row *x, struct set *sets, uint32_t n)
 	x->pick_ms = record_end(n);
 	record_begin();
 	for (uint32_t i = 0; i < n; i++)
-		launch_chain(x, &sets[i], dev.bulk);
+		must(select_bench_chain(&sets[i].select, &sets[i].args, &sets[i].config, dev.bulk, dev.stream),
+		     "choose pages and attend to them");
 	x->chain_ms = record_end(n);
-	if (choice.check && !select_bench_right(&sets[0].select, sets[0].args.q)) {
-		fprintf(stderr, "intentkv: bench gpu: %s: other pages chosen than the CPU chooses\n", x->shape.name);
-		exit(IKV_FAILED);
-	}
-	for (uint32_t i = 0; i < n; i++) {
+	if (choice.check)
+		check_selection(x, &sets[0]);
+	for (uint32_t i = 0; i < n; i++)
 		select_bench_free(&sets[i].select);
-		cudaFree(sets[i].own_lists);
-	}
 }
 
 static void run_row(struct row *x, const void *buffer, uint64_t size)
@@ -504,7 +495,7 @@ static void run_row(struct row *x, const void *buffer, uint64_t size)
 	x->overlap_ms = time_sets(sets, n, true, NULL);
 	record_begin();
 	for (uint32_t i = 0; i < n; i++)
-		must(resolve(x, &sets[i], sets[i].lists, false), "make lists of tiles");
+		must(resolve(x, &sets[i]), "make lists of tiles");
 	x->resolve_ms = record_end(n);
 	if (x->chosen < x->pages)
 		time_selection(x, sets, n);

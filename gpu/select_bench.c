@@ -3,10 +3,26 @@
 #include <stdlib.h>
 #include <string.h>
 #include "gpu/bench.h"
+#include "gpu/gpu_tile.h"
 #include "gpu/select_bench.h"
 #include "intentkv.h"
 
-int select_bench_make(struct select_bench *b, const float *q, uint64_t seed, void *stream)
+static cudaError_t make_lists(struct select_bench *b, const struct attend_list *lists)
+{
+	uint32_t units = b->batch * b->kv_heads;
+	size_t bytes = units * sizeof *b->lists;
+	struct attend_list *own = malloc(bytes);
+	cudaError_t status = cudaMemcpy(own, lists, bytes, cudaMemcpyDeviceToHost);
+	for (uint32_t i = 0; i < units && !status; i++)
+		own[i].refs = b->refs + (size_t)i * b->chosen;
+	status = status ? status : cudaMalloc((void **)&b->lists, bytes);
+	status = status ? status : cudaMemcpy(b->lists, own, bytes, cudaMemcpyHostToDevice);
+	free(own);
+	return status;
+}
+
+int select_bench_make(struct select_bench *b, const float *q, const struct attend_list *lists, uint64_t seed,
+		      void *stream)
 {
 	uint32_t units = b->batch * b->kv_heads, group = b->q_heads / b->kv_heads, words = select_words(b->dim);
 	uint32_t bit_words = (b->pages + 63) / 64 * 2;
@@ -49,13 +65,29 @@ int select_bench_make(struct select_bench *b, const float *q, uint64_t seed, voi
 				       .kv_heads = b->kv_heads,
 				       .d_qk = b->dim,
 				       .page_tokens = b->page_tokens};
-	return status;
+	return status ? status : make_lists(b, lists);
+}
+
+int select_bench_chain(struct select_bench *b, const struct attend_args *args, const struct attend_config *config,
+		       bool overlap, void *stream)
+{
+	struct attend_config c = *config;
+	uint32_t tiles = b->chosen * ((b->page_tokens + TILE_TOKENS - 1) / TILE_TOKENS);
+	b->args.overlap = overlap;
+	c.overlap = overlap ? 2 : 0;
+	int status = select_scores(&b->args, stream);
+	status = status ? status : select_pages(&b->args, stream);
+	status = status ? status
+			: attend_resolve(b->lists, b->batch * b->kv_heads, tiles, (attend_word *)args->words,
+					 b->page_tokens, tile_steps(b->dim), overlap, stream);
+	return status ? status : attend_launch(args, &c, stream);
 }
 
 void select_bench_free(struct select_bench *b)
 {
 	cudaFree(b->summaries);
 	cudaFree(b->rest);
+	cudaFree(b->lists);
 }
 
 /* The largest bound over the last unit's heads, of one page. */

@@ -12,11 +12,17 @@ struct select_bench { /* of one set of inputs; a unit is a KV head of a sequence
 	float *scores;       /* [units][pages] */
 	uint32_t *bits;      /* [units][(pages + 63) / 64 * 2] */
 	struct ikv_page_ref *refs; /* [units][chosen] */
+	struct attend_list *lists; /* [units] */
 	struct select_args args;
 };
 
-/* `q`: [batch][q_heads][dim] on the device. Both return a cudaError_t. */
-int select_bench_make(struct select_bench *b, const float *q, uint64_t seed, void *stream);
+/* The first row of numbers is set. `q`: [batch][q_heads][dim] on the device; `lists`, too: of other pages, whose references
+ * those of the choice replace. Both return a cudaError_t. */
+int select_bench_make(struct select_bench *b, const float *q, const struct attend_list *lists, uint64_t seed,
+		      void *stream);
+/* From scores to the answer of `args`; nothing of it passes the host. */
+int select_bench_chain(struct select_bench *b, const struct attend_args *args, const struct attend_config *config,
+		       bool overlap, void *stream);
 void select_bench_free(struct select_bench *b);
 /* Does the last unit's choice, as it is on the device, hold its `chosen` highest scores, with the CPU's bits? */
 bool select_bench_right(const struct select_bench *b, const float *q);
