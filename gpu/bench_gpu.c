@@ -429,24 +429,6 @@ static double time_sets(struct set *sets, uint32_t n, bool overlap, double ends[
 	return record_ends(n, ends);
 }
 
-/* The choice is the CPU's, and the answer does not depend on how launches overlap. */
-static void check_selection(const struct row *x, struct set *s)
-{
-	size_t bytes = (size_t)x->shape.batch * x->shape.q_heads * x->shape.dim * sizeof(float);
-	uint8_t *out = malloc(2 * bytes);
-	must(cudaMemcpy(out, s->out, bytes, cudaMemcpyDeviceToHost), "read outputs");
-	must(select_bench_chain(&s->select, &s->args, &s->config, false, dev.stream), "choose pages and attend to them");
-	must(cudaStreamSynchronize(dev.stream), "choose pages and attend to them");
-	must(cudaMemcpy(out + bytes, s->out, bytes, cudaMemcpyDeviceToHost), "read outputs");
-	bool same = !memcmp(out, out + bytes, bytes);
-	free(out);
-	if (same && select_bench_right(&s->select, s->args.q))
-		return;
-	fprintf(stderr, "intentkv: bench gpu: %s: %s\n", x->shape.name,
-		same ? "other pages chosen than the CPU chooses" : "overlapping launches give another answer");
-	exit(IKV_FAILED);
-}
-
 static void time_selection(struct row *x, struct set *sets, uint32_t n)
 {
 	for (uint32_t i = 0; i < n; i++) {
@@ -475,8 +457,11 @@ static void time_selection(struct row *x, struct set *sets, uint32_t n)
 		must(select_bench_chain(&sets[i].select, &sets[i].args, &sets[i].config, dev.bulk, dev.stream),
 		     "choose pages and attend to them");
 	x->chain_ms = record_end(n);
-	if (choice.check)
-		check_selection(x, &sets[0]);
+	const char *wrong = choice.check ? select_bench_wrong(&sets[0].select, &sets[0].args, &sets[0].config, dev.stream) : NULL;
+	if (wrong) {
+		fprintf(stderr, "intentkv: bench gpu: %s: %s\n", x->shape.name, wrong);
+		exit(IKV_FAILED);
+	}
 	for (uint32_t i = 0; i < n; i++)
 		select_bench_free(&sets[i].select);
 }

@@ -106,7 +106,7 @@ static float expected(const struct select_bench *b, const float *q, const uint32
 	return best;
 }
 
-bool select_bench_right(const struct select_bench *b, const float *q_device)
+static bool chose_right(const struct select_bench *b, const float *q_device)
 {
 	uint32_t group = b->q_heads / b->kv_heads, words = select_words(b->dim), unit = b->batch * b->kv_heads - 1, got = 0;
 	size_t stride = (size_t)b->kv_heads * words, all = b->pages * stride, bits = ((size_t)b->pages + 63) / 64 * 8;
@@ -128,4 +128,21 @@ bool select_bench_right(const struct select_bench *b, const float *q_device)
 	}
 	free(summaries), free(chosen), free(scores), free(q), free(ends);
 	return good && got == b->chosen && lowest >= highest;
+}
+
+const char *select_bench_wrong(struct select_bench *b, const struct attend_args *args,
+			       const struct attend_config *config, void *stream)
+{
+	size_t bytes = (size_t)b->batch * b->q_heads * b->dim * sizeof(float);
+	uint8_t *out = malloc(2 * bytes);
+	cudaError_t status = cudaMemcpy(out, args->out, bytes, cudaMemcpyDeviceToHost);
+	status = status ? status : (cudaError_t)select_bench_chain(b, args, config, false, stream);
+	status = status ? status : cudaStreamSynchronize(stream);
+	status = status ? status : cudaMemcpy(out + bytes, args->out, bytes, cudaMemcpyDeviceToHost);
+	bool same = !status && !memcmp(out, out + bytes, bytes);
+	free(out);
+	return status			  ? cudaGetErrorString(status)
+	       : !same			  ? "overlapping launches give another answer"
+	       : !chose_right(b, args->q) ? "other pages chosen than the CPU chooses"
+					  : NULL;
 }

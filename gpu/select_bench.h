@@ -24,7 +24,9 @@ int select_bench_make(struct select_bench *b, const float *q, const struct atten
 int select_bench_chain(struct select_bench *b, const struct attend_args *args, const struct attend_config *config,
 		       bool overlap, void *stream);
 void select_bench_free(struct select_bench *b);
-/* Does the last unit's choice, as it is on the device, hold its `chosen` highest scores, with the CPU's bits? */
-bool select_bench_right(const struct select_bench *b, const float *q);
+/* After an overlapping chain: does the last unit's choice hold its `chosen` highest scores, with the CPU's bits, and is the
+ * answer that of launches that do not overlap? NULL, or what is wrong. */
+const char *select_bench_wrong(struct select_bench *b, const struct attend_args *args,
+			       const struct attend_config *config, void *stream);
 
 #endif
