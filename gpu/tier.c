@@ -12,44 +12,51 @@ static int make_event(void **event, struct ikv_err *err)
 	return 0;
 }
 
+static int make_stream(void **stream, struct ikv_err *err)
+{
+	int least = 0, greatest = 0;
+	cudaStream_t s;
+	/* Its few blocks are to find room before those of attention. */
+	if (device_failed(cudaDeviceGetStreamPriorityRange(&least, &greatest), "ask the device", err) ||
+	    device_failed(cudaStreamCreateWithPriority(&s, cudaStreamNonBlocking, greatest), "create a stream", err))
+		return -1;
+	*stream = s;
+	return 0;
+}
+
 int tier_open(struct pages *p, struct ikv_err *err)
 {
 	struct tier *t = &p->tier;
-	int least = 0, greatest = 0;
-	cudaStream_t stream;
 	if (t->stream)
 		return 0;
-	void **events[] = {&t->begin, &t->attended, &t->joined, &t->copy_begin, &t->copy_end};
-	for (int i = 0; i < 5; i++)
-		if (make_event(events[i], err))
+	for (uint32_t i = 0; i < TIER_EVENTS; i++)
+		if (make_event(&t->events[i], err))
 			return -1;
 	for (uint32_t i = 0; i < 2 * TIER_WAITS; i++)
 		if (make_event(&t->waits[i], err))
 			return -1;
-	/* Its few blocks are to find room before those of attention. */
-	if (device_failed(cudaDeviceGetStreamPriorityRange(&least, &greatest), "ask the device", err) ||
-	    device_failed(cudaStreamCreateWithPriority(&stream, cudaStreamNonBlocking, greatest), "create a stream", err))
-		return -1;
-	t->stream = stream;
-	return 0;
+	return make_stream(&t->back, err) || make_stream(&t->stream, err) ? -1 : 0;
 }
 
 void tier_close(struct pages *p)
 {
 	struct tier *t = &p->tier;
-	void *events[] = {t->begin, t->attended, t->joined, t->copy_begin, t->copy_end};
-	if (t->stream)
-		cudaStreamSynchronize(t->stream);
-	for (int i = 0; i < 5; i++)
-		if (events[i])
-			cudaEventDestroy(events[i]);
+	void *streams[] = {t->stream, t->back};
+	for (int i = 0; i < 2; i++) {
+		if (streams[i]) {
+			cudaStreamSynchronize(streams[i]);
+			cudaStreamDestroy(streams[i]);
+		}
+	}
+	for (uint32_t i = 0; i < TIER_EVENTS; i++)
+		if (t->events[i])
+			cudaEventDestroy(t->events[i]);
 	for (uint32_t i = 0; i < 2 * TIER_WAITS; i++)
 		if (t->waits[i])
 			cudaEventDestroy(t->waits[i]);
-	if (t->stream)
-		cudaStreamDestroy(t->stream);
 	moves_free(&t->now);
 	moves_free(&t->beside);
+	moves_free(&t->due);
 	moves_free(&t->running);
 	moves_free(&t->through);
 	cudaFreeHost(t->items);
@@ -114,9 +121,11 @@ int pages_place(struct pages *p, uint32_t seq, uint32_t layer, uint32_t kv_first
 
 static int wait_for_all(struct pages *p, struct ikv_err *err)
 {
-	if (device_failed(cudaStreamSynchronize(p->device.stream), "copy pages between tiers", err))
-		return -1;
-	return device_failed(cudaStreamSynchronize(p->tier.stream), "copy pages between tiers", err);
+	void *streams[] = {p->device.stream, p->tier.stream, p->tier.back};
+	for (int i = 0; i < 3; i++)
+		if (device_failed(cudaStreamSynchronize(streams[i]), "copy pages between tiers", err))
+			return -1;
+	return 0;
 }
 
 /* Room for so many more items of kernels under way. */
@@ -263,32 +272,38 @@ static void mark_dirty(struct pages *p, const struct moves *m, bool back)
 	}
 }
 
+/* Which copies go with this call: of its layer, or all of them where units are of several or there are none. */
+static int choose(struct pages *p, const struct ikv_attn_unit *units, uint32_t count, struct ikv_err *err)
+{
+	struct tier *t = &p->tier;
+	uint32_t layers = p->g.layers, layer = count ? units[0].layer : layers;
+	for (uint32_t i = 1; i < count; i++)
+		if (units[i].layer != layer)
+			layer = layers;
+	if (moves_split(&t->now, layer, layers, &t->due, err) || moves_split(&t->beside, layer, layers, &t->running, err))
+		return -1;
+	return layer + 1 < layers ? moves_split(&t->now, layer + 1, layers, &t->running, err) : 0;
+}
+
 int tier_prepare(struct pages *p, const struct ikv_attn_unit *units, uint32_t count, struct ikv_err *err)
 {
 	struct tier *t = &p->tier;
-	uint32_t layer = count ? units[0].layer : p->g.layers;
 	if (!t->stream)
 		return 0;
-	if ((t->now.count || p->host_pages) && (pages_recode_launch(p, err) || device_flush(&p->device, err)))
+	/* Pages of the host tier may be what an unfinished upload or re-encoding writes. */
+	if (((t->now.count || p->host_pages) && (pages_recode_launch(p, err) || device_flush(&p->device, err))) ||
+	    choose(p, units, count, err) || copy_before(p, &t->due, err))
 		return -1;
-	if (copy_before(p, &t->now, err))
-		return -1;
-	arrive(p, &t->now);
-	t->now.count = 0;
+	arrive(p, &t->due);
+	t->due.count = 0;
 	for (uint32_t i = 0; p->host_pages && i < count; i++)
 		if (read_through(p, &units[i], err))
 			return -1;
-	if (copy_before(p, &t->through, err))
+	if (copy_before(p, &t->through, err) || items_room(p, t->running.count, err))
 		return -1;
 	mark_dirty(p, &t->through, false);
-	for (uint32_t i = 1; i < count; i++)
-		if (units[i].layer != layer)
-			layer = p->g.layers; /* of all layers */
-	if (moves_split(&t->beside, layer, p->g.layers, &t->running, err) || items_room(p, t->running.count, err))
-		return -1;
 	t->in = list_items(p, &t->running, false, TIER_BLOCKS);
 	t->out = list_items(p, &t->running, true, TIER_BLOCKS);
-	t->launched = t->timed = false;
 	return 0;
 }
 
@@ -299,47 +314,69 @@ uint32_t tier_blocks(const struct pages *p)
 	return t->running.count && blocks < p->device.multiprocessors / 2 ? blocks : 0;
 }
 
+/* One direction on its stream, from now on. */
+static int start(struct pages *p, const struct gather_list *list, void *stream, uint32_t begin, struct ikv_err *err)
+{
+	void **events = p->tier.events;
+	const char *doing = "copy pages beside attention";
+	if (!list->count)
+		return 0;
+	if (device_failed(cudaStreamWaitEvent(stream, events[TIER_BEGIN], 0), doing, err) ||
+	    device_failed(cudaEventRecord(events[begin], stream), doing, err) ||
+	    device_failed(move_gather(list, NULL, stream), doing, err))
+		return -1;
+	return device_failed(cudaEventRecord(events[begin + 1], stream), doing, err);
+}
+
 int tier_begin(struct pages *p, struct ikv_err *err)
 {
 	struct tier *t = &p->tier;
-	cudaStream_t stream = p->device.stream, copies = t->stream;
-	const char *doing = "copy pages beside attention";
 	if (!t->stream)
 		return 0;
-	if (device_failed(cudaEventRecord(t->begin, stream), doing, err))
+	if (device_failed(cudaEventRecord(t->events[TIER_BEGIN], p->device.stream), "time attention", err))
 		return -1;
-	t->timed = true;
-	if (!t->running.count)
-		return 0;
-	t->launched = true;
-	if (device_failed(cudaStreamWaitEvent(copies, t->begin, 0), doing, err) ||
-	    device_failed(cudaEventRecord(t->copy_begin, copies), doing, err) ||
-	    device_failed(move_gather(&t->in, &t->out, copies), doing, err))
-		return -1;
-	return device_failed(cudaEventRecord(t->copy_end, copies), doing, err);
+	t->timed = t->launched = true;
+	return start(p, &t->in, t->stream, TIER_IN_BEGIN, err) || start(p, &t->out, t->back, TIER_OUT_BEGIN, err) ? -1 : 0;
 }
 
 int tier_end(struct pages *p, struct ikv_err *err)
 {
 	struct tier *t = &p->tier;
 	cudaStream_t stream = p->device.stream;
-	const char *doing = "copy pages beside attention";
+	const char *doing = "wait for pages";
 	if (!t->stream)
 		return 0;
-	if (device_failed(cudaEventRecord(t->attended, stream), doing, err))
+	if (device_failed(cudaEventRecord(t->events[TIER_ATTENDED], stream), doing, err))
 		return -1;
-	if (!t->launched)
+	if (!t->in.count)
 		return 0;
-	/* The next attention may follow at once, so this one is over when the pages are there. */
-	if (device_failed(cudaStreamWaitEvent(stream, t->copy_end, 0), doing, err))
+	/* The next attention may follow at once: this one is over when the pages are there that it may read. */
+	if (device_failed(cudaStreamWaitEvent(stream, t->events[TIER_IN_END], 0), doing, err))
 		return -1;
-	return device_failed(cudaEventRecord(t->joined, stream), doing, err);
+	return device_failed(cudaEventRecord(t->events[TIER_JOINED], stream), doing, err);
+}
+
+static void take_times(struct pages *p)
+{
+	struct tier *t = &p->tier;
+	void **e = t->events;
+	struct moves_times times = {.attention = elapsed(e[TIER_BEGIN], e[TIER_ATTENDED])};
+	double transfer, exposed;
+	if (t->in.count) {
+		times.beside = elapsed(e[TIER_IN_BEGIN], e[TIER_IN_END]);
+		times.after = elapsed(e[TIER_ATTENDED], e[TIER_JOINED]);
+	}
+	moves_account(&times, &transfer, &exposed);
+	p->stats.device_ns += times.attention * 1e6;
+	p->stats.transfer_ns += transfer * 1e6;
+	p->stats.exposed_ns += exposed * 1e6;
+	if (t->out.count)
+		p->stats.evict_ns += elapsed(e[TIER_OUT_BEGIN], e[TIER_OUT_END]) * 1e6;
 }
 
 int tier_settle(struct pages *p, struct ikv_err *err)
 {
 	struct tier *t = &p->tier;
-	double transfer, exposed;
 	if (!t->stream)
 		return 0;
 	mark_dirty(p, &t->through, true);
@@ -352,19 +389,11 @@ int tier_settle(struct pages *p, struct ikv_err *err)
 		return -1;
 	arrive(p, &t->running);
 	t->running.count = 0;
-	if (t->timed) {
-		struct moves_times times = {.attention = elapsed(t->begin, t->attended)};
-		if (t->launched) {
-			times.beside = elapsed(t->copy_begin, t->copy_end);
-			times.after = elapsed(t->attended, t->joined);
-		}
-		moves_account(&times, &transfer, &exposed);
-		p->stats.device_ns += times.attention * 1e6;
-		p->stats.transfer_ns += transfer * 1e6;
-		p->stats.exposed_ns += exposed * 1e6;
-	}
+	if (t->timed)
+		take_times(p);
 	take_waits(p);
 	t->item_count = 0;
+	t->in = t->out = (struct gather_list){0};
 	t->launched = t->timed = false;
 	return 0;
 }

@@ -54,9 +54,9 @@ struct ikv_backend_stats {
 	uint64_t bytes_stored;  /* now */
 	uint64_t pages_stored;  /* (page, layer, KV head) triples now */
 	uint64_t recodes, recoded_bytes;
-	/* By the device's own clock, since open, where there is one: attention; copies between tiers, and how long
-	 * the device waited for them. 0 for backends on the host. */
-	double device_ns, transfer_ns, exposed_ns;
+	/* By the device's own clock, since open, where there is one: attention; copies from the slower tier to the fast
+	 * one, and how long attention waited for them; copies the other way. 0 for backends on the host. */
+	double device_ns, transfer_ns, exposed_ns, evict_ns;
 	uint64_t placed_bytes; /* copied between tiers, both ways */
 	const char *isa;
 };
@@ -64,8 +64,8 @@ struct ikv_backend_stats {
 /* Tiers of a backend that has memory of its own: SLOW is the host's. */
 enum ikv_place {
 	IKV_PLACE_SLOW,
-	IKV_PLACE_FAST,       /* the next decode call reads it: it waits for the copy */
-	IKV_PLACE_FAST_AHEAD, /* copied while the next decode call computes */
+	IKV_PLACE_FAST,       /* the next decode call of its layer waits for the copy; calls of other layers may hide it */
+	IKV_PLACE_FAST_AHEAD, /* copied while the next decode call of its layer computes */
 };
 
 struct ikv_backend_ops {
