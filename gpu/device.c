@@ -83,6 +83,7 @@ void device_close(struct device *d)
 	device_release(&d->upload);
 	ikv_free(d->items);
 	ikv_free(d->appends);
+	ikv_free(d->recodes);
 	if (d->stream)
 		cudaStreamDestroy(d->stream);
 }
@@ -136,12 +137,15 @@ void device_give(struct device *d, bool on_host, enum ikv_format f, uint64_t slo
 }
 
 /* Room in the upload buffer for `bytes` and behind them the items there are and so many more. */
-static uint8_t *reserve(struct device *d, size_t bytes, uint32_t items, uint32_t appends, struct ikv_err *err)
+static uint8_t *reserve(struct device *d, size_t bytes, uint32_t items, uint32_t appends, uint32_t recodes,
+			struct ikv_err *err)
 {
-	size_t at = (d->upload_used + 15) & ~(size_t)15, item_cap = d->item_cap, append_cap = d->append_cap;
-	size_t own = items * sizeof *d->items + appends * sizeof *d->appends + 48;
-	size_t others = d->item_count * sizeof *d->items + d->append_count * sizeof *d->appends;
-	if (d->upload_used && at + bytes + own + others > d->upload.bytes) {
+	size_t at = (d->upload_used + 15) & ~(size_t)15, item_cap = d->item_cap, append_cap = d->append_cap,
+	       recode_cap = d->recode_cap;
+	size_t own = items * sizeof *d->items + appends * sizeof *d->appends + recodes * sizeof *d->recodes + 64;
+	size_t others = d->item_count * sizeof *d->items + d->append_count * sizeof *d->appends +
+			d->recode_count * sizeof *d->recodes;
+	if (at + others && at + bytes + own + others > d->upload.bytes) {
 		if (device_flush(d, err))
 			return NULL;
 		at = 0;
@@ -149,17 +153,19 @@ static uint8_t *reserve(struct device *d, size_t bytes, uint32_t items, uint32_t
 	if (bytes + own > d->upload.bytes && device_reserve(&d->upload, bytes + own, true, err))
 		return NULL;
 	if (room(&d->items, &item_cap, (size_t)d->item_count + items, sizeof *d->items, err) ||
-	    room(&d->appends, &append_cap, (size_t)d->append_count + appends, sizeof *d->appends, err))
+	    room(&d->appends, &append_cap, (size_t)d->append_count + appends, sizeof *d->appends, err) ||
+	    room(&d->recodes, &recode_cap, (size_t)d->recode_count + recodes, sizeof *d->recodes, err))
 		return NULL;
 	d->item_cap = (uint32_t)item_cap;
 	d->append_cap = (uint32_t)append_cap;
+	d->recode_cap = (uint32_t)recode_cap;
 	d->upload_used = at + bytes;
 	return (uint8_t *)d->upload.host + at;
 }
 
 void *device_put(struct device *d, uint64_t to, size_t bytes, struct ikv_err *err)
 {
-	uint8_t *at = reserve(d, bytes, 1, 0, err);
+	uint8_t *at = reserve(d, bytes, 1, 0, 0, err);
 	if (at)
 		d->items[d->item_count++] =
 		    (struct move_item){to, (uint32_t)(at - (uint8_t *)d->upload.host), (uint32_t)bytes};
@@ -168,7 +174,7 @@ void *device_put(struct device *d, uint64_t to, size_t bytes, struct ikv_err *er
 
 uint8_t *device_stage(struct device *d, size_t bytes, uint32_t items, struct ikv_err *err)
 {
-	return reserve(d, bytes, 0, items, err);
+	return reserve(d, bytes, 0, items, 0, err);
 }
 
 uint64_t device_staged(const struct device *d, const void *staged)
@@ -181,18 +187,31 @@ void device_append(struct device *d, const struct append_item *item)
 	d->appends[d->append_count++] = *item;
 }
 
+int device_recode_room(struct device *d, struct ikv_err *err)
+{
+	return reserve(d, 0, 0, 0, 1, err) ? 0 : -1;
+}
+
+void device_recode(struct device *d, attend_entry from, attend_entry to)
+{
+	d->recodes[d->recode_count++] = (struct encode_pair){from, to};
+}
+
 /* What is in the buffer, then the lists that say where it goes: one copy. */
 static int upload(struct device *d, struct ikv_err *err)
 {
 	size_t at = (d->upload_used + 15) & ~(size_t)15, bytes = d->item_count * sizeof *d->items,
-	       rows_at = (at + bytes + 15) & ~(size_t)15, rows = d->append_count * sizeof *d->appends;
+	       rows_at = (at + bytes + 15) & ~(size_t)15, rows = d->append_count * sizeof *d->appends,
+	       pairs_at = (rows_at + rows + 15) & ~(size_t)15, pairs = d->recode_count * sizeof *d->recodes;
 	uint8_t *device = d->upload.device, *host = d->upload.host;
 	const char *doing = "place pages on the device";
 	if (bytes)
 		memcpy(host + at, d->items, bytes);
 	if (rows)
 		memcpy(host + rows_at, d->appends, rows);
-	if (device_failed(cudaMemcpyAsync(device, host, rows_at + rows, cudaMemcpyHostToDevice, d->stream),
+	if (pairs)
+		memcpy(host + pairs_at, d->recodes, pairs);
+	if (device_failed(cudaMemcpyAsync(device, host, pairs_at + pairs, cudaMemcpyHostToDevice, d->stream),
 			  "copy pages to the device", err) ||
 	    (d->item_count &&
 	     device_failed(move_scatter(device, (const struct move_item *)(device + at), d->item_count, d->stream), doing,
@@ -200,16 +219,20 @@ static int upload(struct device *d, struct ikv_err *err)
 	    (d->append_count &&
 	     device_failed(append_launch(&d->shape, (const struct append_item *)(device + rows_at), d->append_count,
 					 d->stream),
-			   "append rows on the device", err)))
+			   "append rows on the device", err)) ||
+	    (d->recode_count &&
+	     device_failed(encode_launch(&d->shape, (const struct encode_pair *)(device + pairs_at), d->recode_count,
+					 d->stream),
+			   "re-encode pages", err)))
 		return -1;
 	return device_failed(cudaStreamSynchronize(d->stream), doing, err);
 }
 
 int device_flush(struct device *d, struct ikv_err *err)
 {
-	if ((d->item_count || d->append_count) && upload(d, err))
+	if ((d->item_count || d->append_count || d->recode_count) && upload(d, err))
 		return -1;
-	d->item_count = d->append_count = 0;
+	d->item_count = d->append_count = d->recode_count = 0;
 	d->upload_used = 0;
 	d->flushes++;
 	for (int f = 0; f < 2 * IKV_FMT_COUNT; f++) {
@@ -222,6 +245,9 @@ int device_flush(struct device *d, struct ikv_err *err)
 
 static bool pending(const struct device *d, uint64_t from, size_t bytes)
 {
+	for (uint32_t i = 0; i < d->recode_count; i++)
+		if ((d->recodes[i].to & ~(uint64_t)15) == from)
+			return true;
 	for (uint32_t i = 0; i < d->append_count; i++)
 		if (d->appends[i].to >= from && d->appends[i].to < from + bytes)
 			return true;

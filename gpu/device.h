@@ -32,7 +32,8 @@ struct device {
 	struct device_buffer upload;
 	struct move_item *items;
 	struct append_item *appends;
-	uint32_t item_count, item_cap, append_count, append_cap;
+	struct encode_pair *recodes;
+	uint32_t item_count, item_cap, append_count, append_cap, recode_count, recode_cap;
 	size_t upload_used;
 	uint64_t flushes;
 };
@@ -58,6 +59,10 @@ void *device_put(struct device *d, uint64_t to, size_t bytes, struct ikv_err *er
 uint8_t *device_stage(struct device *d, size_t bytes, uint32_t items, struct ikv_err *err);
 uint64_t device_staged(const struct device *d, const void *staged); /* its address on the device */
 void device_append(struct device *d, const struct append_item *item);
+/* With the next flush, after its appends. No two of a flush may write what the other one reads. Room first: it may
+ * flush, and then `from` must not have been given back. */
+int device_recode_room(struct device *d, struct ikv_err *err);
+void device_recode(struct device *d, attend_entry from, attend_entry to);
 int device_flush(struct device *d, struct ikv_err *err);
 /* Copy from the device, after whatever is still to be copied there. */
 int device_get(struct device *d, void *to, uint64_t from, size_t bytes, struct ikv_err *err);

@@ -267,11 +267,11 @@ template <bool LATENT> __device__ void drop_rest(const encode_shape &s, const ui
 
 template <bool LATENT>
 __global__ void __launch_bounds__(THREADS) encode_pages(const __grid_constant__ encode_shape shape,
-							 const __grid_constant__ encode_batch batch)
+							 const encode_pair *pairs)
 {
 	__shared__ __align__(16) uint8_t tile[BYTES];
 	__shared__ uint16_t rows[ROWS];
-	encode_pair pair = batch.pairs[blockIdx.x];
+	encode_pair pair = pairs[blockIdx.x];
 	uint32_t f = pair.from & 15, t = pair.to & 15, first = blockIdx.y * TILE_TOKENS;
 	uint32_t from_bytes = layout<LATENT>::bytes(f, shape), to_bytes = layout<LATENT>::bytes(t, shape);
 	const uint8_t *from = reinterpret_cast<const uint8_t *>(pair.from & ~15ull) + (uint64_t)blockIdx.y * from_bytes;
@@ -323,13 +323,13 @@ __global__ void __launch_bounds__(THREADS) append_rows(const __grid_constant__ e
 
 } // namespace
 
-int encode_launch(const encode_shape *shape, const encode_batch *batch, uint32_t count, void *stream)
+int encode_launch(const encode_shape *shape, const encode_pair *pairs, uint32_t count, void *stream)
 {
 	dim3 grid(count, (shape->page_tokens + TILE_TOKENS - 1) / TILE_TOKENS);
 	if (shape->latent)
-		encode_pages<true><<<grid, THREADS, 0, (cudaStream_t)stream>>>(*shape, *batch);
+		encode_pages<true><<<grid, THREADS, 0, (cudaStream_t)stream>>>(*shape, pairs);
 	else
-		encode_pages<false><<<grid, THREADS, 0, (cudaStream_t)stream>>>(*shape, *batch);
+		encode_pages<false><<<grid, THREADS, 0, (cudaStream_t)stream>>>(*shape, pairs);
 	return cudaGetLastError();
 }
 

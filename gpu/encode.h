@@ -8,8 +8,6 @@
 #include <stdint.h>
 #include "gpu/attend.h"
 
-#define ENCODE_MOST 192 /* pages of one launch: they travel with its arguments */
-
 struct encode_shape {
 	uint32_t page_tokens, d_qk, d_v, steps; /* steps: tile_steps */
 	bool latent; /* a row is both key and value */
@@ -17,10 +15,6 @@ struct encode_shape {
 
 struct encode_pair { /* slots of a page of one KV head with their formats */
 	attend_entry from, to;
-};
-
-struct encode_batch {
-	struct encode_pair pairs[ENCODE_MOST];
 };
 
 struct append_item {             /* rows for tokens [first, first + tokens) of an FP16 slot */
@@ -40,9 +34,10 @@ static inline bool encode_knows(uint32_t format)
 extern "C" {
 #endif
 
-/* Both return a cudaError_t; `stream` is a cudaStream_t. Formats of a pair differ. */
-int encode_launch(const struct encode_shape *shape, const struct encode_batch *batch, uint32_t count, void *stream);
-/* `items` on the device. Rows after the last one of a tile are zero. */
+/* Both return a cudaError_t; `stream` is a cudaStream_t, `pairs` and `items` lie on the device. Formats of a pair
+ * differ. */
+int encode_launch(const struct encode_shape *shape, const struct encode_pair *pairs, uint32_t count, void *stream);
+/* Rows after the last one of a tile become zero. */
 int append_launch(const struct encode_shape *shape, const struct append_item *items, uint32_t count, void *stream);
 
 #ifdef __cplusplus

@@ -88,6 +88,7 @@ void pages_close(struct pages *p)
 	for (size_t i = 0; p->lists && i < (size_t)p->sequences * p->g.layers; i++) {
 		ikv_free(p->lists[i].table);
 		ikv_free(p->lists[i].where);
+		ikv_free(p->lists[i].recode_flush);
 		cudaFree(p->lists[i].device_table);
 	}
 	tier_close(p);
@@ -199,7 +200,8 @@ static int add_page(struct pages *p, struct pages_list *l, struct ikv_err *err)
 		if (l->cap > UINT32_MAX / 2 / heads)
 			return ikv_err_set(err, IKV_FAILED, "too many pages in a sequence");
 		if (ikv_grow(&l->table, (size_t)l->cap * heads, (size_t)want * heads, sizeof *l->table, err) ||
-		    ikv_grow(&l->where, (size_t)l->cap * heads, (size_t)want * heads, sizeof *l->where, err))
+		    ikv_grow(&l->where, (size_t)l->cap * heads, (size_t)want * heads, sizeof *l->where, err) ||
+		    ikv_grow(&l->recode_flush, (size_t)l->cap * heads, (size_t)want * heads, sizeof *l->recode_flush, err))
 			return -1;
 		l->cap = want;
 	}
@@ -234,11 +236,12 @@ int pages_write(struct pages *p, struct pages_list *l, uint32_t page, const stru
 	const struct ikv_geometry *g = &p->g;
 	size_t k_bytes = 2 * (size_t)x->tokens * x->kv_count * g->d_qk,
 	       v_bytes = g->v_aliases_k ? 0 : 2 * (size_t)x->tokens * x->kv_count * g->d_v;
-	/* A page may have become FP16 by a re-encoding that is still to be started, or be on its way between tiers. */
-	if (pages_recode_launch(p, err) || ((x->first % TILE_TOKENS || x->again) && order_appends(p, l, err)))
+	if ((x->first % TILE_TOKENS || x->again) && order_appends(p, l, err))
 		return -1;
+	/* A page may be on its way between tiers, or become FP16 by a re-encoding that is still to be started. */
 	for (uint32_t h = x->kv_first; h < x->kv_first + x->kv_count; h++)
-		if ((l->where[pages_at(p, page, h)] & MOVES_QUEUED) && tier_force(p, err))
+		if (((l->where[pages_at(p, page, h)] & MOVES_QUEUED) && tier_force(p, err)) ||
+		    (l->recode_flush[pages_at(p, page, h)] == p->device.flushes + 1 && device_flush(&p->device, err)))
 			return -1;
 	uint8_t *staged = device_stage(&p->device, k_bytes + v_bytes, x->kv_count, err);
 	if (!staged)
@@ -365,7 +368,5 @@ int pages_upload(struct pages *p, struct ikv_err *err)
 	for (uint32_t i = 0; i < p->queued; i++)
 		p->lists[p->queue[i]].queued = false;
 	p->queued = 0;
-	if (pages_recode_launch(p, err))
-		return -1;
 	return device_flush(&p->device, err);
 }

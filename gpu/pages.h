@@ -16,6 +16,7 @@ struct pages_list {
 	uint32_t pages, cap, tokens;
 	uint32_t dirty_from, dirty_to; /* pages whose entries are to be uploaded */
 	uint64_t append_flush;         /* number of the flush that brings the newest rows, plus one */
+	uint64_t *recode_flush;        /* [pages][kv_heads]: of the one that re-encodes the page, plus one */
 	bool queued;
 };
 
@@ -25,8 +26,6 @@ struct pages {
 	struct pages_list *lists;         /* [sequences][layers] */
 	uint32_t *queue, queued;          /* lists with something to upload */
 	struct device device;
-	struct encode_batch recodes; /* to be launched */
-	uint32_t recode_count;
 	struct tier tier;
 	uint64_t host_pages;         /* entries in the host tier */
 	uint64_t own[IKV_FMT_COUNT]; /* bytes of codes and scales of a page of one head, K and V */
@@ -49,8 +48,6 @@ enum ikv_format pages_format(const struct pages *p, uint32_t seq, uint32_t layer
 /* The stored form of a page of one KV head: what ikv_format_encode writes. v: NULL where V aliases K. */
 int pages_read(struct pages *p, uint32_t seq, uint32_t layer, uint32_t kv_head, uint32_t page, uint8_t *k, uint8_t *v,
 	       struct ikv_err *err);
-/* Start the re-encodings that are due. */
-int pages_recode_launch(struct pages *p, struct ikv_err *err);
 /* Bring the device up to date. */
 int pages_upload(struct pages *p, struct ikv_err *err);
 

@@ -78,7 +78,7 @@ static int convert(struct pages *p, enum ikv_format from, enum ikv_format to, ui
 int pages_read(struct pages *p, uint32_t seq, uint32_t layer, uint32_t kv_head, uint32_t page, uint8_t *k, uint8_t *v,
 	       struct ikv_err *err)
 {
-	if (pages_check_heads(p, seq, layer, kv_head, 1, page, err) || pages_recode_launch(p, err))
+	if (pages_check_heads(p, seq, layer, kv_head, 1, page, err))
 		return -1;
 	attend_entry e = pages_list(p, seq, layer)->table[pages_at(p, page, kv_head)];
 	enum ikv_format f = pages_entry_format(e);
@@ -102,30 +102,6 @@ static int upload(struct pages *p, struct pages_list *l, uint32_t page, uint32_t
 	return 0;
 }
 
-int pages_recode_launch(struct pages *p, struct ikv_err *err)
-{
-	uint32_t count = p->recode_count;
-	if (!count)
-		return 0;
-	p->recode_count = 0;
-	/* What is re-encoded may be on its way to the device. */
-	if (device_flush(&p->device, err))
-		return -1;
-	return device_failed(encode_launch(&p->device.shape, &p->recodes, count, p->device.stream), "re-encode pages", err);
-}
-
-/* A page that is still to be re-encoded can be read after that only. */
-static int queue_recode(struct pages *p, attend_entry from, attend_entry to, struct ikv_err *err)
-{
-	bool wait = p->recode_count == ENCODE_MOST;
-	for (uint32_t i = 0; i < p->recode_count && !wait; i++)
-		wait = p->recodes.pairs[i].to == from;
-	if (wait && pages_recode_launch(p, err))
-		return -1;
-	p->recodes.pairs[p->recode_count++] = (struct encode_pair){from, to};
-	return 0;
-}
-
 static int recode_head(struct pages *p, uint32_t seq, uint32_t layer, uint32_t page, uint32_t head, enum ikv_format to,
 		       struct ikv_err *err)
 {
@@ -137,9 +113,13 @@ static int recode_head(struct pages *p, uint32_t seq, uint32_t layer, uint32_t p
 	enum ikv_format from = pages_entry_format(e);
 	bool on_host = l->where[at] & MOVES_HOST;
 	if (encode_knows(from) && encode_knows(to)) {
-		if (pages_put(p, l, page, head, to, on_host, err))
+		/* What is still to be re-encoded can be read after that only. */
+		if ((l->recode_flush[at] == p->device.flushes + 1 && device_flush(&p->device, err)) ||
+		    device_recode_room(&p->device, err) || pages_put(p, l, page, head, to, on_host, err))
 			return -1;
-		return queue_recode(p, e, l->table[at], err);
+		device_recode(&p->device, e, l->table[at]);
+		l->recode_flush[at] = p->device.flushes + 1;
+		return 0;
 	}
 	if (pages_read(p, seq, layer, head, page, p->k, p->v, err) || convert(p, from, to, p->k, p->g.d_qk, err) ||
 	    (!p->g.v_aliases_k && convert(p, from, to, p->v, p->g.d_v, err)))
@@ -197,9 +177,6 @@ int pages_restore(struct pages *p, uint32_t seq, uint32_t layer, uint32_t kv_fir
 	struct pages_list *l = pages_list(p, seq, layer);
 	if (page >= l->tokens / n)
 		return restore_open(p, l, kv_first, kv_count, page, k, v, err);
-	/* Slots that an unfinished re-encoding reads or writes are not to be written by an upload before it. */
-	if (pages_recode_launch(p, err))
-		return -1;
 	for (uint32_t i = 0; i < kv_count; i++, k += k_rows, v = v_rows ? v + v_rows : v) {
 		uint32_t h = kv_first + i;
 		if (ikv_format_encode(to, IKV_SIDE_K, k, n, g->d_qk, p->k, err) ||

@@ -223,7 +223,7 @@ int tier_force(struct pages *p, struct ikv_err *err)
 {
 	struct moves *queues[] = {&p->tier.now, &p->tier.beside};
 	/* A page in a queue may be what an unfinished upload or re-encoding writes. */
-	if ((queues[0]->count || queues[1]->count) && (pages_recode_launch(p, err) || device_flush(&p->device, err)))
+	if ((queues[0]->count || queues[1]->count) && device_flush(&p->device, err))
 		return -1;
 	for (int i = 0; i < 2; i++) {
 		if (copy_before(p, queues[i], err))
@@ -291,7 +291,7 @@ int tier_prepare(struct pages *p, const struct ikv_attn_unit *units, uint32_t co
 	if (!t->stream)
 		return 0;
 	/* Pages of the host tier may be what an unfinished upload or re-encoding writes. */
-	if (((t->now.count || p->host_pages) && (pages_recode_launch(p, err) || device_flush(&p->device, err))) ||
+	if (((t->now.count || p->host_pages) && device_flush(&p->device, err)) ||
 	    choose(p, units, count, err) || copy_before(p, &t->due, err))
 		return -1;
 	arrive(p, &t->due);
