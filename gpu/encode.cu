@@ -1,8 +1,8 @@
 // Re-encoding of pages and appending of rows. A block takes a tile of 16 tokens of one KV head, K and V: the stored form
 // comes to shared memory, becomes FP16 rows there, then the new form, and goes out in one piece.
 //
-// Same bits as the engine's codecs: their operations in their order, each rounded (no fused multiply-add, divisions to
-// nearest), as engine/quant/*.c have them.
+// Same bits as the engine's codecs: their operations in their order, each rounded (no fused multiply-add but inside a
+// division, which is to nearest), as engine/quant/*.c have them.
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 #include "gpu/encode.h"
@@ -12,16 +12,11 @@
 namespace {
 
 constexpr uint32_t THREADS = 256, WARPS = THREADS / 32;
-// Of the widest rows: 2 · 256 channels of K and V, 576 of a latent row.
-constexpr uint32_t ROWS = TILE_TOKENS * (2 * TILE_DIM_MAX > MLA_DIM ? 2 * TILE_DIM_MAX : MLA_DIM);
-constexpr uint32_t BYTES = 2 * MLA_GROUP_BYTES > TILE_BYTES_MAX ? 2 * MLA_GROUP_BYTES : TILE_BYTES_MAX;
 
-struct work {
-	const encode_shape &shape;
-	uint8_t *tile;  // stored form
-	uint16_t *rows; // [tokens][d_qk], then [tokens][d_v] of V
-	uint32_t tokens;
-};
+__host__ __device__ constexpr uint32_t groups_of(uint32_t width)
+{
+	return (width + 31) / 32;
+}
 
 __device__ float half_float(uint16_t h)
 {
@@ -50,15 +45,15 @@ __device__ float e4m3_value(uint8_t code)
 	return __fmul_rn(half_float((code & 0x80) << 8 | (code & 0x7f) << 7), 256);
 }
 
-__device__ uint8_t e4m3_code(float x)
+// 0 <= x <= 448.
+__device__ uint32_t e4m3_code(float x)
 {
-	float a = fabsf(x);
-	uint32_t sign = __float_as_uint(x) >> 24 & 0x80, u = __float_as_uint(a);
-	if (a < 0x1p-6f)
-		return sign | (uint32_t)__float2int_rn(__fmul_rn(a, 0x1p9f));
+	uint32_t u = __float_as_uint(x);
+	if (x < 0x1p-6f)
+		return __float2int_rn(__fmul_rn(x, 0x1p9f));
 	u += 0x7ffff + (u >> 20 & 1);
 	u = (u >> 20) - (120u << 3);
-	return sign | (u > 0x7e ? 0x7e : u);
+	return u > 0x7e ? 0x7e : u;
 }
 
 __device__ uint32_t code4(float x)
@@ -67,69 +62,107 @@ __device__ uint32_t code4(float x)
 	return n < 0 ? 0 : n > 15 ? 15 : n;
 }
 
-// Where values and parameters of a tile lie; one of the two layouts.
-template <bool LATENT> struct layout;
+// x/y to nearest, `r` being 1/y to nearest: Markstein's correction, twice since the first guess may be 1.5 ulp off.
+// Exact where nothing under- or overflows: here x and y are sums of few FP16 numbers.
+__device__ float divide(float x, float y, float r)
+{
+	float q = __fmul_rn(x, r);
+	q = __fmaf_rn(__fmaf_rn(-y, q, x), r, q);
+	return __fmaf_rn(__fmaf_rn(-y, q, x), r, q);
+}
 
-template <> struct layout<false> {
-	__device__ static uint32_t bytes(uint32_t f, const encode_shape &s)
+// FP16 numbers as integers in the same order; both zeros are 0.
+__device__ int key_of(uint16_t h)
+{
+	int m = h & 0x7fff;
+	return h & 0x8000 ? -m : m;
+}
+
+__device__ float key_float(int key)
+{
+	return half_float(key < 0 ? 0x8000 | -key : key);
+}
+
+// Where values and parameters of a tile lie: the layout of heads, whose rows are padded to STEPS steps of 16 channels,
+// and that of latent rows (STEPS of 36).
+constexpr uint32_t LATENT_STEPS = MLA_DIM / 16;
+
+template <uint32_t STEPS> struct layout {
+	static constexpr bool LATENT = false;
+	static constexpr uint32_t MOST = tile_bytes(IKV_FMT_FP16, STEPS);
+	__device__ static uint32_t bytes(uint32_t f)
 	{
-		return tile_bytes(f, s.steps);
+		return tile_bytes(f, STEPS);
 	}
-	__device__ static uint32_t at16(const encode_shape &s, bool v, uint32_t token, uint32_t c)
+	__device__ static uint32_t at16(bool v, uint32_t token, uint32_t c)
 	{
-		return tile_planes_of(IKV_FMT_FP16, s.steps, v).codes + tile_at16(c / 16, tile_place_in(v, token, c));
+		return tile_planes_of(IKV_FMT_FP16, STEPS, v).codes + tile_at16(c / 16, tile_place_in(v, token, c));
 	}
-	__device__ static uint32_t at8(const encode_shape &s, bool v, uint32_t token, uint32_t c)
+	__device__ static uint32_t at8(bool v, uint32_t token, uint32_t c)
 	{
-		return tile_planes_of(IKV_FMT_INT8, s.steps, v).codes +
-		       tile_at8(s.steps, c / 16, tile_place_in(v, token, c));
+		return tile_planes_of(IKV_FMT_INT8, STEPS, v).codes + tile_at8(STEPS, c / 16, tile_place_in(v, token, c));
 	}
 	// Bit of the code, and of its remainder.
-	__device__ static uint32_t bit4(uint32_t f, const encode_shape &s, bool v, uint32_t token, uint32_t c, bool rest)
+	__device__ static uint32_t bit4(uint32_t f, bool v, uint32_t token, uint32_t c, bool rest)
 	{
-		tile_planes at = tile_planes_of(f, s.steps, v);
-		return 8 * (rest ? at.remainders : at.codes) + tile_bit4(s.steps, c / 16, tile_place_in(v, token, c));
+		tile_planes at = tile_planes_of(f, STEPS, v);
+		return 8 * (rest ? at.remainders : at.codes) + tile_bit4(STEPS, c / 16, tile_place_in(v, token, c));
 	}
-	__device__ static uint32_t scale8(const encode_shape &s, bool v, uint32_t token)
+	// Of the code whose place in word `word` of a side's codes is `i`.
+	__device__ static void coded(bool v, uint32_t word, uint32_t i, uint32_t *token, uint32_t *c)
 	{
-		return tile_planes_of(IKV_FMT_INT8, s.steps, v).params + 2 * (v ? tile_v_token(token) : token);
+		uint32_t lane = word % 32, row = lane / 4 + i / 2 % 2 * 8, col = lane % 4 * 2 + i % 2 + i / 4 * 8;
+		*token = v ? col : row;
+		*c = word / 32 * 16 + (v ? row : col);
 	}
-	__device__ static uint32_t param4(uint32_t f, const encode_shape &s, bool v, uint32_t token, uint32_t group, bool zero)
+	__device__ static uint32_t scale8(bool v, uint32_t token)
 	{
-		uint32_t groups = tile_groups(s.steps);
-		return tile_planes_of(f, s.steps, v).params + 2 * (!v     ? 2 * (token * groups + group) + zero
-								   : zero ? tile_v_zero(groups, token, group)
-									  : tile_v_scale(groups, token, group));
+		return tile_planes_of(IKV_FMT_INT8, STEPS, v).params + 2 * (v ? tile_v_token(token) : token);
+	}
+	__device__ static uint32_t param4(uint32_t f, bool v, uint32_t token, uint32_t group, bool zero)
+	{
+		constexpr uint32_t groups = tile_groups(STEPS);
+		return tile_planes_of(f, STEPS, v).params + 2 * (!v     ? 2 * (token * groups + group) + zero
+								 : zero ? tile_v_zero(groups, token, group)
+									: tile_v_scale(groups, token, group));
 	}
 };
 
-template <> struct layout<true> {
+template <> struct layout<LATENT_STEPS> {
+	static constexpr bool LATENT = true;
+	static constexpr uint32_t MOST = 2 * MLA_GROUP_BYTES;
 	__device__ static uint32_t base(uint32_t f, uint32_t token)
 	{
 		return token / MLA_GROUP * mla_group_bytes(f);
 	}
-	__device__ static uint32_t bytes(uint32_t f, const encode_shape &)
+	__device__ static uint32_t bytes(uint32_t f)
 	{
 		return 2 * mla_group_bytes(f);
 	}
-	__device__ static uint32_t at16(const encode_shape &, bool, uint32_t token, uint32_t c)
+	__device__ static uint32_t at16(bool, uint32_t token, uint32_t c)
 	{
 		return base(IKV_FMT_FP16, token) + mla_value_at(IKV_FMT_FP16, token % MLA_GROUP, c).byte;
 	}
-	__device__ static uint32_t at8(const encode_shape &, bool, uint32_t token, uint32_t c)
+	__device__ static uint32_t at8(bool, uint32_t token, uint32_t c)
 	{
 		return base(IKV_FMT_INT8, token) + mla_value_at(IKV_FMT_INT8, token % MLA_GROUP, c).byte;
 	}
-	__device__ static uint32_t bit4(uint32_t f, const encode_shape &, bool, uint32_t token, uint32_t c, bool rest)
+	__device__ static uint32_t bit4(uint32_t f, bool, uint32_t token, uint32_t c, bool rest)
 	{
 		mla_at at = mla_value_at(f, token % MLA_GROUP, c);
 		return 8 * (base(f, token) + at.byte + 256 * rest) + at.shift;
 	}
-	__device__ static uint32_t scale8(const encode_shape &, bool, uint32_t token)
+	__device__ static void coded(bool, uint32_t word, uint32_t i, uint32_t *token, uint32_t *c)
+	{
+		uint32_t place = word % 2 * 4 + i / 2 % 4 + i % 2 * 8; // i: of the word's 4-bit codes from the lowest
+		*token = word / (2 * LATENT_STEPS);
+		*c = word / 2 % LATENT_STEPS * 16 + mla_channel(place);
+	}
+	__device__ static uint32_t scale8(bool, uint32_t token)
 	{
 		return base(IKV_FMT_INT8, token) + 2 * (token % MLA_GROUP);
 	}
-	__device__ static uint32_t param4(uint32_t f, const encode_shape &, bool, uint32_t token, uint32_t group, bool zero)
+	__device__ static uint32_t param4(uint32_t f, bool, uint32_t token, uint32_t group, bool zero)
 	{
 		return base(f, token) + mla_param_at(f, token % MLA_GROUP, group) + 2 * zero;
 	}
@@ -147,197 +180,259 @@ __device__ uint16_t &half_at(uint8_t *tile, uint32_t byte)
 }
 
 // One value of a stored tile as an FP16 number.
-template <bool LATENT>
-__device__ uint16_t value_of(const work &w, uint32_t f, bool v, uint32_t token, uint32_t c)
+template <class AT> __device__ uint16_t value_of(uint8_t *tile, uint32_t f, bool v, uint32_t token, uint32_t c)
 {
-	using at = layout<LATENT>;
-	const encode_shape &s = w.shape;
 	if (f == IKV_FMT_FP16)
-		return half_at(w.tile, at::at16(s, v, token, c));
+		return half_at(tile, AT::at16(v, token, c));
 	if (f == IKV_FMT_FP8 || f == IKV_FMT_INT8) {
-		uint8_t code = w.tile[at::at8(s, v, token, c)];
-		float scale = half_float(half_at(w.tile, at::scale8(s, v, token)));
+		uint8_t code = tile[AT::at8(v, token, c)];
+		float scale = half_float(half_at(tile, AT::scale8(v, token)));
 		return half_saturated(__fmul_rn(f == IKV_FMT_FP8 ? e4m3_value(code) : (float)(int8_t)(code ^ 0x80), scale));
 	}
-	float scale = half_float(half_at(w.tile, at::param4(f, s, v, token, c / 32, false)));
-	float zero = half_float(half_at(w.tile, at::param4(f, s, v, token, c / 32, true)));
-	uint32_t bit = at::bit4(f, s, v, token, c, false);
-	float x = __fadd_rn(zero, __fmul_rn((float)(w.tile[bit / 8] >> bit % 8 & 15), scale));
+	float scale = half_float(half_at(tile, AT::param4(f, v, token, c / 32, false)));
+	float zero = half_float(half_at(tile, AT::param4(f, v, token, c / 32, true)));
+	uint32_t bit = AT::bit4(f, v, token, c, false);
+	float x = __fadd_rn(zero, __fmul_rn((float)(tile[bit / 8] >> bit % 8 & 15), scale));
 	if (f == IKV_FMT_INT4_RESIDUAL) {
-		bit = at::bit4(f, s, v, token, c, true);
-		float rest = __fsub_rn((float)(w.tile[bit / 8] >> bit % 8 & 15), 7.5f);
-		x = __fadd_rn(x, __fmul_rn(rest, __fdiv_rn(scale, 15)));
+		bit = AT::bit4(f, v, token, c, true);
+		float rest = __fsub_rn((float)(tile[bit / 8] >> bit % 8 & 15), 7.5f);
+		x = __fadd_rn(x, __fmul_rn(rest, divide(scale, 15, 1 / 15.f)));
 	}
 	return half_saturated(x);
 }
 
-template <bool LATENT> __device__ void decode_side(const work &w, uint32_t f, bool v, uint32_t dim, uint16_t *rows)
+// The tile's rows, each padded to the layout's width; of what lies beyond `tokens` and `dim` nothing is said.
+template <uint32_t STEPS>
+__device__ void decode_side(uint8_t *tile, uint32_t f, bool v, uint32_t tokens, uint32_t dim, uint16_t *rows)
 {
-	for (uint32_t i = threadIdx.x; i < w.tokens * dim; i += THREADS)
-		rows[i] = value_of<LATENT>(w, f, v, i / dim, i % dim);
+	constexpr uint32_t WIDTH = 16 * STEPS;
+	for (uint32_t i = threadIdx.x; i < tokens * WIDTH; i += THREADS)
+		if (i % WIDTH < dim)
+			rows[i] = value_of<layout<STEPS>>(tile, f, v, i / WIDTH, i % WIDTH);
 }
 
-template <bool LATENT> __device__ void encode_row8(const work &w, uint32_t f, bool v, uint32_t token, uint32_t dim, const uint16_t *row)
+template <uint32_t STEPS>
+__device__ void encode_row8(uint8_t *tile, uint32_t f, bool v, uint32_t token, uint32_t dim, const uint16_t *row)
 {
-	using at = layout<LATENT>;
-	uint32_t lane = threadIdx.x % 32;
-	float most = 0;
-	for (uint32_t c = lane; c < dim; c += 32)
-		most = fmaxf(most, fabsf(half_float(row[c])));
-	for (uint32_t i = 16; i; i /= 2)
-		most = fmaxf(most, __shfl_xor_sync(~0u, most, i));
-	uint16_t h = half_up(__fdiv_rn(most, f == IKV_FMT_FP8 ? 448.f : 127.f));
-	float scale = h ? half_float(h) : 1;
+	using at = layout<STEPS>;
+	constexpr uint32_t GROUPS = groups_of(16 * STEPS);
+	uint32_t lane = threadIdx.x % 32, most = 0;
+	uint16_t x[GROUPS];
+#pragma unroll
+	for (uint32_t g = 0; g < GROUPS; g++) {
+		x[g] = 32 * g + lane < dim ? row[32 * g + lane] : 0;
+		most = max(most, x[g] & 0x7fff);
+	}
+	most = __reduce_max_sync(~0u, most);
+	uint16_t h = half_up(__fdiv_rn(half_float(most), f == IKV_FMT_FP8 ? 448.f : 127.f));
+	float scale = h ? half_float(h) : 1, inverse = __frcp_rn(scale);
 	if (lane == 0)
-		half_at(w.tile, at::scale8(w.shape, v, token)) = h;
-	for (uint32_t c = lane; c < dim; c += 32) {
-		float x = __fdiv_rn(half_float(row[c]), scale);
-		w.tile[at::at8(w.shape, v, token, c)] = f == IKV_FMT_FP8 ? e4m3_code(x) : (uint8_t)__float2int_rn(x) ^ 0x80;
+		half_at(tile, at::scale8(v, token)) = h;
+#pragma unroll
+	for (uint32_t g = 0; g < GROUPS; g++) {
+		float y = divide(half_float(x[g] & 0x7fff), scale, inverse);
+		bool minus = x[g] & 0x8000; /* also of a zero */
+		int n = __float2int_rn(y);
+		if (32 * g + lane < dim)
+			tile[at::at8(v, token, 32 * g + lane)] =
+			    f == IKV_FMT_FP8 ? e4m3_code(y) | minus << 7 : (uint8_t)(minus ? -n : n) ^ 0x80;
 	}
 }
 
-__device__ void put4(uint8_t *tile, uint32_t bit, uint32_t code)
+// Codes (and remainders, eight bits up) take the place of the row's values; zeros beyond `dim`.
+template <uint32_t STEPS>
+__device__ void encode_row4(uint8_t *tile, uint32_t f, bool v, uint32_t token, uint32_t dim, uint16_t *row)
 {
-	atomicOr(reinterpret_cast<uint32_t *>(tile) + bit / 32, code << bit % 32); // neighbours write the same word
-}
-
-template <bool LATENT> __device__ void encode_row4(const work &w, uint32_t f, bool v, uint32_t token, uint32_t dim, const uint16_t *row)
-{
-	using at = layout<LATENT>;
+	using at = layout<STEPS>;
+	constexpr uint32_t WIDTH = 16 * STEPS;
 	uint32_t lane = threadIdx.x % 32;
-	for (uint32_t g = 0; 32 * g < dim; g++) {
-		uint32_t c = 32 * g + lane;
+#pragma unroll
+	for (uint32_t g = 0; g < groups_of(WIDTH); g++) {
+		uint32_t c = 32 * g + lane, codes = 0;
 		bool there = c < dim;
-		uint16_t half = row[there ? c : 32 * g];
-		float x = half_float(half), low = x, high = x;
-		for (uint32_t i = 16; i; i /= 2) {
-			low = fminf(low, __shfl_xor_sync(~0u, low, i));
-			high = fmaxf(high, __shfl_xor_sync(~0u, high, i));
+		if (32 * g < dim) {
+			uint16_t half = row[there ? c : 32 * g];
+			int key = key_of(half), low_key = __reduce_min_sync(~0u, key), high_key = __reduce_max_sync(~0u, key);
+			// The first of the least values gives its bits: zeros have two forms.
+			uint32_t first = __ffs(__ballot_sync(~0u, there && key == low_key)) - 1;
+			uint16_t zero = __shfl_sync(~0u, half, first);
+			float low = half_float(zero), y = __fsub_rn(half_float(half), low);
+			uint16_t h = half_up(__fdiv_rn(fabsf(__fsub_rn(key_float(high_key), low)), 15));
+			float scale = h ? half_float(h) : 1, inverse = __frcp_rn(scale);
+			if (lane == 0) {
+				half_at(tile, at::param4(f, v, token, g, false)) = h;
+				half_at(tile, at::param4(f, v, token, g, true)) = zero;
+			}
+			codes = code4(divide(y, scale, inverse));
+			if (f == IKV_FMT_INT4_RESIDUAL) {
+				float r = __fsub_rn(y, __fmul_rn((float)codes, scale));
+				codes |= code4(__fadd_rn(__fmul_rn(divide(r, scale, inverse), 15), 7.5f)) << 8;
+			}
 		}
-		// The first of the least values gives its bits: zeros have two forms.
-		uint32_t first = __ffs(__ballot_sync(~0u, there && x == low)) - 1;
-		uint16_t zero = __shfl_sync(~0u, half, first);
-		low = half_float(zero);
-		uint16_t h = half_up(__fdiv_rn(fabsf(__fsub_rn(high, low)), 15));
-		float scale = h ? half_float(h) : 1, y = __fsub_rn(x, low);
-		if (lane == 0) {
-			half_at(w.tile, at::param4(f, w.shape, v, token, g, false)) = h;
-			half_at(w.tile, at::param4(f, w.shape, v, token, g, true)) = zero;
-		}
-		if (!there)
-			continue;
-		uint32_t code = code4(__fdiv_rn(y, scale));
-		put4(w.tile, at::bit4(f, w.shape, v, token, c, false), code);
-		if (f == IKV_FMT_INT4_RESIDUAL) {
-			float r = __fsub_rn(y, __fmul_rn((float)code, scale));
-			put4(w.tile, at::bit4(f, w.shape, v, token, c, true),
-			     code4(__fadd_rn(__fmul_rn(__fdiv_rn(r, scale), 15), 7.5f)));
-		}
+		if (c < WIDTH)
+			row[c] = there ? codes : 0;
 	}
 }
 
-template <bool LATENT> __device__ void encode_side(const work &w, uint32_t f, bool v, uint32_t dim, const uint16_t *rows)
+// Codes of 4 bits to their words.
+template <uint32_t STEPS> __device__ void pack4(uint8_t *tile, uint32_t f, bool v, uint32_t tokens, const uint16_t *rows)
 {
+	using at = layout<STEPS>;
+	constexpr uint32_t WIDTH = 16 * STEPS, WORDS = TILE_TOKENS * WIDTH / 8;
+	for (uint32_t i = threadIdx.x; i < WORDS; i += THREADS) {
+		uint32_t codes = 0, rest = 0, token, c, first, first_c;
+#pragma unroll
+		for (uint32_t k = 0; k < 8; k++) {
+			at::coded(v, i, k, &token, &c);
+			uint32_t x = token < tokens ? rows[token * WIDTH + c] : 0, shift = at::bit4(f, v, token, c, false) % 32;
+			codes |= (x & 15) << shift;
+			rest |= (x >> 8) << shift;
+		}
+		at::coded(v, i, 0, &first, &first_c);
+		*reinterpret_cast<uint32_t *>(tile + at::bit4(f, v, first, first_c, false) / 32 * 4) = codes;
+		if (f == IKV_FMT_INT4_RESIDUAL)
+			*reinterpret_cast<uint32_t *>(tile + at::bit4(f, v, first, first_c, true) / 32 * 4) = rest;
+	}
+}
+
+template <uint32_t STEPS>
+__device__ void encode_side(uint8_t *tile, uint32_t f, bool v, uint32_t tokens, uint32_t dim, uint16_t *rows)
+{
+	constexpr uint32_t WIDTH = 16 * STEPS;
 	if (f == IKV_FMT_FP16) {
-		for (uint32_t i = threadIdx.x; i < w.tokens * dim; i += THREADS)
-			half_at(w.tile, layout<LATENT>::at16(w.shape, v, i / dim, i % dim)) = rows[i];
+		for (uint32_t i = threadIdx.x; i < tokens * WIDTH; i += THREADS)
+			if (i % WIDTH < dim)
+				half_at(tile, layout<STEPS>::at16(v, i / WIDTH, i % WIDTH)) = rows[i];
 		return;
 	}
-	for (uint32_t token = threadIdx.x / 32; token < w.tokens; token += WARPS) {
-		const uint16_t *row = rows + token * dim;
+	for (uint32_t token = threadIdx.x / 32; token < tokens; token += WARPS) {
 		if (f == IKV_FMT_FP8 || f == IKV_FMT_INT8)
-			encode_row8<LATENT>(w, f, v, token, dim, row);
+			encode_row8<STEPS>(tile, f, v, token, dim, rows + token * WIDTH);
 		else
-			encode_row4<LATENT>(w, f, v, token, dim, row);
+			encode_row4<STEPS>(tile, f, v, token, dim, rows + token * WIDTH);
 	}
 }
 
 // INT4 is INT4_RESIDUAL without its second plane.
-template <bool LATENT> __device__ void drop_rest(const encode_shape &s, const uint8_t *from, uint8_t *to)
+template <uint32_t STEPS> __device__ void drop_rest(const uint8_t *from, uint8_t *to)
 {
-	uint32_t bytes = layout<LATENT>::bytes(IKV_FMT_INT4, s), codes = 256 * s.steps;
-	for (uint32_t i = threadIdx.x * 16; i < bytes; i += THREADS * 16) {
+	constexpr uint32_t codes = 256 * STEPS;
+	for (uint32_t i = threadIdx.x * 16; i < layout<STEPS>::bytes(IKV_FMT_INT4); i += THREADS * 16) {
 		uint32_t at = i < codes ? i : i + codes;
-		if (LATENT)
+		if (layout<STEPS>::LATENT)
 			at = i / mla_chunk_bytes(IKV_FMT_INT4) * mla_chunk_bytes(IKV_FMT_INT4_RESIDUAL) +
 			     i % mla_chunk_bytes(IKV_FMT_INT4);
 		*reinterpret_cast<uint4 *>(to + i) = *reinterpret_cast<const uint4 *>(from + at);
 	}
 }
 
-template <bool LATENT>
+template <uint32_t STEPS>
 __global__ void __launch_bounds__(THREADS) encode_pages(const __grid_constant__ encode_shape shape,
 							 const encode_pair *pairs)
 {
-	__shared__ __align__(16) uint8_t tile[BYTES];
-	__shared__ uint16_t rows[ROWS];
+	using at = layout<STEPS>;
+	constexpr uint32_t SIDE = TILE_TOKENS * 16 * STEPS, SIDES = at::LATENT ? 1 : 2;
+	__shared__ __align__(16) uint8_t tile[at::MOST];
+	__shared__ uint16_t rows[SIDES * SIDE];
 	encode_pair pair = pairs[blockIdx.x];
 	uint32_t f = pair.from & 15, t = pair.to & 15, first = blockIdx.y * TILE_TOKENS;
-	uint32_t from_bytes = layout<LATENT>::bytes(f, shape), to_bytes = layout<LATENT>::bytes(t, shape);
+	uint32_t from_bytes = at::bytes(f), to_bytes = at::bytes(t), tokens = min(shape.page_tokens - first, TILE_TOKENS);
 	const uint8_t *from = reinterpret_cast<const uint8_t *>(pair.from & ~15ull) + (uint64_t)blockIdx.y * from_bytes;
 	uint8_t *to = reinterpret_cast<uint8_t *>(pair.to & ~15ull) + (uint64_t)blockIdx.y * to_bytes;
 	if (f == IKV_FMT_INT4_RESIDUAL && t == IKV_FMT_INT4) {
-		drop_rest<LATENT>(shape, from, to);
+		drop_rest<STEPS>(from, to);
 		return;
 	}
-	work w = {shape, tile, rows, min(shape.page_tokens - first, TILE_TOKENS)};
 	copy16(tile, from, from_bytes);
 	__syncthreads();
-	decode_side<LATENT>(w, f, false, shape.d_qk, rows);
-	if (!LATENT)
-		decode_side<LATENT>(w, f, true, shape.d_v, rows + w.tokens * shape.d_qk);
+	for (uint32_t v = 0; v < SIDES; v++)
+		decode_side<STEPS>(tile, f, v, tokens, v ? shape.d_v : shape.d_qk, rows + v * SIDE);
 	__syncthreads();
 	for (uint32_t i = threadIdx.x * 16; i < to_bytes; i += THREADS * 16)
 		*reinterpret_cast<uint4 *>(tile + i) = make_uint4(0, 0, 0, 0);
 	__syncthreads();
-	encode_side<LATENT>(w, t, false, shape.d_qk, rows);
-	if (!LATENT)
-		encode_side<LATENT>(w, t, true, shape.d_v, rows + w.tokens * shape.d_qk);
+	for (uint32_t v = 0; v < SIDES; v++)
+		encode_side<STEPS>(tile, t, v, tokens, v ? shape.d_v : shape.d_qk, rows + v * SIDE);
 	__syncthreads();
+	if (t == IKV_FMT_INT4 || t == IKV_FMT_INT4_RESIDUAL) {
+		for (uint32_t v = 0; v < SIDES; v++)
+			pack4<STEPS>(tile, t, v, tokens, rows + v * SIDE);
+		__syncthreads();
+	}
 	copy16(to, tile, to_bytes);
 }
 
 // The rows of an item's tokens, and zeros up to the end of the last tile and of the padded row.
-template <bool LATENT> __device__ void append_side(const encode_shape &s, const append_item &x, bool v)
+template <uint32_t STEPS> __device__ void append_side(const encode_shape &s, const append_item &x, bool v)
 {
-	uint32_t dim = v ? s.d_v : s.d_qk, width = LATENT ? MLA_DIM : 16 * s.steps, stride = v ? x.v_stride : x.k_stride;
+	constexpr uint32_t width = 16 * STEPS;
+	uint32_t dim = v ? s.d_v : s.d_qk, stride = v ? x.v_stride : x.k_stride;
 	uint32_t end = (x.first + x.tokens + TILE_TOKENS - 1) / TILE_TOKENS * TILE_TOKENS;
 	const uint16_t *rows = reinterpret_cast<const uint16_t *>(v ? x.v : x.k);
 	for (uint32_t i = threadIdx.x; i < (end - x.first) * width; i += THREADS) {
 		uint32_t row = i / width, c = i % width, token = x.first + row;
 		uint8_t *tile = reinterpret_cast<uint8_t *>(x.to) +
-				(uint64_t)(token / TILE_TOKENS) * layout<LATENT>::bytes(IKV_FMT_FP16, s);
+				(uint64_t)(token / TILE_TOKENS) * layout<STEPS>::bytes(IKV_FMT_FP16);
 		uint16_t value = row < x.tokens && c < dim ? rows[(uint64_t)row * stride + c] : 0;
-		half_at(tile, layout<LATENT>::at16(s, v, token % TILE_TOKENS, c)) = value;
+		half_at(tile, layout<STEPS>::at16(v, token % TILE_TOKENS, c)) = value;
 	}
 }
 
-template <bool LATENT>
+template <uint32_t STEPS>
 __global__ void __launch_bounds__(THREADS) append_rows(const __grid_constant__ encode_shape shape, const append_item *items)
 {
 	append_item x = items[blockIdx.x];
-	append_side<LATENT>(shape, x, false);
-	if (!LATENT)
-		append_side<LATENT>(shape, x, true);
+	append_side<STEPS>(shape, x, false);
+	if (!layout<STEPS>::LATENT)
+		append_side<STEPS>(shape, x, true);
+}
+
+template <uint32_t STEPS>
+void launch(const encode_shape *shape, const encode_pair *pairs, const append_item *items, uint32_t count, cudaStream_t stream)
+{
+	dim3 tiles(count, (shape->page_tokens + TILE_TOKENS - 1) / TILE_TOKENS);
+	if (pairs)
+		encode_pages<STEPS><<<tiles, THREADS, 0, stream>>>(*shape, pairs);
+	else
+		append_rows<STEPS><<<count, THREADS, 0, stream>>>(*shape, items);
+}
+
+int launch_any(const encode_shape *shape, const encode_pair *pairs, const append_item *items, uint32_t count, void *s)
+{
+	cudaStream_t stream = (cudaStream_t)s;
+	switch (shape->latent ? LATENT_STEPS : shape->steps) {
+	case 4:
+		launch<4>(shape, pairs, items, count, stream);
+		break;
+	case 5:
+		launch<5>(shape, pairs, items, count, stream);
+		break;
+	case 6:
+		launch<6>(shape, pairs, items, count, stream);
+		break;
+	case 8:
+		launch<8>(shape, pairs, items, count, stream);
+		break;
+	case 16:
+		launch<16>(shape, pairs, items, count, stream);
+		break;
+	case LATENT_STEPS:
+		launch<LATENT_STEPS>(shape, pairs, items, count, stream);
+		break;
+	default:
+		return cudaErrorInvalidValue;
+	}
+	return cudaGetLastError();
 }
 
 } // namespace
 
 int encode_launch(const encode_shape *shape, const encode_pair *pairs, uint32_t count, void *stream)
 {
-	dim3 grid(count, (shape->page_tokens + TILE_TOKENS - 1) / TILE_TOKENS);
-	if (shape->latent)
-		encode_pages<true><<<grid, THREADS, 0, (cudaStream_t)stream>>>(*shape, pairs);
-	else
-		encode_pages<false><<<grid, THREADS, 0, (cudaStream_t)stream>>>(*shape, pairs);
-	return cudaGetLastError();
+	return launch_any(shape, pairs, nullptr, count, stream);
 }
 
 int append_launch(const encode_shape *shape, const append_item *items, uint32_t count, void *stream)
 {
-	if (shape->latent)
-		append_rows<true><<<count, THREADS, 0, (cudaStream_t)stream>>>(*shape, items);
-	else
-		append_rows<false><<<count, THREADS, 0, (cudaStream_t)stream>>>(*shape, items);
-	return cudaGetLastError();
+	return launch_any(shape, nullptr, items, count, stream);
 }

@@ -1,7 +1,8 @@
 /* The backend `cuda` against `ref`, in double precision, on random cases: shapes, formats, plans, batches, tiers; and
  * pages as it stores them against the engine's store, bit for bit.
- * gpu_check [-n CASES] [-s SEED] [-q] [-g heads|mla] [-i ISA] [FORMAT...]: CASES a format (2000); -q: small shapes, for
- * compute-sanitizer; -g: K and V of heads, or latent rows (MLA), instead of both; -i: as INTENTKV_ISA.
+ * gpu_check [-n CASES] [-w WORLDS] [-s SEED] [-q] [-g heads|mla] [-i ISA] [FORMAT...]: CASES a format (2000);
+ * WORLDS of pages for the comparison with the store (100); -q: small shapes, for compute-sanitizer; -g: K and V of
+ * heads, or latent rows (MLA), instead of both; -i: as INTENTKV_ISA.
  * Exit code 0, 1 for a case outside the tolerance, 77 without a device. */
 #include <math.h>
 #include <stdio.h>
@@ -408,7 +409,7 @@ static void run_case(struct world *w, struct tally *t)
 }
 
 struct choice {
-	uint64_t cases, seed;
+	uint64_t cases, seed, worlds;
 	bool small, chosen[MIXED + 1], any;
 	const char *geometry, *isa;
 };
@@ -443,11 +444,13 @@ static bool check_all(const struct choice *c, bool latent)
 
 int main(int argc, char **argv)
 {
-	struct choice c = {.cases = 2000, .seed = 1, .geometry = "", .isa = "auto"};
+	struct choice c = {.cases = 2000, .seed = 1, .worlds = 100, .geometry = "", .isa = "auto"};
 	for (int i = 1; i < argc; i++) {
 		enum ikv_format f;
 		if (!strcmp(argv[i], "-n") && i + 1 < argc)
 			c.cases = strtoull(argv[++i], NULL, 10);
+		else if (!strcmp(argv[i], "-w") && i + 1 < argc)
+			c.worlds = strtoull(argv[++i], NULL, 10);
 		else if (!strcmp(argv[i], "-s") && i + 1 < argc)
 			c.seed = strtoull(argv[++i], NULL, 10);
 		else if (!strcmp(argv[i], "-g") && i + 1 < argc)
@@ -462,7 +465,7 @@ int main(int argc, char **argv)
 			c.any = c.chosen[f] = true;
 		else {
 			fprintf(stderr,
-				"usage: gpu_check [-n CASES] [-s SEED] [-q] [-g heads|mla] [-i ISA] [FORMAT|mixed]...\n");
+				"usage: gpu_check [-n CASES] [-w WORLDS] [-s SEED] [-q] [-g heads|mla] [-i ISA] [FORMAT|mixed]...\n");
 			return 64;
 		}
 	}
@@ -471,9 +474,8 @@ int main(int argc, char **argv)
 		printf("gpu_check: skipped: %s\n", why);
 		return 77;
 	}
-	uint64_t worlds = c.cases / 20 + 1;
-	bool same = (!strcmp(c.geometry, "mla") || gpu_store_check(worlds, c.seed, false)) &&
-		    (!strcmp(c.geometry, "heads") || gpu_store_check(worlds, c.seed, true));
+	bool same = (!strcmp(c.geometry, "mla") || gpu_store_check(c.worlds, c.seed, false)) &&
+		    (!strcmp(c.geometry, "heads") || gpu_store_check(c.worlds, c.seed, true));
 	printf("%-17s %6s %6s %7s %6s %6s %6s %6s   worst error over tolerance: %8s %8s %8s\n", "format", "cases", "units",
 	       "pages", "empty", "single", "masked", "q_len", "out", "lse", "mass");
 	bool heads = !strcmp(c.geometry, "mla") || check_all(&c, false);
