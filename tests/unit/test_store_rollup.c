@@ -9,7 +9,7 @@
 /* What an older file cannot have is left out. */
 #define ROLLED(table)                                                                                                \
 	"SELECT count(*), sum(count), total(total), total(p50) FROM " table                                          \
-	" WHERE name NOT IN ('pages_kivi2', 'sim_outside', 'sim_outside_measured')"
+	" WHERE name NOT IN ('pages_kivi2', 'sim_outside', 'sim_outside_measured', 'wall_transfer_ns')"
 
 static char dir[64], path[96], other[96];
 
