@@ -113,7 +113,8 @@ static void spread(struct job *j)
 		j->from[i] = j->to_device ? a : b;
 		j->to[i] = j->to_device ? b : a;
 		j->sizes[i] = j->piece;
-		j->items[i] = (struct gather_item){(uint64_t)(uintptr_t)j->from[i], (uint64_t)(uintptr_t)j->to[i], j->piece};
+		j->items[i] =
+		    (struct gather_item){(uint64_t)(uintptr_t)j->from[i], (uint64_t)(uintptr_t)j->to[i], j->piece};
 	}
 	free(order);
 }
@@ -211,18 +212,20 @@ static void recodes(struct job *j, gpu_bench_move_row *each, void *context)
 		for (int step = ways[i][0] == IKV_FMT_FP16; step < 2; step++) {
 			for (uint32_t k = 0; k < PAGES; k++) {
 				uint32_t at = (uint32_t)((uint64_t)k * 40503 % PAGES); /* pages lie anywhere */
-				uint8_t *f = step ? begin + k * from : halves + k * (uint64_t)tile_bytes(IKV_FMT_FP16, 8);
+				uint8_t *f =
+				    step ? begin + k * from : halves + k * (uint64_t)tile_bytes(IKV_FMT_FP16, 8);
 				uint8_t *t = step ? target + at * to : source + k * from;
-				pairs[k] = (struct encode_pair){
-				    (uint64_t)(uintptr_t)f | (step ? ways[i][0] : IKV_FMT_FP16),
-				    (uint64_t)(uintptr_t)t | (step ? ways[i][1] : ways[i][0])};
+				pairs[k] =
+				    (struct encode_pair){(uint64_t)(uintptr_t)f | (step ? ways[i][0] : IKV_FMT_FP16),
+							 (uint64_t)(uintptr_t)t | (step ? ways[i][1] : ways[i][0])};
 			}
 			must(cudaMemcpy(device, pairs, PAGES * sizeof *pairs, cudaMemcpyHostToDevice), "copy a list");
 			if (!step)
 				run(j);
 		}
 		char name[64];
-		snprintf(name, sizeof name, "%s to %s", ikv_format_names()[ways[i][0]], ikv_format_names()[ways[i][1]]);
+		snprintf(name, sizeof name, "%s to %s", ikv_format_names()[ways[i][0]],
+			 ikv_format_names()[ways[i][1]]);
 		struct gpu_bench_move row = {.kernel = "recode",
 					     .what = name,
 					     .piece_bytes = from,

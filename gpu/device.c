@@ -179,7 +179,8 @@ uint8_t *device_stage(struct device *d, size_t bytes, uint32_t items, struct ikv
 
 uint64_t device_staged(const struct device *d, const void *staged)
 {
-	return (uint64_t)(uintptr_t)d->upload.device + (uint64_t)((const uint8_t *)staged - (uint8_t *)d->upload.host);
+	return (uint64_t)(uintptr_t)d->upload.device +
+	       (uint64_t)((const uint8_t *)staged - (uint8_t *)d->upload.host);
 }
 
 void device_append(struct device *d, const struct append_item *item)
@@ -214,12 +215,11 @@ static int upload(struct device *d, struct ikv_err *err)
 	if (device_failed(cudaMemcpyAsync(device, host, pairs_at + pairs, cudaMemcpyHostToDevice, d->stream),
 			  "copy pages to the device", err) ||
 	    (d->item_count &&
-	     device_failed(move_scatter(device, (const struct move_item *)(device + at), d->item_count, d->stream), doing,
-			   err)) ||
-	    (d->append_count &&
-	     device_failed(append_launch(&d->shape, (const struct append_item *)(device + rows_at), d->append_count,
-					 d->stream),
-			   "append rows on the device", err)) ||
+	     device_failed(move_scatter(device, (const struct move_item *)(device + at), d->item_count, d->stream),
+			   doing, err)) ||
+	    (d->append_count && device_failed(append_launch(&d->shape, (const struct append_item *)(device + rows_at),
+							    d->append_count, d->stream),
+					      "append rows on the device", err)) ||
 	    (d->recode_count &&
 	     device_failed(encode_launch(&d->shape, (const struct encode_pair *)(device + pairs_at), d->recode_count,
 					 d->stream),
@@ -261,9 +261,8 @@ int device_get(struct device *d, void *to, uint64_t from, size_t bytes, struct i
 {
 	if (pending(d, from, bytes) && device_flush(d, err))
 		return -1;
-	if (device_failed(
-		cudaMemcpyAsync(to, (const void *)(uintptr_t)from, bytes, cudaMemcpyDefault, d->stream),
-		"copy a page from the device", err))
+	if (device_failed(cudaMemcpyAsync(to, (const void *)(uintptr_t)from, bytes, cudaMemcpyDefault, d->stream),
+			  "copy a page from the device", err))
 		return -1;
 	return device_failed(cudaStreamSynchronize(d->stream), "copy a page from the device", err);
 }

@@ -24,11 +24,11 @@ struct device_buffer { /* the same bytes on both sides; host memory is pinned */
 };
 
 struct device {
-	void *stream; /* cudaStream_t */
+	void *stream;                                  /* cudaStream_t */
 	uint32_t multiprocessors, shared_bytes, major; /* major: of the compute capability */
-	bool bulk; /* bulk copies: compute capability 9.0 */
-	struct device_pool pools[2][IKV_FMT_COUNT]; /* on the device, in pinned host memory */
-	struct encode_shape shape;                  /* of pages; for device_append */
+	bool bulk;                                     /* bulk copies: compute capability 9.0 */
+	struct device_pool pools[2][IKV_FMT_COUNT];    /* on the device, in pinned host memory */
+	struct encode_shape shape;                     /* of pages; for device_append */
 	struct device_buffer upload;
 	struct move_item *items;
 	struct append_item *appends;
@@ -54,8 +54,8 @@ void device_give(struct device *d, bool on_host, enum ikv_format f, uint64_t slo
 /* Room for `bytes` that the next flush copies to `to`; write them before any other call. NULL on failure. A target
  * may occur once between flushes. */
 void *device_put(struct device *d, uint64_t to, size_t bytes, struct ikv_err *err);
-/* Room for `bytes` of rows that the next flush brings to the device, and for `items` device_append that refer to them.
- * Appends happen after what was put. */
+/* Room for `bytes` of rows that the next flush brings to the device, and for `items` device_append that refer to
+ * them. Appends happen after what was put. */
 uint8_t *device_stage(struct device *d, size_t bytes, uint32_t items, struct ikv_err *err);
 uint64_t device_staged(const struct device *d, const void *staged); /* its address on the device */
 void device_append(struct device *d, const struct append_item *item);

@@ -10,16 +10,16 @@
 
 struct encode_shape {
 	uint32_t page_tokens, d_qk, d_v, steps; /* steps: tile_steps */
-	bool latent; /* a row is both key and value */
+	bool latent;                            /* a row is both key and value */
 };
 
 struct encode_pair { /* slots of a page of one KV head with their formats */
 	attend_entry from, to;
 };
 
-struct append_item {             /* rows for tokens [first, first + tokens) of an FP16 slot */
-	uint64_t to;             /* the slot */
-	uint64_t k, v;           /* first row, FP16, on the device */
+struct append_item {                 /* rows for tokens [first, first + tokens) of an FP16 slot */
+	uint64_t to;                 /* the slot */
+	uint64_t k, v;               /* first row, FP16, on the device */
 	uint32_t k_stride, v_stride; /* values from one token's row to the next one's */
 	uint32_t first, tokens;
 };

@@ -16,7 +16,7 @@ struct gather_item { /* a slot to another one; either may lie in pinned host mem
 
 struct gather_list {
 	const struct gather_item *items; /* on the device or in pinned host memory */
-	uint32_t count, blocks; /* blocks: that work on it, 0: as many as the list can use */
+	uint32_t count, blocks;          /* blocks: that work on it, 0: as many as the list can use */
 };
 
 #ifdef __cplusplus

@@ -45,7 +45,8 @@ int moves_split(struct moves *m, uint32_t layer, uint32_t layers, struct moves *
 			m->items[kept++] = m->items[i];
 			continue;
 		}
-		if (moves_add(to, &m->items[i], err)) { /* nothing is lost: what was moved is in `to`, the rest here */
+		if (moves_add(to, &m->items[i],
+			      err)) { /* nothing is lost: what was moved is in `to`, the rest here */
 			while (i < m->count)
 				m->items[kept++] = m->items[i++];
 			m->count = kept;
@@ -64,7 +65,8 @@ void moves_free(struct moves *m)
 
 void moves_account(const struct moves_times *t, double *transfer, double *exposed)
 {
-	double after = t->after < t->beside ? t->after : t->beside; /* the rest is the cost of waiting itself */
+	double after = t->end > t->attention ? t->end - t->attention : 0;
+	after = after < t->beside ? after : t->beside;
 	*transfer = t->before + t->beside;
 	*exposed = t->before + after;
 }

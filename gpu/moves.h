@@ -21,10 +21,10 @@ struct moves {
 
 enum moves_what {
 	MOVES_NOTHING,
-	MOVES_NOW,     /* queue it for before the next attention */
-	MOVES_BESIDE,  /* queue it for beside the next attention */
-	MOVES_HURRY,   /* it is queued for beside; not later than before */
-	MOVES_STAY,    /* it is queued to go elsewhere, and is to stay */
+	MOVES_NOW,    /* queue it for before the next attention */
+	MOVES_BESIDE, /* queue it for beside the next attention */
+	MOVES_HURRY,  /* it is queued for beside; not later than before */
+	MOVES_STAY,   /* it is queued to go elsewhere, and is to stay */
 };
 
 /* What is to be done with a page that lies at `where` (MOVES_* above) so that it comes to be as wanted. */
@@ -41,7 +41,7 @@ struct moves_times { /* milliseconds of one decode call, by the device's clock *
 	double attention; /* its kernels */
 	double before;    /* copies that attention waits for */
 	double beside;    /* copies that run beside it */
-	double after;     /* from the end of attention to the end of both */
+	double end;       /* of these, from the beginning of attention */
 };
 
 /* Of all copies: how long they took, and how long the device did nothing else. */

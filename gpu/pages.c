@@ -22,8 +22,7 @@ static int check_geometry(const struct ikv_geometry *g, uint32_t sequences, stru
 				   g->d_qk);
 	if (within("layers", g->layers, 4096, err) || within("q_heads", g->q_heads, 4096, err) ||
 	    within("kv_heads", g->kv_heads, 4096, err) || within("d_qk", g->d_qk, k_most, err) ||
-	    within("d_v", g->d_v, v_most, err) ||
-	    within("page_tokens", g->page_tokens, IKV_PAGE_TOKENS_MAX, err) ||
+	    within("d_v", g->d_v, v_most, err) || within("page_tokens", g->page_tokens, IKV_PAGE_TOKENS_MAX, err) ||
 	    within("sequences", sequences, 1u << 20, err))
 		return -1;
 	if (g->q_heads % g->kv_heads)
@@ -201,7 +200,8 @@ static int add_page(struct pages *p, struct pages_list *l, struct ikv_err *err)
 			return ikv_err_set(err, IKV_FAILED, "too many pages in a sequence");
 		if (ikv_grow(&l->table, (size_t)l->cap * heads, (size_t)want * heads, sizeof *l->table, err) ||
 		    ikv_grow(&l->where, (size_t)l->cap * heads, (size_t)want * heads, sizeof *l->where, err) ||
-		    ikv_grow(&l->recode_flush, (size_t)l->cap * heads, (size_t)want * heads, sizeof *l->recode_flush, err))
+		    ikv_grow(&l->recode_flush, (size_t)l->cap * heads, (size_t)want * heads, sizeof *l->recode_flush,
+			     err))
 			return -1;
 		l->cap = want;
 	}
@@ -327,7 +327,8 @@ int pages_truncate(struct pages *p, uint32_t seq, uint32_t tokens, struct ikv_er
 
 enum ikv_format pages_format(const struct pages *p, uint32_t seq, uint32_t layer, uint32_t kv_head, uint32_t page)
 {
-	if (pages_check_layer(p, seq, layer, NULL) || kv_head >= p->g.kv_heads || page >= pages_list(p, seq, layer)->pages)
+	if (pages_check_layer(p, seq, layer, NULL) || kv_head >= p->g.kv_heads ||
+	    page >= pages_list(p, seq, layer)->pages)
 		return IKV_FMT_SKIP;
 	return pages_entry_format(entries(p, pages_list(p, seq, layer), page)[kv_head]);
 }

@@ -1,5 +1,6 @@
 /* Pages of sequences on the device: for each sequence and layer a page table there, an entry a page and KV head. The
- * backend's only copy of a page is in device memory or, where it has been placed in the host tier, in pinned memory. */
+ * backend's only copy of a page is in device memory or, where it has been placed in the host tier, in pinned memory.
+ */
 #ifndef GPU_PAGES_H
 #define GPU_PAGES_H
 

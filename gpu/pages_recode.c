@@ -1,5 +1,5 @@
-/* Re-encoding. Formats that the device's kernel knows are re-encoded there, the others by the engine's codecs here, as
- * is an exact copy that replaces a page: in its new format it is less to carry over the link. */
+/* Re-encoding. Formats that the device's kernel knows are re-encoded there, the others by the engine's codecs here,
+ * as is an exact copy that replaces a page: in its new format it is less to carry over the link. */
 #include <math.h>
 #include <string.h>
 #include "gpu/mla_tile.h"
@@ -89,21 +89,21 @@ int pages_read(struct pages *p, uint32_t seq, uint32_t layer, uint32_t kv_head, 
 }
 
 /* Upload what p->k and p->v hold to a new slot. */
-static int upload(struct pages *p, struct pages_list *l, uint32_t page, uint32_t head, enum ikv_format to, bool on_host,
-		  struct ikv_err *err)
+static int upload(struct pages *p, struct pages_list *l, uint32_t page, uint32_t head, enum ikv_format to,
+		  bool on_host, struct ikv_err *err)
 {
 	if (pages_put(p, l, page, head, to, on_host, err))
 		return -1;
-	uint8_t *tiles = device_put(&p->device, pages_entry_slot(l->table[pages_at(p, page, head)]),
-				    pages_slot_bytes(p, to), err);
+	uint8_t *tiles =
+	    device_put(&p->device, pages_entry_slot(l->table[pages_at(p, page, head)]), pages_slot_bytes(p, to), err);
 	if (!tiles)
 		return -1;
 	pack(p, to, p->g.page_tokens, p->k, p->v, tiles);
 	return 0;
 }
 
-static int recode_head(struct pages *p, uint32_t seq, uint32_t layer, uint32_t page, uint32_t head, enum ikv_format to,
-		       struct ikv_err *err)
+static int recode_head(struct pages *p, uint32_t seq, uint32_t layer, uint32_t page, uint32_t head,
+		       enum ikv_format to, struct ikv_err *err)
 {
 	struct pages_list *l = pages_list(p, seq, layer);
 	size_t at = pages_at(p, page, head);

@@ -101,8 +101,10 @@ static void compare_page(struct world *w, uint32_t seq, uint32_t layer, uint32_t
 				continue;
 			if (w->failed++ < 8)
 				fprintf(stderr,
-					"gpu_check: %s, %s of %u values, pages of %u: byte %zu of %zu is %02x, expected %02x\n",
-					ikv_format_names()[f], v ? "V" : "K", dim, g->page_tokens, i, bytes, b[i], a[i]);
+					"gpu_check: %s, %s of %u values, pages of %u: byte %zu of %zu is %02x, "
+					"expected %02x\n",
+					ikv_format_names()[f], v ? "V" : "K", dim, g->page_tokens, i, bytes, b[i],
+					a[i]);
 			break;
 		}
 	}
@@ -114,7 +116,8 @@ static void append(struct world *w, uint32_t seq)
 	const struct ikv_geometry *g = &w->g;
 	uint32_t n = below(w, 3) ? 1 + below(w, 3) : 1 + below(w, 3 * g->page_tokens);
 	for (uint32_t layer = 0; layer < g->layers; layer++) {
-		uint16_t *k = draw_rows(w, (size_t)n * g->kv_heads, g->d_qk), *v = draw_rows(w, (size_t)n * g->kv_heads, g->d_v);
+		uint16_t *k = draw_rows(w, (size_t)n * g->kv_heads, g->d_qk),
+			 *v = draw_rows(w, (size_t)n * g->kv_heads, g->d_v);
 		if (store_append(&w->host, seq, layer, n, k, v, &err) ||
 		    pages_append(&w->device, seq, layer, n, k, v, &err))
 			die("append");
@@ -127,7 +130,8 @@ static void append(struct world *w, uint32_t seq)
 static void cut(struct world *w, uint32_t seq)
 {
 	const struct ikv_geometry *g = &w->g;
-	uint32_t tokens = store_list(&w->host, seq, 0)->tokens, keep = below(w, tokens + 1), page = keep / g->page_tokens;
+	uint32_t tokens = store_list(&w->host, seq, 0)->tokens, keep = below(w, tokens + 1),
+		 page = keep / g->page_tokens;
 	for (uint32_t layer = 0; keep < tokens && keep % g->page_tokens && layer < g->layers; layer++)
 		if (store_recode(&w->host, seq, layer, 0, g->kv_heads, page, IKV_FMT_FP16, &err) ||
 		    pages_recode(&w->device, seq, layer, 0, g->kv_heads, page, IKV_FMT_FP16, &err))
@@ -233,7 +237,8 @@ bool gpu_store_check(uint64_t worlds, uint64_t seed, bool latent)
 	ikv_rng_stream(&w.r, seed, 0x7374u, latent, 0);
 	for (uint64_t i = 0; i < worlds; i++)
 		one_world(&w, latent);
-	printf("%sstore: %llu pages compared, %llu re-encoded, %llu placed, %llu in the host tier at a time; %llu differ\n",
+	printf("%sstore: %llu pages compared, %llu re-encoded, %llu placed, %llu in the host tier at a time; %llu "
+	       "differ\n",
 	       latent ? "MLA " : "", (unsigned long long)w.compared, (unsigned long long)w.recodes,
 	       (unsigned long long)w.moved, (unsigned long long)(w.host_pages / (worlds * STEPS / 3 + 1)),
 	       (unsigned long long)w.failed);

@@ -252,7 +252,8 @@ static int read_through(struct pages *p, const struct ikv_attn_unit *u, struct i
 			if (known)
 				continue;
 			uint64_t slot = device_take(&p->device, false, pages_entry_format(e), err);
-			struct moves_item x = {(uint32_t)(l - p->lists), page, h, e, slot | pages_entry_format(e), false};
+			struct moves_item x = {(uint32_t)(l - p->lists),     page, h, e,
+					       slot | pages_entry_format(e), false};
 			if (!slot || moves_add(&p->tier.through, &x, err))
 				return -1;
 			l->table[pages_at(p, page, h)] = x.to;
@@ -280,7 +281,8 @@ static int choose(struct pages *p, const struct ikv_attn_unit *units, uint32_t c
 	for (uint32_t i = 1; i < count; i++)
 		if (units[i].layer != layer)
 			layer = layers;
-	if (moves_split(&t->now, layer, layers, &t->due, err) || moves_split(&t->beside, layer, layers, &t->running, err))
+	if (moves_split(&t->now, layer, layers, &t->due, err) ||
+	    moves_split(&t->beside, layer, layers, &t->running, err))
 		return -1;
 	return layer + 1 < layers ? moves_split(&t->now, layer + 1, layers, &t->running, err) : 0;
 }
@@ -291,8 +293,8 @@ int tier_prepare(struct pages *p, const struct ikv_attn_unit *units, uint32_t co
 	if (!t->stream)
 		return 0;
 	/* Pages of the host tier may be what an unfinished upload or re-encoding writes. */
-	if (((t->now.count || p->host_pages) && device_flush(&p->device, err)) ||
-	    choose(p, units, count, err) || copy_before(p, &t->due, err))
+	if (((t->now.count || p->host_pages) && device_flush(&p->device, err)) || choose(p, units, count, err) ||
+	    copy_before(p, &t->due, err))
 		return -1;
 	arrive(p, &t->due);
 	t->due.count = 0;
@@ -309,19 +311,18 @@ int tier_prepare(struct pages *p, const struct ikv_attn_unit *units, uint32_t co
 
 uint32_t tier_blocks(const struct pages *p)
 {
-	const struct tier *t = &p->tier;
-	uint32_t blocks = (t->in.count ? TIER_BLOCKS : 0) + (t->out.count ? TIER_BLOCKS : 0);
-	return t->running.count && blocks < p->device.multiprocessors / 2 ? blocks : 0;
+	return p->tier.running.count && TIER_BLOCKS < p->device.multiprocessors ? TIER_BLOCKS : 0;
 }
 
-/* One direction on its stream, from now on. */
-static int start(struct pages *p, const struct gather_list *list, void *stream, uint32_t begin, struct ikv_err *err)
+/* One direction on its stream, after an event. */
+static int start(struct pages *p, const struct gather_list *list, void *stream, uint32_t after, uint32_t begin,
+		 struct ikv_err *err)
 {
 	void **events = p->tier.events;
 	const char *doing = "copy pages beside attention";
 	if (!list->count)
 		return 0;
-	if (device_failed(cudaStreamWaitEvent(stream, events[TIER_BEGIN], 0), doing, err) ||
+	if (device_failed(cudaStreamWaitEvent(stream, events[after], 0), doing, err) ||
 	    device_failed(cudaEventRecord(events[begin], stream), doing, err) ||
 	    device_failed(move_gather(list, NULL, stream), doing, err))
 		return -1;
@@ -336,7 +337,10 @@ int tier_begin(struct pages *p, struct ikv_err *err)
 	if (device_failed(cudaEventRecord(t->events[TIER_BEGIN], p->device.stream), "time attention", err))
 		return -1;
 	t->timed = t->launched = true;
-	return start(p, &t->in, t->stream, TIER_IN_BEGIN, err) || start(p, &t->out, t->back, TIER_OUT_BEGIN, err) ? -1 : 0;
+	if (start(p, &t->in, t->stream, TIER_BEGIN, TIER_IN_BEGIN, err))
+		return -1;
+	/* Writes to the host would delay the requests for what attention is going to wait for. */
+	return start(p, &t->out, t->back, t->in.count ? TIER_IN_END : TIER_BEGIN, TIER_OUT_BEGIN, err);
 }
 
 int tier_end(struct pages *p, struct ikv_err *err)
@@ -351,9 +355,7 @@ int tier_end(struct pages *p, struct ikv_err *err)
 	if (!t->in.count)
 		return 0;
 	/* The next attention may follow at once: this one is over when the pages are there that it may read. */
-	if (device_failed(cudaStreamWaitEvent(stream, t->events[TIER_IN_END], 0), doing, err))
-		return -1;
-	return device_failed(cudaEventRecord(t->events[TIER_JOINED], stream), doing, err);
+	return device_failed(cudaStreamWaitEvent(stream, t->events[TIER_IN_END], 0), doing, err);
 }
 
 static void take_times(struct pages *p)
@@ -364,7 +366,7 @@ static void take_times(struct pages *p)
 	double transfer, exposed;
 	if (t->in.count) {
 		times.beside = elapsed(e[TIER_IN_BEGIN], e[TIER_IN_END]);
-		times.after = elapsed(e[TIER_ATTENDED], e[TIER_JOINED]);
+		times.end = elapsed(e[TIER_BEGIN], e[TIER_IN_END]);
 	}
 	moves_account(&times, &transfer, &exposed);
 	p->stats.device_ns += times.attention * 1e6;

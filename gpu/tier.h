@@ -1,8 +1,8 @@
-/* The host tier: pages in pinned memory, and their way over the link. Attention of a layer waits for the pages that it
- * reads. Other copies run beside it, by a few blocks on streams of their own, and attention leaves them as many
+/* The host tier: pages in pinned memory, and their way over the link. Attention of a layer waits for the pages that
+ * it reads. Other copies run beside it, by a few blocks on streams of their own, and attention leaves them as many
  * multiprocessors: pages fetched ahead, those that the next layer is going to read (a step has decided for all its
- * layers before the first one computes), and pages that leave, for which nothing waits. Whatever lies in the host tier
- * and is read nevertheless is copied for that one call. */
+ * layers before the first one computes), and pages that leave, for which nothing waits. Whatever lies in the host
+ * tier and is read nevertheless is copied for that one call. */
 #ifndef GPU_TIER_H
 #define GPU_TIER_H
 
@@ -11,18 +11,26 @@
 
 struct pages;
 
-#define TIER_BLOCKS 4u  /* that copy beside attention, in each direction; docs/gpu.md */
-enum { TIER_BEGIN, TIER_ATTENDED, TIER_JOINED, TIER_IN_BEGIN, TIER_IN_END, TIER_OUT_BEGIN, TIER_OUT_END, TIER_EVENTS };
-#define TIER_WAITS  16u /* copies before attention between two readings of the clock */
+#define TIER_BLOCKS 4u /* that copy beside attention, one direction after the other; docs/gpu.md */
+enum {
+	TIER_BEGIN,
+	TIER_ATTENDED,
+	TIER_IN_BEGIN,
+	TIER_IN_END,
+	TIER_OUT_BEGIN,
+	TIER_OUT_END,
+	TIER_EVENTS
+};
+#define TIER_WAITS 16u /* copies before attention between two readings of the clock */
 
 struct tier {
 	void *stream, *back; /* cudaStream_t: to the device, to the host; NULL until a page is placed */
 	void *events[TIER_EVENTS], *waits[2 * TIER_WAITS]; /* cudaEvent_t */
 	uint32_t wait_count;
-	struct moves now, beside; /* queues */
-	struct moves due;         /* of the current call, before attention; empty between calls */
-	struct moves running;     /* of the current call, beside attention */
-	struct moves through;     /* read in the current call and not kept: `from` is the entry to put back */
+	struct moves now, beside;  /* queues */
+	struct moves due;          /* of the current call, before attention; empty between calls */
+	struct moves running;      /* of the current call, beside attention */
+	struct moves through;      /* read in the current call and not kept: `from` is the entry to put back */
 	struct gather_item *items; /* pinned; what the kernels under way read */
 	uint32_t item_count, item_cap;
 	struct gather_list in, out; /* of the current call, beside attention */

@@ -39,7 +39,8 @@ TILE_INLINE uint32_t tile_at8(uint32_t steps, uint32_t step, struct tile_place p
 TILE_INLINE uint32_t tile_bit4(uint32_t steps, uint32_t step, struct tile_place p)
 {
 	uint32_t join = tile_join4(steps);
-	return 8 * (step / join * (join * 128) + 4 * join * p.lane + step % join * 4) + p.value % 2 * 16 + p.value / 2 * 4;
+	return 8 * (step / join * (join * 128) + 4 * join * p.lane + step % join * 4) + p.value % 2 * 16 +
+	       p.value / 2 * 4;
 }
 
 /* Where V's scales and zeros lie, in halves: the operand of weights has, in lane 4g + t, tokens 2t, 2t + 1, 2t + 8

@@ -78,13 +78,14 @@ static void print_move(void *context, const struct gpu_bench_move *r)
 	double gbps = (double)r->bytes / r->ms / 1e6, fraction = gbps / r->ceiling_gbps;
 	unsigned long long piece = r->piece_bytes, bytes = r->bytes;
 	if (p->output == BENCH_TABLE && !p->moves)
-		printf("\n%-9s %-24s %9s %6s %10s %8s %6s %5s\n", "", "", "piece", "blocks", "bytes", "ms", "GB/s", "ratio");
+		printf("\n%-9s %-24s %9s %6s %10s %8s %6s %5s\n", "", "", "piece", "blocks", "bytes", "ms", "GB/s",
+		       "ratio");
 	if (p->output == BENCH_TABLE)
-		printf("%-9s %-24s %9llu %6u %10llu %8.4f %6.1f %5.2f\n", r->kernel, r->what, piece, r->blocks, bytes, r->ms,
-		       gbps, fraction);
+		printf("%-9s %-24s %9llu %6u %10llu %8.4f %6.1f %5.2f\n", r->kernel, r->what, piece, r->blocks, bytes,
+		       r->ms, gbps, fraction);
 	else if (p->output == BENCH_CSV) /* in the columns of the other rows */
-		printf("%s,%llu,%s,,,,,,,,%.5f,,,,,,%llu,%.1f,%.1f,%.4f,,%u,,\n", r->kernel, piece, r->what, r->ms, bytes, gbps,
-		       r->ceiling_gbps, fraction, r->blocks);
+		printf("%s,%llu,%s,,,,,,,,%.5f,,,,,,%llu,%.1f,%.1f,%.4f,,%u,,\n", r->kernel, piece, r->what, r->ms,
+		       bytes, gbps, r->ceiling_gbps, fraction, r->blocks);
 	else
 		printf("%s {\"kernel\":\"%s\",\"what\":\"%s\",\"piece_bytes\":%llu,\"blocks\":%u,\"ms_median\":%.5f,"
 		       "\"bytes\":%llu,\"gbps\":%.1f,\"ceiling_gbps\":%.1f,\"fraction\":%.4f}",
@@ -133,12 +134,15 @@ static int take_option(int c, struct gpu_bench_setup *setup, struct gpu_printer 
 
 int cmd_bench_gpu(int argc, char **argv)
 {
-	static const struct option longs[] = {
-	    {"output", required_argument, NULL, 'o'},    {"shape", required_argument, NULL, 'S'},
-	    {"format", required_argument, NULL, 'f'},    {"page", required_argument, NULL, 'P'},
-	    {"selection", required_argument, NULL, 'l'}, {"replays", required_argument, NULL, 'r'},
-	    {"no-check", no_argument, NULL, 'n'},        {"what", required_argument, NULL, 'w'},
-	    {NULL, 0, NULL, 0}};
+	static const struct option longs[] = {{"output", required_argument, NULL, 'o'},
+					      {"shape", required_argument, NULL, 'S'},
+					      {"format", required_argument, NULL, 'f'},
+					      {"page", required_argument, NULL, 'P'},
+					      {"selection", required_argument, NULL, 'l'},
+					      {"replays", required_argument, NULL, 'r'},
+					      {"no-check", no_argument, NULL, 'n'},
+					      {"what", required_argument, NULL, 'w'},
+					      {NULL, 0, NULL, 0}};
 	struct gpu_bench_setup setup = {.shapes = "S1,S2,S3,S4,S5",
 					.formats = "FP16,FP8,INT8,INT4,INT4_RESIDUAL,mixed",
 					.pages = "16,64",

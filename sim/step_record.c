@@ -282,14 +282,16 @@ static void fill_device(const struct run *run, const struct account *mine, const
 	bool attended = run->device_ns > 0;
 	for (uint32_t i = 0; i < run->active_count; i++)
 		attended = attended && run->active[i]->executed;
-	row->wall_device_ns = row->wall_transfer_ns = row->wall_hidden_ns = row->wall_exposed_ns = row->wall_evict_ns = NAN;
+	row->wall_device_ns = row->wall_transfer_ns = row->wall_hidden_ns = row->wall_exposed_ns =
+	    row->wall_evict_ns = NAN;
 	if (!attended)
 		return;
 	row->wall_device_ns = part(run->device_ns, mine->read_bytes, all->read_bytes, run->active_count);
 	row->wall_transfer_ns = part(run->transfer_ns, moved, all_moved, run->active_count);
 	row->wall_exposed_ns = part(run->exposed_ns, moved, all_moved, run->active_count);
 	row->wall_hidden_ns = row->wall_transfer_ns - row->wall_exposed_ns;
-	row->wall_evict_ns = part(run->evict_ns, evicted, run->moved.total.moved_bytes[IKV_MOVE_EVICT], run->active_count);
+	row->wall_evict_ns =
+	    part(run->evict_ns, evicted, run->moved.total.moved_bytes[IKV_MOVE_EVICT], run->active_count);
 }
 
 /* Tokens that the units' decisions selected, by role; the mean over units. */

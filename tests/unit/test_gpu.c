@@ -250,10 +250,10 @@ START_TEST(waiting_is_what_is_exposed)
 	} cases[] = {
 	    {{.attention = 5}, 0, 0},
 	    {{.attention = 5, .before = 2}, 2, 2},
-	    {{.attention = 5, .beside = 3, .after = 0}, 3, 0},
-	    {{.attention = 5, .beside = 8, .after = 3}, 8, 3},
-	    {{.attention = 5, .before = 1, .beside = 8, .after = 3}, 9, 4},
-	    {{.attention = 0, .beside = 2, .after = 2.5}, 2, 2}, /* no more than there is */
+	    {{.attention = 5, .beside = 3, .end = 3.5}, 3, 0},
+	    {{.attention = 5, .beside = 7.75, .end = 8}, 7.75, 3},
+	    {{.attention = 5, .before = 1, .beside = 8, .end = 8}, 9, 4},
+	    {{.attention = 0.5, .beside = 2, .end = 3}, 2, 2}, /* no more than there is */
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		double transfer, exposed;
