@@ -89,11 +89,12 @@ static int resummarise(struct cuda *c, uint32_t seq, uint32_t tokens, struct ikv
 		if (tokens >= summaries_list(s, seq, layer)->tokens)
 			continue;
 		summaries_cut(s, seq, layer, tokens);
-		const uint16_t *rows = rest ? pages_open_rows(&c->pages, seq, layer, err) : NULL;
-		if (rest && !rows)
-			return -1;
-		if (rest)
-			summaries_set(s, seq, layer, 0, g->kv_heads, tokens / g->page_tokens, rest, rows);
+		for (uint32_t h = 0; rest && h < g->kv_heads; h++) {
+			uint32_t page = tokens / g->page_tokens;
+			if (pages_read(&c->pages, seq, layer, h, page, c->pages.k, g->v_aliases_k ? NULL : c->pages.v, err))
+				return -1;
+			summaries_set(s, seq, layer, h, 1, page, rest, (const uint16_t *)c->pages.k);
+		}
 	}
 	return 0;
 }
@@ -140,11 +141,22 @@ static enum ikv_format cuda_format(const struct ikv_backend *b, uint32_t seq, ui
 static int cuda_decode(struct ikv_backend *b, const struct ikv_attn_unit *units, uint32_t count, struct ikv_err *err)
 {
 	struct cuda *c = (struct cuda *)b;
-	if (pages_check(&c->pages, units, count, err) || pages_upload(&c->pages, err))
+	if (pages_check(&c->pages, units, count, err))
 		return -1;
-	if (c->pages.g.v_aliases_k)
-		return mla_decode_run(&c->mla, &c->pages, units, count, err);
-	return decode_run(&c->decode, &c->pages, c->selects ? &c->selection : NULL, units, count, err);
+	int rc = tier_prepare(&c->pages, units, count, err);
+	if (!rc)
+		rc = pages_upload(&c->pages, err);
+	if (!rc)
+		rc = c->pages.g.v_aliases_k ? mla_decode_run(&c->mla, &c->pages, units, count, err)
+					    : decode_run(&c->decode, &c->pages, c->selects ? &c->selection : NULL, units,
+							 count, err);
+	return tier_settle(&c->pages, rc ? NULL : err) || rc ? -1 : 0;
+}
+
+static int cuda_place(struct ikv_backend *b, uint32_t seq, uint32_t layer, uint32_t kv_first, uint32_t kv_count,
+		      uint32_t page, enum ikv_place place, struct ikv_err *err)
+{
+	return pages_place(&((struct cuda *)b)->pages, seq, layer, kv_first, kv_count, page, place, err);
 }
 
 static int cuda_select(struct ikv_backend *b, const struct ikv_select_unit *units, uint32_t count,
@@ -179,6 +191,7 @@ const struct ikv_backend_ops *gpu_backend(void)
 	    .restore = cuda_restore,
 	    .format = cuda_format,
 	    .decode = cuda_decode,
+	    .place = cuda_place,
 	    .stats = cuda_stats,
 	    .select = cuda_select,
 	};

@@ -263,8 +263,8 @@ static void take_answers(const struct decode *d, const struct ikv_geometry *g, c
 	}
 }
 
-/* The call's work on the stream: by itself, or while a graph is recorded. */
-static int enqueue(const struct decode_step *x, void *stream, struct ikv_err *err)
+/* The call's work on the stream: while a graph is recorded, or by itself, with what goes on beside attention (`beside`). */
+static int enqueue(const struct decode_step *x, struct pages *beside, void *stream, struct ikv_err *err)
 {
 	const char *doing = "compute attention";
 	const struct attend_list *lists = (const struct attend_list *)((uint8_t *)x->in_device + x->lists_at);
@@ -272,7 +272,8 @@ static int enqueue(const struct decode_step *x, void *stream, struct ikv_err *er
 	    device_failed(attend_resolve(lists, x->jobs, x->tiles_max, (attend_word *)x->args.words, x->args.page_tokens,
 					 x->steps, 0, stream),
 			  doing, err) ||
-	    device_failed(attend_launch(&x->args, &x->config, stream), doing, err))
+	    (beside && tier_begin(beside, err)) || device_failed(attend_launch(&x->args, &x->config, stream), doing, err) ||
+	    (beside && tier_end(beside, err)))
 		return -1;
 	return device_failed(cudaMemcpyAsync(x->out, x->out_device, x->out_bytes, cudaMemcpyDeviceToHost, stream), doing,
 			     err);
@@ -287,7 +288,7 @@ static int record(struct decode *d, const struct decode_step *x, void *stream, s
 	cudaGraphExecUpdateResultInfo why;
 	if (device_failed(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), doing, err))
 		return -1;
-	int failed = enqueue(x, stream, err), ended = cudaStreamEndCapture(stream, &graph);
+	int failed = enqueue(x, NULL, stream, err), ended = cudaStreamEndCapture(stream, &graph);
 	if (!failed && !device_failed(ended, doing, err)) {
 		if (exec && cudaGraphExecUpdate(exec, graph, &why) != cudaSuccess) {
 			(void)cudaGetLastError();
@@ -305,7 +306,7 @@ static int record(struct decode *d, const struct decode_step *x, void *stream, s
 	return 0;
 }
 
-static int launch(struct decode *d, const struct pages *p, const struct attend_config *c, uint32_t stages,
+static int launch(struct decode *d, struct pages *p, const struct attend_config *c, uint32_t stages,
 		  const struct sizes *z, struct ikv_err *err)
 {
 	uint8_t *in = d->in.device, *out = d->out.device, *work = d->work.device;
@@ -339,7 +340,7 @@ static int launch(struct decode *d, const struct pages *p, const struct attend_c
 	x.config.blocks = c->blocks;
 	x.config.warps = c->warps;
 	x.config.shared = c->shared;
-	x.config.overlap = p->device.bulk ? 2 : 0;
+	x.config.overlap = p->device.bulk && !p->tier.stream ? 2 : 0;
 	x.in = d->in.host;
 	x.in_device = d->in.device;
 	x.out = d->out.host;
@@ -352,17 +353,21 @@ static int launch(struct decode *d, const struct pages *p, const struct attend_c
 	x.steps = p->steps;
 	const char *doing = "compute attention";
 	cudaStream_t stream = p->device.stream;
-	if (((!d->graph || memcmp(&x, &d->step, sizeof x)) && record(d, &x, stream, err)) ||
-	    device_failed(cudaGraphLaunch(d->graph, stream), doing, err))
+	if (p->tier.stream) { /* pages move on streams of their own, which no graph holds */
+		if (enqueue(&x, p, stream, err))
+			return -1;
+	} else if (((!d->graph || memcmp(&x, &d->step, sizeof x)) && record(d, &x, stream, err)) ||
+		   device_failed(cudaGraphLaunch(d->graph, stream), doing, err)) {
 		return -1;
+	}
 	return device_failed(cudaStreamSynchronize(stream), doing, err);
 }
 
 /* Cut the jobs, unless they are as those of the call before. */
 static int cut_jobs(struct decode *d, const struct pages *p, const struct sizes *z, uint32_t warps, struct ikv_err *err)
 {
-	uint32_t blocks =
-	    p->device.multiprocessors < ATTEND_BLOCKS_MAX ? p->device.multiprocessors : ATTEND_BLOCKS_MAX;
+	uint32_t blocks = p->device.multiprocessors - tier_blocks(p);
+	blocks = blocks < ATTEND_BLOCKS_MAX ? blocks : ATTEND_BLOCKS_MAX;
 	bool same = d->cut_jobs == z->jobs && d->cut_blocks == blocks && d->cut_warps == warps;
 	for (uint32_t i = 0; same && i < z->jobs; i++)
 		same = d->cut[i].tiles == d->loads[i].tiles && d->cut[i].weight == d->loads[i].weight;

@@ -47,7 +47,8 @@ const char cmd_bench_help[] =
     "      --page LIST        tokens of a page: 16, 32, 64, 128 (default 16,64)\n"
     "      --selection LIST   share of pages read: 1, 0.25, 0.0625 (default all three)\n"
     "      --replays N        of which the median is taken (default 20)\n"
-    "      --no-check         do not compare outputs with double precision\n";
+    "      --no-check         do not compare outputs with double precision\n"
+    "      --what NAME        attention, moves (the host link and re-encoding) or all (default)\n";
 
 static void table(const struct bench_policies_row *rows, uint32_t n, const struct bench_memory_row *memory)
 {

@@ -9,7 +9,7 @@
 
 struct gpu_printer {
 	enum bench_output output;
-	uint32_t rows;
+	uint32_t rows, moves;
 };
 
 static void print_limits(void *context, const struct gpu_bench_limits *m)
@@ -30,15 +30,22 @@ static void print_limits(void *context, const struct gpu_bench_limits *m)
 	for (int i = 0; i < GPU_BENCH_READS; i++)
 		printf("  %.1f: %.1f (%.0f)", (double)m->read_bytes[i] / 1e6, m->read_us[i],
 		       (double)m->read_bytes[i] / m->read_us[i] / 1e3);
-	printf("\n\n%-5s %-13s %5s %4s %7s %8s %8s %8s %8s %8s %8s %6s %6s %8s %6s %7s %7s %7s\n", "shape", "format",
-	       "heads", "page", "share", "ms", "least", "most", "overlap", "list", "read", "ratio", "GB/s", "error", "warps",
-	       "scores", "top", "chain");
+	printf("\n");
+}
+
+static void print_head(void)
+{
+	printf("\n%-5s %-13s %5s %4s %7s %8s %8s %8s %8s %8s %8s %6s %6s %8s %6s %7s %7s %7s\n", "shape", "format", "heads",
+	       "page", "share", "ms", "least", "most", "overlap", "list", "read", "ratio", "GB/s", "error", "warps", "scores",
+	       "top", "chain");
 }
 
 static void print_row(void *context, const struct gpu_bench_result *r)
 {
 	struct gpu_printer *p = context;
 	double gbps = (double)r->kv_bytes / r->ms_median / 1e6, ceiling = (double)r->kv_bytes / r->read_ms / 1e6;
+	if (p->output == BENCH_TABLE && !p->rows)
+		print_head();
 	if (p->output == BENCH_TABLE)
 		printf("%-5s %-13s %2u/%-2u %4u %7g %8.4f %8.4f %8.4f %8.4f %8.4f %8.4f %6.3f %6.0f %8.1e %6u "
 		       "%7.4f %7.4f %7.4f\n",
@@ -69,6 +76,29 @@ static void print_row(void *context, const struct gpu_bench_result *r)
 	fflush(stdout);
 }
 
+static void print_move(void *context, const struct gpu_bench_move *r)
+{
+	struct gpu_printer *p = context;
+	double gbps = (double)r->bytes / r->ms / 1e6, fraction = gbps / r->ceiling_gbps;
+	unsigned long long piece = r->piece_bytes, bytes = r->bytes;
+	if (p->output == BENCH_TABLE && !p->moves)
+		printf("\n%-9s %-24s %9s %6s %10s %8s %6s %5s\n", "", "", "piece", "blocks", "bytes", "ms", "GB/s",
+		       "ratio");
+	if (p->output == BENCH_TABLE)
+		printf("%-9s %-24s %9llu %6u %10llu %8.4f %6.1f %5.2f\n", r->kernel, r->what, piece, r->blocks, bytes,
+		       r->ms, gbps, fraction);
+	else if (p->output == BENCH_CSV) /* in the columns of the other rows */
+		printf("%s,%llu,%s,,,,,,,,%.5f,,,,,,%llu,%.1f,%.1f,%.4f,,%u,,\n", r->kernel, piece, r->what, r->ms,
+		       bytes, gbps, r->ceiling_gbps, fraction, r->blocks);
+	else
+		printf("%s {\"kernel\":\"%s\",\"what\":\"%s\",\"piece_bytes\":%llu,\"blocks\":%u,\"ms_median\":%.5f,"
+		       "\"bytes\":%llu,\"gbps\":%.1f,\"ceiling_gbps\":%.1f,\"fraction\":%.4f}",
+		       p->rows + p->moves ? ",\n" : "", r->kernel, r->what, piece, r->blocks, r->ms, bytes, gbps,
+		       r->ceiling_gbps, fraction);
+	p->moves++;
+	fflush(stdout);
+}
+
 static int take_option(int c, struct gpu_bench_setup *setup, struct gpu_printer *p)
 {
 	char tail;
@@ -92,6 +122,12 @@ static int take_option(int c, struct gpu_bench_setup *setup, struct gpu_printer 
 	case 'n':
 		setup->check = false;
 		return 0;
+	case 'w':
+		setup->attention = !strcmp(optarg, "attention") || !strcmp(optarg, "all");
+		setup->moves = !strcmp(optarg, "moves") || !strcmp(optarg, "all");
+		if (setup->attention || setup->moves)
+			return 0;
+		return command_usage("bench", "--what: got \"%.40s\", expected attention, moves or all", optarg);
 	default:
 		if (sscanf(optarg, "%u%c", &setup->replays, &tail) == 1 && setup->replays >= 1 &&
 		    setup->replays <= 250)
@@ -102,17 +138,23 @@ static int take_option(int c, struct gpu_bench_setup *setup, struct gpu_printer 
 
 int cmd_bench_gpu(int argc, char **argv)
 {
-	static const struct option longs[] = {
-	    {"output", required_argument, NULL, 'o'},    {"shape", required_argument, NULL, 'S'},
-	    {"format", required_argument, NULL, 'f'},    {"page", required_argument, NULL, 'P'},
-	    {"selection", required_argument, NULL, 'l'}, {"replays", required_argument, NULL, 'r'},
-	    {"no-check", no_argument, NULL, 'n'},        {NULL, 0, NULL, 0}};
+	static const struct option longs[] = {{"output", required_argument, NULL, 'o'},
+					      {"shape", required_argument, NULL, 'S'},
+					      {"format", required_argument, NULL, 'f'},
+					      {"page", required_argument, NULL, 'P'},
+					      {"selection", required_argument, NULL, 'l'},
+					      {"replays", required_argument, NULL, 'r'},
+					      {"no-check", no_argument, NULL, 'n'},
+					      {"what", required_argument, NULL, 'w'},
+					      {NULL, 0, NULL, 0}};
 	struct gpu_bench_setup setup = {.shapes = "S1,S2,S3,S4,S5",
 					.formats = "FP16,FP8,INT8,INT4,INT4_RESIDUAL,mixed",
 					.pages = "16,64",
 					.selections = "1,0.25,0.0625",
 					.replays = 20,
-					.check = true};
+					.check = true,
+					.attention = true,
+					.moves = true};
 	struct gpu_printer p = {.output = BENCH_TABLE};
 	struct gpu_bench_limits limits;
 	struct ikv_err err;
@@ -126,7 +168,7 @@ int cmd_bench_gpu(int argc, char **argv)
 	}
 	if (optind != argc)
 		return command_usage("bench", "gpu takes options only; got \"%.40s\"", argv[optind]);
-	if (gpu_bench(&setup, &limits, print_limits, print_row, &p, &err))
+	if (gpu_bench(&setup, &limits, print_limits, print_row, print_move, &p, &err))
 		return command_fail(&err);
 	if (p.output == BENCH_JSON)
 		printf("\n]\n");

@@ -195,8 +195,8 @@ test_unicode_normalize_CFLAGS = $(UNIT_CFLAGS)
 test_unicode_normalize_LDADD = libsim.la $(UNIT_LDADD)
 TESTS += test_unicode_normalize
 check_PROGRAMS += test_gpu
-test_gpu_SOURCES = tests/unit/test_gpu.c gpu/split.c gpu/split.h gpu/gpu_tile.c gpu/gpu_tile.h gpu/mla_tile.c gpu/mla_tile.h \
-	gpu/select.h gpu/summary.c gpu/summary.h tests/tap.h
+test_gpu_SOURCES = tests/unit/test_gpu.c gpu/moves.c gpu/moves.h gpu/split.c gpu/split.h gpu/gpu_tile.c gpu/gpu_tile.h \
+	gpu/tile_place.h gpu/mla_tile.c gpu/mla_tile.h gpu/select.h gpu/summary.c gpu/summary.h tests/tap.h
 test_gpu_CFLAGS = $(UNIT_CFLAGS)
 test_gpu_LDADD = $(UNIT_LDADD)
 TESTS += test_gpu
