@@ -8,8 +8,16 @@
 #include "sim/command.h"
 #include "sim/datadir.h"
 
-const char cmd_doctor_help[] = "intentkv doctor: say what this machine and build can do\n\n"
-			       "Exit code 0 when a scenario can run here, 69 otherwise.\n";
+const struct command command_doctor = {
+    .name = "doctor",
+    .summary = "say what this machine and build can do",
+    .examples = "intentkv doctor\n",
+    .about =
+	"Instruction sets, backends, CUDA toolkit and devices, data files, gnuplot; and why not, where one is not "
+	"there.\n",
+    .exits = "0 a scenario can run here; 69 none can",
+    .run = cmd_doctor,
+};
 
 static bool in_path(const char *program)
 {
@@ -32,8 +40,11 @@ static void line(bool good, const char *what, const char *text)
 
 int cmd_doctor(int argc, char **argv)
 {
-	(void)argv;
-	if (argc > 1)
+	struct command_line words;
+	command_begin(&words, &command_doctor, argc, argv);
+	if (command_next(&words) != -1)
+		return IKV_USAGE;
+	if (optind < argc)
 		return command_usage("doctor", "it takes no arguments");
 	char text[600];
 	uint32_t n;

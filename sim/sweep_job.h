@@ -106,6 +106,7 @@ void peers_close(struct peers *p);
 void peers_abort(struct peers *p, int code);
 
 /* sweep_slurm.c */
-int sweep_slurm(int argc, char **argv);
+int cmd_emit_slurm(int argc, char **argv);
+extern const struct command command_emit_slurm;
 
 #endif

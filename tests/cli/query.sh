@@ -24,9 +24,8 @@ $p db check "$d/t.db" >"$d/out" && grep -q good "$d/out" && $p db backup "$d/t.d
 ok $? "a copy is good and holds the same"
 $p db export "$d/copy.db" -o "$d/csv" >"$d/out" && [ "$(wc -l <"$d/csv/step.csv")" -eq 1601 ] && head -1 "$d/csv/run.csv" | grep -q '^run_id,'
 ok $? "tables are exported as CSV"
-$p db schema "$d/t.db" | grep -q '^CREATE TABLE step (' && $p db schem "$d/t.db" 2>"$d/err"
-[ $? -eq 64 ] && grep -q 'did you mean "schema"' "$d/err"
-ok $? "the schema is printed, and a misspelt action answered with the nearest"
+$p db schema "$d/t.db" | grep -q '^CREATE TABLE step ('
+ok $? "the schema is printed"
 $p query "$d/t.db" sumary 2>"$d/err"
 [ $? -eq 64 ] && grep -q 'did you mean "summary"' "$d/err"
 ok $? "a misspelt query is answered with the nearest name"
