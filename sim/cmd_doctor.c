@@ -7,6 +7,7 @@
 #include "gpu/gpu.h"
 #include "sim/command.h"
 #include "sim/datadir.h"
+#include "sim/plot.h"
 
 const struct command command_doctor = {
     .name = "doctor",
@@ -18,20 +19,6 @@ const struct command command_doctor = {
     .exits = "0 a scenario can run here; 69 none can",
     .run = cmd_doctor,
 };
-
-static bool in_path(const char *program)
-{
-	const char *path = getenv("PATH");
-	char full[4096];
-	while (path && *path) {
-		size_t n = strcspn(path, ":");
-		snprintf(full, sizeof full, "%.*s/%s", (int)n, path, program);
-		if (access(full, X_OK) == 0)
-			return true;
-		path += n + (path[n] == ':');
-	}
-	return false;
-}
 
 static void line(bool good, const char *what, const char *text)
 {
@@ -73,7 +60,7 @@ int cmd_doctor(int argc, char **argv)
 	}
 	gpu_describe(text, sizeof text);
 	printf("     %-16s %s\n", "GPU", text);
-	bool plot = in_path("gnuplot"), data = datadir_find("machines", text, sizeof text);
+	bool plot = plot_program(), data = datadir_find("machines", text, sizeof text);
 	line(data, "data",
 	     data ? text : "not found; set INTENTKV_DATADIR to the folder that holds machines/ and plots/");
 	line(plot, "gnuplot", plot ? "found" : "not found: `plot` leaves .gp and .tsv only; apt install gnuplot-nox");

@@ -240,12 +240,11 @@ static int draw(const struct curves *c, const char *folder)
 {
 	static const struct plot plot = {
 	    .name = "mrc", .title = "Miss ratio of residency policies by capacity", .script = "plots/mrc.gp"};
-	char data[4096], script[4096];
+	char data[4096];
 	int bad = plot_folder(folder);
 	if (bad)
 		return bad;
-	if (snprintf(data, sizeof data, "%s/mrc.tsv", folder) >= (int)sizeof data ||
-	    snprintf(script, sizeof script, "%s/mrc.gp", folder) >= (int)sizeof script)
+	if (snprintf(data, sizeof data, "%s/mrc.tsv", folder) >= (int)sizeof data)
 		return plot_fail(IKV_USAGE, folder, "the path is too long");
 	FILE *f = fopen(data, "we");
 	if (!f)
@@ -257,9 +256,7 @@ static int draw(const struct curves *c, const char *folder)
 	}
 	int rc = plot_finish(f, data);
 	if (!rc)
-		rc = plot_script(&plot, script, "svg");
-	if (!rc)
-		rc = plot_draw(&plot, folder);
+		rc = plot_make(&plot, folder, "svg");
 	if (!rc)
 		fprintf(stderr, "intentkv: %s/mrc.svg\n", folder);
 	return rc;

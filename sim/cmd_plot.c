@@ -50,9 +50,10 @@ static int make(const struct figure *fig, const char *db, const char *folder, co
 {
 	bool dumb = strcmp(terminal, "dumb") == 0;
 	int rc = figure_make(fig, db, folder, terminal, run, drawn);
-	if (rc == 0 && *drawn && dumb)
+	bool picture = rc == 0 && *drawn && plot_program();
+	if (picture && dumb)
 		rc = show(fig, folder);
-	if (rc == 0 && *drawn)
+	if (picture && rc == 0)
 		printf("%s/%s.%s\n", folder, fig->plot.name, plot_ending(terminal));
 	return rc;
 }
@@ -76,13 +77,14 @@ static int make_all(char **names, int count, const char *db, const char *folder,
 	}
 	if (used)
 		fprintf(stderr, "intentkv: the runs have no data for: %s\n", left_out);
-	return rc;
+	return rc || plot_program() ? rc : plot_missing(folder);
 }
 
 static int list(void)
 {
 	for (const struct figure *f = figures; f->query; f++)
-		printf("%-16s  %-22s  %s\n", f->plot.name, f->query, f->plot.title);
+		printf("%-16s  %-22s  %s%s\n", f->plot.name, f->query, f->plot.title,
+		       f->sweep ? " (suits sweeps)" : "");
 	return fflush(stdout) == 0 ? 0 : IKV_IO;
 }
 

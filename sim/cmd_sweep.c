@@ -8,9 +8,10 @@
 #include <unistd.h>
 #include "config.h"
 #include "sim/command.h"
+#include "sim/figure.h"
 #include "sim/sweep_job.h"
 
-enum { DB = 256, KNOWN, TIMEOUT, MAX_ERROR, PART, SHARDS, SKIP_BAD, ALLOW_PATH, QUIET };
+enum { DB = 256, KNOWN, TIMEOUT, MAX_ERROR, PART, SHARDS, SKIP_BAD, ALLOW_PATH, QUIET, PLOT };
 static const struct command_option options[] = {
     {"jobs", 'j', "N", NULL, NULL, "worker processes, of each rank (default: the cores; 1 under MPI)"},
     {"set", 's', "KEY=VALUE", "<settings>", NULL, "override one key of the scenario; may be repeated"},
@@ -24,6 +25,7 @@ static const struct command_option options[] = {
     {"max-error", MAX_ERROR, "E", NULL, "0.1", "the best point reads fewest bytes with at most this rel_l2"},
     {"part", PART, "I/N", NULL, NULL, "only every N-th point, from the I-th"},
     {"shards", SHARDS, "FOLDER", "/", NULL, "where ranks keep their files (default: beside the database)"},
+    {"plot", PLOT, "FOLDER", "/", NULL, "draw the figures that suit a sweep there when it has ended"},
     {"skip-bad", SKIP_BAD, NULL, NULL, NULL, "count broken records of a trace and go on"},
     {"allow-path", ALLOW_PATH, NULL, NULL, NULL, "the scenario may name files outside its own folder"},
     {"quiet", QUIET, NULL, NULL, NULL, "no progress and no summary; failures are told all the same"},
@@ -61,7 +63,7 @@ static void on_signal(int sig)
 }
 
 struct options {
-	const char *db, *known, *shards;
+	const char *db, *known, *shards, *plots;
 	bool dry_run, refused, jobs_given;
 };
 
@@ -215,6 +217,9 @@ static int plain_option(struct sweep_job *j, struct options *o, int c, const cha
 	case SHARDS:
 		o->shards = value;
 		return 0;
+	case PLOT:
+		o->plots = value;
+		return 0;
 	case TIMEOUT:
 		return seconds("--timeout", value, &j->timeout_s, err);
 	case MAX_ERROR:
@@ -314,7 +319,8 @@ static int open_store(struct sweep_job *j, const struct options *o, struct ikv_e
 {
 	if (peers_rank(j->peers) == 0) {
 		if (store_open(&j->store, j->db, err) || take_shards(j, o, err) ||
-		    sweep_loop_look_up(j, 0, j->db, err) || (o->known && sweep_loop_look_up(j, 0, o->known, err)))
+		    sweep_loop_look_up(j, 0, j->db, err) || sweep_loop_adopt(j, 0, err) ||
+		    (o->known && sweep_loop_look_up(j, 0, o->known, err)))
 			return -1;
 	}
 	peers_agree(j->peers, &j->base);
@@ -362,6 +368,19 @@ static int run(struct sweep_job *j, struct options *o, int argc, char **argv, st
 	return 0;
 }
 
+/* What the database now says of these points, as `intentkv plot` draws it. */
+static int draw(const struct sweep_job *j, const struct options *o)
+{
+	static char plot[] = "plot", to[] = "-o";
+	char *words[64] = {plot, (char *)j->db, to, (char *)o->plots};
+	int n = 4;
+	for (const struct figure *f = figures; f->query && n < 63; f++)
+		if (f->sweep)
+			words[n++] = (char *)f->plot.name;
+	fflush(stdout);
+	return cmd_plot(n, words);
+}
+
 int cmd_sweep(int argc, char **argv)
 {
 	struct ikv_err err = {IKV_OK, ""};
@@ -391,6 +410,10 @@ int cmd_sweep(int argc, char **argv)
 			       : 0;
 	if (!rc && !stopped && !o.dry_run && !j->quiet && peers_rank(j->peers) == 0)
 		sweep_summary(j);
+	if (!rc && !stopped && !o.dry_run && o.plots && peers_rank(j->peers) == 0) {
+		int drawn = draw(j, &o);
+		code = code ? code : drawn;
+	}
 	if (stopped && !rc)
 		fprintf(stderr, "intentkv: stopped; the same command goes on from here\n");
 	if (rc || stopped)

@@ -20,6 +20,7 @@ int sweep_loop_prepare(struct sweep_job *j, uint32_t first, struct ikv_err *err)
 		points[i] = (struct point_info){.figures = {NAN, NAN, 0}};
 		if (scenario_resolve(&j->doc, root, &sc, err))
 			return -1;
+		points[i].bound = sc.router_ops->needs(sc.router.config) & IKV_NEEDS_COMING_MASS;
 		int rc = scenario_paths(&j->doc, root, &sc, err) || sweep_key(&sc, root, points[i].key, err) ? -1 : 0;
 		scenario_free(&sc);
 		if (rc)
@@ -62,7 +63,7 @@ int sweep_loop_look_up(struct sweep_job *j, uint32_t first, const char *path, st
 		if (p->state != POINT_FOUND)
 			continue;
 		j->found++;
-		if (j->sweep.refine_rounds)
+		if (j->sweep.refine_rounds || !j->quiet)
 			rc = store_run_figures(path, p->run_id, &p->figures, err);
 	}
 	/* Numbers follow the points, whoever finishes first; a sweep that goes on keeps to its numbers. */
@@ -97,11 +98,11 @@ int64_t sweep_loop_next(struct sweep_job *j)
 bool sweep_loop_on_front(const struct sweep_job *j, uint32_t point)
 {
 	const struct store_figures *a = &j->points[point].figures;
-	if (isnan(a->read_share) || isnan(a->rel_l2))
+	if (isnan(a->read_share) || isnan(a->rel_l2) || j->points[point].bound)
 		return false;
 	for (uint32_t i = 0; i < j->known; i++) {
 		const struct store_figures *b = &j->points[i].figures;
-		if (b->read_share <= a->read_share && b->rel_l2 <= a->rel_l2 &&
+		if (!j->points[i].bound && b->read_share <= a->read_share && b->rel_l2 <= a->rel_l2 &&
 		    (b->read_share < a->read_share || b->rel_l2 < a->rel_l2))
 			return false;
 	}
@@ -124,16 +125,19 @@ void sweep_loop_count(struct sweep_job *j, const struct sweep_result *r)
 	j->done++;
 }
 
-/* What failed gets a row too, with the settings that the scenario gives it. */
-static int record_failure(struct sweep_job *j, const struct sweep_result *r, struct ikv_err *err)
+/* Hand the row of a point, with the settings that the scenario gives it, to `use`. */
+static int with_row(struct sweep_job *j, uint32_t i, int64_t run_id,
+		    int (*use)(struct sweep_job *j, const struct store_run *row, const struct sweep_result *r,
+			       struct ikv_err *err),
+		    const struct sweep_result *r, struct ikv_err *err)
 {
-	const struct sweep_point *point = &j->sweep.points[r->point];
+	const struct sweep_point *point = &j->sweep.points[i];
 	struct scenario sc;
 	if (scenario_resolve(&j->doc, point->root, &sc, err))
 		return -1;
 	struct store_param *params = calloc(sc.param_count + (size_t)1, sizeof *params);
-	for (uint32_t i = 0; params && i < sc.param_count; i++)
-		params[i] = (struct store_param){sc.params[i].key, sc.params[i].value, sc.params[i].origin};
+	for (uint32_t k = 0; params && k < sc.param_count; k++)
+		params[k] = (struct store_param){sc.params[k].key, sc.params[k].value, sc.params[k].origin};
 	struct store_run row = {.name = sc.name,
 				.scenario_path = j->doc.path,
 				.scenario_text = j->doc.text,
@@ -147,13 +151,33 @@ static int record_failure(struct sweep_job *j, const struct sweep_result *r, str
 				.machine = sc.machine.name,
 				.params = params,
 				.param_count = sc.param_count,
-				.run_id = j->base + r->point,
-				.point_key = j->points[r->point].key};
-	int rc = params ? store_failed_run(j->store, &row, r->text, r->wall_ns, err)
-			: ikv_err_set(err, IKV_FAILED, "out of memory");
+				.run_id = run_id,
+				.point_key = j->points[i].key};
+	int rc = params ? use(j, &row, r, err) : ikv_err_set(err, IKV_FAILED, "out of memory");
 	free(params);
 	scenario_free(&sc);
 	return rc;
+}
+
+static int write_failure(struct sweep_job *j, const struct store_run *row, const struct sweep_result *r,
+			 struct ikv_err *err)
+{
+	return store_failed_run(j->store, row, r->text, r->wall_ns, err);
+}
+
+static int adopt(struct sweep_job *j, const struct store_run *row, const struct sweep_result *r, struct ikv_err *err)
+{
+	(void)r;
+	return store_run_adopt(j->store, row, err);
+}
+
+/* What the database had already are points of this scenario now: queries show them beside the ones played today. */
+int sweep_loop_adopt(struct sweep_job *j, uint32_t first, struct ikv_err *err)
+{
+	for (uint32_t i = first; i < j->known; i++)
+		if (j->points[i].state == POINT_FOUND && with_row(j, i, j->points[i].run_id, adopt, NULL, err))
+			return -1;
+	return 0;
 }
 
 static int record(struct sweep_job *j, struct worker *w, const struct sweep_result *r, struct ikv_err *err)
@@ -162,7 +186,7 @@ static int record(struct sweep_job *j, struct worker *w, const struct sweep_resu
 	if (r->status == IKV_IO || r->status == IKV_CANT_CREATE)
 		return ikv_err_set(err, (enum ikv_status)r->status, "%.900s", r->text);
 	if (r->status)
-		return record_failure(j, r, err);
+		return with_row(j, r->point, j->base + r->point, write_failure, r, err);
 	return store_spool_take(j->store, w->spool, r->bytes, j->base + r->point, j->points[r->point].key, r->wall_ns,
 				err);
 }
@@ -248,7 +272,8 @@ int sweep_loop_play(struct sweep_job *j, struct ikv_err *err)
 		uint32_t first = j->sweep.count;
 		if (sweep_refine(j, &added, err) || sweep_loop_prepare(j, first, err))
 			return -1;
-		if (added && peers_rank(j->peers) == 0 && sweep_loop_look_up(j, first, j->db, err))
+		if (added && peers_rank(j->peers) == 0 &&
+		    (sweep_loop_look_up(j, first, j->db, err) || sweep_loop_adopt(j, first, err)))
 			return -1;
 	}
 	return 0;

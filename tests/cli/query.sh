@@ -44,9 +44,10 @@ ok $? "runs --hash prints hashes"
 $p runs "$d/none.db" 2>"$d/err"
 [ $? -eq 65 ] && [ ! -e "$d/none.db" ]
 ok $? "a missing database is an error and is not made"
-PATH=/nonexistent $p plot "$d/t.db" hit-rate -o "$d/n" 2>"$d/err"
-[ $? -eq 69 ] && [ -s "$d/n/hit-rate.gp" ] && [ -s "$d/n/hit-rate.tsv" ]
-ok $? "without gnuplot the script and the data are left"
+PATH=/nonexistent $p plot "$d/t.db" hit-rate pareto -o "$d/n" >"$d/out" 2>"$d/err"
+[ $? -eq 69 ] && [ -s "$d/n/hit-rate.gp" ] && [ -s "$d/n/hit-rate.tsv" ] && [ -s "$d/n/pareto.gp" ] && [ ! -s "$d/out" ] &&
+	[ "$(cat "$d/err")" = "intentkv: no pictures: gnuplot is not there (Debian, Ubuntu: gnuplot-nox); their scripts and data are in $d/n, \`gnuplot FIGURE.gp\` there draws one" ]
+ok $? "without gnuplot the scripts and the data are left, and that is said once"
 if command -v gnuplot >/dev/null; then
 	$p plot "$d/t.db" -o "$d/p" >"$d/out" 2>"$d/err"
 	[ $? -eq 0 ] && [ "$(ls "$d"/p/*.svg | wc -l)" -eq 14 ] && grep -qx 'intentkv: the runs have no data for: regret, layers, memory, prefetch' "$d/err"
