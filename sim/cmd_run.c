@@ -115,23 +115,6 @@ static int parse(struct job *j, int argc, char **argv, struct ikv_err *err)
 	return 0;
 }
 
-static int make_folder(const char *path, struct ikv_err *err)
-{
-	char part[4096];
-	snprintf(part, sizeof part, "%s", path);
-	for (char *p = part + 1;; p++) {
-		if (*p && *p != '/')
-			continue;
-		char c = *p;
-		*p = 0;
-		if (mkdir(part, 0777) && errno != EEXIST)
-			return ikv_err_set(err, IKV_CANT_CREATE, "%s: cannot be created: %s", part, strerror(errno));
-		if (!c)
-			return 0;
-		*p = c;
-	}
-}
-
 static int choose_outputs(struct job *j, const char *name, struct ikv_err *err)
 {
 	if (j->db_option)
@@ -142,7 +125,9 @@ static int choose_outputs(struct job *j, const char *name, struct ikv_err *err)
 		snprintf(j->plots, sizeof j->plots, "%s", j->output);
 	else
 		snprintf(j->plots, sizeof j->plots, "results/%s", name);
-	return j->db_option ? 0 : make_folder("results", err);
+	if (!j->db_option && mkdir("results", 0777) && errno != EEXIST)
+		return ikv_err_set(err, IKV_CANT_CREATE, "results: cannot be created: %s", strerror(errno));
+	return 0;
 }
 
 /* Play one point. Sessions are made before the database is touched, so that bad input changes nothing. */

@@ -64,7 +64,8 @@ static void on_signal(int sig)
 
 struct options {
 	const char *db, *known, *shards, *plots;
-	bool dry_run, refused, jobs_given;
+	bool dry_run, jobs_given;
+	int refused; /* an exit code; what was wrong is told */
 };
 
 static struct yaml_node *option_node(int type)
@@ -203,7 +204,7 @@ static int plain_option(struct sweep_job *j, struct options *o, int c, const cha
 		o->jobs_given = true;
 		if (command_count("sweep", "-j", value, 1, 512, &j->jobs) == 0)
 			return 0;
-		o->refused = true;
+		o->refused = IKV_USAGE;
 		return -1;
 	case 'n':
 		o->dry_run = true;
@@ -246,7 +247,7 @@ static int parse(struct sweep_job *j, struct options *o, int argc, char **argv, 
 		while ((c = command_next(&line)) != -1) {
 			int rc = 0;
 			if (c == COMMAND_WRONG) {
-				o->refused = true;
+				o->refused = IKV_USAGE;
 				return -1;
 			}
 			if (c == 's' || c == 'x' || c == 'w' || c == SKIP_BAD) {
@@ -358,6 +359,13 @@ static int run(struct sweep_job *j, struct options *o, int argc, char **argv, st
 		return ikv_err_set(err, IKV_USAGE, "--part: refinement needs all results, so it has no parts");
 	if (scenario_sweep(&j->doc, &j->sweep, err) || sweep_loop_prepare(j, 0, err) || choose_files(j, o, err))
 		return -1;
+	if (!o->dry_run && o->plots && peers_rank(j->peers) == 0) { /* before hours are spent */
+		int code = plot_folder(o->plots);
+		if (code) {
+			o->refused = code;
+			return -1;
+		}
+	}
 	if (!o->dry_run)
 		return play(j, o, err);
 	if (peers_rank(j->peers))
@@ -403,7 +411,7 @@ int cmd_sweep(int argc, char **argv)
 		j->store = NULL;
 	}
 	sweep_pool_close(j);
-	int code = o.refused   ? IKV_USAGE
+	int code = o.refused   ? o.refused
 		   : rc        ? err.status == IKV_USAGE ? command_usage("sweep", "%s", err.text) : command_fail(&err)
 			  : stopped ? 128 + stopped
 		   : j->failed ? 2

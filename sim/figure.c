@@ -19,7 +19,7 @@ const struct figure figures[] = {
      true,
      false},
     {{"pareto", "Error against bytes read, with the Pareto front", "plots/pareto.gp", NULL,
-      "one mark a run; no policy reads less at less error than those on the front; the oracle is a bound", 0},
+      "one mark a run with an error; no policy reads less at less error than the front; the oracle is a bound", 0},
      "plot-pareto",
      false,
      true},

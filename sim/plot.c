@@ -26,8 +26,15 @@ int plot_finish(FILE *f, const char *path)
 
 int plot_folder(const char *folder)
 {
-	char own[4096];
+	char own[4096], part[4096];
 	struct stat a, b;
+	if (snprintf(part, sizeof part, "%s", folder) >= (int)sizeof part)
+		return plot_fail(IKV_USAGE, folder, "the path is too long");
+	for (char *p = part + (*part == '/'); (p = strchr(p, '/')); *p++ = '/') {
+		*p = 0;
+		if (mkdir(part, 0777) != 0 && errno != EEXIST)
+			return plot_fail(IKV_CANT_CREATE, part, strerror(errno));
+	}
 	if (mkdir(folder, 0777) != 0 && errno != EEXIST)
 		return plot_fail(IKV_CANT_CREATE, folder, strerror(errno));
 	if (datadir_find("plots", own, sizeof own) && stat(own, &a) == 0 && stat(folder, &b) == 0 &&

@@ -20,7 +20,7 @@ extern const char *const plot_terminals[]; /* svg, png, pdf, dumb; NULL ends it 
 const char *plot_ending(const char *terminal);
 
 int plot_fail(int status, const char *path, const char *what);
-/* Make the folder if it is absent. The one that holds the program's own scripts is refused: figures would replace them. */
+/* Make the folder, and those above it, if they are absent. The one that holds the program's own scripts is refused: figures would replace them. */
 int plot_folder(const char *folder);
 /* Close a file that was written. */
 int plot_finish(FILE *f, const char *path);

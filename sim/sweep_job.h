@@ -17,6 +17,7 @@ struct point_info {
 	char key[33];
 	uint8_t state;    /* enum point_state */
 	bool failed_once; /* the database has an earlier failure */
+	bool twin;        /* an earlier point has the same key and was found as the same run */
 	bool bound;       /* its router knows the future: on no front, and never the best */
 	int64_t run_id;   /* where found */
 	struct store_figures figures;

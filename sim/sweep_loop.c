@@ -35,6 +35,32 @@ static int by_key(const void *a, const void *b)
 	return strcmp(((const struct store_point *)a)->key, ((const struct store_point *)b)->key);
 }
 
+static int by_key_and_run(const void *a, const void *b)
+{
+	const struct store_point *x = a, *y = b;
+	int order = strcmp(x->key, y->key);
+	return order ? order : (x->run_id > y->run_id) - (x->run_id < y->run_id);
+}
+
+/* The first run of the key that is done and that no earlier point has, else the first that is done. NULL: none. */
+static const struct store_point *find_done(struct point_info *p, const struct store_point *s,
+					   const struct store_point *end, bool *taken)
+{
+	const struct store_point *first = NULL;
+	for (size_t k = 0; s + k < end && !strcmp(s[k].key, p->key); k++) {
+		p->failed_once |= !s[k].done;
+		if (!s[k].done)
+			continue;
+		if (!taken[k]) {
+			taken[k] = true;
+			return s + k;
+		}
+		first = first ? first : s + k;
+	}
+	p->twin = first != NULL;
+	return first;
+}
+
 /* Points that the file has done are found there; two points of one key are one run. */
 int sweep_loop_look_up(struct sweep_job *j, uint32_t first, const char *path, struct ikv_err *err)
 {
@@ -43,8 +69,9 @@ int sweep_loop_look_up(struct sweep_job *j, uint32_t first, const char *path, st
 	if (store_points(path, &there, &count, err))
 		return -1;
 	if (count)
-		qsort(there, count, sizeof *there, by_key);
-	int rc = 0;
+		qsort(there, count, sizeof *there, by_key_and_run);
+	bool *taken = calloc(count + (size_t)1, sizeof *taken);
+	int rc = taken ? 0 : ikv_err_set(err, IKV_FAILED, "out of memory");
 	for (uint32_t i = first; rc == 0 && i < j->known; i++) {
 		struct point_info *p = &j->points[i];
 		memcpy(wanted.key, p->key, sizeof wanted.key);
@@ -53,15 +80,11 @@ int sweep_loop_look_up(struct sweep_job *j, uint32_t first, const char *path, st
 			continue;
 		while (s > there && !strcmp(s[-1].key, p->key))
 			s--;
-		for (; s < there + count && !strcmp(s->key, p->key); s++) {
-			p->failed_once |= !s->done;
-			if (s->done && p->state != POINT_FOUND) {
-				p->state = POINT_FOUND;
-				p->run_id = s->run_id;
-			}
-		}
-		if (p->state != POINT_FOUND)
+		const struct store_point *found = find_done(p, s, there + count, taken + (s - there));
+		if (!found)
 			continue;
+		p->state = POINT_FOUND;
+		p->run_id = found->run_id;
 		j->found++;
 		if (j->sweep.refine_rounds || !j->quiet)
 			rc = store_run_figures(path, p->run_id, &p->figures, err);
@@ -78,6 +101,7 @@ int sweep_loop_look_up(struct sweep_job *j, uint32_t first, const char *path, st
 		if (!j->base)
 			j->base = highest + 1;
 	}
+	free(taken);
 	ikv_free(there);
 	return rc;
 }
@@ -175,7 +199,8 @@ static int adopt(struct sweep_job *j, const struct store_run *row, const struct 
 int sweep_loop_adopt(struct sweep_job *j, uint32_t first, struct ikv_err *err)
 {
 	for (uint32_t i = first; i < j->known; i++)
-		if (j->points[i].state == POINT_FOUND && with_row(j, i, j->points[i].run_id, adopt, NULL, err))
+		if (j->points[i].state == POINT_FOUND && !j->points[i].twin &&
+		    with_row(j, i, j->points[i].run_id, adopt, NULL, err))
 			return -1;
 	return 0;
 }
