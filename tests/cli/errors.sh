@@ -42,7 +42,7 @@ printed: $(head -3 "$d/out")"
 
 small=$cases/scenario/small.yaml
 run="$p run --quiet --no-plots"
-plan 63
+plan 64
 
 $run --db "$d/kept.db" "$small" >"$d/out" 2>"$d/err"
 none "a good scenario runs quietly" "$([ $? -eq 0 ] || echo failed; cat "$d/out" "$d/err")"
@@ -140,6 +140,9 @@ wrong "a database in a folder that is not there" 73 "intentkv: $d/no/x.db: ...No
 	$run --db "$d/no/x.db" "$small"
 wrong "a database below a file" 73 "intentkv: $d/kept.db/x.db: ...Not a directory" $run --db "$d/kept.db/x.db" "$small"
 wrong "a folder as database" 65 "intentkv: $d/empty: is not a regular file" $run --db "$d/empty" "$small"
+mkdir "$d/kept"
+wrong "the folder of figures as database" 65 "intentkv: $d/kept: is not a regular file; did you mean $d/kept.db?" $p query "$d/kept"
+rmdir "$d/kept"
 wrong "a missing database" 65 'intentkv: nowhere.db: there is no result database' $p query nowhere.db
 wrong "a scenario as database" 65 "intentkv: $small: is not a result database" $p query "$small"
 
