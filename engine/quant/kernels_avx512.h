@@ -3,6 +3,7 @@
 #define QUANT_KERNELS_AVX512_H
 
 #include <immintrin.h>
+#include "quant/fetch.h"
 #include "quant/micro.h"
 
 #define INLINE static inline __attribute__((always_inline))
@@ -114,13 +115,6 @@ INLINE __m512 fold16(const __m512 *a)
 FOLD4(most4, max_ps)
 FOLD4(least4, min_ps)
 FOLD4(sums4, add_ps)
-
-/* What is fetched is used a step later. Into the first-level cache: on Zen 5 fetches into the second one are often
- * dropped (docs/kernels.md). */
-INLINE void fetch(const uint8_t *p, ptrdiff_t ahead)
-{
-	_mm_prefetch((const char *)p + ahead, _MM_HINT_T0);
-}
 
 #endif
 
