@@ -56,6 +56,9 @@ int store_spool_close(struct store *s, uint64_t *bytes, struct store_figures *fi
 int store_spool_take(struct store *s, int fd, uint64_t bytes, int64_t run_id, const char *point_key, uint64_t wall_ns,
 		     struct ikv_err *err);
 /* A run that failed, without rows, in place of earlier failures of its point. */
+/* A sweep found run->run_id, which is of the same settings: it becomes a run of this scenario, with its name, point and
+ * the origins of its settings. The next run that begins, or closing, commits. */
+int store_run_adopt(struct store *s, const struct store_run *run, struct ikv_err *err);
 int store_failed_run(struct store *s, const struct store_run *run, const char *message, uint64_t wall_ns,
 		     struct ikv_err *err);
 

@@ -96,6 +96,25 @@ static int write_env(struct store *s, struct ikv_err *err)
 	return 0;
 }
 
+/* The scenario that was run last has the highest number: v_latest goes by it. */
+static int renumber_scenario(struct store *s, int64_t *id, struct ikv_err *err)
+{
+	char sql[400];
+	sqlite3_stmt *stmt;
+	if (store_prepare(s, "SELECT max(scenario_id) FROM scenario", &stmt, err) != 0)
+		return -1;
+	int64_t highest = sqlite3_step(stmt) == SQLITE_ROW ? sqlite3_column_int64(stmt, 0) : *id;
+	sqlite3_finalize(stmt);
+	if (highest == *id)
+		return 0;
+	snprintf(sql, sizeof sql,
+		 "PRAGMA defer_foreign_keys=ON; UPDATE scenario SET scenario_id = %lld WHERE scenario_id = %lld;"
+		 " UPDATE run SET scenario_id = %lld WHERE scenario_id = %lld",
+		 (long long)highest + 1, (long long)*id, (long long)highest + 1, (long long)*id);
+	*id = highest + 1;
+	return store_exec(s->db, s->path, sql, err);
+}
+
 static int write_scenario(struct store *s, const struct store_run *run, int64_t *id, struct ikv_err *err)
 {
 	const char *text = run->scenario_text ? run->scenario_text : "";
@@ -116,7 +135,7 @@ static int write_scenario(struct store *s, const struct store_run *run, int64_t 
 	else
 		store_fail(s->db, s->path, "cannot write the scenario", err);
 	sqlite3_finalize(stmt);
-	return rc == SQLITE_ROW ? 0 : -1;
+	return rc == SQLITE_ROW ? renumber_scenario(s, id, err) : -1;
 }
 
 static int write_params(struct store *s, int64_t run_id, const struct store_run *run, struct ikv_err *err)
@@ -205,6 +224,42 @@ fail:
 	s->open = false;
 	s->env_id = env;
 	return -1;
+}
+
+/* Where its settings come from, as the scenario of today has them; their values are the same. */
+static int adopt_params(struct store *s, const struct store_run *run, struct ikv_err *err)
+{
+	sqlite3_stmt *stmt;
+	int rc = 0;
+	if (store_prepare(s, "UPDATE run_param SET origin = ?3 WHERE run_id = ?1 AND key = ?2", &stmt, err) != 0)
+		return -1;
+	for (uint32_t i = 0; i < run->param_count && rc == 0; i++) {
+		sqlite3_bind_int64(stmt, 1, run->run_id);
+		bind(stmt, 2, run->params[i].key);
+		bind(stmt, 3, run->params[i].origin);
+		rc = store_step_stmt(s, stmt, err);
+	}
+	sqlite3_finalize(stmt);
+	return rc;
+}
+
+int store_run_adopt(struct store *s, const struct store_run *run, struct ikv_err *err)
+{
+	int64_t scenario;
+	sqlite3_stmt *stmt;
+	if (store_begin(s, err) != 0 || write_scenario(s, run, &scenario, err) != 0 ||
+	    store_prepare(s,
+			  "UPDATE run SET scenario_id = ?2, name = ?3, point = ?4 WHERE run_id = ?1"
+			  " AND (scenario_id, name, point) IS NOT (?2, ?3, ?4)",
+			  &stmt, err) != 0)
+		return -1;
+	sqlite3_bind_int64(stmt, 1, run->run_id);
+	sqlite3_bind_int64(stmt, 2, scenario);
+	bind(stmt, 3, run->name ? run->name : "");
+	bind(stmt, 4, run->point ? run->point : "");
+	if (finish(s, stmt, err) != 0)
+		return -1;
+	return sqlite3_changes(s->db) ? adopt_params(s, run, err) : 0;
 }
 
 int store_run_message(struct store *s, int64_t run_id, const char *message, struct ikv_err *err)
