@@ -3,14 +3,6 @@
 #include <string.h>
 #include "store_internal.h"
 
-/* The digits stay in the store until the statement is done, which spares a copy. */
-static void bind_hex(struct store *s, sqlite3_stmt *stmt, int i, uint64_t value)
-{
-	for (int k = 15; k >= 0; k--, value >>= 4)
-		s->hex[k] = "0123456789abcdef"[value & 15];
-	sqlite3_bind_text(stmt, i, s->hex, 16, SQLITE_STATIC);
-}
-
 static void bind_int(sqlite3_stmt *stmt, int i, int64_t value)
 {
 	if (value == -1)
@@ -25,59 +17,13 @@ static void bind_text(sqlite3_stmt *stmt, int i, const char *text)
 	sqlite3_bind_text(stmt, i, text, -1, SQLITE_STATIC);
 }
 
-static void bind_row(struct store *s, sqlite3_stmt *stmt, const struct store_table *table, const void *row)
-{
-	for (int i = 0; i < table->count; i++) {
-		const void *field = (const char *)row + table->columns[i].offset;
-		switch (table->columns[i].type) {
-		case STORE_INT:
-			bind_int(stmt, i + 1, *(const int64_t *)field);
-			break;
-		case STORE_REAL:
-			sqlite3_bind_double(stmt, i + 1, *(const double *)field); /* NaN binds NULL */
-			break;
-		case STORE_TEXT:
-			bind_text(stmt, i + 1, *(const char *const *)field);
-			break;
-		case STORE_HEX:
-			bind_hex(s, stmt, i + 1, *(const uint64_t *)field);
-			break;
-		case STORE_KIND:
-			bind_text(stmt, i + 1, ikv_kind_name(*(const enum ikv_kind *)field));
-			break;
-		}
-	}
-}
-
-static int prepare_insert(struct store *s, int which, struct ikv_err *err)
-{
-	const struct store_table *table = &store_tables[which];
-	sqlite3_str *sql = sqlite3_str_new(s->db);
-	sqlite3_str_appendf(sql, "INSERT INTO %s (", table->name);
-	for (int i = 0; i < table->count; i++)
-		sqlite3_str_appendf(sql, "%s%s", i ? ", " : "", table->columns[i].name);
-	sqlite3_str_appendall(sql, ") VALUES (");
-	for (int i = 0; i < table->count; i++)
-		sqlite3_str_appendall(sql, i ? ", ?" : "?");
-	sqlite3_str_appendall(sql, ")");
-	char *text = sqlite3_str_finish(sql);
-	if (!text)
-		return ikv_err_set(err, IKV_FAILED, "out of memory");
-	int rc = store_prepare(s, text, &s->insert[which], err);
-	sqlite3_free(text);
-	return rc;
-}
-
 static int write_row(struct store *s, int which, const void *row, struct ikv_err *err)
 {
 	if (s->spool)
 		return spool_row(s, which, row, err);
-	if (!s->insert[which] && prepare_insert(s, which, err) != 0)
-		return -1;
 	if (store_begin(s, err) != 0)
 		return -1;
-	bind_row(s, s->insert[which], &store_tables[which], row);
-	return store_step_stmt(s, s->insert[which], err);
+	return store_batch_add(s, which, row, err);
 }
 
 int store_session(struct store *s, const struct store_session *row, struct ikv_err *err)

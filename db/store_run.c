@@ -201,6 +201,7 @@ int store_run_begin(struct store *s, const struct store_run *run, int64_t *run_i
 		goto fail;
 	return s->whole ? 0 : store_commit(s, err);
 fail:
+	store_batch_drop(s);
 	sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
 	s->open = false;
 	s->env_id = env;
@@ -227,7 +228,7 @@ int store_run_end(struct store *s, int64_t run_id, const char *status, uint64_t 
 	if (!s->whole &&
 	    (store_commit(s, err) != 0 || store_exec(s->db, s->path, "PRAGMA synchronous=FULL", err) != 0))
 		return -1;
-	if (store_begin(s, err) != 0)
+	if (store_begin(s, err) != 0 || store_batch_write(s, err) != 0)
 		return -1;
 	if (store_prepare(s, "UPDATE run SET status = ?, ended_utc = ?, wall_ns = ? WHERE run_id = ?", &stmt, err) !=
 	    0)

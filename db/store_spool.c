@@ -12,13 +12,6 @@
 
 enum { SPOOL_RUN = STORE_ROW_COUNT, SPOOL_BLOCK, SPOOL_PAGE, SPOOL_BUFFER = 1 << 18 };
 
-const size_t store_row_bytes[] = {
-    [STORE_ROW_SESSION] = sizeof(struct store_session),
-    [STORE_ROW_STEP] = sizeof(struct store_step),
-    [STORE_ROW_ROLE] = sizeof(struct store_role),
-    [STORE_ROW_LAYER] = sizeof(struct store_layer),
-};
-
 struct spool {
 	int fd;
 	uint64_t bytes, steps;
@@ -158,12 +151,10 @@ static int count_step(struct spool *p, const struct store_step *row, struct ikv_
 int spool_row(struct store *s, int which, const void *row, struct ikv_err *err)
 {
 	const struct store_table *table = &store_tables[which];
-	if (put_head(s->spool, which, row, store_row_bytes[which], err) != 0)
+	if (put_head(s->spool, which, row, table->row_bytes, err) != 0)
 		return -1;
-	for (int i = 0; i < table->count; i++)
-		if (table->columns[i].type == STORE_TEXT &&
-		    put_text(s->spool, *(const char *const *)((const char *)row + table->columns[i].offset), err) !=
-			0)
+	for (int i = 0; i < table->text_count; i++)
+		if (put_text(s->spool, *(const char *const *)((const char *)row + table->texts[i]), err) != 0)
 			return -1;
 	return which == STORE_ROW_STEP ? count_step(s->spool, row, err) : 0;
 }
@@ -292,11 +283,10 @@ static int take_row(struct store *s, struct reader *r, int which, int64_t run_id
 		struct store_layer layer;
 		int64_t run_id; /* first in all of them */
 	} row;
-	if (get(r, &row, store_row_bytes[which], err) != 0)
+	if (get(r, &row, table->row_bytes, err) != 0)
 		return -1;
-	for (int i = 0; i < table->count; i++)
-		if (table->columns[i].type == STORE_TEXT &&
-		    get_text(r, (const char **)((char *)&row + table->columns[i].offset), err) != 0)
+	for (int i = 0; i < table->text_count; i++)
+		if (get_text(r, (const char **)((char *)&row + table->texts[i]), err) != 0)
 			return -1;
 	row.run_id = run_id;
 	return which == STORE_ROW_SESSION ? store_session(s, &row.session, err)
@@ -365,6 +355,8 @@ static int whole_begin(struct store *s, const char *key, struct ikv_err *err)
 static int whole_end(struct store *s, int rc)
 {
 	s->whole = false;
+	if (rc != 0)
+		store_batch_drop(s);
 	if (rc != 0 && !sqlite3_get_autocommit(s->db)) {
 		sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
 		s->env_id = 0; /* its row may have gone with it */
