@@ -88,6 +88,7 @@ int store_commit(struct store *s, struct ikv_err *err)
 		if (!sqlite3_get_autocommit(s->db))
 			sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
 		s->open = false;
+		store_forget_sums(s);
 		return -1;
 	}
 	s->open = false;
@@ -189,6 +190,7 @@ static int set_up(struct store *s, struct ikv_err *err)
 static void release(struct store *s)
 {
 	store_batch_free(s);
+	store_forget_sums(s);
 	sqlite3_finalize(s->block_event);
 	sqlite3_finalize(s->page_event);
 	sqlite3_close_v2(s->db);

@@ -297,6 +297,8 @@ static int write_batch(struct store *s, struct store_batch *b, struct ikv_err *e
 		sqlite3_clear_bindings(b->insert); /* they point into the batch */
 	}
 	clear(b);
+	if (rc != 0)
+		store_forget_sums(s);
 	return rc;
 }
 
@@ -330,6 +332,7 @@ void store_batch_drop(struct store *s)
 	for (int i = 0; i < STORE_ROW_COUNT; i++)
 		if (s->batch[i])
 			clear(s->batch[i]);
+	store_forget_sums(s);
 }
 
 void store_batch_free(struct store *s)

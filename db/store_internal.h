@@ -39,6 +39,8 @@ struct store {
 	int lock_fd;
 	struct store_batch *batch[STORE_ROW_COUNT]; /* rows that wait; NULL: none yet */
 	sqlite3_stmt *block_event, *page_event;
+	int64_t summed;          /* run of which sums are kept from its first step on; 0: none */
+	struct store_sums *sums; /* NULL before its first step */
 	bool open;          /* a transaction is open */
 	uint64_t steps;     /* steps in it */
 	int64_t batch_step; /* of the newest step */
@@ -76,6 +78,9 @@ int store_batch_write(struct store *s, struct ikv_err *err);
 void store_batch_drop(struct store *s);
 void store_batch_free(struct store *s);
 
+/* store_rows.c: rows were lost or are not those of one run from its beginning; its roll-ups are read from the table. */
+void store_forget_sums(struct store *s);
+
 /* store_spool.c: each appends one record. */
 int spool_run(struct store *s, const struct store_run *run, struct ikv_err *err);
 int spool_row(struct store *s, int which, const void *row, struct ikv_err *err);
@@ -92,6 +97,9 @@ int store_functions(sqlite3 *db, const char *path);
 
 /* store_rollup.c: write the roll-ups of one run anew, into the file or, where they are there, into temporary tables. */
 int store_rollup(sqlite3 *db, const char *path, int64_t run_id, struct ikv_err *err);
+/* The same, from sums that were kept while the run was recorded; `sums` is used up. */
+struct store_sums;
+int store_rollup_write(sqlite3 *db, const char *path, int64_t run_id, struct store_sums *sums, struct ikv_err *err);
 /* store_live.c: for a reader, the roll-ups that the file lacks of the chosen runs (`run` as :run in the named queries;
  * NULL: the newest). */
 int store_live(sqlite3 *db, const char *path, const char *run, struct ikv_err *err);

@@ -2,6 +2,10 @@
 #include <math.h>
 #include <string.h>
 #include "store_internal.h"
+#include "store_sums.h"
+
+/* Longer runs are read again when they are closed: percentiles would take more than 170 MB meanwhile. */
+#define SUMMED_STEPS 2000000
 
 static void bind_int(sqlite3_stmt *stmt, int i, int64_t value)
 {
@@ -31,9 +35,32 @@ int store_session(struct store *s, const struct store_session *row, struct ikv_e
 	return write_row(s, STORE_ROW_SESSION, row, err);
 }
 
+void store_forget_sums(struct store *s)
+{
+	store_sums_free(s->sums);
+	s->sums = NULL;
+	s->summed = 0;
+}
+
+/* For the roll-ups, which else cost another reading of all rows. */
+static int sum_step(struct store *s, const struct store_step *row, struct ikv_err *err)
+{
+	if (row->run_id != s->summed)
+		return 0;
+	if (!s->sums && store_sums_open(&s->sums, err) != 0)
+		return -1;
+	if (s->sums->steps < SUMMED_STEPS)
+		return store_sums_add_row(s->sums, row, err);
+	store_forget_sums(s);
+	return 0;
+}
+
 int store_step(struct store *s, const struct store_step *row, struct ikv_err *err)
 {
-	if ((!s->spool && !s->whole && store_pace(s, row->batch_step, err) != 0) || write_row(s, STORE_ROW_STEP, row, err) != 0)
+	if (s->spool)
+		return spool_row(s, STORE_ROW_STEP, row, err);
+	if ((!s->whole && store_pace(s, row->batch_step, err) != 0) || write_row(s, STORE_ROW_STEP, row, err) != 0 ||
+	    sum_step(s, row, err) != 0)
 		return -1;
 	s->steps++;
 	return 0;

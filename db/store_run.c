@@ -197,6 +197,8 @@ int store_run_begin(struct store *s, const struct store_run *run, int64_t *run_i
 	    write_run(s, run, scenario, err) != 0)
 		goto fail;
 	*run_id = sqlite3_last_insert_rowid(s->db);
+	store_forget_sums(s);
+	s->summed = *run_id;
 	if (write_params(s, *run_id, run, err) != 0)
 		goto fail;
 	return s->whole ? 0 : store_commit(s, err);
@@ -242,7 +244,9 @@ int store_run_end(struct store *s, int64_t run_id, const char *status, uint64_t 
 	if (rc == 0 && sqlite3_changes(s->db) != 1)
 		rc = ikv_err_set(err, IKV_FAILED, "%s: there is no run %lld", s->path, (long long)run_id);
 	if (rc == 0)
-		rc = store_rollup(s->db, s->path, run_id, err);
+		rc = s->sums && run_id == s->summed ? store_rollup_write(s->db, s->path, run_id, s->sums, err)
+						    : store_rollup(s->db, s->path, run_id, err);
+	store_forget_sums(s);
 	if (store_commit(s, rc == 0 ? err : NULL) != 0)
 		rc = -1;
 	sqlite3_exec(s->db, "PRAGMA synchronous=NORMAL", NULL, NULL, NULL);
