@@ -97,7 +97,7 @@ int store_commit(struct store *s, struct ikv_err *err)
 
 int store_flush(struct store *s, struct ikv_err *err)
 {
-	return store_commit(s, err);
+	return store_settle(&s, err) != 0 ? -1 : store_commit(s, err);
 }
 
 /* Only between two iterations of the step loop, so that a transaction never holds a part of one. */
@@ -248,6 +248,8 @@ int store_close(struct store *s, struct ikv_err *err)
 {
 	if (!s)
 		return 0;
+	if (s->queue)
+		return queue_close(s, err);
 	int rc = store_commit(s, err);
 	if (rc == 0) {
 		/* Leaves one plain file, readable from anywhere; a reader at work may prevent it, which is no error:

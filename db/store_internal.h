@@ -48,6 +48,7 @@ struct store {
 	int64_t env_id;     /* row of this process, 0: not written yet */
 	bool whole;         /* one transaction holds a whole run: nothing commits before its end */
 	struct spool *spool; /* rows go there; the store has no database then */
+	struct queue *queue; /* of the thread that takes them into another store's database, or NULL */
 };
 
 /* Write "path: what: SQLite's message" with the status that fits SQLite's result. */
@@ -81,11 +82,15 @@ void store_batch_free(struct store *s);
 /* store_rows.c: rows were lost or are not those of one run from its beginning; its roll-ups are read from the table. */
 void store_forget_sums(struct store *s);
 
+/* store_queue.c: where *s has a thread, wait until its rows are written and make *s the store with the database. */
+int store_settle(struct store **s, struct ikv_err *err);
+int queue_close(struct store *s, struct ikv_err *err);
+
 /* store_spool.c: each appends one record. */
 int spool_run(struct store *s, const struct store_run *run, struct ikv_err *err);
 int spool_row(struct store *s, int which, const void *row, struct ikv_err *err);
 int spool_block_event(struct store *s, const struct store_block_event *row, struct ikv_err *err);
-int spool_page_event(struct store *s, int64_t session, int64_t step, const struct ikv_action *action,
+int spool_page_event(struct store *s, int64_t run_id, int64_t session, int64_t step, const struct ikv_action *action,
 		     struct ikv_err *err);
 
 /* store_read.c: open for reading only, also on read-only media and beside a writer. */

@@ -123,7 +123,7 @@ int store_page_event(struct store *s, int64_t run_id, int64_t session, int64_t s
 	_Static_assert(sizeof moves / sizeof *moves == IKV_MOVE_COUNT, "a name for every move");
 	sqlite3_stmt **stmt = &s->page_event;
 	if (s->spool)
-		return spool_page_event(s, session, step, action, err);
+		return spool_page_event(s, run_id, session, step, action, err);
 	if (!*stmt && store_prepare(s,
 				    "INSERT INTO page_event (run_id, session, step, seq, page_group, page, move,"
 				    " from_format, to_format, from_tier, to_tier, bytes)"

@@ -186,6 +186,8 @@ int store_env(struct store *s, struct ikv_err *err)
 int store_run_begin(struct store *s, const struct store_run *run, int64_t *run_id, struct ikv_err *err)
 {
 	int64_t scenario;
+	if (store_settle(&s, err) != 0)
+		return -1;
 	if (s->spool) {
 		*run_id = 0;
 		return spool_run(s, run, err);
@@ -213,7 +215,7 @@ fail:
 int store_run_message(struct store *s, int64_t run_id, const char *message, struct ikv_err *err)
 {
 	sqlite3_stmt *stmt;
-	if (store_begin(s, err) != 0 ||
+	if (store_settle(&s, err) != 0 || store_begin(s, err) != 0 ||
 	    store_prepare(s, "UPDATE run SET message = ? WHERE run_id = ?", &stmt, err) != 0)
 		return -1;
 	bind(stmt, 1, message);
@@ -226,6 +228,8 @@ int store_run_end(struct store *s, int64_t run_id, const char *status, uint64_t 
 {
 	char utc[32];
 	sqlite3_stmt *stmt;
+	if (store_settle(&s, err) != 0)
+		return -1;
 	/* SQLite refuses the pragma inside a transaction; one that holds a whole run began with it. */
 	if (!s->whole &&
 	    (store_commit(s, err) != 0 || store_exec(s->db, s->path, "PRAGMA synchronous=FULL", err) != 0))
