@@ -159,6 +159,8 @@ static int start(struct queue *q)
 	pthread_sigmask(SIG_BLOCK, &all, &before);
 	int e = pthread_create(&q->thread, NULL, write_rows, q);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (e == 0)
+		pthread_setname_np(q->thread, "intentkv-db"); /* for top and perf */
 	return e;
 }
 
