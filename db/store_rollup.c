@@ -79,6 +79,33 @@ static int read_steps(struct rollup *r, struct ikv_err *err)
 	return rc;
 }
 
+static int read_roles(struct rollup *r, struct ikv_err *err)
+{
+	sqlite3_stmt *row = NULL;
+	int64_t whole[5];
+	double mass[2];
+	int rc = prepare(r,
+			 "SELECT kind, tokens, selected_tokens, read_bytes, hit_pages, miss_pages, mass, mass_selected"
+			 " FROM step_role WHERE run_id = ?",
+			 &row, err),
+	    step = SQLITE_ROW;
+	if (rc == 0)
+		sqlite3_bind_int64(row, 1, r->run);
+	while (rc == 0 && (step = sqlite3_step(row)) == SQLITE_ROW) {
+		for (int i = 0; i < 5; i++)
+			whole[i] =
+			    sqlite3_column_type(row, 1 + i) == SQLITE_NULL ? -1 : sqlite3_column_int64(row, 1 + i);
+		for (int i = 0; i < 2; i++)
+			mass[i] = sqlite3_column_type(row, 6 + i) == SQLITE_NULL ? NAN
+										 : sqlite3_column_double(row, 6 + i);
+		rc = store_sums_add_role(r->sums, (const char *)sqlite3_column_text(row, 0), whole, mass, err);
+	}
+	if (rc == 0 && step != SQLITE_DONE)
+		rc = store_fail(r->db, r->path, "cannot roll a run up", err);
+	sqlite3_finalize(row);
+	return rc;
+}
+
 static float middle(float a, float b, float c)
 {
 	return a < b ? (b < c ? b : a < c ? c : a) : a < c ? a : b < c ? c : b;
@@ -249,6 +276,30 @@ static int write_sessions(struct rollup *r, struct ikv_err *err)
 	return rc;
 }
 
+static int write_roles(struct rollup *r, struct ikv_err *err)
+{
+	sqlite3_stmt *stmt;
+	if (prepare(r, "INSERT INTO run_role VALUES (?,?,?,?,?,?,?,?,?,?)", &stmt, err) != 0)
+		return -1;
+	int rc = 0;
+	for (int i = 0; i < r->sums->role_count && rc == 0; i++) {
+		const struct sum_role *role = &r->sums->roles[i];
+		sqlite3_clear_bindings(stmt); /* what no step has is NULL */
+		sqlite3_bind_int64(stmt, 1, r->run);
+		sqlite3_bind_text(stmt, 2, role->kind, -1, SQLITE_STATIC);
+		sqlite3_bind_int64(stmt, 3, role->steps);
+		for (int k = 0; k < 5; k++)
+			if (role->whole_count[k])
+				sqlite3_bind_int64(stmt, 4 + k, role->whole[k]);
+		for (int k = 0; k < 2; k++)
+			if (role->mass_count[k])
+				sqlite3_bind_double(stmt, 9 + k, store_sums_value(role->mass[k], role->rest[k]));
+		rc = run_once(r, stmt, err);
+	}
+	sqlite3_finalize(stmt);
+	return rc;
+}
+
 static int write_slow(struct rollup *r, struct ikv_err *err)
 {
 	sqlite3_stmt *stmt;
@@ -271,9 +322,6 @@ int store_rollup_write(sqlite3 *db, const char *path, int64_t run_id, struct sto
 	static const char *const clear[] = {"run_stat", "run_series", "run_session", "run_slow",
 					    "run_role", "run_layer",  "run_decision"};
 	static const char *const grouped[] = {
-	    "INSERT INTO run_role SELECT run_id, kind, count(*), sum(tokens), sum(selected_tokens), sum(read_bytes),"
-	    " sum(hit_pages), sum(miss_pages), sum(mass), sum(mass_selected) FROM step_role WHERE run_id = ?"
-	    " GROUP BY kind",
 	    "INSERT INTO run_layer SELECT run_id, layer, count(*), avg(selected_fraction), avg(mass_recall), "
 	    "avg(rel_l2),"
 	    " max(max_abs), avg(cosine), avg(kl) FROM step_layer WHERE run_id = ? GROUP BY layer",
@@ -289,7 +337,7 @@ int store_rollup_write(sqlite3 *db, const char *path, int64_t run_id, struct sto
 		rc = execute(&r, sql, err);
 	}
 	if (rc == 0 && (write_sessions(&r, err) != 0 || write_stats(&r, err) != 0 || write_series(&r, err) != 0 ||
-			write_slow(&r, err) != 0))
+			write_slow(&r, err) != 0 || write_roles(&r, err) != 0))
 		rc = -1;
 	for (size_t i = 0; i < sizeof grouped / sizeof *grouped && rc == 0; i++)
 		rc = execute(&r, grouped[i], err);
@@ -301,7 +349,7 @@ int store_rollup(sqlite3 *db, const char *path, int64_t run_id, struct ikv_err *
 	struct rollup r = {.db = db, .path = path, .run = run_id};
 	if (store_sums_open(&r.sums, err) != 0)
 		return -1;
-	int rc = read_steps(&r, err);
+	int rc = read_steps(&r, err) != 0 || read_roles(&r, err) != 0 ? -1 : 0;
 	if (rc == 0)
 		rc = store_rollup_write(db, path, run_id, r.sums, err);
 	store_sums_free(r.sums);

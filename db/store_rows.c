@@ -42,17 +42,34 @@ void store_forget_sums(struct store *s)
 	s->summed = 0;
 }
 
-/* For the roll-ups, which else cost another reading of all rows. */
-static int sum_step(struct store *s, const struct store_step *row, struct ikv_err *err)
+/* For the roll-ups, which else cost another reading of all rows. *sums: NULL where none are kept of this run. */
+static int sums_of(struct store *s, int64_t run_id, struct store_sums **sums, struct ikv_err *err)
 {
-	if (row->run_id != s->summed)
+	*sums = NULL;
+	if (run_id != s->summed)
 		return 0;
 	if (!s->sums && store_sums_open(&s->sums, err) != 0)
 		return -1;
-	if (s->sums->steps < SUMMED_STEPS)
-		return store_sums_add_row(s->sums, row, err);
-	store_forget_sums(s);
+	if (s->sums->steps >= SUMMED_STEPS)
+		store_forget_sums(s);
+	*sums = s->sums;
 	return 0;
+}
+
+static int sum_step(struct store *s, const struct store_step *row, struct ikv_err *err)
+{
+	struct store_sums *sums;
+	int rc = sums_of(s, row->run_id, &sums, err);
+	return rc == 0 && sums ? store_sums_add_row(sums, row, err) : rc;
+}
+
+static int sum_role(struct store *s, const struct store_role *row, struct ikv_err *err)
+{
+	const int64_t whole[5] = {row->tokens, row->selected_tokens, row->read_bytes, row->hit_pages, row->miss_pages};
+	const double mass[2] = {row->mass, row->mass_selected};
+	struct store_sums *sums;
+	int rc = sums_of(s, row->run_id, &sums, err);
+	return rc == 0 && sums ? store_sums_add_role(sums, ikv_kind_name(row->kind), whole, mass, err) : rc;
 }
 
 int store_step(struct store *s, const struct store_step *row, struct ikv_err *err)
@@ -68,7 +85,9 @@ int store_step(struct store *s, const struct store_step *row, struct ikv_err *er
 
 int store_role(struct store *s, const struct store_role *row, struct ikv_err *err)
 {
-	return write_row(s, STORE_ROW_ROLE, row, err);
+	if (s->spool)
+		return spool_row(s, STORE_ROW_ROLE, row, err);
+	return write_row(s, STORE_ROW_ROLE, row, err) != 0 || sum_role(s, row, err) != 0 ? -1 : 0;
 }
 
 int store_layer(struct store *s, const struct store_layer *row, struct ikv_err *err)
