@@ -3,6 +3,7 @@
 #endif
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "attn/isa.h"
 #include "quant/encode.h"
@@ -60,23 +61,38 @@ static bool has_avx512bf16(void)
 	return has_avx512_with(bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ,
 			       bit_AVX512VNNI | bit_AVX512VBMI, bit_AVX512BF16);
 }
+
+/* Zen 5 fetches into the first level of cache (quant/fetch.h). */
+static bool fetches_near(void)
+{
+	uint32_t a, b, c, d;
+	if (!__get_cpuid(0, &a, &b, &c, &d) || b != signature_AMD_ebx)
+		return false;
+	return __get_cpuid(1, &a, &b, &c, &d) && (a >> 8 & 15) + (a >> 20 & 255) == 0x1a;
+}
+#else
+static bool fetches_near(void)
+{
+	return true;
+}
 #endif
 
 static const struct {
 	const char *name, *needs;
 	bool (*usable)(void);
 	const struct lanes_kernels *lanes;
-	const struct micro_kernels *micro;
+	const struct micro_kernels *micro, *far; /* fetching into the first and the second level of cache */
 	const struct encode_kernels *encode;
 } table[] = {
 #ifdef HAVE_X86
     {"avx512bf16", "avx512_bf16 avx512_vbmi and those of avx512", has_avx512bf16, &lanes_avx512, &micro_avx512bf16,
-     &encode_avx512},
+     &micro_avx512bf16_far, &encode_avx512},
     {"avx512", "avx512f avx512bw avx512vl avx512dq avx512_vnni avx2 fma f16c", has_avx512, &lanes_avx512,
-     &micro_avx512, &encode_avx512},
-    {"avx2", "avx2 fma f16c", has_avx2, &lanes_avx2, &micro_avx2, &encode_avx2},
+     &micro_avx512, &micro_avx512_far, &encode_avx512},
+    {"avx2", "avx2 fma f16c", has_avx2, &lanes_avx2, &micro_avx2, &micro_avx2_far,
+     &encode_avx2},
 #endif
-    {"scalar", "", always, &lanes_scalar, &micro_scalar, &encode_scalar},
+    {"scalar", "", always, &lanes_scalar, &micro_scalar, &micro_scalar, &encode_scalar},
 };
 #define ROWS (sizeof table / sizeof *table)
 
@@ -150,10 +166,18 @@ const char *ikv_isa_selected(void)
 	return lanes_table()->isa;
 }
 
+/* INTENTKV_FETCH, near or far, is for measurements. */
+static const struct micro_kernels *micro_of(size_t row)
+{
+	const char *wanted = getenv("INTENTKV_FETCH");
+	bool near = wanted && !strcmp(wanted, "near") ? true : wanted && !strcmp(wanted, "far") ? false : fetches_near();
+	return near ? table[row].micro : table[row].far;
+}
+
 const struct micro_kernels *isa_micro(const char *name, struct ikv_err *err)
 {
 	int i = find(name, true, err);
-	return i < 0 ? NULL : table[i].micro;
+	return i < 0 ? NULL : micro_of((size_t)i);
 }
 
 const struct micro_kernels *isa_micro_selected(void)
@@ -161,6 +185,6 @@ const struct micro_kernels *isa_micro_selected(void)
 	const struct lanes_kernels *lanes = lanes_table();
 	for (size_t i = 0; i < ROWS; i++)
 		if (table[i].lanes == lanes && table[i].micro && table[i].usable())
-			return table[i].micro;
+			return micro_of(i);
 	return isa_micro("auto", NULL);
 }
