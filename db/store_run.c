@@ -205,6 +205,8 @@ int store_env(struct store *s, struct ikv_err *err)
 int store_run_begin(struct store *s, const struct store_run *run, int64_t *run_id, struct ikv_err *err)
 {
 	int64_t scenario;
+	if (store_settle(&s, err) != 0)
+		return -1;
 	if (s->spool) {
 		*run_id = 0;
 		return spool_run(s, run, err);
@@ -216,10 +218,13 @@ int store_run_begin(struct store *s, const struct store_run *run, int64_t *run_i
 	    write_run(s, run, scenario, err) != 0)
 		goto fail;
 	*run_id = sqlite3_last_insert_rowid(s->db);
+	store_forget_sums(s);
+	s->summed = *run_id;
 	if (write_params(s, *run_id, run, err) != 0)
 		goto fail;
 	return s->whole ? 0 : store_commit(s, err);
 fail:
+	store_batch_drop(s);
 	sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
 	s->open = false;
 	s->env_id = env;
@@ -265,7 +270,7 @@ int store_run_adopt(struct store *s, const struct store_run *run, struct ikv_err
 int store_run_message(struct store *s, int64_t run_id, const char *message, struct ikv_err *err)
 {
 	sqlite3_stmt *stmt;
-	if (store_begin(s, err) != 0 ||
+	if (store_settle(&s, err) != 0 || store_begin(s, err) != 0 ||
 	    store_prepare(s, "UPDATE run SET message = ? WHERE run_id = ?", &stmt, err) != 0)
 		return -1;
 	bind(stmt, 1, message);
@@ -278,11 +283,13 @@ int store_run_end(struct store *s, int64_t run_id, const char *status, uint64_t 
 {
 	char utc[32];
 	sqlite3_stmt *stmt;
+	if (store_settle(&s, err) != 0)
+		return -1;
 	/* SQLite refuses the pragma inside a transaction; one that holds a whole run began with it. */
 	if (!s->whole &&
 	    (store_commit(s, err) != 0 || store_exec(s->db, s->path, "PRAGMA synchronous=FULL", err) != 0))
 		return -1;
-	if (store_begin(s, err) != 0)
+	if (store_begin(s, err) != 0 || store_batch_write(s, err) != 0)
 		return -1;
 	if (store_prepare(s, "UPDATE run SET status = ?, ended_utc = ?, wall_ns = ? WHERE run_id = ?", &stmt, err) !=
 	    0)
@@ -296,7 +303,9 @@ int store_run_end(struct store *s, int64_t run_id, const char *status, uint64_t 
 	if (rc == 0 && sqlite3_changes(s->db) != 1)
 		rc = ikv_err_set(err, IKV_FAILED, "%s: there is no run %lld", s->path, (long long)run_id);
 	if (rc == 0)
-		rc = store_rollup(s->db, s->path, run_id, err);
+		rc = s->sums && run_id == s->summed ? store_rollup_write(s->db, s->path, run_id, s->sums, err)
+						    : store_rollup(s->db, s->path, run_id, err);
+	store_forget_sums(s);
 	if (store_commit(s, rc == 0 ? err : NULL) != 0)
 		rc = -1;
 	sqlite3_exec(s->db, "PRAGMA synchronous=NORMAL", NULL, NULL, NULL);

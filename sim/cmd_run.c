@@ -1,6 +1,7 @@
 /* intentkv run: play every point of a scenario and record it. */
 #include <errno.h>
 #include <math.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -130,6 +131,20 @@ static int choose_outputs(struct job *j, const char *name, struct ikv_err *err)
 	return 0;
 }
 
+/* With a core to spare, the database gets a thread of its own; a run works without one too. */
+static int open_store(struct job *j, struct store **store, struct ikv_err *err)
+{
+	struct ikv_err ignored;
+	cpu_set_t cores;
+	if (*store)
+		return 0;
+	if (store_open(store, j->db, err))
+		return -1;
+	if (sched_getaffinity(0, sizeof cores, &cores) == 0 && CPU_COUNT(&cores) > 1)
+		store_concurrent(store, &ignored);
+	return 0;
+}
+
 /* Play one point. Sessions are made before the database is touched, so that bad input changes nothing. */
 static int play_point(struct job *j, struct store **store, const struct scenario *sc, struct session_list *sessions,
 		      struct ikv_err *err)
@@ -141,7 +156,7 @@ static int play_point(struct job *j, struct store **store, const struct scenario
 		return -1;
 	run.stop = &stopped;
 	run.progress = progress;
-	int rc = *store ? 0 : store_open(store, j->db, err);
+	int rc = open_store(j, store, err);
 	run.store = *store;
 	if (!rc)
 		rc = run_begin(&run, &j->doc, j->label, key, err);

@@ -56,7 +56,13 @@ EXTRA_DIST += tests/bench/ggml_attention.sh tests/bench/ggml_attention.c
 noinst_PROGRAMS += bench_store
 bench_store_SOURCES = tests/bench/bench_store.c tests/unit/store_sample.h
 bench_store_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)/tests
+bench_store_CFLAGS = $(AM_CFLAGS) $(SQLITE_CFLAGS)
 bench_store_LDADD = libdb.la libengine.la -lm
+
+# Measures what recording costs a run; not a test.
+noinst_PROGRAMS += bench_recording
+bench_recording_SOURCES = tests/bench/bench_recording.c
+bench_recording_LDADD = libsim.la libdb.la $(GPU_LIBS) libengine.la -lm
 
 # Measures the named queries on a large database; not a test.
 noinst_PROGRAMS += bench_queries
