@@ -50,7 +50,11 @@ INLINE __m256 field(__m256i x, const int shift, const int bits)
 /* Sums of four registers. */
 INLINE __m128 fold4(__m256 a, __m256 b, __m256 c, __m256 d)
 {
-	__m256 x = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+	__m256 ab = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+	__m256 cd = _mm256_add_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+	__m256d y = _mm256_castps_pd(ab), z = _mm256_castps_pd(cd);
+	__m256 x = _mm256_add_ps(_mm256_castpd_ps(_mm256_unpacklo_pd(y, z)),
+				 _mm256_castpd_ps(_mm256_unpackhi_pd(y, z)));
 	return _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
 }
 

@@ -55,15 +55,17 @@ INLINE void qk_rows_tile(const enum kind kind, const struct tile *tile, uint32_t
 				fetch(row[1] + size * c, tile->ahead);
 			}
 		}
-		for (int t = 0; t < 2; t++) {
-			float sums[4];
+		for (int t = 0; t < 2 && whole < dim; t++) {
 			__m256 k = row_tail(kind, row[t] + size * whole, dim - whole);
-			for (int h = 0; whole < dim && h < heads; h++)
+			for (int h = 0; h < heads; h++)
 				a[t][h] =
 				    _mm256_fmadd_ps(_mm256_loadu_ps(q + (size_t)h * q_stride + whole), k, a[t][h]);
+		}
+		UNROLL for (int t = 0; t < 2; t++)
+		{
+			float sums[4];
 			_mm_storeu_ps(sums, fold4(a[t][0], a[t][1], a[t][2], a[t][3]));
-			for (int h = 0; h < heads; h++)
-				s[h * MICRO_BLOCK + (int)t0 + t] = sums[h];
+			UNROLL for (int h = 0; h < heads; h++) s[h * MICRO_BLOCK + (int)t0 + t] = sums[h];
 		}
 	}
 }
