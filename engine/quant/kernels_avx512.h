@@ -21,10 +21,11 @@
  *   int8 digits [P/4][4][4]: of four channels d0, d1, d2 and padding
  *   float sums [P/32]    of each 32 channels
  *   bf16 halves [P/4][2][4]: q = high + low within 2^-17 |q|; high by truncation, so that it cannot overflow
- *   float parts [P]      the row divided by its largest magnitude */
+ *   float parts [P]      the row divided by its largest magnitude
+ *   bf16 nearest [P]     the row rounded to nearest even */
 struct forms {
 	const int8_t *coarse, *digits;
-	const uint16_t *halves;
+	const uint16_t *halves, *nearest;
 	const float *sums, *steps;
 	const int32_t *middle, *bias;
 	const float *step, *size, *parts;
@@ -57,6 +58,8 @@ static inline struct forms forms_of(const uint8_t *p, uint32_t dim)
 	p += 4 * padded;
 	f.size = f.step + 1;
 	f.parts = (const float *)p;
+	p += 4 * padded;
+	f.nearest = (const uint16_t *)p;
 	return f;
 }
 

@@ -1,6 +1,6 @@
 /* FP8 for AVX-512 with BF16 and VBMI: codes become BF16 exactly, by two byte look-ups, and are multiplied with
- * queries and weights that are two BF16 numbers each (17 bits and more). Where no token has much of the weight, weights
- * are one BF16 number, 8 bits: an error of 2^-9 of each at most, a tenth of what rounding V to FP8 costs. Sums in float. */
+ * queries and weights that are two BF16 numbers each (17 bits and more). Where many tokens share the weight they are one
+ * each, rounded: off by 2^-9 of themselves at most, a thirteenth of what rounding values to FP8 costs. Sums in float. */
 #include "quant/kernels_avx512.h"
 #include "quant/wide.h"
 
@@ -67,10 +67,11 @@ INLINE __m512 pairs(__m512 a, __m512 b)
 }
 
 INLINE void qk_tiles(const struct tile_shape *shape, const struct tile *t, const int tiles, const struct forms *q,
-		     const int heads, float *s)
+		     const bool fine, const int heads, float *s)
 {
 	const struct lookup l = look_up();
 	const uint32_t padded = tile_padded(shape->d_qk);
+	const int parts = fine ? 2 : 1;
 	__m512 sums[4][2][2]; /* [head][tile][tokens 0, 1 or 2, 3 of each four] */
 	UNROLL for (int h = 0; h < heads; h++) UNROLL for (int k = 0; k < 4; k++) sums[h][k / 2][k % 2] =
 	    _mm512_setzero_ps();
@@ -81,9 +82,9 @@ INLINE void qk_tiles(const struct tile_shape *shape, const struct tile *t, const
 			to_bf16(&l, t[k].k + c * TILE_TOKENS, codes[k]);
 			fetch(t[k].k + c * TILE_TOKENS, t[k].ahead);
 		}
-		UNROLL for (int h = 0; h < heads; h++) UNROLL for (int part = 0; part < 2; part++)
+		UNROLL for (int h = 0; h < heads; h++) UNROLL for (int part = 0; part < parts; part++)
 		{
-			__m512bh x = four(q[h].halves + 2 * c + 4 * part);
+			__m512bh x = four(fine ? q[h].halves + 2 * c + 4 * part : q[h].nearest + c);
 			UNROLL for (int k = 0; k < 2 * tiles; k++) sums[h][k / 2][k % 2] =
 			    _mm512_dpbf16_ps(sums[h][k / 2][k % 2], codes[k / 2][k % 2], x);
 		}
@@ -97,10 +98,9 @@ INLINE void qk_tiles(const struct tile_shape *shape, const struct tile *t, const
 	}
 }
 
-static void qk(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const struct micro_query *q,
-	       uint32_t heads, float *s, float *scratch)
+INLINE void qk_all(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const struct micro_query *q,
+		   const bool fine, uint32_t heads, float *s)
 {
-	(void)scratch;
 #define TILES(n)                                                                                                     \
 	do {                                                                                                         \
 		struct forms f[n];                                                                                   \
@@ -108,12 +108,22 @@ static void qk(const struct tile_shape *shape, const struct tile *tiles, uint32_
 			f[k] = forms_of(q->forms + (h + k) * q->forms_stride, shape->d_qk);                          \
 		uint32_t i = 0;                                                                                      \
 		for (; i + 2 <= count; i += 2)                                                                       \
-			qk_tiles(shape, tiles + i, 2, f, n, s + h * MICRO_BLOCK + i * TILE_TOKENS);                  \
+			qk_tiles(shape, tiles + i, 2, f, fine, n, s + h * MICRO_BLOCK + i * TILE_TOKENS);            \
 		if (i < count)                                                                                       \
-			qk_tiles(shape, tiles + i, 1, f, n, s + h * MICRO_BLOCK + i * TILE_TOKENS);                  \
+			qk_tiles(shape, tiles + i, 1, f, fine, n, s + h * MICRO_BLOCK + i * TILE_TOKENS);            \
 	} while (0)
 	BY_FOUR(heads, TILES)
 #undef TILES
+}
+
+static void qk(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const struct micro_query *q,
+	       uint32_t heads, float *s, float *scratch)
+{
+	(void)scratch;
+	if (q->fine)
+		qk_all(shape, tiles, count, q, true, heads, s);
+	else
+		qk_all(shape, tiles, count, q, false, heads, s);
 }
 
 /* Weights times scales as two BF16 numbers each, or only the first: halves [2][MICRO_BLOCK] a head. */
