@@ -75,8 +75,12 @@ INLINE void qk_rows(const enum kind kind, const struct tile_shape *shape, const 
 {
 	for (uint32_t i = 0; i < count; i++) {
 #define TILE(n)                                                                                                      \
-	qk_rows_tile(kind, &tiles[i], shape->d_qk, shape->k_step, q->f + h * q->stride, q->stride, n,                \
-		     s + h * MICRO_BLOCK + i * TILE_TOKENS)
+	if (shape->d_qk == 128) /* known length: less arithmetic of addresses */                                     \
+		qk_rows_tile(kind, &tiles[i], 128, shape->k_step, q->f + h * q->stride, q->stride, n,                \
+			     s + h * MICRO_BLOCK + i * TILE_TOKENS);                                                 \
+	else                                                                                                         \
+		qk_rows_tile(kind, &tiles[i], shape->d_qk, shape->k_step, q->f + h * q->stride, q->stride, n,        \
+			     s + h * MICRO_BLOCK + i * TILE_TOKENS)
 		BY_FOUR(heads, TILE)
 #undef TILE
 	}
