@@ -53,6 +53,7 @@ INLINE void qk_bytes(const enum kind kind, const struct tile_shape *shape, const
 			add_channel(k, q + c + b, q_stride, heads, sums);
 		}
 	}
+	fetch(t->k + shape->k_params_at, t->ahead); /* V's lie beside them */
 	UNROLL for (int j = 0; j < 2; j++)
 	{
 		__m256 scale = halves8(t->k + shape->k_params_at + 16 * j);
@@ -95,6 +96,7 @@ INLINE void qk_pairs(const enum kind kind, const struct tile_shape *shape, const
 				}
 			}
 		}
+		fetch(t->k + shape->k_params_at + 64 * g, t->ahead);
 		UNROLL for (int j = 0; j < 2; j++)
 		{
 			const uint8_t *param = t->k + shape->k_params_at + 64 * g + 16 * j;
@@ -127,6 +129,8 @@ INLINE void weigh(const enum kind kind, const struct tile_shape *shape, const st
 		for (uint32_t i = 0; i < 2 * count; i++) {
 			const uint8_t *param = tiles[i / 2].k + shape->v_params_at + 64 * g + 16 * (i % 2);
 			__m256 x = _mm256_loadu_ps(w + h * MICRO_BLOCK + 8 * i), scale = halves8(param);
+			if (kind == JOINED && h == 0)
+				fetch(param, tiles[i / 2].ahead);
 			if (kind == JOINED) {
 				__m256 zero = _mm256_fnmadd_ps(scale, _mm256_set1_ps(0.5f), halves8(param + 32));
 				scale = _mm256_mul_ps(scale, _mm256_set1_ps(1 / 15.0f));
