@@ -10,7 +10,7 @@
 #include <intentkv.h>
 
 #define STORE_APPLICATION_ID 0x494b5653 /* "IKVS" */
-#define STORE_VERSION        3 /* 1: fewer formats; 2: without roll-ups */
+#define STORE_VERSION        4 /* 1: fewer formats; 2: without roll-ups; 3: without times of a device */
 
 struct store;
 
@@ -18,6 +18,11 @@ struct store;
  * version, a read-only or locked one is refused with its own status and left as it is. */
 int store_open(struct store **out, const char *path, struct ikv_err *err);
 int store_close(struct store *s, struct ikv_err *err);
+/* Let a thread write the rows of this store, which takes its place: rows are copied into at most four buffers of 256 KiB,
+ * full ones and what is older than a quarter of a second (with the next step) are written while the caller goes on.
+ * An error of the thread is returned by a later call, at the latest by the next that is not for a row. All functions
+ * work as before; the store is for one thread at a time, as any. */
+int store_concurrent(struct store **s, struct ikv_err *err);
 
 struct store_param {
 	const char *key, *value, *origin;
@@ -56,6 +61,9 @@ int store_spool_close(struct store *s, uint64_t *bytes, struct store_figures *fi
 int store_spool_take(struct store *s, int fd, uint64_t bytes, int64_t run_id, const char *point_key, uint64_t wall_ns,
 		     struct ikv_err *err);
 /* A run that failed, without rows, in place of earlier failures of its point. */
+/* A sweep found run->run_id, which is of the same settings: it becomes a run of this scenario, with its name, point and
+ * the origins of its settings. The next run that begins, or closing, commits. */
+int store_run_adopt(struct store *s, const struct store_run *run, struct ikv_err *err);
 int store_failed_run(struct store *s, const struct store_run *run, const char *message, uint64_t wall_ns,
 		     struct ikv_err *err);
 
@@ -114,6 +122,9 @@ struct store_step {
 	int64_t sim_outside;                /* 1: outside of what the machine's profile was measured at */
 	double wall_attention_ns, wall_dense_ns, wall_score_ns, wall_route_ns, wall_memory_ns, wall_recode_ns,
 	    wall_source_ns;
+	/* By a device's own clock, NaN without one: attention alone, copies to the fast tier, and what of these was hidden
+	 * behind attention or waited for; copies to slower tiers. */
+	double wall_device_ns, wall_transfer_ns, wall_hidden_ns, wall_exposed_ns, wall_evict_ns;
 };
 int store_step(struct store *s, const struct store_step *row, struct ikv_err *err);
 

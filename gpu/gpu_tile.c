@@ -1,42 +1,6 @@
 #include <string.h>
-#include "gpu/gpu_tile.h"
+#include "gpu/tile_place.h"
 #include "quant/codec.h"
-
-/* Where the matrix instruction wants a value: the operand A of m16n8k16 has, in lane 4g + t, rows g and g + 8 and
- * columns 2t, 2t + 1, 2t + 8, 2t + 9. Rows are K's tokens or V's channels. */
-struct place {
-	uint32_t lane, value; /* value: 0..7 of the lane */
-};
-
-static struct place place_of(uint32_t row, uint32_t col)
-{
-	return (struct place){row % 8 * 4 + col % 8 / 2, col / 8 * 4 + row / 8 * 2 + col % 2};
-}
-
-static struct place place_in(bool is_v, uint32_t token, uint32_t channel)
-{
-	return is_v ? place_of(channel % 16, token) : place_of(token, channel % 16);
-}
-
-static size_t at16(uint32_t step, struct place p)
-{
-	return 512 * step + 16 * p.lane + 2 * p.value;
-}
-
-static size_t at8(uint32_t steps, uint32_t step, struct place p)
-{
-	uint32_t join = tile_join8(steps);
-	return step / join * (join * 256) + 8 * join * p.lane + step % join * 8 + p.value;
-}
-
-/* Bit of a plane of 4-bit codes where this code begins. In a lane's word the codes of rows g lie in the lowest four
- * bits of its bytes and those of rows g + 8 above them: gpu/attend_code.cuh says why. */
-static size_t bit4(uint32_t steps, uint32_t step, struct place p)
-{
-	static const uint8_t shift[8] = {0, 16, 4, 20, 8, 24, 12, 28};
-	uint32_t join = tile_join4(steps);
-	return 8 * (step / join * (join * 128) + 4 * join * p.lane + step % join * 4) + shift[p.value];
-}
 
 static void set4(uint8_t *plane, size_t bit, unsigned code)
 {
@@ -48,44 +12,6 @@ static unsigned get4(const uint8_t *plane, size_t bit)
 	return plane[bit / 8] >> bit % 8 & 15;
 }
 
-/* Where V's scales and zeros lie, in halves: the operand of weights has, in lane 4g + t, tokens 2t, 2t + 1, 2t + 8
- * and 2t + 9, and so have the scales they are multiplied by; zeros are an operand like codes, groups its rows. */
-static uint32_t v_token(uint32_t token)
-{
-	return token % 8 / 2 * 4 + token / 8 * 2 + token % 2;
-}
-
-static size_t v_scale(uint32_t groups, uint32_t token, uint32_t group)
-{
-	uint32_t at = v_token(token);
-	return (size_t)(at / 4) * 4 * groups + 4 * (size_t)group + at % 4;
-}
-
-static size_t v_zero(uint32_t groups, uint32_t token, uint32_t group)
-{
-	return 16 * (size_t)groups + 16 * (size_t)group + v_token(token);
-}
-
-/* Offsets of K's (0) or V's (1) codes, remainders and parameters in a tile. */
-struct planes {
-	size_t codes, remainders, params;
-};
-
-static struct planes planes_of(enum ikv_format f, uint32_t steps, bool is_v)
-{
-	size_t v = is_v, params = 64 * (size_t)tile_groups(steps);
-	switch (f) {
-	case IKV_FMT_FP16:
-		return (struct planes){512 * steps * v, 0, 0};
-	case IKV_FMT_INT4:
-		return (struct planes){128 * steps * v, 0, 256 * steps + params * v};
-	case IKV_FMT_INT4_RESIDUAL:
-		return (struct planes){128 * steps * v, 256 * steps + 128 * steps * v, 512 * steps + params * v};
-	default:
-		return (struct planes){256 * steps * v, 0, 512 * steps + 32 * v};
-	}
-}
-
 /* Scales and zeros of one token between the stored form (`row`) and a tile. */
 static void move_params(enum ikv_format f, bool is_v, uint32_t token, uint32_t groups, uint32_t tile_groups,
 			uint8_t *row, uint8_t *params, bool pack)
@@ -93,10 +19,10 @@ static void move_params(enum ikv_format f, bool is_v, uint32_t token, uint32_t g
 	bool four = f == IKV_FMT_INT4 || f == IKV_FMT_INT4_RESIDUAL;
 	for (uint32_t i = 0; i < (four ? 2 * groups : 1); i++) {
 		uint32_t group = i / 2;
-		size_t at = !four   ? (is_v ? v_token(token) : token)
+		size_t at = !four   ? (is_v ? tile_v_token(token) : token)
 			    : !is_v ? 2 * ((size_t)token * tile_groups + group) + i % 2
-			    : i % 2 ? v_zero(tile_groups, token, group)
-				    : v_scale(tile_groups, token, group);
+			    : i % 2 ? tile_v_zero(tile_groups, token, group)
+				    : tile_v_scale(tile_groups, token, group);
 		memcpy(pack ? params + 2 * at : row + 2 * i, pack ? row + 2 * i : params + 2 * at, 2);
 	}
 }
@@ -105,7 +31,7 @@ static void pack_half(enum ikv_format f, bool is_v, uint32_t tokens, uint32_t di
 		      const uint8_t *from, uint8_t *tiles)
 {
 	struct codec_rows r = {from, tokens, dim, is_v};
-	struct planes at = planes_of(f, steps, is_v);
+	struct tile_planes at = tile_planes_of(f, steps, is_v);
 	uint32_t groups = codec_groups(dim), row_bytes = codec_pair_bytes(dim);
 	size_t param_bytes = f == IKV_FMT_FP8 || f == IKV_FMT_INT8 ? 2 : 4 * (size_t)groups;
 	for (uint32_t t = 0; t < tokens; t++) {
@@ -115,25 +41,25 @@ static void pack_half(enum ikv_format f, bool is_v, uint32_t tokens, uint32_t di
 			move_params(f, is_v, token, groups, tile_groups(steps), (uint8_t *)from + t * param_bytes,
 				    tile + at.params, true);
 		for (uint32_t c = 0; c < dim; c++) {
-			struct place p = place_in(is_v, token, c);
+			struct tile_place p = tile_place_in(is_v, token, c);
 			unsigned shift;
 			size_t byte = (size_t)t * row_bytes + codec_nibble(dim, c, &shift);
 			switch (f) {
 			case IKV_FMT_FP16:
-				memcpy(tile + at.codes + at16(c / 16, p), from + 2 * ((size_t)t * dim + c), 2);
+				memcpy(tile + at.codes + tile_at16(c / 16, p), from + 2 * ((size_t)t * dim + c), 2);
 				break;
 			case IKV_FMT_FP8:
-				tile[at.codes + at8(steps, c / 16, p)] = codec_codes(&r)[(size_t)t * dim + c];
+				tile[at.codes + tile_at8(steps, c / 16, p)] = codec_codes(&r)[(size_t)t * dim + c];
 				break;
 			case IKV_FMT_INT8:
-				tile[at.codes + at8(steps, c / 16, p)] = codec_codes(&r)[(size_t)t * dim + c] ^ 0x80;
+				tile[at.codes + tile_at8(steps, c / 16, p)] = codec_codes(&r)[(size_t)t * dim + c] ^ 0x80;
 				break;
 			case IKV_FMT_INT4_RESIDUAL:
-				set4(tile + at.remainders, bit4(steps, c / 16, p),
+				set4(tile + at.remainders, tile_bit4(steps, c / 16, p),
 				     codec_remainders(&r)[byte] >> shift & 15);
 				/* fall through */
 			default:
-				set4(tile + at.codes, bit4(steps, c / 16, p), codec_pairs(&r)[byte] >> shift & 15);
+				set4(tile + at.codes, tile_bit4(steps, c / 16, p), codec_pairs(&r)[byte] >> shift & 15);
 			}
 		}
 	}
@@ -151,7 +77,7 @@ void gpu_tile_pack(enum ikv_format f, uint32_t tokens, uint32_t d_qk, uint32_t d
 static void unpack_half(enum ikv_format f, bool is_v, uint32_t tokens, uint32_t dim, uint32_t steps,
 			const uint8_t *tiles, uint8_t *to)
 {
-	struct planes at = planes_of(f, steps, is_v);
+	struct tile_planes at = tile_planes_of(f, steps, is_v);
 	uint32_t groups = codec_groups(dim), row_bytes = codec_pair_bytes(dim);
 	size_t param_bytes = f == IKV_FMT_FP8 || f == IKV_FMT_INT8 ? 2 : 4 * (size_t)groups;
 	uint8_t *codes = to + 2 * (size_t)tokens, *pairs = to + 4 * (size_t)tokens * groups;
@@ -164,25 +90,25 @@ static void unpack_half(enum ikv_format f, bool is_v, uint32_t tokens, uint32_t 
 			move_params(f, is_v, token, groups, tile_groups(steps), to + t * param_bytes,
 				    (uint8_t *)tile + at.params, false);
 		for (uint32_t c = 0; c < dim; c++) {
-			struct place p = place_in(is_v, token, c);
+			struct tile_place p = tile_place_in(is_v, token, c);
 			unsigned shift;
 			size_t byte = (size_t)t * row_bytes + codec_nibble(dim, c, &shift);
 			switch (f) {
 			case IKV_FMT_FP16:
-				memcpy(to + 2 * ((size_t)t * dim + c), tile + at.codes + at16(c / 16, p), 2);
+				memcpy(to + 2 * ((size_t)t * dim + c), tile + at.codes + tile_at16(c / 16, p), 2);
 				break;
 			case IKV_FMT_FP8:
-				codes[(size_t)t * dim + c] = tile[at.codes + at8(steps, c / 16, p)];
+				codes[(size_t)t * dim + c] = tile[at.codes + tile_at8(steps, c / 16, p)];
 				break;
 			case IKV_FMT_INT8:
-				codes[(size_t)t * dim + c] = tile[at.codes + at8(steps, c / 16, p)] ^ 0x80;
+				codes[(size_t)t * dim + c] = tile[at.codes + tile_at8(steps, c / 16, p)] ^ 0x80;
 				break;
 			case IKV_FMT_INT4_RESIDUAL:
 				remainders[byte] |=
-				    (uint8_t)(get4(tile + at.remainders, bit4(steps, c / 16, p)) << shift);
+				    (uint8_t)(get4(tile + at.remainders, tile_bit4(steps, c / 16, p)) << shift);
 				/* fall through */
 			default:
-				pairs[byte] |= (uint8_t)(get4(tile + at.codes, bit4(steps, c / 16, p)) << shift);
+				pairs[byte] |= (uint8_t)(get4(tile + at.codes, tile_bit4(steps, c / 16, p)) << shift);
 			}
 		}
 	}

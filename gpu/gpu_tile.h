@@ -11,6 +11,7 @@
 #ifndef GPU_TILE_H
 #define GPU_TILE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include "intentkv/format.h"
 

@@ -3,7 +3,6 @@
 #endif
 #include <stdatomic.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include "attn/isa.h"
 #include "quant/encode.h"
@@ -166,18 +165,26 @@ const char *ikv_isa_selected(void)
 	return lanes_table()->isa;
 }
 
-/* INTENTKV_FETCH, near or far, is for measurements. */
 static const struct micro_kernels *micro_of(size_t row)
 {
-	const char *wanted = getenv("INTENTKV_FETCH");
-	bool near = wanted && !strcmp(wanted, "near") ? true : wanted && !strcmp(wanted, "far") ? false : fetches_near();
-	return near ? table[row].micro : table[row].far;
+	return fetches_near() ? table[row].micro : table[row].far;
 }
 
+/* "NAME:near" and "NAME:far" say where tiles are fetched to, for measurements and tests. */
 const struct micro_kernels *isa_micro(const char *name, struct ikv_err *err)
 {
+	char alone[32];
+	const char *colon = name ? strchr(name, ':') : NULL;
+	bool near = colon && !strcmp(colon, ":near"), far = colon && !strcmp(colon, ":far");
+	if ((near || far) && (size_t)(colon - name) < sizeof alone) {
+		memcpy(alone, name, (size_t)(colon - name));
+		alone[colon - name] = 0;
+		name = alone;
+	}
 	int i = find(name, true, err);
-	return i < 0 ? NULL : micro_of((size_t)i);
+	if (i < 0)
+		return NULL;
+	return near ? table[i].micro : far ? table[i].far : micro_of((size_t)i);
 }
 
 const struct micro_kernels *isa_micro_selected(void)

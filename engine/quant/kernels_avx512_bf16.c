@@ -120,7 +120,7 @@ static void qk(const struct tile_shape *shape, const struct tile *tiles, uint32_
 	       uint32_t heads, float *s, float *scratch)
 {
 	(void)scratch;
-	if (q->fine)
+	if (q->fine || shape->alias) /* MLA: scores of 576 channels */
 		qk_all(shape, tiles, count, q, true, heads, s);
 	else
 		qk_all(shape, tiles, count, q, false, heads, s);

@@ -1,7 +1,7 @@
 /* Every kernel of every ISA against backend `ref` on 10,000 small random decode cases a format. Cases share a
  * geometry by the hundred, so that most of the time goes into attention. */
 #include <math.h>
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 #include <intentkv.h>
 #include "tap.h"
@@ -11,7 +11,7 @@ enum { CASES = 10000, SHARED = 100, ISAS = 8, TOKENS = 80, POOL = 1 << 18 };
  * log-sum-exp of about 5. */
 static const double tolerance = 5e-5, latent_tolerance = 2e-4, usual = 5;
 /* Of FP8 with avx512bf16, whose queries and weights are rounded to 8 bits. */
-static const double rounded_tolerance = 2e-3;
+static const double rounded_tolerance = 4e-3;
 
 struct rig {
 	struct ikv_rng r;
@@ -56,12 +56,15 @@ static void open_rig(struct rig *x, bool latent)
 		g->d_v = 1 + below(x, g->d_qk);
 	}
 	x->count = 0;
-	setenv("INTENTKV_FETCH", below(x, 2) ? "near" : "far", 1);
+	const char *fetch = below(x, 2) ? "near" : "far";
 	for (uint32_t i = 0; i <= isas; i++) {
 		const struct ikv_backend_ops *ops = i ? &ikv_backend_cpu : &ikv_backend_ref;
-		struct ikv_backend_config config = {1, i ? isa[i - 1].name : "auto", 1};
+		char name[40] = "auto";
+		struct ikv_backend_config config = {1, name, 1};
 		if (i && !isa[i - 1].usable)
 			continue;
+		if (i)
+			snprintf(name, sizeof name, "%s:%s", isa[i - 1].name, fetch);
 		x->isa[x->count] = i ? isa[i - 1].name : "ref";
 		ck_assert_msg(!ops->open(&x->b[x->count++], g, &config, &err), "%s", err.text);
 	}
