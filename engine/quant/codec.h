@@ -147,6 +147,9 @@ void codec_encode_kivi(const uint16_t *rows, uint32_t tokens, uint32_t dim, unsi
 void codec_encode_sparse(const uint16_t *rows, uint32_t tokens, uint32_t dim, uint8_t *stored);
 /* One code, one group, one row of them. */
 void codec_put_sparse(const uint16_t *row, uint32_t dim, uint16_t limit, uint8_t *map, uint8_t *values);
+/* Shuffles of bytes, by eight bits of a bitmap: values in a row to the channels of bits that are set, 0 to the
+ * others; and back, what follows the last one being anything. */
+extern const uint8_t codec_spread[256][16], codec_gather[256][16];
 uint16_t codec_code_bf16(uint16_t x);
 void codec_encode_kivi_k(const uint16_t *rows, uint32_t tokens, uint32_t dim, uint32_t c, uint32_t n, unsigned bits,
 			 uint8_t *scales, uint8_t *zeros, uint8_t *codes);

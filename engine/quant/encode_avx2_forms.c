@@ -1,4 +1,4 @@
-/* Encoders of BF16, KIVI and SPARSE for AVX2, bit for bit those of bf16.c, kivi.c and sparse.c. */
+/* Encoders of BF16 and KIVI for AVX2, bit for bit those of bf16.c and kivi.c. */
 #include <immintrin.h>
 #include "quant/encode_forms.h"
 
@@ -156,35 +156,4 @@ void encode_avx2_kivi(const uint16_t *rows, uint32_t tokens, uint32_t dim, unsig
 		encode(4, rows, tokens, dim, v, stored);
 	else
 		encode(2, rows, tokens, dim, v, stored);
-}
-
-/* The kept-th largest magnitude of a row of dim channels, bit by bit. */
-INLINE uint16_t threshold(const uint16_t *row, uint32_t dim, uint32_t kept)
-{
-	const __m256i size = _mm256_set1_epi16(0x7fff);
-	uint16_t limit = 0;
-	for (uint16_t bit = 0x4000; bit; bit >>= 1) {
-		const uint16_t least = limit | bit;
-		const __m256i below = _mm256_set1_epi16((short)(least - 1));
-		uint32_t n = 0, c = 0;
-		for (; c + 16 <= dim; c += 16) {
-			__m256i x = _mm256_and_si256(_mm256_loadu_si256((const __m256i *)(row + c)), size);
-			n += (uint32_t)__builtin_popcount(
-				 (unsigned)_mm256_movemask_epi8(_mm256_cmpgt_epi16(x, below))) /
-			     2;
-		}
-		for (; c < dim; c++)
-			n += (row[c] & 0x7fff) >= least;
-		limit |= n >= kept ? bit : 0;
-	}
-	return limit;
-}
-
-void encode_avx2_sparse(const uint16_t *rows, uint32_t tokens, uint32_t dim, uint8_t *stored)
-{
-	const uint32_t kept = codec_sparse_kept(dim), map_bytes = codec_sparse_map(dim);
-	uint8_t *values = stored + (size_t)tokens * map_bytes;
-	for (uint32_t t = 0; t < tokens; t++, values += 2 * kept)
-		codec_put_sparse(rows + (size_t)t * dim, dim, threshold(rows + (size_t)t * dim, dim, kept),
-				 stored + (size_t)t * map_bytes, values);
 }

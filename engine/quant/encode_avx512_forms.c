@@ -1,4 +1,4 @@
-/* Encoders of BF16, KIVI and SPARSE for AVX-512, bit for bit those of bf16.c, kivi.c and sparse.c. */
+/* Encoders of BF16 and KIVI for AVX-512, bit for bit those of bf16.c and kivi.c. */
 #include <immintrin.h>
 #include "quant/encode_forms.h"
 
@@ -134,68 +134,4 @@ void encode_avx512_kivi(const uint16_t *rows, uint32_t tokens, uint32_t dim, uns
 		encode(4, rows, tokens, dim, v, stored);
 	else
 		encode(2, rows, tokens, dim, v, stored);
-}
-
-INLINE __m512i magnitudes(const uint16_t *row, uint32_t left)
-{
-	__mmask32 there = left < 32 ? (1u << left) - 1 : UINT32_MAX;
-	return _mm512_and_si512(_mm512_maskz_loadu_epi16(there, row), _mm512_set1_epi16(0x7fff));
-}
-
-#define ROWS 4 /* at once: finding a threshold is a chain of 15 comparisons */
-
-/* The kept-th largest magnitude of each of up to four rows, bit by bit. Channels that are not there count as 0, below
- * any bit. */
-INLINE void find_thresholds(const uint16_t *rows, uint32_t n, uint32_t dim, uint32_t kept, uint16_t *limit)
-{
-	memset(limit, 0, ROWS * sizeof *limit);
-	for (uint16_t bit = 0x4000; bit; bit >>= 1) {
-		uint32_t more[ROWS] = {0};
-		for (uint32_t c = 0; c < dim; c += 32)
-			for (uint32_t r = 0; r < ROWS; r++) {
-				const uint16_t *row = rows + (size_t)(r < n ? r : 0) * dim + c;
-				__m512i least = _mm512_set1_epi16((short)(limit[r] | bit));
-				more[r] += (uint32_t)__builtin_popcount(
-				    _mm512_cmpge_epi16_mask(magnitudes(row, dim - c), least));
-			}
-		for (uint32_t r = 0; r < ROWS; r++)
-			limit[r] |= more[r] >= kept ? bit : 0;
-	}
-}
-
-/* Write the values of a half of 32 channels that are kept. */
-INLINE uint8_t *put_values(__m256i x, uint32_t map, uint8_t *to)
-{
-	uint32_t n = (uint32_t)__builtin_popcount(map);
-	__m512i packed = _mm512_maskz_compress_epi32((__mmask16)map, _mm512_cvtepu16_epi32(x));
-	_mm256_mask_storeu_epi16(to, (__mmask16)((1u << n) - 1), _mm512_cvtepi32_epi16(packed));
-	return to + 2 * n;
-}
-
-void encode_avx512_sparse(const uint16_t *rows, uint32_t tokens, uint32_t dim, uint8_t *stored)
-{
-	const uint32_t kept = codec_sparse_kept(dim), map_bytes = codec_sparse_map(dim);
-	uint8_t *values = stored + (size_t)tokens * map_bytes;
-	uint16_t limits[ROWS];
-	for (uint32_t t = 0; t < tokens; t++) {
-		const uint16_t *row = rows + (size_t)t * dim;
-		if (t % ROWS == 0)
-			find_thresholds(row, tokens - t, dim, kept, limits);
-		const __m512i at = _mm512_set1_epi16((short)limits[t % ROWS]);
-		uint32_t equal = kept;
-		for (uint32_t c = 0; c < dim; c += 32)
-			equal -=
-			    (uint32_t)__builtin_popcount(_mm512_cmpgt_epi16_mask(magnitudes(row + c, dim - c), at));
-		for (uint32_t c = 0; c < dim; c += 32) {
-			uint32_t left = dim - c, there = left < 32 ? (1u << left) - 1 : UINT32_MAX;
-			__m512i size = magnitudes(row + c, left), x = _mm512_maskz_loadu_epi16(there, row + c);
-			uint32_t map = _mm512_cmpgt_epi16_mask(size, at);
-			uint32_t same = _mm512_cmpeq_epi16_mask(size, at) & there;
-			for (; same && equal; same &= same - 1, equal--)
-				map |= same & -same;
-			memcpy(stored + (size_t)t * map_bytes + c / 8, &map, left < 32 ? (left + 7) / 8 : 4);
-			values = put_values(_mm512_castsi512_si256(x), map & 0xffff, values);
-			values = put_values(_mm512_extracti64x4_epi64(x, 1), map >> 16, values);
-		}
-	}
 }

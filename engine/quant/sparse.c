@@ -2,6 +2,30 @@
  * and FP16 values in the order of channels. Of equal magnitudes the first channels are kept. */
 #include "quant/codec.h"
 
+/* Of a byte m of a bitmap, as byte shuffles of eight numbers of 16 bits. */
+#define RANK(m, j)    __builtin_popcount((m) & ((1u << (j)) - 1))
+#define LANE(m, j, b) (m) >> (j)&1 ? 2 * RANK(m, j) + (b) : 0x80
+#define SPREAD(m, j)  LANE(m, j, 0), LANE(m, j, 1)
+#define TERM(m, j, r) ((m) >> (j)&1 && RANK(m, j) == (r) ? 2 * (j) : 0)
+#define NTH(m, r)                                                                                                    \
+	TERM(m, 0, r) + TERM(m, 1, r) + TERM(m, 2, r) + TERM(m, 3, r) + TERM(m, 4, r) + TERM(m, 5, r) +              \
+	    TERM(m, 6, r) + TERM(m, 7, r)
+#define GATHER(m, r) NTH(m, r), NTH(m, r) + 1
+#define EIGHT(m, of)                                                                                                 \
+	{                                                                                                            \
+		of(m, 0), of(m, 1), of(m, 2), of(m, 3), of(m, 4), of(m, 5), of(m, 6), of(m, 7)                       \
+	}
+#define FOUR(m, of)    EIGHT(m, of), EIGHT((m) + 1, of), EIGHT((m) + 2, of), EIGHT((m) + 3, of)
+#define SIXTEEN(m, of) FOUR(m, of), FOUR((m) + 4, of), FOUR((m) + 8, of), FOUR((m) + 12, of)
+#define ALL(of)                                                                                                      \
+	{                                                                                                            \
+		SIXTEEN(0, of), SIXTEEN(16, of), SIXTEEN(32, of), SIXTEEN(48, of), SIXTEEN(64, of), SIXTEEN(80, of), \
+		    SIXTEEN(96, of), SIXTEEN(112, of), SIXTEEN(128, of), SIXTEEN(144, of), SIXTEEN(160, of),         \
+		    SIXTEEN(176, of), SIXTEEN(192, of), SIXTEEN(208, of), SIXTEEN(224, of), SIXTEEN(240, of)         \
+	}
+const _Alignas(64) uint8_t codec_spread[256][16] = ALL(SPREAD);
+const _Alignas(64) uint8_t codec_gather[256][16] = ALL(GATHER);
+
 /* The `kept`-th largest magnitude of a row, found bit by bit: magnitudes of FP16 numbers are ordered as integers. */
 static uint16_t threshold(const uint16_t *row, uint32_t dim, uint32_t kept)
 {

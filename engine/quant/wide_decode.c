@@ -73,6 +73,25 @@ INLINE void put_bf16(float *to, __m256i codes)
 	_mm512_storeu_si512((void *)to, _mm512_slli_epi32(_mm512_cvtepu16_epi32(codes), 16));
 }
 
+/* zero + code · scale of sixteen channels */
+INLINE void put_channels(float *to, __m128i codes, const float *zero, const float *scale)
+{
+	__m512 x = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(codes));
+	_mm512_storeu_ps(to, _mm512_fmadd_ps(x, _mm512_loadu_ps(scale), _mm512_loadu_ps(zero)));
+}
+
+/* Sixteen channels of SPARSE; returns where the values of the next ones are. */
+INLINE const uint8_t *put_spread(float *to, const uint8_t *map, const uint8_t *values)
+{
+	uint16_t there;
+	memcpy(&there, map, sizeof there);
+	__m512 x = _mm512_setzero_ps(); /* the zeroing form waits for its register: kernels_avx512_rows.c */
+	__m512 packed = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)values));
+	__asm__("vexpandps %1, %0%{%2%}" : "+v"(x) : "v"(packed), "Yk"((__mmask16)there));
+	_mm512_storeu_ps(to, x);
+	return values + 2 * (unsigned)__builtin_popcount(there);
+}
+
 /* zero + code · scale + (remainder - 7.5) · fine */
 INLINE void put_int4(float *to, __m128i codes, __m128i rests, float zero, float scale, float fine)
 {
@@ -106,6 +125,26 @@ INLINE void put_bf16(float *to, __m256i codes)
 	__m256i high = _mm256_cvtepu16_epi32(_mm256_extracti128_si256(codes, 1));
 	_mm256_storeu_si256((__m256i *)to, _mm256_slli_epi32(low, 16));
 	_mm256_storeu_si256((__m256i *)(to + 8), _mm256_slli_epi32(high, 16));
+}
+
+INLINE void put_channels(float *to, __m128i codes, const float *zero, const float *scale)
+{
+	for (int i = 0; i < 2; i++, codes = _mm_srli_si128(codes, 8)) {
+		__m256 x = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(codes));
+		x = _mm256_fmadd_ps(x, _mm256_loadu_ps(scale + 8 * i), _mm256_loadu_ps(zero + 8 * i));
+		_mm256_storeu_ps(to + 8 * i, x);
+	}
+}
+
+INLINE const uint8_t *put_spread(float *to, const uint8_t *map, const uint8_t *values)
+{
+	for (int i = 0; i < 2; i++) {
+		__m128i x = _mm_loadu_si128((const __m128i *)values);
+		x = _mm_shuffle_epi8(x, *(const __m128i *)codec_spread[map[i]]);
+		_mm256_storeu_ps(to + 8 * i, _mm256_cvtph_ps(x));
+		values += 2 * (unsigned)__builtin_popcount(map[i]);
+	}
+	return values;
 }
 
 INLINE void put_int4(float *to, __m128i codes, __m128i rests, float zero, float scale, float fine)
@@ -255,7 +294,139 @@ static void decode_int4_residual(const struct tile_shape *shape, bool v, const s
 	decode_pairs(shape, v, t, rows, stride, true);
 }
 
+/* Codes of tokens 4 q to 4 q + 3 of a group of 32 channels, as two runs of 16: of K of KIVI, whose group is at p. */
+INLINE void take_k(const int bits, const uint8_t *p, uint32_t q, __m128i (*codes)[2])
+{
+	const __m128i mask = _mm_set1_epi8((char)((1 << bits) - 1));
+	const size_t step = 4 * TILE_TOKENS;
+	__m128i a[4], b[4];
+	p += 16 * q;
+	if (bits == 2) {
+		__m128i x = _mm_loadu_si128((const __m128i *)p), y = _mm_loadu_si128((const __m128i *)(p + step));
+		for (int i = 0; i < 4; i += 2) { /* bits 2 m of byte i: channel 8 m + i */
+			__m128i two = i ? _mm_unpackhi_epi32(x, y) : _mm_unpacklo_epi32(x, y);
+			__m128i next = _mm_srli_epi16(two, 2);
+			__m128i low = _mm_unpacklo_epi64(two, next), high = _mm_unpackhi_epi64(two, next);
+			codes[i][0] = _mm_and_si128(low, mask);
+			codes[i][1] = _mm_and_si128(_mm_srli_epi16(low, 4), mask);
+			codes[i + 1][0] = _mm_and_si128(high, mask);
+			codes[i + 1][1] = _mm_and_si128(_mm_srli_epi16(high, 4), mask);
+		}
+		return;
+	}
+	transpose(p, step, false, a);
+	if (bits == 8)
+		transpose(p + 4 * step, step, false, b);
+	for (int i = 0; i < 4; i++) {
+		codes[i][0] = _mm_and_si128(a[i], mask);
+		codes[i][1] = bits == 8 ? b[i] : _mm_and_si128(_mm_srli_epi16(a[i], 4), mask);
+	}
+}
+
+/* The same of V, whose codes of these tokens (KIVI2: and of four others) are at p. */
+INLINE void take_v(const int bits, const uint8_t *p, uint32_t q, __m128i (*codes)[2])
+{
+	const __m128i mask = _mm_set1_epi8((char)((1 << bits) - 1)), flip = _mm_set1_epi8((char)0x80);
+	__m128i a[4], b[4];
+	transpose(p, 16, true, a);
+	if (bits == 8)
+		transpose(p + 64, 16, true, b);
+	for (int i = 0; i < 4; i++) {
+		if (bits == 8) {
+			codes[i][0] = _mm_xor_si128(a[i], flip);
+			codes[i][1] = _mm_xor_si128(b[i], flip);
+			continue;
+		}
+		__m128i x = bits == 2 && q % 2 ? _mm_srli_epi16(a[i], 4) : a[i];
+		codes[i][0] = _mm_and_si128(x, mask);
+		codes[i][1] = _mm_and_si128(_mm_srli_epi16(x, bits), mask);
+	}
+}
+
+/* K of KIVI: parameters of channels. */
+INLINE void decode_kivi_k(const int bits, const struct tile_shape *shape, const struct tile *t, uint32_t dim,
+			  float *rows, size_t stride)
+{
+	const size_t size = 4 * TILE_TOKENS * (size_t)bits;
+	for (uint32_t g = 0; g < codec_groups(dim); g++) {
+		const uint8_t *p = t->k + g * size, *scales = t->group + 64 * g, *zeros = scales + shape->k_zeros;
+		float scale[CODEC_GROUP], zero[CODEC_GROUP];
+		for (int i = 0; i < CODEC_GROUP; i += 16) {
+			put_halves(scale + i, _mm256_loadu_si256((const __m256i *)(scales + 2 * i)), 1);
+			put_halves(zero + i, _mm256_loadu_si256((const __m256i *)(zeros + 2 * i)), 1);
+		}
+		for (size_t i = 0; i < size; i += 64)
+			_mm_prefetch((const char *)p + i + t->ahead, _MM_HINT_T0);
+		_mm_prefetch((const char *)scales + t->ahead, _MM_HINT_T0);
+		_mm_prefetch((const char *)zeros + t->ahead, _MM_HINT_T0);
+		for (uint32_t q = 0; q < TILE_TOKENS / 4; q++) {
+			__m128i codes[4][2];
+			take_k(bits, p, q, codes);
+			for (uint32_t i = 0; i < 4; i++) {
+				float *to = rows + (4 * q + i) * stride + CODEC_GROUP * g;
+				put_channels(to, codes[i][0], zero, scale);
+				put_channels(to + 16, codes[i][1], zero + 16, scale + 16);
+			}
+		}
+	}
+}
+
+/* V of KIVI: parameters of a token's groups. */
+INLINE void decode_kivi_v(const int bits, const struct tile_shape *shape, const struct tile *t, float *rows,
+			  size_t stride)
+{
+	const uint32_t groups = codec_groups(shape->d_v);
+	const size_t size = bits == 8 ? 128 : 64;
+	for (uint32_t q = 0; q < TILE_TOKENS / 4; q++) {
+		const uint8_t *p = t->v + (bits == 2 ? q / 2 : q) * groups * size;
+		for (uint32_t g = 0; g < groups; g++, p += size) {
+			const uint8_t *params = t->k + shape->v_params_at + 4 * TILE_TOKENS * (size_t)g;
+			__m128i codes[4][2];
+			take_v(bits, p, q, codes);
+			for (size_t i = 0; i < size && !(bits == 2 && q % 2); i += 64)
+				_mm_prefetch((const char *)p + i + t->ahead, _MM_HINT_T0);
+			if (q == 0)
+				_mm_prefetch((const char *)params + t->ahead, _MM_HINT_T0);
+			for (uint32_t i = 0; i < 4; i++) {
+				float scale = half(params, 4 * q + i), zero = half(params, TILE_TOKENS + 4 * q + i);
+				float *to = rows + (4 * q + i) * stride + CODEC_GROUP * g;
+				put_int4(to, codes[i][0], codes[i][0], zero, scale, 0);
+				put_int4(to + 16, codes[i][1], codes[i][1], zero, scale, 0);
+			}
+		}
+	}
+}
+
+#define DECODE_KIVI(bits)                                                                                            \
+	static void decode_kivi##bits(const struct tile_shape *shape, bool v, const struct tile *t, float *rows,     \
+				      size_t stride)                                                                 \
+	{                                                                                                            \
+		if (v && !shape->alias)                                                                              \
+			decode_kivi_v(bits, shape, t, rows, stride);                                                 \
+		else                                                                                                 \
+			decode_kivi_k(bits, shape, t, v ? shape->d_v : shape->d_qk, rows, stride);                   \
+	}
+DECODE_KIVI(8)
+DECODE_KIVI(4)
+DECODE_KIVI(2)
+
+static void decode_sparse(const struct tile_shape *shape, bool v, const struct tile *t, float *rows, size_t stride)
+{
+	struct side x = side_of(shape, v, t);
+	const uint32_t stored = x.v ? shape->d_v : shape->d_qk;
+	const size_t row_bytes = 2 * (size_t)codec_sparse_kept(stored), map_bytes = tile_padded(stored) / 8;
+	for (uint32_t i = 0; i < t->rows; i++, rows += stride) {
+		const uint8_t *values = x.codes + i * row_bytes, *map = x.params + i * map_bytes;
+		_mm_prefetch((const char *)values + t->ahead, _MM_HINT_T0);
+		_mm_prefetch((const char *)map + t->ahead, _MM_HINT_T0);
+		for (uint32_t c = 0; c < x.dim; c += 16)
+			values = put_spread(rows + c, map + c / 8, values);
+	}
+}
+
 wide_decode *const DECODE_TABLE[IKV_FMT_COUNT] = {
-    [IKV_FMT_FP16] = decode_fp16, [IKV_FMT_BF16] = decode_bf16, [IKV_FMT_FP8] = decode_fp8,
-    [IKV_FMT_INT8] = decode_int8, [IKV_FMT_INT4] = decode_int4, [IKV_FMT_INT4_RESIDUAL] = decode_int4_residual,
+    [IKV_FMT_FP16] = decode_fp16,     [IKV_FMT_BF16] = decode_bf16,   [IKV_FMT_FP8] = decode_fp8,
+    [IKV_FMT_INT8] = decode_int8,     [IKV_FMT_INT4] = decode_int4,   [IKV_FMT_INT4_RESIDUAL] = decode_int4_residual,
+    [IKV_FMT_KIVI8] = decode_kivi8,   [IKV_FMT_KIVI4] = decode_kivi4, [IKV_FMT_KIVI2] = decode_kivi2,
+    [IKV_FMT_SPARSE] = decode_sparse,
 };

@@ -1,0 +1,85 @@
+/* Shared by the AVX2 micro-kernels; included only where -mavx2, fma and f16c are on. */
+#ifndef QUANT_KERNELS_AVX2_H
+#define QUANT_KERNELS_AVX2_H
+
+#include <immintrin.h>
+#include "quant/fetch.h"
+#include "quant/micro.h"
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 8")
+
+/* Call f with the number of heads as a constant: 4 as long as there are 4, then the rest. */
+#define BY_FOUR(heads, call)                                                                                         \
+	for (uint32_t h = 0; h < (heads); h += 4) {                                                                  \
+		switch ((heads)-h) {                                                                                 \
+		case 1:                                                                                              \
+			call(1);                                                                                     \
+			break;                                                                                       \
+		case 2:                                                                                              \
+			call(2);                                                                                     \
+			break;                                                                                       \
+		case 3:                                                                                              \
+			call(3);                                                                                     \
+			break;                                                                                       \
+		default:                                                                                             \
+			call(4);                                                                                     \
+		}                                                                                                    \
+	}
+
+#ifdef __AVX2__ /* so that the header compiles alone */
+INLINE __m256 halves8(const uint8_t *p)
+{
+	return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+}
+
+INLINE __m256i load(const uint8_t *p)
+{
+	return _mm256_loadu_si256((const __m256i *)p);
+}
+
+/* Bits [shift, shift + bits) of eight dwords as numbers. Shuffles of bytes instead of a shift and an `and` are slower
+ * (docs/kernels.md). */
+INLINE __m256 field(__m256i x, const int shift, const int bits)
+{
+	x = shift ? _mm256_srli_epi32(x, shift) : x;
+	x = shift + bits < 32 ? _mm256_and_si256(x, _mm256_set1_epi32((1 << bits) - 1)) : x;
+	return _mm256_cvtepi32_ps(x);
+}
+
+/* Sums of four registers. */
+INLINE __m128 fold4(__m256 a, __m256 b, __m256 c, __m256 d)
+{
+	__m256 ab = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+	__m256 cd = _mm256_add_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+	__m256d y = _mm256_castps_pd(ab), z = _mm256_castps_pd(cd);
+	__m256 x = _mm256_add_ps(_mm256_castpd_ps(_mm256_unpacklo_pd(y, z)),
+				 _mm256_castpd_ps(_mm256_unpackhi_pd(y, z)));
+	return _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+}
+
+/* sums[h][j] += q_h[c] times channel c of tokens 8 j … */
+INLINE void add_channel(const __m256 *k, const float *q, size_t q_stride, const int heads, __m256 (*sums)[2])
+{
+	UNROLL for (int h = 0; h < heads; h++)
+	{
+		__m256 x = _mm256_broadcast_ss(q + (size_t)h * q_stride);
+		sums[h][0] = _mm256_fmadd_ps(x, k[0], sums[h][0]);
+		sums[h][1] = _mm256_fmadd_ps(x, k[1], sums[h][1]);
+	}
+}
+
+#endif
+
+typedef void avx2_qk(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+		     const struct micro_query *q, uint32_t heads, float *s, float *scratch);
+typedef void avx2_pv(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
+		     bool fine, uint32_t heads, float *acc, size_t acc_stride, float *scratch);
+avx2_qk avx2_qk_fp16, avx2_qk_float, avx2_qk_bf16, avx2_qk_sparse;
+avx2_pv avx2_pv_fp16, avx2_pv_float, avx2_pv_bf16, avx2_pv_sparse;
+avx2_qk avx2_qk_kivi8, avx2_qk_kivi4, avx2_qk_kivi2;
+avx2_pv avx2_pv_kivi8, avx2_pv_kivi4, avx2_pv_kivi2;
+/* Any format, by the plain decoder: for V that aliases K, whose tiles suit scores only. */
+avx2_pv avx2_pv_decoded;
+
+#endif

@@ -1,0 +1,152 @@
+/* Rows that lie as they come, for AVX2: FP16, BF16 and float. 2 tokens × 4 heads (scores) or 4 heads × 16 channels
+ * (weighted sums) have their sums in registers, so a row is converted once for all of them. */
+#include "quant/kernels_avx2.h"
+
+enum kind { HALF, UPPER, WHOLE }; /* FP16, BF16, float */
+
+INLINE uint32_t size_of(const enum kind kind)
+{
+	return kind == WHOLE ? 4 : 2;
+}
+
+/* Eight channels of a row. */
+INLINE __m256 row8(const enum kind kind, const uint8_t *p)
+{
+	if (kind == WHOLE)
+		return _mm256_loadu_ps((const float *)p);
+	if (kind == HALF)
+		return halves8(p);
+	__m256i x = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
+	return _mm256_castsi256_ps(_mm256_slli_epi32(x, 16));
+}
+
+/* The last 1 to 7. */
+INLINE __m256 row_tail(const enum kind kind, const uint8_t *p, uint32_t n)
+{
+	float x[8] = {0};
+	memcpy(x, p, size_of(kind) * (size_t)n);
+	return row8(kind, (const uint8_t *)x);
+}
+
+INLINE void qk_rows_tile(const enum kind kind, const struct tile *tile, uint32_t dim, size_t row_bytes,
+			 const float *q, size_t q_stride, const int heads, float *s)
+{
+	const uint32_t size = size_of(kind);
+	const uint32_t whole = dim & ~7u;
+	for (uint32_t t0 = 0; t0 < TILE_TOKENS; t0 += 2) {
+		const uint8_t *row[2];
+		__m256 a[2][4];
+		for (int t = 0; t < 2; t++) {
+			uint32_t r = t0 + (uint32_t)t < tile->rows ? t0 + (uint32_t)t : tile->rows - 1;
+			row[t] = tile->k + r * row_bytes;
+			for (int h = 0; h < 4; h++)
+				a[t][h] = _mm256_setzero_ps();
+		}
+		for (uint32_t c = 0; c < whole; c += 8) {
+			__m256 k[2];
+			UNROLL for (int t = 0; t < 2; t++) k[t] = row8(kind, row[t] + size * c);
+			UNROLL for (int h = 0; h < heads; h++)
+			{
+				__m256 x = _mm256_loadu_ps(q + (size_t)h * q_stride + c);
+				UNROLL for (int t = 0; t < 2; t++) a[t][h] = _mm256_fmadd_ps(x, k[t], a[t][h]);
+			}
+			if (c % (64 / size) == 0) {
+				fetch(row[0] + size * c, tile->ahead);
+				fetch(row[1] + size * c, tile->ahead);
+			}
+		}
+		for (int t = 0; t < 2 && whole < dim; t++) {
+			__m256 k = row_tail(kind, row[t] + size * whole, dim - whole);
+			for (int h = 0; h < heads; h++)
+				a[t][h] =
+				    _mm256_fmadd_ps(_mm256_loadu_ps(q + (size_t)h * q_stride + whole), k, a[t][h]);
+		}
+		UNROLL for (int t = 0; t < 2; t++)
+		{
+			float sums[4];
+			_mm_storeu_ps(sums, fold4(a[t][0], a[t][1], a[t][2], a[t][3]));
+			UNROLL for (int h = 0; h < heads; h++) s[h * MICRO_BLOCK + (int)t0 + t] = sums[h];
+		}
+	}
+}
+
+INLINE void qk_rows(const enum kind kind, const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+		    const struct micro_query *q, uint32_t heads, float *s)
+{
+	for (uint32_t i = 0; i < count; i++) {
+#define TILE(n)                                                                                                      \
+	if (shape->d_qk == 128) /* known length: less arithmetic of addresses */                                     \
+		qk_rows_tile(kind, &tiles[i], 128, shape->k_step, q->f + h * q->stride, q->stride, n,                \
+			     s + h * MICRO_BLOCK + i * TILE_TOKENS);                                                 \
+	else                                                                                                         \
+		qk_rows_tile(kind, &tiles[i], shape->d_qk, shape->k_step, q->f + h * q->stride, q->stride, n,        \
+			     s + h * MICRO_BLOCK + i * TILE_TOKENS)
+		BY_FOUR(heads, TILE)
+#undef TILE
+	}
+}
+
+/* Channels [c, c + 8 n), the last `tail` of them if that is not 0. */
+INLINE void pv_rows_columns(const enum kind kind, const struct tile *tiles, uint32_t count, size_t row_bytes,
+			    uint32_t c, const int n, uint32_t tail, const float *w, const int heads, float *acc,
+			    size_t acc_stride)
+{
+	const uint32_t size = size_of(kind);
+	__m256 a[4][2];
+	UNROLL for (int h = 0; h < heads; h++) UNROLL for (int j = 0; j < n; j++) a[h][j] =
+	    _mm256_loadu_ps(acc + (size_t)h * acc_stride + c + 8 * j);
+	for (uint32_t i = 0; i < count; i++) {
+		const uint8_t *p = tiles[i].v + size * c;
+		const float *x = w + i * TILE_TOKENS;
+		for (uint32_t t = 0; t < tiles[i].rows; t++, p += row_bytes, x++) {
+			__m256 v[2];
+			UNROLL for (int j = 0; j < n; j++) v[j] =
+			    tail ? row_tail(kind, p, tail) : row8(kind, p + 8 * (int)size * j);
+			if (c % (64 / size) == 0)
+				fetch(p, tiles[i].ahead);
+			UNROLL for (int h = 0; h < heads; h++)
+			{
+				__m256 y = _mm256_broadcast_ss(x + h * MICRO_BLOCK);
+				UNROLL for (int j = 0; j < n; j++) a[h][j] = _mm256_fmadd_ps(y, v[j], a[h][j]);
+			}
+		}
+	}
+	UNROLL for (int h = 0; h < heads; h++) UNROLL for (int j = 0; j < n; j++)
+	    _mm256_storeu_ps(acc + (size_t)h * acc_stride + c + 8 * j, a[h][j]);
+}
+
+INLINE void pv_rows_heads(const enum kind kind, const struct tile_shape *shape, const struct tile *tiles,
+			  uint32_t count, const float *w, const int heads, float *acc, size_t acc_stride)
+{
+	size_t row_bytes = shape->v_step;
+	uint32_t c = 0;
+	for (; c + 16 <= shape->d_v; c += 16)
+		pv_rows_columns(kind, tiles, count, row_bytes, c, 2, 0, w, heads, acc, acc_stride);
+	for (; c < shape->d_v; c += 8)
+		pv_rows_columns(kind, tiles, count, row_bytes, c, 1, shape->d_v - c < 8 ? shape->d_v - c : 0, w,
+				heads, acc, acc_stride);
+}
+
+INLINE void pv_rows(const enum kind kind, const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+		    const float *w, uint32_t heads, float *acc, size_t acc_stride){
+#define HEADS(n) pv_rows_heads(kind, shape, tiles, count, w + h * MICRO_BLOCK, n, acc + h * acc_stride, acc_stride)
+    BY_FOUR(heads, HEADS)
+#undef HEADS
+}
+
+#define KERNELS(name, kind)                                                                                          \
+	void avx2_qk_##name(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,                \
+			    const struct micro_query *q, uint32_t heads, float *s, float *scratch)                   \
+	{                                                                                                            \
+		(void)scratch;                                                                                       \
+		qk_rows(kind, shape, tiles, count, q, heads, s);                                                     \
+	}                                                                                                            \
+	void avx2_pv_##name(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,                \
+			    const float *w, bool fine, uint32_t heads, float *acc, size_t acc_stride,                \
+			    float *scratch)                                                                          \
+	{                                                                                                            \
+		(void)scratch;                                                                                       \
+		(void)fine;                                                                                          \
+		pv_rows(kind, shape, tiles, count, w, heads, acc, acc_stride);                                       \
+	}
+KERNELS(fp16, HALF) KERNELS(bf16, UPPER) KERNELS(float, WHOLE)
