@@ -45,6 +45,7 @@ struct attend_list {
 	uint32_t stride, tiles, parts;
 };
 
+#define ATTEND_ANY        15u /* attend_config.format: tiles in any format */
 #define ATTEND_BLOCKS_MAX 320u
 #define ATTEND_FORMATS    16u
 
@@ -71,7 +72,8 @@ struct attend_args {
 struct attend_config {
 	uint32_t steps;             /* tile_steps of the wider of d_qk and d_v */
 	uint32_t heads;             /* of a block: 4, 8 or 16 */
-	uint32_t format, four_bits; /* of all tiles, 0 where they differ; 1: there are 4-bit codes */
+	uint32_t format, four_bits; /* of all tiles, 0 where they differ, ATTEND_ANY if there are any but the first five;
+				       1: there are 4-bit codes */
 	uint32_t blocks, warps;
 	uint32_t shared; /* bytes of a block */
 	uint32_t

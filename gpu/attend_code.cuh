@@ -30,23 +30,30 @@ template <int count> DEVICE void load_words(uint32_t at, uint32_t w[count])
 	}
 }
 
-// Codes of K or V in steps of 16 channels: FP16 and FP8 as numbers, INT8 as biased codes, 4-bit codes as they are.
-template <int F, int KT> struct reader {
-	static constexpr bool four = F == IKV_FMT_INT4 || F == IKV_FMT_INT4_RESIDUAL;
-	static constexpr int join = F == IKV_FMT_FP16 ? 1 : four ? (int)tile_join4(KT) : (int)tile_join8(KT);
-	static constexpr int count = (F == IKV_FMT_FP16 ? 4 : four ? 1 : 2) * join; // words that a lane loads at once
+// Codes of K or V in steps of 16 channels: FP16 and FP8 as numbers, INT8 as biased codes, codes of fewer bits and KIVI's
+// as they are. VALUES: those of V, where that makes a difference.
+template <int F, int KT, bool VALUES = false> struct reader {
+	static constexpr bool four = F == IKV_FMT_INT4 || F == IKV_FMT_INT4_RESIDUAL || F == IKV_FMT_KIVI4;
+	static constexpr bool eight = F == IKV_FMT_INT8 || F == IKV_FMT_KIVI8;
+	static constexpr bool two = F == IKV_FMT_KIVI2;
+	static constexpr int join = F == IKV_FMT_FP16 || two ? 1 : four ? (int)tile_join4(KT) : (int)tile_join8(KT);
+	static constexpr int count = (F == IKV_FMT_FP16 ? 4 : four || two ? 1 : 2) * join; // words that a lane loads at once
 	uint32_t codes[count], remainders[count];
 
 	// What 1 is in an operand's rows g (0) and g + 8 (1).
 	DEVICE static constexpr float unit(int half)
 	{
-		return F == IKV_FMT_INT8 || (four && half == 0) ? 0x1p-24f : four ? 0x1p-20f : 1.0f;
+		return eight || ((four || two) && half == 0) ? 0x1p-24f : four ? 0x1p-20f : two ? 0x1p-22f : 1.0f;
 	}
 
 	DEVICE void load(uint32_t plane, uint32_t remainder_plane, int step, uint32_t lane)
 	{
 		if (step % join)
 			return;
+		if constexpr (two) {
+			codes[0] = load_shared<uint16_t>(plane + step * 64 + lane * 2);
+			return;
+		}
 		uint32_t at = step / join * (count * 128) + lane * (count * 4);
 		load_words<count>(plane + at, codes);
 		if constexpr (F == IKV_FMT_INT4_RESIDUAL)
@@ -86,7 +93,13 @@ template <int F, int KT> struct reader {
 #pragma unroll
 			for (int i = 0; i < 4; i++)
 				a[i] = two_fp8(codes[step % join * 2 + i / 2], i % 2);
-		} else if constexpr (F == IKV_FMT_INT8) {
+		} else if constexpr (two) {
+			uint32_t w = __byte_perm(codes[0], 0, 0x4140);
+			a[0] = w & 0x00030003;
+			a[1] = w & 0x000c000c;
+			a[2] = w >> 4 & 0x00030003;
+			a[3] = w >> 4 & 0x000c000c;
+		} else if constexpr (eight) {
 #pragma unroll
 			for (int i = 0; i < 4; i++)
 				a[i] = __byte_perm(codes[step % join * 2 + i / 2], 0, i % 2 ? 0x4342 : 0x4140);

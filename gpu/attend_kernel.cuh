@@ -2,7 +2,7 @@
 #ifndef GPU_ATTEND_KERNEL_CUH
 #define GPU_ATTEND_KERNEL_CUH
 
-#include "gpu/attend_query.cuh"
+#include "gpu/attend_more.cuh"
 #include "gpu/attend_stream.cuh"
 
 // What a block is doing: kept out of registers while tiles are read.
@@ -57,19 +57,50 @@ DEVICE void note_mass(const attend_args &args, uint32_t job_index, uint32_t plac
 	}
 }
 
-// F: the format of all tiles, or 0 where they differ: code for one format is a quarter as long, which short launches
-// notice.
+// The formats that mixtures seldom have. False: the tile is in none of them.
+template <int KT, int H>
+DEVICE bool attend_other(uint32_t note, uint32_t tile, uint32_t lane, const query<KT, H> &q, sums<KT, H> &a,
+			 float p[query<KT, H>::NT][4])
+{
+	uint32_t selected = note >> 4;
+	switch (note & 15) {
+	case IKV_FMT_KIVI8:
+		attend_tile<IKV_FMT_KIVI8, KT, H>(tile, selected, lane, q, a, p);
+		return true;
+	case IKV_FMT_KIVI4:
+		attend_tile<IKV_FMT_KIVI4, KT, H>(tile, selected, lane, q, a, p);
+		return true;
+	case IKV_FMT_KIVI2:
+		attend_tile<IKV_FMT_KIVI2, KT, H>(tile, selected, lane, q, a, p);
+		return true;
+	case IKV_FMT_SPARSE:
+		attend_tile<IKV_FMT_SPARSE, KT, H>(tile, selected, lane, q, a, p);
+		return true;
+	case TILE_BF16_WIDE:
+		attend_tile<TILE_BF16_WIDE, KT, H>(tile, selected, lane, q, a, p);
+		return true;
+	default:
+		return false;
+	}
+}
+
+// F: the format of all tiles, or where they differ 0, and ATTEND_ANY if there are any but the first five: code for one
+// format is a quarter as long, which short launches notice. BF16 tiles hold FP16 numbers.
 template <int F, int KT, int H>
 DEVICE void attend_any(uint32_t note, uint32_t tile, uint32_t lane, const query<KT, H> &q, sums<KT, H> &a,
 		       float p[query<KT, H>::NT][4])
 {
 	uint32_t selected = note >> 4;
-	if constexpr (F != 0) {
+	if constexpr (F != 0 && F != ATTEND_ANY) {
 		attend_tile<F, KT, H>(tile, selected, lane, q, a, p);
 		return;
 	}
+	if constexpr (F == ATTEND_ANY)
+		if (attend_other<KT, H>(note, tile, lane, q, a, p))
+			return;
 	switch (note & 15) {
 	case IKV_FMT_FP16:
+	case IKV_FMT_BF16:
 		attend_tile<IKV_FMT_FP16, KT, H>(tile, selected, lane, q, a, p);
 		break;
 	case IKV_FMT_FP8:

@@ -250,7 +250,7 @@ static double check(const struct row *x, const struct set *s, const attend_entry
 	       worst = 0;
 	must(cudaMemcpy(q, s->args.q + (size_t)row * h->dim, h->dim * 4, cudaMemcpyDeviceToHost), "read a query");
 	must(cudaMemcpy(out, s->out + (size_t)row * h->dim, h->dim * 4, cudaMemcpyDeviceToHost), "read an output");
-	for (uint32_t i = 0; i < x->chosen; i++) {
+	for (uint32_t i = 0; i < x->chosen; i++) { /* no page of the benchmark is TILE_BF16_WIDE */
 		attend_entry e = table[((uint64_t)(h->batch - 1) * x->pages + refs[i].page) * h->kv_heads + head];
 		enum ikv_format f = (enum ikv_format)(e & 15);
 		must(cudaMemcpy(packed, (void *)(uintptr_t)(e & ~15ull), (size_t)tiles * tile_bytes(f, steps),

@@ -110,7 +110,7 @@ static void weigh_jobs(struct decode *d, struct pages *p, const struct ikv_attn_
 			z->formats |= 1u << f;
 			if (!j->row &&
 			    (i == 0 || d->jobs[i - 1].unit != j->unit || d->jobs[i - 1].kv_head != j->kv_head))
-				p->stats.kv_bytes_read += (r->hi - r->lo) * p->own[f] / p->g.page_tokens;
+				p->stats.kv_bytes_read += (r->hi - r->lo) * p->own[tile_format(f)] / p->g.page_tokens;
 		}
 		uint32_t tiles = u->plan->count * p->tiles;
 		d->loads[i] = (struct split_job){tiles, u->plan->count ? bytes / u->plan->count : 1};

@@ -12,7 +12,7 @@
 
 #define ROTATE_BYTES ((uint64_t)1 << 30)
 #define SETS_MAX     16
-#define MIXED        GPU_FORMATS
+#define MIXED        MLA_FORMATS
 
 struct shape {
 	const char *name;

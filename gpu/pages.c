@@ -40,19 +40,19 @@ static uint32_t bytes_of_tile(const struct pages *p, enum ikv_format f)
 	return p->g.v_aliases_k ? 2 * mla_group_bytes(f) : tile_bytes(f, p->steps);
 }
 
-static void pack(const struct pages *p, enum ikv_format f, uint32_t tokens, const uint8_t *k, const uint8_t *v,
-		 uint8_t *tiles)
+/* `f`: of the entry, as for unpack. */
+static void pack(const struct pages *p, uint32_t f, uint32_t tokens, const uint8_t *k, const uint8_t *v, uint8_t *tiles)
 {
 	if (p->g.v_aliases_k)
-		mla_tile_pack(f, tokens, p->g.d_qk, k, tiles);
+		mla_tile_pack((enum ikv_format)f, tokens, p->g.d_qk, k, tiles);
 	else
 		gpu_tile_pack(f, tokens, p->g.d_qk, p->g.d_v, p->steps, k, v, tiles);
 }
 
-static void unpack(const struct pages *p, enum ikv_format f, const uint8_t *tiles, uint8_t *k, uint8_t *v)
+static void unpack(const struct pages *p, uint32_t f, const uint8_t *tiles, uint8_t *k, uint8_t *v)
 {
 	if (p->g.v_aliases_k)
-		mla_tile_unpack(f, p->g.page_tokens, p->g.d_qk, tiles, k);
+		mla_tile_unpack((enum ikv_format)f, p->g.page_tokens, p->g.d_qk, tiles, k);
 	else
 		gpu_tile_unpack(f, p->g.page_tokens, p->g.d_qk, p->g.d_v, p->steps, tiles, k, v);
 }
@@ -64,16 +64,19 @@ int pages_open(struct pages *p, const struct ikv_geometry *g, uint32_t sequences
 	if (check_geometry(g, sequences, err))
 		return -1;
 	uint32_t dim = g->d_qk > g->d_v ? g->d_qk : g->d_v;
-	size_t lists = (size_t)sequences * g->layers, rows = (size_t)g->page_tokens * dim, form = 0;
+	size_t lists = (size_t)sequences * g->layers, rows = (size_t)g->page_tokens * dim, form = 0, tile = 0;
 	p->steps = tile_steps(dim);
 	p->tiles = (g->page_tokens + TILE_TOKENS - 1) / TILE_TOKENS;
-	for (unsigned f = 1; f < GPU_FORMATS; f++) {
+	for (unsigned f = 1; f < (g->v_aliases_k ? MLA_FORMATS : GPU_FORMATS); f++) {
 		uint64_t bytes = ikv_format_bytes((enum ikv_format)f, IKV_SIDE_K, g->page_tokens, dim);
+		uint64_t of_v = ikv_format_bytes((enum ikv_format)f, IKV_SIDE_V, g->page_tokens, dim);
+		bytes = of_v > bytes ? of_v : bytes;
 		slot[f] = (uint64_t)p->tiles * bytes_of_tile(p, (enum ikv_format)f);
 		p->own[f] = ikv_format_bytes((enum ikv_format)f, IKV_SIDE_K, g->page_tokens, g->d_qk);
 		if (!g->v_aliases_k)
 			p->own[f] += ikv_format_bytes((enum ikv_format)f, IKV_SIDE_V, g->page_tokens, g->d_v);
 		form = bytes > form ? bytes : form;
+		tile = bytes_of_tile(p, (enum ikv_format)f) > tile ? bytes_of_tile(p, (enum ikv_format)f) : tile;
 	}
 	if (device_open(&p->device, slot, err))
 		return -1;
@@ -81,7 +84,7 @@ int pages_open(struct pages *p, const struct ikv_geometry *g, uint32_t sequences
 	p->queue = ikv_alloc(lists, sizeof *p->queue, err);
 	p->k = ikv_alloc(form, 1, err);
 	p->v = ikv_alloc(form, 1, err);
-	p->tiles_back = ikv_alloc(p->tiles, bytes_of_tile(p, IKV_FMT_FP16), err);
+	p->tiles_back = ikv_alloc(p->tiles, tile, err);
 	p->halves = ikv_alloc(rows, sizeof *p->halves, err);
 	p->values = ikv_alloc(rows, sizeof *p->values, err);
 	if (p->lists && p->queue && p->k && p->v && p->tiles_back && p->halves && p->values)
@@ -343,9 +346,10 @@ static int check_page(const struct pages *p, uint32_t seq, uint32_t layer, uint3
 	if ((unsigned)to >= IKV_FMT_COUNT || to == IKV_FMT_SKIP)
 		return ikv_err_set(err, IKV_FAILED, "a page cannot be stored as %s",
 				   to == IKV_FMT_SKIP ? "SKIP" : "an unknown format");
-	if (to >= GPU_FORMATS)
+	if (p->g.v_aliases_k && to >= MLA_FORMATS)
 		return ikv_err_set(err, IKV_UNAVAILABLE,
-				   "backend cuda: no kernels for %s; it has FP16, FP8, INT8, INT4 and INT4_RESIDUAL",
+				   "backend cuda: no kernels for latents in %s; it has FP16, FP8, INT8, INT4 and "
+				   "INT4_RESIDUAL",
 				   ikv_format_names()[to]);
 	if (to != IKV_FMT_FP16 && l->tokens / p->g.page_tokens <= page)
 		return ikv_err_set(err, IKV_FAILED, "sequence %u, layer %u: page %u is still open and stays FP16",
@@ -354,21 +358,21 @@ static int check_page(const struct pages *p, uint32_t seq, uint32_t layer, uint3
 }
 
 /* Rows from one stored form to another, in place, as the engine's store converts them. */
-static int convert(struct pages *p, enum ikv_format from, enum ikv_format to, uint8_t *stored, uint32_t dim,
-		   struct ikv_err *err)
+static int convert(struct pages *p, enum ikv_format from, enum ikv_format to, enum ikv_side side, uint8_t *stored,
+		   uint32_t dim, struct ikv_err *err)
 {
 	uint32_t n = p->g.page_tokens;
 	if (from == IKV_FMT_INT4_RESIDUAL && to == IKV_FMT_INT4)
 		return 0; /* the second plane is dropped */
 	if (from == IKV_FMT_FP16) {
 		memcpy(p->halves, stored, 2 * (size_t)n * dim);
-		return ikv_format_encode(to, IKV_SIDE_K, p->halves, n, dim, stored, err);
+		return ikv_format_encode(to, side, p->halves, n, dim, stored, err);
 	}
-	if (ikv_format_decode(from, IKV_SIDE_K, stored, n, dim, p->values, err))
+	if (ikv_format_decode(from, side, stored, n, dim, p->values, err))
 		return -1;
 	for (size_t i = 0; i < (size_t)n * dim; i++)
 		p->halves[i] = ikv_fp16_from_float(fminf(fmaxf(p->values[i], -65504), 65504));
-	return ikv_format_encode(to, IKV_SIDE_K, p->halves, n, dim, stored, err);
+	return ikv_format_encode(to, side, p->halves, n, dim, stored, err);
 }
 
 /* Upload what p->k and p->v hold to a new slot. */
@@ -381,7 +385,14 @@ static int put_closed(struct pages *p, struct pages_list *l, uint32_t page, uint
 				    (size_t)p->tiles * bytes_of_tile(p, to), err);
 	if (!tiles)
 		return -1;
-	pack(p, to, p->g.page_tokens, p->k, p->v, tiles);
+	uint32_t form = to;
+	if (to == IKV_FMT_BF16 && (gpu_tile_wide(p->k, (size_t)p->g.page_tokens * p->g.d_qk) ||
+				   gpu_tile_wide(p->v, (size_t)p->g.page_tokens * p->g.d_v))) {
+		attend_entry *e = &entries(p, l, page)[head];
+		*e = entry_slot(*e) | TILE_BF16_WIDE;
+		form = TILE_BF16_WIDE;
+	}
+	pack(p, form, p->g.page_tokens, p->k, p->v, tiles);
 	return 0;
 }
 
@@ -399,9 +410,9 @@ int pages_recode(struct pages *p, uint32_t seq, uint32_t layer, uint32_t kv_firs
 		if (device_get(&p->device, p->tiles_back, entry_slot(e),
 			       (size_t)p->tiles * bytes_of_tile(p, from), err))
 			return -1;
-		unpack(p, from, p->tiles_back, p->k, p->v);
-		if (convert(p, from, to, p->k, p->g.d_qk, err) ||
-		    (!p->g.v_aliases_k && convert(p, from, to, p->v, p->g.d_v, err)) ||
+		unpack(p, e & 15, p->tiles_back, p->k, p->v);
+		if (convert(p, from, to, IKV_SIDE_K, p->k, p->g.d_qk, err) ||
+		    (!p->g.v_aliases_k && convert(p, from, to, IKV_SIDE_V, p->v, p->g.d_v, err)) ||
 		    put_closed(p, l, page, h, to, err))
 			return -1;
 		p->stats.recodes++;

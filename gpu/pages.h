@@ -55,7 +55,7 @@ static inline struct pages_list *pages_list(const struct pages *p, uint32_t seq,
 
 static inline enum ikv_format pages_entry_format(attend_entry e)
 {
-	return (enum ikv_format)(e & 15);
+	return (enum ikv_format)tile_format(e & 15);
 }
 
 #endif

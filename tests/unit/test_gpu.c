@@ -41,6 +41,28 @@ START_TEST(tiles_keep_every_bit)
 }
 END_TEST
 
+/* 65536 is a BF16 number and no FP16 number. */
+START_TEST(wide_numbers_are_kept)
+{
+	uint16_t rows[16 * 64], k[16 * 64], v[16 * 64], k2[16 * 64], v2[16 * 64];
+	uint8_t tile[4 * 1024];
+	struct ikv_err err;
+	for (unsigned i = 0; i < 16 * 64; i++)
+		rows[i] = (uint16_t)(i * 67 & 0xbbff);
+	ck_assert_int_eq(ikv_format_encode(IKV_FMT_BF16, IKV_SIDE_K, rows, 16, 64, k, &err), 0);
+	ck_assert(!gpu_tile_wide((const uint8_t *)k, 16 * 64));
+	rows[77] = 0x7bff;
+	rows[78] = 0xfbff;
+	rows[79] = 1;
+	ck_assert_int_eq(ikv_format_encode(IKV_FMT_BF16, IKV_SIDE_V, rows, 16, 64, v, &err), 0);
+	ck_assert(gpu_tile_wide((const uint8_t *)v, 16 * 64));
+	ck_assert_uint_eq(tile_format(TILE_BF16_WIDE), IKV_FMT_BF16);
+	gpu_tile_pack(TILE_BF16_WIDE, 16, 64, 64, 4, (const uint8_t *)k, (const uint8_t *)v, tile);
+	gpu_tile_unpack(TILE_BF16_WIDE, 16, 64, 64, 4, tile, (uint8_t *)k2, (uint8_t *)v2);
+	ck_assert(!memcmp(k, k2, sizeof k) && !memcmp(v, v2, sizeof v));
+}
+END_TEST
+
 /* The same for latent rows; a group of 8 tokens takes what the format takes. */
 START_TEST(latent_groups_keep_every_bit)
 {
@@ -48,7 +70,7 @@ START_TEST(latent_groups_keep_every_bit)
 	struct ikv_rng r;
 	struct ikv_err err;
 	ikv_rng_stream(&r, 6, (enum ikv_stream)0, 0, 0);
-	for (unsigned f = IKV_FMT_FP16; f < GPU_FORMATS; f++) {
+	for (unsigned f = IKV_FMT_FP16; f < MLA_FORMATS; f++) {
 		ck_assert_uint_eq(mla_group_bytes(f), ikv_format_bytes((enum ikv_format)f, IKV_SIDE_K, MLA_GROUP, MLA_DIM));
 		for (unsigned i = 0; i < 5 * 4; i++) {
 			uint32_t d = dims[i % 5], n = pages[i / 5];
@@ -71,13 +93,15 @@ START_TEST(latent_groups_keep_every_bit)
 }
 END_TEST
 
-/* A tile takes what the format takes, where the width is a multiple of 32 and the page one of 16. */
+/* A tile takes what the format takes, where the width is a multiple of 32 and the page one of 16; KIVI's has a unit
+ * besides. */
 START_TEST(tiles_waste_nothing)
 {
 	for (unsigned f = IKV_FMT_FP16; f < GPU_FORMATS; f++)
 		for (uint32_t dim = 64; dim <= 128; dim += 32)
-			ck_assert_uint_eq(tile_bytes(f, tile_steps(dim)),
-					  2 * ikv_format_bytes((enum ikv_format)f, IKV_SIDE_K, TILE_TOKENS, dim));
+			ck_assert_uint_eq(tile_bytes(f, tile_steps(dim)) - (tile_kivi(f) ? 16 : 0),
+					  ikv_format_bytes((enum ikv_format)f, IKV_SIDE_K, TILE_TOKENS, dim) +
+					      ikv_format_bytes((enum ikv_format)f, IKV_SIDE_V, TILE_TOKENS, dim));
 }
 END_TEST
 
@@ -163,6 +187,7 @@ int main(void)
 	Suite *s = suite_create("gpu");
 	TCase *tc = tcase_create("gpu");
 	tcase_add_test(tc, tiles_keep_every_bit);
+	tcase_add_test(tc, wide_numbers_are_kept);
 	tcase_add_test(tc, latent_groups_keep_every_bit);
 	tcase_add_test(tc, tiles_waste_nothing);
 	tcase_add_test(tc, values_lie_with_their_lane);
