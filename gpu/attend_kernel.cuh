@@ -14,7 +14,7 @@ struct block_work {
 // Offsets in a block's shared memory.
 struct shared_plan {
 	uint32_t row;                                                         // floats of a head's row in the sums
-	uint32_t tops, sums, query, notes, barriers, work, rings, end; // bytes
+	uint32_t tops, sums, query, places, work, rings, end; // bytes
 };
 
 __host__ __device__ static inline shared_plan plan_shared(uint32_t steps, uint32_t heads, uint32_t warps, uint32_t stages,
@@ -29,9 +29,8 @@ __host__ __device__ static inline shared_plan plan_shared(uint32_t steps, uint32
 	p.tops = p.sums + warps * heads * p.row * 4;
 	p.query = p.tops + (warps * heads * 2 + heads * 2 + 4) * 4;
 	p.query = (p.query + 15) & ~15u;
-	p.notes = p.query + (in_registers ? 0 : steps * parts * 128 * (heads == 16 ? 2 : 1));
-	p.barriers = (p.notes + warps * stages * 4 + 7) & ~7u;
-	p.work = p.barriers + warps * stages * 8;
+	p.places = p.query + (in_registers ? 0 : steps * parts * 128 * (heads == 16 ? 2 : 1));
+	p.work = p.places + warps * stages * 16;
 	p.end = p.work + (uint32_t)sizeof(block_work);
 	return p;
 }
@@ -65,19 +64,19 @@ DEVICE bool attend_other(uint32_t note, uint32_t tile, uint32_t lane, const quer
 	uint32_t selected = note >> 4;
 	switch (note & 15) {
 	case IKV_FMT_KIVI8:
-		attend_tile<IKV_FMT_KIVI8, KT, H>(tile, selected, lane, q, a, p);
+		attend_tile<IKV_FMT_KIVI8, true, KT, H>(tile, selected, lane, q, a, p);
 		return true;
 	case IKV_FMT_KIVI4:
-		attend_tile<IKV_FMT_KIVI4, KT, H>(tile, selected, lane, q, a, p);
+		attend_tile<IKV_FMT_KIVI4, true, KT, H>(tile, selected, lane, q, a, p);
 		return true;
 	case IKV_FMT_KIVI2:
-		attend_tile<IKV_FMT_KIVI2, KT, H>(tile, selected, lane, q, a, p);
+		attend_tile<IKV_FMT_KIVI2, true, KT, H>(tile, selected, lane, q, a, p);
 		return true;
 	case IKV_FMT_SPARSE:
-		attend_tile<IKV_FMT_SPARSE, KT, H>(tile, selected, lane, q, a, p);
+		attend_tile<IKV_FMT_SPARSE, true, KT, H>(tile, selected, lane, q, a, p);
 		return true;
 	case TILE_BF16_WIDE:
-		attend_tile<TILE_BF16_WIDE, KT, H>(tile, selected, lane, q, a, p);
+		attend_tile<TILE_BF16_WIDE, true, KT, H>(tile, selected, lane, q, a, p);
 		return true;
 	default:
 		return false;
@@ -92,7 +91,7 @@ DEVICE void attend_any(uint32_t note, uint32_t tile, uint32_t lane, const query<
 {
 	uint32_t selected = note >> 4;
 	if constexpr (F != 0 && F != ATTEND_ANY) {
-		attend_tile<F, KT, H>(tile, selected, lane, q, a, p);
+		attend_tile<F, false, KT, H>(tile, selected, lane, q, a, p);
 		return;
 	}
 	if constexpr (F == ATTEND_ANY)
@@ -101,32 +100,37 @@ DEVICE void attend_any(uint32_t note, uint32_t tile, uint32_t lane, const query<
 	switch (note & 15) {
 	case IKV_FMT_FP16:
 	case IKV_FMT_BF16:
-		attend_tile<IKV_FMT_FP16, KT, H>(tile, selected, lane, q, a, p);
+		attend_tile<IKV_FMT_FP16, true, KT, H>(tile, selected, lane, q, a, p);
 		break;
 	case IKV_FMT_FP8:
-		attend_tile<IKV_FMT_FP8, KT, H>(tile, selected, lane, q, a, p);
+		attend_tile<IKV_FMT_FP8, true, KT, H>(tile, selected, lane, q, a, p);
 		break;
 	case IKV_FMT_INT8:
-		attend_tile<IKV_FMT_INT8, KT, H>(tile, selected, lane, q, a, p);
+		attend_tile<IKV_FMT_INT8, true, KT, H>(tile, selected, lane, q, a, p);
 		break;
 	case IKV_FMT_INT4:
-		attend_tile<IKV_FMT_INT4, KT, H>(tile, selected, lane, q, a, p);
+		attend_tile<IKV_FMT_INT4, true, KT, H>(tile, selected, lane, q, a, p);
 		break;
 	default:
-		attend_tile<IKV_FMT_INT4_RESIDUAL, KT, H>(tile, selected, lane, q, a, p);
+		attend_tile<IKV_FMT_INT4_RESIDUAL, true, KT, H>(tile, selected, lane, q, a, p);
 	}
 }
 
 // `count` tiles of a job; the first one's place, those of the warp being WARPS apart.
 template <int F, int KT, int H, uint32_t WARPS>
 DEVICE void attend_places(const attend_args &args, uint32_t job, uint32_t place, uint32_t count, const query<KT, H> &q,
-			  stream<WARPS> &in, sums<KT, H> &a)
+			  stream<F, KT, WARPS> &in, sums<KT, H> &a)
 {
 	for (; count; count--) {
-		float p[query<KT, H>::NT][4] = {};
-		uint32_t tile, note = in.arrive(tile);
-		if (note >> 4)
-			attend_any<F, KT, H>(note, tile, in.lane, q, a, p);
+		float p[query<KT, H>::NT][4];
+		uint32_t note = in.arrive();
+		if (note >> 4) {
+			attend_any<F, KT, H>(note, in.tile, in.lane, q, a, p);
+		} else {
+#pragma unroll
+			for (int i = 0; i < query<KT, H>::NT * 4; i++)
+				p[i / 4][i % 4] = 0;
+		}
 		in.pass();
 		if (args.tile_mass)
 			note_mass<KT, H>(args, job, place, in.lane, p, a);
@@ -333,40 +337,25 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attend(const __grid_constant__ 
 	constexpr uint32_t row = 16 * KT + 4;
 	extern __shared__ __align__(128) uint8_t shared[];
 	uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-	stream<WARPS> in;
+	stream<F, KT, WARPS> in;
 	segment_words now;
-	in.args = &args;
-	in.lane = lane;
-	in.start(warp, args.start[blockIdx.x], args.start[blockIdx.x + 1]);
-	now.fetch(args, blockIdx.x, lane);
 	shared_plan at = plan_shared(KT, H, WARPS, args.stages, args.stage_bytes);
+	in.open(args, shared_address(shared + at.rings), shared_address(shared + at.places));
+	in.start(args.start[blockIdx.x], args.start[blockIdx.x + 1]);
+	now.fetch(args, blockIdx.x, lane);
 	float *rows = reinterpret_cast<float *>(shared + at.sums);
 	float2 *tops = reinterpret_cast<float2 *>(shared + at.tops), *totals = tops + WARPS * H;
 	uint32_t *flag = reinterpret_cast<uint32_t *>(totals + H);
 	block_work *work = reinterpret_cast<block_work *>(shared + at.work);
 	query<KT, H> q;
 	sums<KT, H> a;
-	in.stages = args.stages;
-	in.stage_bytes = args.stage_bytes;
-	in.ring = shared_address(shared + at.rings) + warp * args.stages * args.stage_bytes;
-	in.notes = shared_address(shared + at.notes) + warp * args.stages * 4;
-	in.barriers = shared_address(shared + at.barriers) + warp * args.stages * 8;
-	in.policy = read_once();
-#if HAS_BULK
-	if (lane == 0)
-		for (uint32_t i = 0; i < args.stages; i++)
-			barrier_init(in.barriers + 8 * i);
-	barrier_init_visible();
-	__syncwarp();
-#endif
 	uint32_t job = now.get(SEGMENT_WORD(job)), job_words = segment_words::fetch_words(&args.jobs[job], lane);
 	float x[query<KT, H>::NT][KT][4];
 	if (!args.overlap)
 		fetch_query<KT, H>(args, now.get(SEGMENT_WORD(row)), now.get(SEGMENT_WORD(heads)), lane, x);
 	else if (warp == 0)
 		prefetch_query(args, now.get(SEGMENT_WORD(row)), now.get(SEGMENT_WORD(heads)), lane);
-	for (uint32_t i = 0; i < args.stages; i++)
-		in.issue();
+	in.fill();
 	wait_for_predecessor();
 	let_successor_begin();
 	if (args.overlap)
@@ -385,7 +374,7 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attend(const __grid_constant__ 
 		if (next != ATTEND_NONE)
 			now.fetch(args, next, lane);
 		make_query<KT, H, WARPS>(args.scale, x, shared_address(shared + at.query), warp, lane, q);
-		a.clear();
+		a.template clear<F>();
 		attend_places<F, KT, H, WARPS>(args, job, place, until - done, q, in, a);
 		done = until;
 		if (next != ATTEND_NONE) {

@@ -187,8 +187,8 @@ DEVICE void gather_wide(uint32_t tile, uint32_t lane, const float p[query<KT, H>
 	}
 }
 
-// Attend to one tile; p receives the weights.
-template <int F, int KT, int H>
+// Attend to one tile; p receives the weights. MIXED: tiles before it may have been in another format.
+template <int F, bool MIXED, int KT, int H>
 DEVICE void attend_tile(uint32_t tile, uint32_t selected, uint32_t lane, const query<KT, H> &q, sums<KT, H> &a,
 			float p[query<KT, H>::NT][4])
 {
@@ -203,7 +203,8 @@ DEVICE void attend_tile(uint32_t tile, uint32_t selected, uint32_t lane, const q
 	else
 		score<F, KT, H>(tile, lane, q, p);
 	weigh<KT, H>(selected, lane, a, p);
-	a.template change_unit<wide ? IKV_FMT_FP16 : F>();
+	if constexpr (MIXED)
+		a.template change_unit<wide ? IKV_FMT_FP16 : F>();
 	if constexpr (wide)
 		gather_wide<KT, H>(tile, lane, p, a);
 	else if constexpr (four || kivi)

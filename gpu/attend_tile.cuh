@@ -9,6 +9,7 @@
 #ifndef GPU_ATTEND_TILE_CUH
 #define GPU_ATTEND_TILE_CUH
 
+#include "gpu/attend.h"
 #include "gpu/attend_code.cuh"
 
 // The running maximum moves when a score exceeds it by more than this (in powers of two): weights stay below 2^6.
@@ -56,7 +57,8 @@ template <int KT, int H> struct sums {
 	float top[NT][2], sum[NT][2];
 	float gain, unit[2];
 
-	DEVICE void clear()
+	// F: the format of all tiles, if they have one.
+	template <int F> DEVICE void clear()
 	{
 #pragma unroll
 		for (int n = 0; n < NT; n++) {
@@ -70,7 +72,9 @@ template <int KT, int H> struct sums {
 			sum[n][0] = sum[n][1] = 0;
 		}
 		gain = GAIN_START;
-		unit[0] = unit[1] = 1;
+		constexpr bool one_format = F != 0 && F != ATTEND_ANY;
+		unit[0] = reader<one_format ? F : IKV_FMT_FP16, KT>::unit(0);
+		unit[1] = reader<one_format ? F : IKV_FMT_FP16, KT>::unit(1);
 	}
 
 	template <int F> DEVICE void change_unit()

@@ -23,7 +23,7 @@ struct world {
 	double largest[2];  /* value in V */
 	float k_size[2];
 	bool latent; /* V aliases K */
-	bool small, huge; /* huge: the largest FP16 number occurs, which in BF16 is none */
+	bool small, huge; /* huge: the largest FP16 number occurs in V */
 	const char *isa;
 	int format;
 	uint32_t formats; /* of a mixture, a bit each */
@@ -52,12 +52,13 @@ static uint32_t one_of(struct world *w, const uint32_t *list, uint32_t n)
 	return list[below(w, n)];
 }
 
-static uint16_t *random_rows(struct world *w, size_t n, float amplitude, double *largest)
+/* `huge`: the largest FP16 number occurs, which in BF16 is none. */
+static uint16_t *random_rows(struct world *w, size_t n, float amplitude, bool huge, double *largest)
 {
 	uint16_t *rows = malloc(2 * n + 2);
 	for (size_t i = 0; i < n; i++) {
 		rows[i] = ikv_fp16_from_float((float)ikv_rng_normal(&w->r) * amplitude);
-		if (w->huge && below(w, 1000) == 0)
+		if (huge && below(w, 1000) == 0)
 			rows[i] = 0x7bff;
 		if (largest)
 			*largest = fmax(*largest, fabs(ikv_fp16_to_float(rows[i])));
@@ -126,8 +127,8 @@ static void append(struct world *w, uint32_t seq, uint32_t layer, uint32_t token
 	double *of_v = w->latent ? NULL : &w->largest[seq], *of_k = w->latent ? &w->largest[seq] : NULL;
 	while (tokens) {
 		uint32_t n = 1 + below(w, tokens);
-		uint16_t *k = random_rows(w, (size_t)n * w->g.kv_heads * w->g.d_qk, k_size, of_k);
-		uint16_t *v = random_rows(w, (size_t)n * w->g.kv_heads * w->g.d_v, v_size, of_v);
+		uint16_t *k = random_rows(w, (size_t)n * w->g.kv_heads * w->g.d_qk, k_size, false, of_k);
+		uint16_t *v = random_rows(w, (size_t)n * w->g.kv_heads * w->g.d_v, v_size, w->huge, of_v);
 		for (int i = 0; i < 2; i++)
 			if (w->b[i]->ops->append(w->b[i], seq, layer, n, k, v, &err))
 				die("append");
@@ -150,8 +151,8 @@ static void store_pages(struct world *w, uint32_t seq, uint32_t layer, float k_s
 		enum ikv_format f = draw_format(w);
 		if (step == 0) {
 			double *of_v = w->latent ? NULL : &w->largest[seq], *of_k = w->latent ? &w->largest[seq] : NULL;
-			uint16_t *k = random_rows(w, (size_t)n * g->page_tokens * g->d_qk, k_size, of_k);
-			uint16_t *v = random_rows(w, (size_t)n * g->page_tokens * g->d_v, v_size, of_v);
+			uint16_t *k = random_rows(w, (size_t)n * g->page_tokens * g->d_qk, k_size, false, of_k);
+			uint16_t *v = random_rows(w, (size_t)n * g->page_tokens * g->d_v, v_size, w->huge, of_v);
 			for (int i = 0; i < 2; i++)
 				if (w->b[i]->ops->restore(w->b[i], seq, layer, first, n, page, f, k, v, &err))
 					die("restore");
