@@ -63,7 +63,8 @@ __global__ static void resolve(const attend_list *lists, attend_word *words, uin
 			chosen &= (1u << seen) - 1;
 		if (ref.z != IKV_NO_MASK)
 			chosen &= (uint32_t)(__ldg(list.masks + ref.z + begin / 64) >> begin % 64) & 0xffff;
-		words[list.first + attend_place(i, list.tiles, list.parts)] =
+		uint32_t place = attend_place(i, list.tiles, list.parts);
+		words[place < list.head ? list.first + place : list.rest + place - list.head] =
 		    (entry + (uint64_t)(i % each) * tile_bytes(entry & 15, steps)) | (uint64_t)chosen << 48;
 	}
 }

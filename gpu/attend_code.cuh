@@ -3,7 +3,8 @@
 // An FP16 number whose highest five bits are zero is a multiple of 2^-24, its bits the multiple, up to 2^11 (where the
 // exponent is 1 the step is the same). So integers need no conversion: bits 0 to 3 of a half are a 4-bit code in the
 // unit 2^-24, bits 4 to 7 one in the unit 2^-20. The first kind has rows g of an operand, the second rows g + 8, so that
-// the unit belongs to the row. Products with such numbers are exact.
+// the unit belongs to the row. Products with such numbers are exact, but their sums have the bits that the least
+// exponent gives them: codes of 2 bits, which would have few, are moved to the highest places, bits 6 to 9.
 #ifndef GPU_ATTEND_CODE_CUH
 #define GPU_ATTEND_CODE_CUH
 
@@ -43,7 +44,7 @@ template <int F, int KT, bool VALUES = false> struct reader {
 	// What 1 is in an operand's rows g (0) and g + 8 (1).
 	DEVICE static constexpr float unit(int half)
 	{
-		return eight || ((four || two) && half == 0) ? 0x1p-24f : four ? 0x1p-20f : two ? 0x1p-22f : 1.0f;
+		return two ? (half ? 0x1p-16f : 0x1p-18f) : eight || (four && half == 0) ? 0x1p-24f : four ? 0x1p-20f : 1.0f;
 	}
 
 	DEVICE void load(uint32_t plane, uint32_t remainder_plane, int step, uint32_t lane)
@@ -95,10 +96,10 @@ template <int F, int KT, bool VALUES = false> struct reader {
 				a[i] = two_fp8(codes[step % join * 2 + i / 2], i % 2);
 		} else if constexpr (two) {
 			uint32_t w = __byte_perm(codes[0], 0, 0x4140);
-			a[0] = w & 0x00030003;
-			a[1] = w & 0x000c000c;
-			a[2] = w >> 4 & 0x00030003;
-			a[3] = w >> 4 & 0x000c000c;
+			a[0] = w << 6 & 0x00c000c0;
+			a[1] = w << 6 & 0x03000300;
+			a[2] = w << 2 & 0x00c000c0;
+			a[3] = w << 2 & 0x03000300;
 		} else if constexpr (eight) {
 #pragma unroll
 			for (int i = 0; i < 4; i++)

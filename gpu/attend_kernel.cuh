@@ -9,6 +9,7 @@
 struct block_work {
 	attend_segment segment;
 	attend_job job;
+	uint32_t claimed; // segment from the queue
 };
 
 // Offsets in a block's shared memory.
@@ -191,52 +192,91 @@ DEVICE void finish_head(const attend_args &args, const attend_job &job, uint32_t
 	args.lse[job.row + head] = total.y > 0 ? (total.x + log2f(total.y)) * LN2 : -INFINITY;
 }
 
-// Join the parts of a job in their order; by the block that finished last.
-template <int KT, int H, uint32_t WARPS>
-DEVICE void join_parts(const attend_args &args, const attend_job &job, float2 *totals)
+// Sums of parts: four channels of a head.
+struct joined {
+	float o[4], top, sum;
+
+	DEVICE void scale(float most)
+	{
+		float shrink = exp2_fast(top - most);
+		top = most;
+		sum *= shrink;
+#pragma unroll
+		for (int j = 0; j < 4; j++)
+			o[j] *= shrink;
+	}
+
+	DEVICE void add(float weight, const float of[4], float its_sum)
+	{
+		sum += weight * its_sum;
+#pragma unroll
+		for (int j = 0; j < 4; j++)
+			o[j] += weight * of[j];
+	}
+};
+
+// Parts k to k + 7 of a job, and so on `step` further; i: which four channels of which head.
+template <int KT, int H>
+DEVICE void join_some(const attend_args &args, const attend_job &job, uint32_t i, uint32_t k, uint32_t step, joined &sums)
 {
-	constexpr uint32_t width = 16 * KT, heads = H;
-	const float2 *tops = reinterpret_cast<const float2 *>(args.part_sums) + (uint64_t)job.first_part * heads;
-	const float4 *rows = reinterpret_cast<const float4 *>(args.parts + (uint64_t)job.first_part * heads * width);
-	for (uint32_t i = threadIdx.x; i < job.heads * width / 4; i += WARPS * 32) {
-		uint32_t h = i / (width / 4), c = i % (width / 4) * 4;
-		float o[4] = {}, top = LOWEST, sum = 0;
-		for (uint32_t k = 0; k < job.parts; k += 8) {
-			float4 x[8];
-			float2 y[8];
+	constexpr uint32_t fours = 4 * KT;
+	const float2 *tops = reinterpret_cast<const float2 *>(args.part_sums) + (uint64_t)job.first_part * H + i / fours;
+	const float4 *rows = reinterpret_cast<const float4 *>(args.parts) + (uint64_t)job.first_part * H * fours + i;
+	for (; k < job.parts; k += step) {
+		float4 x[8];
+		float2 y[8];
 #pragma unroll
-			for (uint32_t j = 0; j < 8; j++) {
-				y[j] = make_float2(LOWEST, 0);
-				x[j] = make_float4(0, 0, 0, 0);
-				if (k + j < job.parts) {
-					y[j] = __ldcg(&tops[(k + j) * heads + h]);
-					x[j] = __ldcg(&rows[(uint64_t)(k + j) * heads * (width / 4) + i]);
-				}
-			}
-			float most = top;
-#pragma unroll
-			for (uint32_t j = 0; j < 8; j++)
-				most = fmaxf(most, y[j].x);
-			float shrink = exp2_fast(top - most);
-			top = most;
-			sum *= shrink;
-#pragma unroll
-			for (uint32_t j = 0; j < 4; j++)
-				o[j] *= shrink;
-#pragma unroll
-			for (uint32_t j = 0; j < 8; j++) {
-				float w = exp2_fast(y[j].x - top);
-				sum += w * y[j].y;
-				o[0] += w * x[j].x, o[1] += w * x[j].y, o[2] += w * x[j].z, o[3] += w * x[j].w;
+		for (uint32_t j = 0; j < 8; j++) {
+			y[j] = make_float2(LOWEST, 0);
+			x[j] = make_float4(0, 0, 0, 0);
+			if (k + j < job.parts) {
+				y[j] = __ldcg(&tops[(k + j) * H]);
+				x[j] = __ldcg(&rows[(uint64_t)(k + j) * H * fours]);
 			}
 		}
-		float weight = sum > 0 ? 1 / sum : 0;
+		float most = sums.top;
+#pragma unroll
+		for (uint32_t j = 0; j < 8; j++)
+			most = fmaxf(most, y[j].x);
+		sums.scale(most);
+#pragma unroll
+		for (uint32_t j = 0; j < 8; j++) {
+			const float of[4] = {x[j].x, x[j].y, x[j].z, x[j].w};
+			sums.add(exp2_fast(y[j].x - most), of, y[j].y);
+		}
+	}
+}
+
+// Join the parts of a job in their order; by the block that finished last. Threads in `groups` take eight parts in turn
+// where there are more threads than numbers; `room` is shared memory for their sums.
+template <int KT, int H, uint32_t WARPS>
+DEVICE void join_parts(const attend_args &args, const attend_job &job, joined *room, float2 *totals)
+{
+	constexpr uint32_t width = 16 * KT, items = H * width / 4, groups = WARPS * 32 > items ? WARPS * 32 / items : 1;
+	uint32_t group = groups > 1 ? threadIdx.x / items : 0;
+	for (uint32_t i = threadIdx.x - group * items; group < groups && i < job.heads * width / 4; i += WARPS * 32) {
+		joined x = {{0, 0, 0, 0}, LOWEST, 0};
+		join_some<KT, H>(args, job, i, group * 8, groups * 8, x);
+		room[group * items + i] = x;
+	}
+	__syncthreads();
+	for (uint32_t i = threadIdx.x; i < job.heads * width / 4; i += WARPS * 32) {
+		uint32_t h = i / (width / 4), c = i % (width / 4) * 4;
+		joined x = room[i];
+#pragma unroll
+		for (uint32_t g = 1; g < groups; g++) {
+			const joined &y = room[g * items + i];
+			float most = fmaxf(x.top, y.top);
+			x.scale(most);
+			x.add(exp2_fast(y.top - most), y.o, y.sum);
+		}
+		float weight = x.sum > 0 ? 1 / x.sum : 0;
 #pragma unroll
 		for (int j = 0; j < 4; j++)
 			if (c + j < args.d_v)
-				args.out[(uint64_t)(job.row + h) * args.d_v + c + j] = o[j] * weight;
+				args.out[(uint64_t)(job.row + h) * args.d_v + c + j] = x.o[j] * weight;
 		if (c == 0) {
-			totals[h] = make_float2(top, sum);
+			totals[h] = make_float2(x.top, x.sum);
 			finish_head(args, job, h, totals[h]);
 		}
 	}
@@ -245,7 +285,7 @@ DEVICE void join_parts(const attend_args &args, const attend_job &job, float2 *t
 
 // Join the warps' sums; write the answer, or a part and, when all parts are there, the answer.
 template <int KT, int H, uint32_t WARPS>
-DEVICE void finish_segment(const attend_args &args, const attend_segment &s, const attend_job &job, const float *rows,
+DEVICE void finish_segment(const attend_args &args, const attend_segment &s, const attend_job &job, float *rows,
 			   const float2 *tops, float2 *totals, uint32_t *flag)
 {
 	constexpr uint32_t width = 16 * KT, heads = H, row = width + 4;
@@ -295,7 +335,7 @@ DEVICE void finish_segment(const attend_args &args, const attend_segment &s, con
 		__threadfence();
 		if (threadIdx.x == 0)
 			args.arrived[s.job] = 0;
-		join_parts<KT, H, WARPS>(args, job, totals);
+		join_parts<KT, H, WARPS>(args, job, reinterpret_cast<joined *>(rows), totals);
 	}
 	if (args.tile_mass) {
 		__syncthreads();
@@ -328,6 +368,19 @@ struct segment_words {
 		return __shfl_sync(~0u, word, at);
 	}
 };
+
+// The last block of a launch leaves the queue as it was.
+DEVICE void leave_queue(const attend_args &args)
+{
+	if (threadIdx.x)
+		return;
+	__threadfence();
+	if (atomicAdd(args.queue + 1, 1) + 1 < gridDim.x)
+		return;
+	__threadfence();
+	args.queue[0] = 0;
+	args.queue[1] = 0;
+}
 
 #define SEGMENT_WORD(member) (offsetof(attend_segment, member) / 4)
 
@@ -377,20 +430,35 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attend(const __grid_constant__ 
 		a.template clear<F>();
 		attend_places<F, KT, H, WARPS>(args, job, place, until - done, q, in, a);
 		done = until;
-		if (next != ATTEND_NONE) {
+		bool last = next == ATTEND_NONE, queued = last && args.queue_first < args.queue_end;
+		if (!last) {
 			job = now.get(SEGMENT_WORD(job));
 			job_words = segment_words::fetch_words(&args.jobs[job], lane);
 			if (warp == 0)
 				prefetch_query(args, now.get(SEGMENT_WORD(row)), now.get(SEGMENT_WORD(heads)), lane);
 		}
 		put_sums<KT, H>(a, rows + warp * H * row, tops + warp * H, row, lane);
+		if (queued && threadIdx.x == WARPS * 32 - 1)
+			work->claimed = args.queue_first + atomicAdd(args.queue, 1);
 		__syncthreads();
 		finish_segment<KT, H, WARPS>(args, work->segment, work->job, rows, tops, totals, flag);
-		if (next == ATTEND_NONE)
-			break;
+		if (last) {
+			uint32_t index = queued ? work->claimed : args.queue_end;
+			if (index >= args.queue_end)
+				break;
+			now.fetch(args, index, lane);
+			base = done = 0;
+			in.start(now.get(SEGMENT_WORD(word)), now.get(SEGMENT_WORD(word)) + now.get(SEGMENT_WORD(tiles)));
+			job = now.get(SEGMENT_WORD(job));
+			job_words = segment_words::fetch_words(&args.jobs[job], lane);
+		}
 		fetch_query<KT, H>(args, now.get(SEGMENT_WORD(row)), now.get(SEGMENT_WORD(heads)), lane, x);
+		if (last)
+			in.fill();
 		__syncthreads();
 	}
+	if (args.queue_first < args.queue_end)
+		leave_queue(args);
 }
 
 #endif

@@ -113,7 +113,7 @@ static void weigh_jobs(struct decode *d, struct pages *p, const struct ikv_attn_
 				p->stats.kv_bytes_read += (r->hi - r->lo) * p->own[tile_format(f)] / p->g.page_tokens;
 		}
 		uint32_t tiles = u->plan->count * p->tiles;
-		d->loads[i] = (struct split_job){tiles, u->plan->count ? bytes / u->plan->count : 1};
+		d->loads[i] = (struct split_job){tiles, u->plan->count ? bytes / u->plan->count : 1, 0};
 		z->words += tiles;
 		z->tiles_max = tiles > z->tiles_max ? tiles : z->tiles_max;
 	}
@@ -141,7 +141,7 @@ static void lay_out(const struct pages *p, const struct attend_config *c, struct
 	z->tile_mass_at = z->sums_at + up(8 * (size_t)z->pieces * c->heads);
 	z->words_at = z->tile_mass_at + up(8 * z->tile_mass);
 	z->arrived_at = z->words_at + up(8 * z->words);
-	z->work_bytes = z->arrived_at + up(4 * (size_t)z->jobs);
+	z->work_bytes = z->arrived_at + up(4 * (size_t)z->jobs + 8);
 }
 
 static int put_queries(const struct ikv_geometry *g, const struct ikv_attn_unit *units, uint32_t count, float *q,
@@ -203,8 +203,13 @@ static void put_lists(const struct decode *d, const struct pages *p, const struc
 	uint8_t *in = d->in.host, *device = d->in.device;
 	const struct attend_job *jobs = (const struct attend_job *)(in + z->jobs_at);
 	struct attend_list *lists = (struct attend_list *)(in + z->lists_at);
-	uint64_t first = 0;
-	for (uint32_t i = 0; i < z->jobs; i++) {
+	uint64_t first = 0, rest = 0;
+	for (uint32_t i = 0; i < z->pieces; i++)
+		rest += d->pieces[i].block == ATTEND_NONE ? 0 : d->pieces[i].end - d->pieces[i].first;
+	for (uint32_t i = 0, piece = 0; i < z->jobs; i++) {
+		uint32_t head = 0; /* the job's own pieces come first */
+		for (; piece < z->pieces && d->pieces[piece].job == i; piece++)
+			head += d->pieces[piece].block == ATTEND_NONE ? 0 : d->pieces[piece].end - d->pieces[piece].first;
 		const struct decode_job *j = &d->jobs[i];
 		const struct decode_plan *plan = &d->plans[j->plan];
 		const attend_entry *table = pages_list(p, units[j->unit].seq, units[j->unit].layer)->device_table;
@@ -213,11 +218,14 @@ static void put_lists(const struct decode *d, const struct pages *p, const struc
 					 .masks = (const uint64_t *)(device + z->masks_at) + plan->masks,
 					 .table = table ? table + j->kv_head : NULL,
 					 .first = first,
+					 .rest = rest,
+					 .head = head,
 					 .limit = j->limit,
 					 .stride = p->g.kv_heads,
 					 .tiles = jobs[i].tiles,
 					 .parts = jobs[i].parts};
-		first += jobs[i].tiles;
+		first += head;
+		rest += jobs[i].tiles - head;
 	}
 }
 
@@ -267,12 +275,15 @@ static int launch(struct decode *d, const struct pages *p, const struct attend_c
 				   .stage_bytes = z->stage_bytes};
 	for (uint32_t f = 0; f < ATTEND_FORMATS; f++)
 		args.bytes[f] = tile_bytes(f, p->steps);
-	split_segments(d->pieces, z->pieces, (const struct attend_job *)((uint8_t *)d->in.host + z->jobs_at),
-		       (struct attend_segment *)((uint8_t *)d->in.host + z->segments_at), args.start);
+	args.queue = args.arrived + z->jobs;
+	args.queue_first =
+	    split_segments(d->pieces, z->pieces, (const struct attend_job *)((uint8_t *)d->in.host + z->jobs_at),
+			   (struct attend_segment *)((uint8_t *)d->in.host + z->segments_at), args.start);
+	args.queue_end = z->pieces;
 	cudaStream_t stream = p->device.stream;
 	const char *doing = "compute attention";
 	if (device_failed(cudaMemcpyAsync(in, d->in.host, z->in_bytes, cudaMemcpyHostToDevice, stream), doing, err) ||
-	    device_failed(cudaMemsetAsync(args.arrived, 0, 4 * (size_t)z->jobs, stream), doing, err) ||
+	    device_failed(cudaMemsetAsync(args.arrived, 0, 4 * (size_t)z->jobs + 8, stream), doing, err) ||
 	    device_failed(attend_resolve((const struct attend_list *)(in + z->lists_at), z->jobs, z->tiles_max, words,
 					 p->g.page_tokens, p->steps, stream),
 			  doing, err) ||
@@ -307,7 +318,7 @@ int decode_run(struct decode *d, struct pages *p, const struct ikv_attn_unit *un
 	    p->device.multiprocessors < ATTEND_BLOCKS_MAX ? p->device.multiprocessors : ATTEND_BLOCKS_MAX;
 	if (room(&d->pieces, &d->pieces_cap, split_most(z.jobs, blocks), sizeof *d->pieces, err))
 		return -1;
-	z.pieces = split_jobs(d->loads, z.jobs, blocks, c.warps, d->pieces, &c.blocks);
+	z.pieces = split_queued(d->loads, z.jobs, blocks, c.warps, d->pieces, &c.blocks);
 	lay_out(p, &c, &z);
 	if (device_reserve(&d->in, z.in_bytes, true, err) || device_reserve(&d->out, z.out_bytes, true, err) ||
 	    device_reserve(&d->work, z.work_bytes, false, err) ||

@@ -9,6 +9,7 @@
 #include "gpu/gpu.h"
 #include "gpu/gpu_tile.h"
 #include "gpu/mla_tile.h"
+#include "gpu/split.h"
 
 #define MIXED GPU_FORMATS
 #define PLANS 8    /* cases of one world */
@@ -372,9 +373,12 @@ static void run_case(struct world *w, struct tally *t)
 				units[k][i].mass = malloc(heads * plan->count * sizeof(float) + 4);
 		}
 	}
+	double queue_bytes = split_queue_bytes;
+	split_queue_bytes = below(w, 3) ? 0 : queue_bytes; /* small cases, too, have a queue */
 	for (int k = 0; k < 2; k++)
 		if (w->b[k]->ops->decode(w->b[k], units[k], n, &err))
 			die("decode");
+	split_queue_bytes = queue_bytes;
 	for (uint32_t i = 0; i < n; i++) {
 		struct ikv_attn_unit *a = &units[0][i], *b = &units[1][i];
 		double size = w->largest[a->seq] * (output_tolerance(w->format, w->latent) + rounding[i]);
