@@ -209,7 +209,8 @@ static void put_lists(const struct decode *d, const struct pages *p, const struc
 	for (uint32_t i = 0, piece = 0; i < z->jobs; i++) {
 		uint32_t head = 0; /* the job's own pieces come first */
 		for (; piece < z->pieces && d->pieces[piece].job == i; piece++)
-			head += d->pieces[piece].block == ATTEND_NONE ? 0 : d->pieces[piece].end - d->pieces[piece].first;
+			head +=
+			    d->pieces[piece].block == ATTEND_NONE ? 0 : d->pieces[piece].end - d->pieces[piece].first;
 		const struct decode_job *j = &d->jobs[i];
 		const struct decode_plan *plan = &d->plans[j->plan];
 		const attend_entry *table = pages_list(p, units[j->unit].seq, units[j->unit].layer)->device_table;

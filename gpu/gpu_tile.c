@@ -118,16 +118,17 @@ static void move(const struct half *h, uint8_t *in_tile, uint8_t *stored, size_t
 /* Scales and zeros of one token. */
 static void move_params(const struct half *h, uint32_t t)
 {
-	bool one = h->format == IKV_FMT_FP8 || h->format == IKV_FMT_INT8, by_channel = tile_kivi(h->format) && !h->is_v;
+	bool one = h->format == IKV_FMT_FP8 || h->format == IKV_FMT_INT8,
+	     by_channel = tile_kivi(h->format) && !h->is_v;
 	uint32_t groups = codec_groups(h->dim), n = one ? 1 : 2 * (by_channel ? h->dim : groups);
 	uint8_t *params = tile_of(h, t) + planes_of(h->format, h->steps, h->is_v).params;
 	if (by_channel && t % TILE_TOKENS)
 		return;
 	for (uint32_t i = 0; i < n; i++) {
-		size_t from = one ? 2 * (size_t)t
+		size_t from = one           ? 2 * (size_t)t
 			      : !by_channel ? 4 * (size_t)groups * t + 2 * (size_t)i
-			      : i % 2 ? codec_kivi_zero(h->tokens, h->dim, t) + 2 * (size_t)(i / 2)
-				      : codec_kivi_scale(h->dim, t) + 2 * (size_t)(i / 2);
+			      : i % 2       ? codec_kivi_zero(h->tokens, h->dim, t) + 2 * (size_t)(i / 2)
+					    : codec_kivi_scale(h->dim, t) + 2 * (size_t)(i / 2);
 		move(h, params + 2 * param_at(h->format, h->is_v, t % TILE_TOKENS, h->steps, i), h->stored + from, 2);
 	}
 }
@@ -186,7 +187,8 @@ static void move_number(const struct half *h, uint8_t *in_tile, uint8_t *stored)
 }
 
 /* A code of `bits` bits between two places. */
-static void move_bits(const struct half *h, uint8_t *in_tile, size_t bit, uint8_t *stored, unsigned shift, unsigned bits)
+static void move_bits(const struct half *h, uint8_t *in_tile, size_t bit, uint8_t *stored, unsigned shift,
+		      unsigned bits)
 {
 	unsigned mask = (1u << bits) - 1;
 	if (h->pack)
@@ -228,15 +230,18 @@ static void move_code(const struct half *h, const struct planes *at, uint32_t t,
 	case IKV_FMT_KIVI2:
 		rows += codec_kivi_params(h->is_v, h->tokens, h->dim) + t * codec_packed_bytes(h->dim, bits);
 		from = codec_place(h->dim, bits, c, &shift);
-		move_bits(h, codes, bits == 8 ? 8 * at8(steps, step, p) : bits == 4 ? bit4(steps, step, p) : bit2(step, p),
+		move_bits(h, codes,
+			  bits == 8   ? 8 * at8(steps, step, p)
+			  : bits == 4 ? bit4(steps, step, p)
+				      : bit2(step, p),
 			  rows + from, shift, bits);
 		break;
 	default:
 		from = 4 * (size_t)h->tokens * groups + (size_t)t * row + codec_nibble(h->dim, c, &shift);
 		move_bits(h, codes, bit4(steps, step, p), rows + from, shift, 4);
 		if (h->format == IKV_FMT_INT4_RESIDUAL)
-			move_bits(h, tile + at->remainders, bit4(steps, step, p), rows + from + (size_t)h->tokens * row,
-				  shift, 4);
+			move_bits(h, tile + at->remainders, bit4(steps, step, p),
+				  rows + from + (size_t)h->tokens * row, shift, 4);
 	}
 }
 
@@ -246,7 +251,8 @@ static void move_sparse(const struct half *h, const struct planes *at, uint32_t 
 	uint32_t map = codec_sparse_map(h->dim), kept = codec_sparse_kept(h->dim), token = t % TILE_TOKENS;
 	uint8_t *tile = tile_of(h, t), *values = h->stored + (size_t)h->tokens * map;
 	move(h, tile + at->codes + 2 * (size_t)h->steps * token, h->stored + (size_t)t * map, map);
-	move(h, tile + at->remainders + 8 * (size_t)h->steps * token, values + 2 * (size_t)t * kept, 2 * (size_t)kept);
+	move(h, tile + at->remainders + 8 * (size_t)h->steps * token, values + 2 * (size_t)t * kept,
+	     2 * (size_t)kept);
 }
 
 static void move_half(const struct half *h)

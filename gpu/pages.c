@@ -22,8 +22,7 @@ static int check_geometry(const struct ikv_geometry *g, uint32_t sequences, stru
 				   g->d_qk);
 	if (within("layers", g->layers, 4096, err) || within("q_heads", g->q_heads, 4096, err) ||
 	    within("kv_heads", g->kv_heads, 4096, err) || within("d_qk", g->d_qk, k_most, err) ||
-	    within("d_v", g->d_v, v_most, err) ||
-	    within("page_tokens", g->page_tokens, IKV_PAGE_TOKENS_MAX, err) ||
+	    within("d_v", g->d_v, v_most, err) || within("page_tokens", g->page_tokens, IKV_PAGE_TOKENS_MAX, err) ||
 	    within("sequences", sequences, 1u << 20, err))
 		return -1;
 	if (g->q_heads % g->kv_heads)
@@ -41,7 +40,8 @@ static uint32_t bytes_of_tile(const struct pages *p, enum ikv_format f)
 }
 
 /* `f`: of the entry, as for unpack. */
-static void pack(const struct pages *p, uint32_t f, uint32_t tokens, const uint8_t *k, const uint8_t *v, uint8_t *tiles)
+static void pack(const struct pages *p, uint32_t f, uint32_t tokens, const uint8_t *k, const uint8_t *v,
+		 uint8_t *tiles)
 {
 	if (p->g.v_aliases_k)
 		mla_tile_pack((enum ikv_format)f, tokens, p->g.d_qk, k, tiles);
@@ -407,8 +407,8 @@ int pages_recode(struct pages *p, uint32_t seq, uint32_t layer, uint32_t kv_firs
 		enum ikv_format from = pages_entry_format(e);
 		if (from == to)
 			continue;
-		if (device_get(&p->device, p->tiles_back, entry_slot(e),
-			       (size_t)p->tiles * bytes_of_tile(p, from), err))
+		if (device_get(&p->device, p->tiles_back, entry_slot(e), (size_t)p->tiles * bytes_of_tile(p, from),
+			       err))
 			return -1;
 		unpack(p, e & 15, p->tiles_back, p->k, p->v);
 		if (convert(p, from, to, IKV_SIDE_K, p->k, p->g.d_qk, err) ||

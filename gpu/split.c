@@ -126,14 +126,14 @@ static uint32_t split(struct split_job *jobs, uint32_t count, uint32_t blocks, u
 	return n;
 }
 
-uint32_t split_jobs(struct split_job *jobs, uint32_t count, uint32_t blocks, uint32_t warps, struct split_piece *pieces,
-		    uint32_t *used)
+uint32_t split_jobs(struct split_job *jobs, uint32_t count, uint32_t blocks, uint32_t warps,
+		    struct split_piece *pieces, uint32_t *used)
 {
 	return split(jobs, count, blocks, warps, false, pieces, used);
 }
 
-uint32_t split_queued(struct split_job *jobs, uint32_t count, uint32_t blocks, uint32_t warps, struct split_piece *pieces,
-		      uint32_t *used)
+uint32_t split_queued(struct split_job *jobs, uint32_t count, uint32_t blocks, uint32_t warps,
+		      struct split_piece *pieces, uint32_t *used)
 {
 	return split(jobs, count, blocks, warps, true, pieces, used);
 }

@@ -19,8 +19,8 @@ struct split_job {
 
 /* Multiprocessors differ in how fast they read, by up to a third, and not always the same ones. A tenth of the tiles
  * are therefore in a queue, in pieces of about a twentieth of a block's share, for those that are done first. A piece
- * begins with an empty ring, which costs 3 us: launches of less than `split_queue_bytes` a block (a variable for tests)
- * have no queue. */
+ * begins with an empty ring, which costs 3 us: launches of less than `split_queue_bytes` a block (a variable for
+ * tests) have no queue. */
 #define SPLIT_QUEUE_SHARE 0.10
 #define SPLIT_QUEUE_PIECE 0.05
 extern double split_queue_bytes;
@@ -50,6 +50,6 @@ uint32_t split_queued(struct split_job *jobs, uint32_t count, uint32_t blocks, u
 /* The pieces as segments, and the first word of each block, whose number is one more than the blocks'. Words of the
  * queue's pieces follow all others. Returns the first segment of the queue. */
 uint32_t split_segments(const struct split_piece *pieces, uint32_t count, const struct attend_job *jobs,
-		    struct attend_segment *segments, uint32_t start[ATTEND_BLOCKS_MAX + 1]);
+			struct attend_segment *segments, uint32_t start[ATTEND_BLOCKS_MAX + 1]);
 
 #endif

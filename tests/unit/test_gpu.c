@@ -71,7 +71,8 @@ START_TEST(latent_groups_keep_every_bit)
 	struct ikv_err err;
 	ikv_rng_stream(&r, 6, (enum ikv_stream)0, 0, 0);
 	for (unsigned f = IKV_FMT_FP16; f < MLA_FORMATS; f++) {
-		ck_assert_uint_eq(mla_group_bytes(f), ikv_format_bytes((enum ikv_format)f, IKV_SIDE_K, MLA_GROUP, MLA_DIM));
+		ck_assert_uint_eq(mla_group_bytes(f),
+				  ikv_format_bytes((enum ikv_format)f, IKV_SIDE_K, MLA_GROUP, MLA_DIM));
 		for (unsigned i = 0; i < 5 * 4; i++) {
 			uint32_t d = dims[i % 5], n = pages[i / 5];
 			size_t bytes = ikv_format_bytes((enum ikv_format)f, IKV_SIDE_K, n, d);
@@ -128,8 +129,8 @@ START_TEST(values_lie_with_their_lane)
 }
 END_TEST
 
-/* Codes of 2 bits: a lane's half word has two columns in its bytes; bits 0, 1 and 4, 5 are of row g, the others of row
- * g + 8. What the kernel masks out of each byte, moved left by 6 and 2, is the code in the units 2^6 and 2^8. */
+/* Codes of 2 bits: a lane's half word has two columns in its bytes; bits 0, 1 and 4, 5 are of row g, the others of
+ * row g + 8. What the kernel masks out of each byte, moved left by 6 and 2, is the code in the units 2^6 and 2^8. */
 START_TEST(small_codes_lie_with_their_lane)
 {
 	uint16_t rows[16 * 64];
