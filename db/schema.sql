@@ -38,7 +38,7 @@ CREATE TABLE run_param (
 
 -- scenario: Scenario files, word for word; runs of the same text share a row.
 CREATE TABLE scenario (
-  scenario_id INTEGER PRIMARY KEY, -- number of the scenario in this file
+  scenario_id INTEGER PRIMARY KEY, -- number of the scenario in this file; the one that was run last has the highest
   path TEXT NOT NULL, -- path as it was given
   text TEXT NOT NULL, -- the whole file
   hash TEXT NOT NULL UNIQUE -- XXH3-64 of the text, 16 hex digits
@@ -282,11 +282,11 @@ SELECT r.*, s.path AS scenario_path, e.host, e.cpu, e.program,
 FROM run r JOIN scenario s USING (scenario_id) JOIN env e USING (env_id)
 JOIN (SELECT run_id, CASE WHEN point <> '' THEN point ELSE name END AS base FROM run) l USING (run_id);
 
--- v_latest: The newest run of every point and setting of the scenario that was run last, with unique labels.
+-- v_latest: The newest run of every point and setting of the scenario that was run or swept last, with unique labels.
 CREATE VIEW v_latest AS
 WITH newest AS (
   SELECT max(run_id) AS run_id FROM run
-  WHERE scenario_id = (SELECT scenario_id FROM run ORDER BY run_id DESC LIMIT 1)
+  WHERE scenario_id = (SELECT max(scenario_id) FROM run)
   GROUP BY point, params_hash),
 base AS (
   SELECT r.run_id, CASE WHEN r.point <> '' THEN r.point ELSE r.name END AS base FROM run r JOIN newest USING (run_id))

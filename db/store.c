@@ -62,7 +62,7 @@ int store_step_stmt(struct store *s, sqlite3_stmt *stmt, struct ikv_err *err)
 static int64_t monotonic_ns(void)
 {
 	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &t); /* a fifth of the time */
 	return t.tv_sec * 1000000000LL + t.tv_nsec;
 }
 
@@ -82,20 +82,22 @@ int store_commit(struct store *s, struct ikv_err *err)
 {
 	if (!s->open)
 		return 0;
-	if (store_exec(s->db, s->path, "COMMIT", err) != 0) {
+	int rc = store_batch_write(s, err);
+	if (store_exec(s->db, s->path, "COMMIT", rc == 0 ? err : NULL) != 0) {
 		/* A failed commit leaves the transaction open; what it held is given up as a whole. */
 		if (!sqlite3_get_autocommit(s->db))
 			sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
 		s->open = false;
+		store_forget_sums(s);
 		return -1;
 	}
 	s->open = false;
-	return 0;
+	return rc;
 }
 
 int store_flush(struct store *s, struct ikv_err *err)
 {
-	return store_commit(s, err);
+	return store_settle(&s, err) != 0 ? -1 : store_commit(s, err);
 }
 
 /* Only between two iterations of the step loop, so that a transaction never holds a part of one. */
@@ -187,8 +189,8 @@ static int set_up(struct store *s, struct ikv_err *err)
 
 static void release(struct store *s)
 {
-	for (int i = 0; i < STORE_ROW_COUNT; i++)
-		sqlite3_finalize(s->insert[i]);
+	store_batch_free(s);
+	store_forget_sums(s);
 	sqlite3_finalize(s->block_event);
 	sqlite3_finalize(s->page_event);
 	sqlite3_close_v2(s->db);
@@ -246,14 +248,14 @@ int store_close(struct store *s, struct ikv_err *err)
 {
 	if (!s)
 		return 0;
+	if (s->queue)
+		return queue_close(s, err);
 	int rc = store_commit(s, err);
 	if (rc == 0) {
 		/* Leaves one plain file, readable from anywhere; a reader at work may prevent it, which is no error:
 		 * the log is then merged by whoever comes last. */
 		sqlite3_busy_timeout(s->db, 200);
 		sqlite3_exec(s->db, "PRAGMA optimize", NULL, NULL, NULL);
-		for (int i = 0; i < STORE_ROW_COUNT; i++)
-			sqlite3_reset(s->insert[i]);
 		sqlite3_exec(s->db, "PRAGMA wal_checkpoint(TRUNCATE)", NULL, NULL, NULL);
 		sqlite3_exec(s->db, "PRAGMA journal_mode=DELETE", NULL, NULL, NULL);
 	}

@@ -18,6 +18,11 @@ struct store;
  * version, a read-only or locked one is refused with its own status and left as it is. */
 int store_open(struct store **out, const char *path, struct ikv_err *err);
 int store_close(struct store *s, struct ikv_err *err);
+/* Let a thread write the rows of this store, which takes its place: rows are copied into at most four buffers of 256 KiB,
+ * full ones and what is older than a quarter of a second (with the next step) are written while the caller goes on.
+ * An error of the thread is returned by a later call, at the latest by the next that is not for a row. All functions
+ * work as before; the store is for one thread at a time, as any. */
+int store_concurrent(struct store **s, struct ikv_err *err);
 
 struct store_param {
 	const char *key, *value, *origin;
@@ -56,6 +61,9 @@ int store_spool_close(struct store *s, uint64_t *bytes, struct store_figures *fi
 int store_spool_take(struct store *s, int fd, uint64_t bytes, int64_t run_id, const char *point_key, uint64_t wall_ns,
 		     struct ikv_err *err);
 /* A run that failed, without rows, in place of earlier failures of its point. */
+/* A sweep found run->run_id, which is of the same settings: it becomes a run of this scenario, with its name, point and
+ * the origins of its settings. The next run that begins, or closing, commits. */
+int store_run_adopt(struct store *s, const struct store_run *run, struct ikv_err *err);
 int store_failed_run(struct store *s, const struct store_run *run, const char *message, uint64_t wall_ns,
 		     struct ikv_err *err);
 

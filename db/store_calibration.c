@@ -74,6 +74,8 @@ static int write_cells(struct store *s, int64_t id, const struct store_calibrati
 int store_calibration(struct store *s, const struct store_calibration *c, const struct store_calibration_cell *cells,
 		      uint32_t count, int64_t *id, struct ikv_err *err)
 {
+	if (store_settle(&s, err))
+		return -1;
 	int64_t known = s->env_id;
 	if (store_commit(s, err) || store_begin(s, err))
 		return -1;

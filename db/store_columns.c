@@ -117,8 +117,15 @@ static const struct store_column layer_columns[] = {
 };
 #define ALL(columns) columns, sizeof columns / sizeof *columns
 const struct store_table store_tables[STORE_ROW_COUNT] = {
-    [STORE_ROW_SESSION] = {"session", ALL(session_columns), 12},
-    [STORE_ROW_STEP] = {"step", ALL(step_columns), 56},
-    [STORE_ROW_ROLE] = {"step_role", ALL(role_columns), 0},
-    [STORE_ROW_LAYER] = {"step_layer", ALL(layer_columns), 0},
+    [STORE_ROW_SESSION] = {"session",
+			   ALL(session_columns),
+			   12,
+			   sizeof(struct store_session),
+			   {offsetof(struct store_session, id), offsetof(struct store_session, task),
+			    offsetof(struct store_session, tokens_by)},
+			   3},
+    [STORE_ROW_STEP] =
+	{"step", ALL(step_columns), 56, sizeof(struct store_step), {offsetof(struct store_step, mass_by)}, 1},
+    [STORE_ROW_ROLE] = {"step_role", ALL(role_columns), 0, sizeof(struct store_role), {0}, 0},
+    [STORE_ROW_LAYER] = {"step_layer", ALL(layer_columns), 0, sizeof(struct store_layer), {0}, 0},
 };

@@ -26,6 +26,9 @@ struct store_table {
 	const struct store_column *columns;
 	int count;
 	int hashed; /* so many leading columns are deterministic */
+	size_t row_bytes;
+	size_t texts[3]; /* offsets of the columns that are STORE_TEXT, and how many those are */
+	int text_count;
 };
 extern const struct store_table store_tables[];
 enum { STORE_ROW_SESSION, STORE_ROW_STEP, STORE_ROW_ROLE, STORE_ROW_LAYER, STORE_ROW_COUNT };
@@ -34,16 +37,18 @@ struct store {
 	sqlite3 *db;
 	char *path, *lock_path;
 	int lock_fd;
-	sqlite3_stmt *insert[STORE_ROW_COUNT];
+	struct store_batch *batch[STORE_ROW_COUNT]; /* rows that wait; NULL: none yet */
 	sqlite3_stmt *block_event, *page_event;
+	int64_t summed;          /* run of which sums are kept from its first step on; 0: none */
+	struct store_sums *sums; /* NULL before its first step */
 	bool open;          /* a transaction is open */
 	uint64_t steps;     /* steps in it */
 	int64_t batch_step; /* of the newest step */
 	int64_t opened_ns;  /* when it began, monotonic */
-	char hex[16];       /* of the one hash of the row being written */
 	int64_t env_id;     /* row of this process, 0: not written yet */
 	bool whole;         /* one transaction holds a whole run: nothing commits before its end */
 	struct spool *spool; /* rows go there; the store has no database then */
+	struct queue *queue; /* of the thread that takes them into another store's database, or NULL */
 };
 
 /* Write "path: what: SQLite's message" with the status that fits SQLite's result. */
@@ -68,13 +73,25 @@ bool store_is_written(const char *path);
 /* Does the header say that this is ours and of a version we know? Reads only. *fresh: absent or empty. */
 int store_check_header(const char *path, bool *fresh, struct ikv_err *err);
 
+/* store_batch.c: rows go into their tables many at a time: add one, write those that wait, forget them, end. */
+int store_batch_add(struct store *s, int which, const void *row, struct ikv_err *err);
+int store_batch_write(struct store *s, struct ikv_err *err);
+void store_batch_drop(struct store *s);
+void store_batch_free(struct store *s);
+
+/* store_rows.c: rows were lost or are not those of one run from its beginning; its roll-ups are read from the table. */
+void store_forget_sums(struct store *s);
+
+/* store_queue.c: where *s has a thread, wait until its rows are written and make *s the store with the database. */
+int store_settle(struct store **s, struct ikv_err *err);
+int queue_close(struct store *s, struct ikv_err *err);
+
 /* store_spool.c: each appends one record. */
 int spool_run(struct store *s, const struct store_run *run, struct ikv_err *err);
 int spool_row(struct store *s, int which, const void *row, struct ikv_err *err);
 int spool_block_event(struct store *s, const struct store_block_event *row, struct ikv_err *err);
-int spool_page_event(struct store *s, int64_t session, int64_t step, const struct ikv_action *action,
+int spool_page_event(struct store *s, int64_t run_id, int64_t session, int64_t step, const struct ikv_action *action,
 		     struct ikv_err *err);
-extern const size_t store_row_bytes[]; /* size of each row struct */
 
 /* store_read.c: open for reading only, also on read-only media and beside a writer. */
 bool store_log_is_empty(const char *path); /* nothing waits in the write-ahead log */
@@ -85,6 +102,9 @@ int store_functions(sqlite3 *db, const char *path);
 
 /* store_rollup.c: write the roll-ups of one run anew, into the file or, where they are there, into temporary tables. */
 int store_rollup(sqlite3 *db, const char *path, int64_t run_id, struct ikv_err *err);
+/* The same, from sums that were kept while the run was recorded; `sums` is used up. */
+struct store_sums;
+int store_rollup_write(sqlite3 *db, const char *path, int64_t run_id, struct store_sums *sums, struct ikv_err *err);
 /* store_live.c: for a reader, the roll-ups that the file lacks of the chosen runs (`run` as :run in the named queries;
  * NULL: the newest). */
 int store_live(sqlite3 *db, const char *path, const char *run, struct ikv_err *err);

@@ -87,6 +87,17 @@ static uint32_t big_endian(const unsigned char *p)
 
 /* Offsets of https://www.sqlite.org/fileformat.html section 1.3. The store writes its identity before it
  * turns to WAL, so that the main file's header always has it. */
+/* A folder of figures has the name of its database without the ending. */
+static int not_a_file(const char *path, struct ikv_err *err)
+{
+	char database[4096];
+	struct stat st;
+	bool there = snprintf(database, sizeof database, "%s.db", path) < (int)sizeof database &&
+		     stat(database, &st) == 0 && S_ISREG(st.st_mode);
+	return ikv_err_set(err, IKV_BAD_INPUT, "%s: is not a regular file%s%s%s", path,
+			   there ? "; did you mean " : "", there ? database : "", there ? "?" : "");
+}
+
 int store_check_header(const char *path, bool *fresh, struct ikv_err *err)
 {
 	unsigned char head[100];
@@ -108,7 +119,7 @@ int store_check_header(const char *path, bool *fresh, struct ikv_err *err)
 	int e = errno;
 	close(fd);
 	if (n == -2)
-		return ikv_err_set(err, IKV_BAD_INPUT, "%s: is not a regular file", path);
+		return not_a_file(path, err);
 	if (n < 0)
 		return ikv_err_set(err, IKV_IO, "%s: cannot read: %s", path, strerror(e));
 	if (n == 0) {

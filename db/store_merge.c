@@ -272,7 +272,7 @@ int store_merge(struct store *s, const char *from, bool all, uint32_t *taken, ui
 	bool fresh;
 	struct ikv_err e = {IKV_OK, ""};
 	*taken = *left_out = 0;
-	if (store_check_header(from, &fresh, err) != 0 || store_commit(s, err) != 0)
+	if (store_check_header(from, &fresh, err) != 0 || store_settle(&s, err) != 0 || store_commit(s, err) != 0)
 		return -1;
 	if (fresh)
 		return ikv_err_set(err, IKV_BAD_INPUT, "%s: there is no result database", from);

@@ -2,14 +2,10 @@
 #include <math.h>
 #include <string.h>
 #include "store_internal.h"
+#include "store_sums.h"
 
-/* The digits stay in the store until the statement is done, which spares a copy. */
-static void bind_hex(struct store *s, sqlite3_stmt *stmt, int i, uint64_t value)
-{
-	for (int k = 15; k >= 0; k--, value >>= 4)
-		s->hex[k] = "0123456789abcdef"[value & 15];
-	sqlite3_bind_text(stmt, i, s->hex, 16, SQLITE_STATIC);
-}
+/* Longer runs are read again when they are closed: percentiles would take more than 170 MB meanwhile. */
+#define SUMMED_STEPS 2000000
 
 static void bind_int(sqlite3_stmt *stmt, int i, int64_t value)
 {
@@ -25,59 +21,13 @@ static void bind_text(sqlite3_stmt *stmt, int i, const char *text)
 	sqlite3_bind_text(stmt, i, text, -1, SQLITE_STATIC);
 }
 
-static void bind_row(struct store *s, sqlite3_stmt *stmt, const struct store_table *table, const void *row)
-{
-	for (int i = 0; i < table->count; i++) {
-		const void *field = (const char *)row + table->columns[i].offset;
-		switch (table->columns[i].type) {
-		case STORE_INT:
-			bind_int(stmt, i + 1, *(const int64_t *)field);
-			break;
-		case STORE_REAL:
-			sqlite3_bind_double(stmt, i + 1, *(const double *)field); /* NaN binds NULL */
-			break;
-		case STORE_TEXT:
-			bind_text(stmt, i + 1, *(const char *const *)field);
-			break;
-		case STORE_HEX:
-			bind_hex(s, stmt, i + 1, *(const uint64_t *)field);
-			break;
-		case STORE_KIND:
-			bind_text(stmt, i + 1, ikv_kind_name(*(const enum ikv_kind *)field));
-			break;
-		}
-	}
-}
-
-static int prepare_insert(struct store *s, int which, struct ikv_err *err)
-{
-	const struct store_table *table = &store_tables[which];
-	sqlite3_str *sql = sqlite3_str_new(s->db);
-	sqlite3_str_appendf(sql, "INSERT INTO %s (", table->name);
-	for (int i = 0; i < table->count; i++)
-		sqlite3_str_appendf(sql, "%s%s", i ? ", " : "", table->columns[i].name);
-	sqlite3_str_appendall(sql, ") VALUES (");
-	for (int i = 0; i < table->count; i++)
-		sqlite3_str_appendall(sql, i ? ", ?" : "?");
-	sqlite3_str_appendall(sql, ")");
-	char *text = sqlite3_str_finish(sql);
-	if (!text)
-		return ikv_err_set(err, IKV_FAILED, "out of memory");
-	int rc = store_prepare(s, text, &s->insert[which], err);
-	sqlite3_free(text);
-	return rc;
-}
-
 static int write_row(struct store *s, int which, const void *row, struct ikv_err *err)
 {
 	if (s->spool)
 		return spool_row(s, which, row, err);
-	if (!s->insert[which] && prepare_insert(s, which, err) != 0)
-		return -1;
 	if (store_begin(s, err) != 0)
 		return -1;
-	bind_row(s, s->insert[which], &store_tables[which], row);
-	return store_step_stmt(s, s->insert[which], err);
+	return store_batch_add(s, which, row, err);
 }
 
 int store_session(struct store *s, const struct store_session *row, struct ikv_err *err)
@@ -85,9 +35,49 @@ int store_session(struct store *s, const struct store_session *row, struct ikv_e
 	return write_row(s, STORE_ROW_SESSION, row, err);
 }
 
+void store_forget_sums(struct store *s)
+{
+	store_sums_free(s->sums);
+	s->sums = NULL;
+	s->summed = 0;
+}
+
+/* For the roll-ups, which else cost another reading of all rows. *sums: NULL where none are kept of this run. */
+static int sums_of(struct store *s, int64_t run_id, struct store_sums **sums, struct ikv_err *err)
+{
+	*sums = NULL;
+	if (run_id != s->summed)
+		return 0;
+	if (!s->sums && store_sums_open(&s->sums, err) != 0)
+		return -1;
+	if (s->sums->steps >= SUMMED_STEPS)
+		store_forget_sums(s);
+	*sums = s->sums;
+	return 0;
+}
+
+static int sum_step(struct store *s, const struct store_step *row, struct ikv_err *err)
+{
+	struct store_sums *sums;
+	int rc = sums_of(s, row->run_id, &sums, err);
+	return rc == 0 && sums ? store_sums_add_row(sums, row, err) : rc;
+}
+
+static int sum_role(struct store *s, const struct store_role *row, struct ikv_err *err)
+{
+	const int64_t whole[5] = {row->tokens, row->selected_tokens, row->read_bytes, row->hit_pages, row->miss_pages};
+	const double mass[2] = {row->mass, row->mass_selected};
+	struct store_sums *sums;
+	int rc = sums_of(s, row->run_id, &sums, err);
+	return rc == 0 && sums ? store_sums_add_role(sums, ikv_kind_name(row->kind), whole, mass, err) : rc;
+}
+
 int store_step(struct store *s, const struct store_step *row, struct ikv_err *err)
 {
-	if ((!s->spool && !s->whole && store_pace(s, row->batch_step, err) != 0) || write_row(s, STORE_ROW_STEP, row, err) != 0)
+	if (s->spool)
+		return spool_row(s, STORE_ROW_STEP, row, err);
+	if ((!s->whole && store_pace(s, row->batch_step, err) != 0) || write_row(s, STORE_ROW_STEP, row, err) != 0 ||
+	    sum_step(s, row, err) != 0)
 		return -1;
 	s->steps++;
 	return 0;
@@ -95,7 +85,9 @@ int store_step(struct store *s, const struct store_step *row, struct ikv_err *er
 
 int store_role(struct store *s, const struct store_role *row, struct ikv_err *err)
 {
-	return write_row(s, STORE_ROW_ROLE, row, err);
+	if (s->spool)
+		return spool_row(s, STORE_ROW_ROLE, row, err);
+	return write_row(s, STORE_ROW_ROLE, row, err) != 0 || sum_role(s, row, err) != 0 ? -1 : 0;
 }
 
 int store_layer(struct store *s, const struct store_layer *row, struct ikv_err *err)
@@ -150,7 +142,7 @@ int store_page_event(struct store *s, int64_t run_id, int64_t session, int64_t s
 	_Static_assert(sizeof moves / sizeof *moves == IKV_MOVE_COUNT, "a name for every move");
 	sqlite3_stmt **stmt = &s->page_event;
 	if (s->spool)
-		return spool_page_event(s, session, step, action, err);
+		return spool_page_event(s, run_id, session, step, action, err);
 	if (!*stmt && store_prepare(s,
 				    "INSERT INTO page_event (run_id, session, step, seq, page_group, page, move,"
 				    " from_format, to_format, from_tier, to_tier, bytes)"

@@ -96,6 +96,25 @@ static int write_env(struct store *s, struct ikv_err *err)
 	return 0;
 }
 
+/* The scenario that was run last has the highest number: v_latest goes by it. */
+static int renumber_scenario(struct store *s, int64_t *id, struct ikv_err *err)
+{
+	char sql[400];
+	sqlite3_stmt *stmt;
+	if (store_prepare(s, "SELECT max(scenario_id) FROM scenario", &stmt, err) != 0)
+		return -1;
+	int64_t highest = sqlite3_step(stmt) == SQLITE_ROW ? sqlite3_column_int64(stmt, 0) : *id;
+	sqlite3_finalize(stmt);
+	if (highest == *id)
+		return 0;
+	snprintf(sql, sizeof sql,
+		 "PRAGMA defer_foreign_keys=ON; UPDATE scenario SET scenario_id = %lld WHERE scenario_id = %lld;"
+		 " UPDATE run SET scenario_id = %lld WHERE scenario_id = %lld",
+		 (long long)highest + 1, (long long)*id, (long long)highest + 1, (long long)*id);
+	*id = highest + 1;
+	return store_exec(s->db, s->path, sql, err);
+}
+
 static int write_scenario(struct store *s, const struct store_run *run, int64_t *id, struct ikv_err *err)
 {
 	const char *text = run->scenario_text ? run->scenario_text : "";
@@ -116,7 +135,7 @@ static int write_scenario(struct store *s, const struct store_run *run, int64_t 
 	else
 		store_fail(s->db, s->path, "cannot write the scenario", err);
 	sqlite3_finalize(stmt);
-	return rc == SQLITE_ROW ? 0 : -1;
+	return rc == SQLITE_ROW ? renumber_scenario(s, id, err) : -1;
 }
 
 static int write_params(struct store *s, int64_t run_id, const struct store_run *run, struct ikv_err *err)
@@ -186,6 +205,8 @@ int store_env(struct store *s, struct ikv_err *err)
 int store_run_begin(struct store *s, const struct store_run *run, int64_t *run_id, struct ikv_err *err)
 {
 	int64_t scenario;
+	if (store_settle(&s, err) != 0)
+		return -1;
 	if (s->spool) {
 		*run_id = 0;
 		return spool_run(s, run, err);
@@ -197,20 +218,59 @@ int store_run_begin(struct store *s, const struct store_run *run, int64_t *run_i
 	    write_run(s, run, scenario, err) != 0)
 		goto fail;
 	*run_id = sqlite3_last_insert_rowid(s->db);
+	store_forget_sums(s);
+	s->summed = *run_id;
 	if (write_params(s, *run_id, run, err) != 0)
 		goto fail;
 	return s->whole ? 0 : store_commit(s, err);
 fail:
+	store_batch_drop(s);
 	sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
 	s->open = false;
 	s->env_id = env;
 	return -1;
 }
 
+/* Where its settings come from, as the scenario of today has them; their values are the same. */
+static int adopt_params(struct store *s, const struct store_run *run, struct ikv_err *err)
+{
+	sqlite3_stmt *stmt;
+	int rc = 0;
+	if (store_prepare(s, "UPDATE run_param SET origin = ?3 WHERE run_id = ?1 AND key = ?2", &stmt, err) != 0)
+		return -1;
+	for (uint32_t i = 0; i < run->param_count && rc == 0; i++) {
+		sqlite3_bind_int64(stmt, 1, run->run_id);
+		bind(stmt, 2, run->params[i].key);
+		bind(stmt, 3, run->params[i].origin);
+		rc = store_step_stmt(s, stmt, err);
+	}
+	sqlite3_finalize(stmt);
+	return rc;
+}
+
+int store_run_adopt(struct store *s, const struct store_run *run, struct ikv_err *err)
+{
+	int64_t scenario;
+	sqlite3_stmt *stmt;
+	if (store_begin(s, err) != 0 || write_scenario(s, run, &scenario, err) != 0 ||
+	    store_prepare(s,
+			  "UPDATE run SET scenario_id = ?2, name = ?3, point = ?4 WHERE run_id = ?1"
+			  " AND (scenario_id, name, point) IS NOT (?2, ?3, ?4)",
+			  &stmt, err) != 0)
+		return -1;
+	sqlite3_bind_int64(stmt, 1, run->run_id);
+	sqlite3_bind_int64(stmt, 2, scenario);
+	bind(stmt, 3, run->name ? run->name : "");
+	bind(stmt, 4, run->point ? run->point : "");
+	if (finish(s, stmt, err) != 0)
+		return -1;
+	return sqlite3_changes(s->db) ? adopt_params(s, run, err) : 0;
+}
+
 int store_run_message(struct store *s, int64_t run_id, const char *message, struct ikv_err *err)
 {
 	sqlite3_stmt *stmt;
-	if (store_begin(s, err) != 0 ||
+	if (store_settle(&s, err) != 0 || store_begin(s, err) != 0 ||
 	    store_prepare(s, "UPDATE run SET message = ? WHERE run_id = ?", &stmt, err) != 0)
 		return -1;
 	bind(stmt, 1, message);
@@ -223,11 +283,13 @@ int store_run_end(struct store *s, int64_t run_id, const char *status, uint64_t 
 {
 	char utc[32];
 	sqlite3_stmt *stmt;
+	if (store_settle(&s, err) != 0)
+		return -1;
 	/* SQLite refuses the pragma inside a transaction; one that holds a whole run began with it. */
 	if (!s->whole &&
 	    (store_commit(s, err) != 0 || store_exec(s->db, s->path, "PRAGMA synchronous=FULL", err) != 0))
 		return -1;
-	if (store_begin(s, err) != 0)
+	if (store_begin(s, err) != 0 || store_batch_write(s, err) != 0)
 		return -1;
 	if (store_prepare(s, "UPDATE run SET status = ?, ended_utc = ?, wall_ns = ? WHERE run_id = ?", &stmt, err) !=
 	    0)
@@ -241,7 +303,9 @@ int store_run_end(struct store *s, int64_t run_id, const char *status, uint64_t 
 	if (rc == 0 && sqlite3_changes(s->db) != 1)
 		rc = ikv_err_set(err, IKV_FAILED, "%s: there is no run %lld", s->path, (long long)run_id);
 	if (rc == 0)
-		rc = store_rollup(s->db, s->path, run_id, err);
+		rc = s->sums && run_id == s->summed ? store_rollup_write(s->db, s->path, run_id, s->sums, err)
+						    : store_rollup(s->db, s->path, run_id, err);
+	store_forget_sums(s);
 	if (store_commit(s, rc == 0 ? err : NULL) != 0)
 		rc = -1;
 	sqlite3_exec(s->db, "PRAGMA synchronous=NORMAL", NULL, NULL, NULL);

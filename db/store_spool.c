@@ -1,34 +1,18 @@
 /* Spools: the rows of one run as records in a file without a name, written by the process that plays it and read
- * by the one that has the database. A record is a type, a row struct as it lies in memory, and its texts; both
- * processes are the same program, so layouts agree. Pointers in the structs only say whether there is a text. */
+ * by the one that has the database; and the writing end of a thread's queue. */
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
 #include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
-#include "store_internal.h"
+#include "store_spool.h"
 
-enum { SPOOL_RUN = STORE_ROW_COUNT, SPOOL_BLOCK, SPOOL_PAGE, SPOOL_BUFFER = 1 << 18 };
+enum { HAND_OVER_MS = 250 };
 
-const size_t store_row_bytes[] = {
-    [STORE_ROW_SESSION] = sizeof(struct store_session),
-    [STORE_ROW_STEP] = sizeof(struct store_step),
-    [STORE_ROW_ROLE] = sizeof(struct store_role),
-    [STORE_ROW_LAYER] = sizeof(struct store_layer),
-};
-
-struct spool {
-	int fd;
-	uint64_t bytes, steps;
-	double read_bytes, dense_bytes;
-	double *errors; /* rel_l2 of the steps that have it; owned */
-	size_t error_count, error_cap, used;
-	unsigned char buffer[SPOOL_BUFFER];
-};
-
-static const size_t text_at_run[] = {
+const size_t spool_run_texts[SPOOL_RUN_TEXTS] = {
     offsetof(struct store_run, name),          offsetof(struct store_run, scenario_path),
     offsetof(struct store_run, scenario_text), offsetof(struct store_run, point),
     offsetof(struct store_run, router),        offsetof(struct store_run, scorer),
@@ -37,8 +21,6 @@ static const size_t text_at_run[] = {
     offsetof(struct store_run, ladder),        offsetof(struct store_run, model),
     offsetof(struct store_run, machine),       offsetof(struct store_run, format),
 };
-enum { RUN_TEXTS = sizeof text_at_run / sizeof *text_at_run };
-
 int store_spool_file(const char *path, int *fd, struct ikv_err *err)
 {
 	const char *slash = strrchr(path, '/');
@@ -75,13 +57,24 @@ int store_spool_open(struct store **out, int fd, struct ikv_err *err)
 		return -1;
 	}
 	s->spool->fd = fd;
+	s->spool->buffer = ikv_alloc(SPOOL_BUFFER, 1, err);
+	if (!s->spool->buffer) {
+		ikv_free(s->spool);
+		ikv_free(s);
+		return -1;
+	}
 	*out = s;
 	return 0;
 }
 
-static int drain(struct spool *p, struct ikv_err *err)
+int spool_drain(struct spool *p, struct ikv_err *err)
 {
 	size_t at = 0;
+	if (p->queue) {
+		at = p->used;
+		p->used = 0; /* also where it fails: what follows an error is not written */
+		return at ? queue_give(p->queue, &p->buffer, at, err) : 0;
+	}
 	while (at < p->used) {
 		ssize_t n = write(p->fd, p->buffer + at, p->used - at);
 		if (n < 0 && errno == EINTR)
@@ -104,7 +97,7 @@ static int put(struct spool *p, const void *data, size_t size, struct ikv_err *e
 		p->used += n;
 		from += n;
 		size -= n;
-		if (p->used == SPOOL_BUFFER && drain(p, err) != 0)
+		if (p->used == SPOOL_BUFFER && spool_drain(p, err) != 0)
 			return -1;
 	}
 	return 0;
@@ -126,8 +119,8 @@ int spool_run(struct store *s, const struct store_run *run, struct ikv_err *err)
 	struct spool *p = s->spool;
 	if (put_head(p, SPOOL_RUN, run, sizeof *run, err) != 0)
 		return -1;
-	for (int i = 0; i < RUN_TEXTS; i++)
-		if (put_text(p, *(const char *const *)((const char *)run + text_at_run[i]), err) != 0)
+	for (int i = 0; i < SPOOL_RUN_TEXTS; i++)
+		if (put_text(p, *(const char *const *)((const char *)run + spool_run_texts[i]), err) != 0)
 			return -1;
 	for (uint32_t i = 0; i < run->param_count; i++)
 		if (put_text(p, run->params[i].key, err) != 0 || put_text(p, run->params[i].value, err) != 0 ||
@@ -155,17 +148,31 @@ static int count_step(struct spool *p, const struct store_step *row, struct ikv_
 	return 0;
 }
 
+/* Rows of slow steps do not wait until a buffer is full. */
+static int hand_over(struct spool *p, struct ikv_err *err)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+	int64_t now_ms = t.tv_sec * 1000LL + t.tv_nsec / 1000000;
+	if (!p->since_ms)
+		p->since_ms = now_ms;
+	if (now_ms - p->since_ms < HAND_OVER_MS)
+		return 0;
+	p->since_ms = 0;
+	return spool_drain(p, err);
+}
+
 int spool_row(struct store *s, int which, const void *row, struct ikv_err *err)
 {
 	const struct store_table *table = &store_tables[which];
-	if (put_head(s->spool, which, row, store_row_bytes[which], err) != 0)
+	if (put_head(s->spool, which, row, table->row_bytes, err) != 0)
 		return -1;
-	for (int i = 0; i < table->count; i++)
-		if (table->columns[i].type == STORE_TEXT &&
-		    put_text(s->spool, *(const char *const *)((const char *)row + table->columns[i].offset), err) !=
-			0)
+	for (int i = 0; i < table->text_count; i++)
+		if (put_text(s->spool, *(const char *const *)((const char *)row + table->texts[i]), err) != 0)
 			return -1;
-	return which == STORE_ROW_STEP ? count_step(s->spool, row, err) : 0;
+	if (which != STORE_ROW_STEP)
+		return 0;
+	return s->spool->queue ? hand_over(s->spool, err) : count_step(s->spool, row, err);
 }
 
 int spool_block_event(struct store *s, const struct store_block_event *row, struct ikv_err *err)
@@ -177,16 +184,12 @@ int spool_block_event(struct store *s, const struct store_block_event *row, stru
 		   : 0;
 }
 
-struct page_record {
-	int64_t session, step;
-	struct ikv_action action;
-};
-
-int spool_page_event(struct store *s, int64_t session, int64_t step, const struct ikv_action *action,
+int spool_page_event(struct store *s, int64_t run_id, int64_t session, int64_t step, const struct ikv_action *action,
 		     struct ikv_err *err)
 {
-	struct page_record r;
+	struct spool_page r;
 	memset(&r, 0, sizeof r);
+	r.run_id = run_id;
 	r.session = session;
 	r.step = step;
 	r.action = *action;
@@ -202,7 +205,7 @@ static int ascending(const void *a, const void *b)
 int store_spool_close(struct store *s, uint64_t *bytes, struct store_figures *figures, struct ikv_err *err)
 {
 	struct spool *p = s->spool;
-	int rc = drain(p, err);
+	int rc = spool_drain(p, err);
 	*bytes = p->bytes;
 	figures->steps = p->steps;
 	figures->read_share = p->dense_bytes > 0 ? p->read_bytes / p->dense_bytes : NAN;
@@ -215,132 +218,47 @@ int store_spool_close(struct store *s, uint64_t *bytes, struct store_figures *fi
 		    p->errors[low] + (double)(p->error_count - 1 - 2 * low) / 2 * (p->errors[high] - p->errors[low]);
 	}
 	free(p->errors);
+	ikv_free(p->buffer);
 	ikv_free(p);
 	ikv_free(s);
 	return rc;
 }
 
-/* Reading back. */
-struct reader {
-	FILE *f;
+struct file_source {
+	int fd;
 	uint64_t left;
-	char *text[4096];
-	uint32_t texts;
+	off_t at;
+	unsigned char buffer[SPOOL_BUFFER];
 };
 
-static int get(struct reader *r, void *to, size_t size, struct ikv_err *err)
+static int more_of_file(void *source, const unsigned char **at, size_t *size, struct ikv_err *err)
 {
-	if (size > r->left || fread(to, 1, size, r->f) != size)
-		return ikv_err_set(err, IKV_FAILED, "the spool of a run is incomplete");
-	r->left -= size;
-	return 0;
-}
-
-/* The next text, valid until the record is done. */
-static int get_text(struct reader *r, const char **out, struct ikv_err *err)
-{
-	char *text = NULL;
-	size_t size = 0;
-	if (!*out)
+	struct file_source *f = source;
+	size_t want = f->left < SPOOL_BUFFER ? (size_t)f->left : SPOOL_BUFFER;
+	ssize_t n;
+	*at = f->buffer;
+	*size = 0;
+	if (want == 0)
 		return 0;
-	*out = NULL;
-	if (r->texts == sizeof r->text / sizeof *r->text)
-		return ikv_err_set(err, IKV_FAILED, "a record of the spool has too many texts");
-	ssize_t n = getdelim(&text, &size, 0, r->f);
-	if (n <= 0 || (uint64_t)n > r->left || text[n - 1]) {
-		free(text);
+	while ((n = pread(f->fd, f->buffer, want, f->at)) < 0 && errno == EINTR)
+		;
+	if (n < 0)
+		return ikv_err_set(err, IKV_IO, "cannot read the spool: %s", strerror(errno));
+	if (n == 0)
 		return ikv_err_set(err, IKV_FAILED, "the spool of a run is incomplete");
-	}
-	r->left -= (uint64_t)n;
-	r->text[r->texts++] = text;
-	*out = text;
+	*size = (size_t)n;
+	f->at += n;
+	f->left -= (uint64_t)n;
 	return 0;
 }
 
-static int take_run(struct store *s, struct reader *r, int64_t *run_id, const char *key, struct ikv_err *err)
-{
-	struct store_run run;
-	if (get(r, &run, sizeof run, err) != 0)
-		return -1;
-	run.run_id = *run_id;
-	run.point_key = key;
-	for (int i = 0; i < RUN_TEXTS; i++)
-		if (get_text(r, (const char **)((char *)&run + text_at_run[i]), err) != 0)
-			return -1;
-	struct store_param *params = ikv_alloc(run.param_count + 1, sizeof *params, err);
-	int rc = params ? 0 : -1;
-	for (uint32_t i = 0; rc == 0 && i < run.param_count; i++) {
-		params[i] = (struct store_param){"", "", ""};
-		if (get_text(r, &params[i].key, err) != 0 || get_text(r, &params[i].value, err) != 0 ||
-		    get_text(r, &params[i].origin, err) != 0)
-			rc = -1;
-	}
-	run.params = params;
-	if (rc == 0)
-		rc = store_run_begin(s, &run, run_id, err);
-	ikv_free(params);
-	return rc;
-}
-
-static int take_row(struct store *s, struct reader *r, int which, int64_t run_id, struct ikv_err *err)
-{
-	const struct store_table *table = &store_tables[which];
-	union {
-		struct store_session session;
-		struct store_step step;
-		struct store_role role;
-		struct store_layer layer;
-		int64_t run_id; /* first in all of them */
-	} row;
-	if (get(r, &row, store_row_bytes[which], err) != 0)
-		return -1;
-	for (int i = 0; i < table->count; i++)
-		if (table->columns[i].type == STORE_TEXT &&
-		    get_text(r, (const char **)((char *)&row + table->columns[i].offset), err) != 0)
-			return -1;
-	row.run_id = run_id;
-	return which == STORE_ROW_SESSION ? store_session(s, &row.session, err)
-	       : which == STORE_ROW_STEP  ? store_step(s, &row.step, err)
-	       : which == STORE_ROW_ROLE  ? store_role(s, &row.role, err)
-					  : store_layer(s, &row.layer, err);
-}
-
-static int take_event(struct store *s, struct reader *r, int type, int64_t run_id, struct ikv_err *err)
-{
-	if (type == SPOOL_PAGE) {
-		struct page_record p;
-		return get(r, &p, sizeof p, err) != 0 ||
-			       store_page_event(s, run_id, p.session, p.step, &p.action, err) != 0
-			   ? -1
-			   : 0;
-	}
-	struct store_block_event row;
-	struct ikv_decision decision;
-	if (type != SPOOL_BLOCK)
-		return ikv_err_set(err, IKV_FAILED, "the spool of a run is damaged");
-	if (get(r, &row, sizeof row, err) != 0 || get(r, &decision, sizeof decision, err) != 0 ||
-	    get_text(r, &row.block, err) != 0)
-		return -1;
-	row.run_id = run_id;
-	row.decision = &decision;
-	return store_block_event(s, &row, err);
-}
-
-static int take_records(struct store *s, struct reader *r, int64_t run_id, const char *key, uint64_t wall_ns,
+static int take_records(struct store *s, struct spool_reader *r, int64_t run_id, const char *key, uint64_t wall_ns,
 			struct ikv_err *err)
 {
-	unsigned char type;
 	int64_t id = run_id;
-	int rc = 0;
-	while (rc == 0 && r->left > 0) {
-		rc = get(r, &type, 1, err);
-		if (rc == 0)
-			rc = type == SPOOL_RUN        ? take_run(s, r, &id, key, err)
-			     : type < STORE_ROW_COUNT ? take_row(s, r, type, id, err)
-						      : take_event(s, r, type, id, err);
-		while (r->texts)
-			free(r->text[--r->texts]);
-	}
+	int rc;
+	while ((rc = spool_take(s, r, &id, key, err)) > 0)
+		;
 	return rc == 0 ? store_run_end(s, id, "done", wall_ns, err) : -1;
 }
 
@@ -365,6 +283,8 @@ static int whole_begin(struct store *s, const char *key, struct ikv_err *err)
 static int whole_end(struct store *s, int rc)
 {
 	s->whole = false;
+	if (rc != 0)
+		store_batch_drop(s);
 	if (rc != 0 && !sqlite3_get_autocommit(s->db)) {
 		sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
 		s->env_id = 0; /* its row may have gone with it */
@@ -378,23 +298,19 @@ static int whole_end(struct store *s, int rc)
 int store_spool_take(struct store *s, int fd, uint64_t bytes, int64_t run_id, const char *point_key, uint64_t wall_ns,
 		     struct ikv_err *err)
 {
-	struct reader *r = ikv_alloc(1, sizeof *r, err);
-	if (!r)
-		return -1;
-	r->left = bytes;
-	int copy = dup(fd);
-	r->f = copy >= 0 && lseek(copy, 0, SEEK_SET) == 0 ? fdopen(copy, "rb") : NULL;
-	int rc = r->f ? 0 : ikv_err_set(err, IKV_IO, "cannot read the spool: %s", strerror(errno));
-	if (rc == 0)
-		setvbuf(r->f, NULL, _IOFBF, SPOOL_BUFFER);
-	if (rc == 0)
+	struct spool_reader *r = ikv_alloc(1, sizeof *r, err);
+	struct file_source *f = ikv_alloc(1, sizeof *f, err);
+	int rc = r && f ? store_settle(&s, err) : -1;
+	if (rc == 0) {
+		f->fd = fd;
+		f->left = bytes;
+		r->more = more_of_file;
+		r->source = f;
 		rc = whole_end(s, whole_begin(s, point_key, err) != 0
 				      ? -1
 				      : take_records(s, r, run_id, point_key, wall_ns, err));
-	if (r->f)
-		fclose(r->f);
-	else if (copy >= 0)
-		close(copy);
+	}
+	ikv_free(f);
 	ikv_free(r);
 	return rc;
 }
@@ -403,6 +319,8 @@ int store_failed_run(struct store *s, const struct store_run *run, const char *m
 		     struct ikv_err *err)
 {
 	int64_t id;
+	if (store_settle(&s, err) != 0)
+		return -1;
 	return whole_end(s, whole_begin(s, run->point_key, err) != 0 || store_run_begin(s, run, &id, err) != 0 ||
 				    store_run_message(s, id, message, err) != 0 ||
 				    store_run_end(s, id, "failed", wall_ns, err) != 0

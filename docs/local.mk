@@ -3,7 +3,6 @@ dist_doc_DATA = \
 	README.md NEWS docs/adding.md docs/analysis.md docs/architecture.md docs/cost-model.md docs/database.md docs/formats.md \
 	docs/generator.md docs/gpu.md docs/kernels.md docs/mrc.md docs/plots.md docs/route.md docs/scenario.md docs/scenario-guide.md docs/sweeps.md docs/synthetic-source.md \
 	docs/synthetic-source.svg docs/testing.md docs/tokenizer.md docs/trace-stats.md docs/traces.md docs/tutorial.md
-dist_man_MANS += docs/man/intentkv.1
 imagesdir = $(docdir)/img
 dist_images_DATA = docs/img/bytes-error.svg docs/img/mass-bytes.svg
 figuresdir = $(docdir)/img/figures

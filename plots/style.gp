@@ -12,7 +12,8 @@ array colour[8] = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4
 array shade[5] = ['#0a2f51', '#0072b2', '#009e73', '#e69f00', '#f0e442']
 array shape[8] = [7, 5, 9, 13, 11, 6, 4, 8]
 c(i) = colour[(i % 8) + 1]
-s(i) = shape[(i % 8) + 1]
+# The ninth series has the first colour again, and another shape.
+s(i) = shape[((i + 3 * (i / 8)) % 8) + 1]
 d(i) = 1 + (i / 8 + i) % 5
 # The first column of the data names the block; its longest name says where the legend fits.
 longest = 0

@@ -1,5 +1,4 @@
 /* intentkv bench: measure policies, attention, formats and residency on this machine. */
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,45 +8,90 @@
 #include "sim/cmd_bench.h"
 #include "sim/command.h"
 
-const char cmd_bench_help[] =
-    "intentkv bench policies|attention|formats|mrc|gpu [OPTIONS]\n\n"
-    "  intentkv bench policies\n"
-    "  intentkv bench attention --threads 1,2 --shape 32/8/128/32768 --format FP16,INT8 --selection dense,0.25\n"
-    "  intentkv bench attention --shape 32/8/128/4096 --q-len 512 --format FP16 --selection dense\n"
-    "  intentkv bench attention --shape 128/1/576:512/8192 --format FP16,FP8,INT8 --selection dense\n"
-    "  intentkv bench formats --output json\n"
-    "  intentkv bench gpu --shape S1,S4 --format FP16,mixed --page 16 --selection 1,0.25\n\n"
-    "policies: routers with scores given, at 128K tokens, 64 blocks and pages of 16, router and page plan only, one\n"
-    "core; and the memory manager's step at 8K pages under byte pressure. Allocations during the timed steps are\n"
-    "counted. attention: decode, MLA and prefill of the CPU backend on random data with cold caches, beside pure\n"
-    "reads of as many bytes in the same order and FMA at its peak. formats: encoding and decoding of pages, beside "
-    "copying.\n"
-    "mrc: residency policies over 10 million requests, Zipf(1.0) over a million ids, a cache of 100,000 objects, "
-    "one\n"
-    "core; ids are numbered and the trace is in memory before.\n"
-    "gpu: decode of the CUDA backend on random data with cold caches and pages in random order, beside pure reads of "
-    "as\n"
-    "many bytes; the card's limits.\n\n"
-    "      --output FORM      table (default), csv (not for policies and mrc) or json\n"
-    "      --seconds S        measuring time of a row (default 0.5, mrc 2)\n"
-    "attention:\n"
-    "      --isa ISA          instruction set (default auto; INTENTKV_ISA overrides)\n"
-    "      --threads LIST     (default 1 and all cores)\n"
-    "      --shape LIST       query heads/KV heads/dimension/tokens, and /page tokens if not 16\n"
-    "                         (default 32/8/128/32768); 576:512 as dimension: V is the first 512 of 576 channels "
-    "(MLA)\n"
-    "      --q-len LIST       query rows a head, the last ones of the context (default 1; more: causal prefill)\n"
-    "      --format LIST      page formats (default all)\n"
-    "      --selection LIST   dense, or the share of pages read, 0.25, and /head if each KV head picks its own\n"
-    "                         (default dense,0.25,0.0625)\n"
-    "      --plot FOLDER      draw the roofline there\n"
-    "gpu (--output as above):\n"
-    "      --shape LIST       S1 to S6: batch, heads and tokens, see docs/results/h200.md (default S1 to S5)\n"
-    "      --format LIST      page formats and mixed, a quarter each FP16, FP8, INT8 and INT4 (default all)\n"
-    "      --page LIST        tokens of a page: 16, 32, 64, 128 (default 16,64)\n"
-    "      --selection LIST   share of pages read: 1, 0.25, 0.0625 (default all three)\n"
-    "      --replays N        of which the median is taken (default 20)\n"
-    "      --no-check         do not compare outputs with double precision\n";
+enum { OUTPUT = 256, SECONDS, ISA, THREADS, SHAPE, Q_LEN, FORMAT, SELECTION, PLOT };
+static const struct command_option attention_options[] = {
+    {"isa", ISA, "ISA", NULL, "auto", "instruction set; INTENTKV_ISA overrides"},
+    {"threads", THREADS, "LIST", NULL, NULL, "numbers of threads (default: 1 and all cores)"},
+    {"shape", SHAPE, "LIST", NULL, "32/8/128/32768",
+     "query heads/KV heads/dimension/tokens, and /page tokens if not 16; 576:512 as dimension: V is the first 512 of "
+     "576 "
+     "channels (MLA)"},
+    {"q-len", Q_LEN, "LIST", NULL, "1",
+     "query rows a head, the last ones of the context; more than 1: causal prefill"},
+    {"format", FORMAT, "LIST", "<formats>", NULL, "page formats (default: all)"},
+    {"selection", SELECTION, "LIST", NULL, "dense,0.25,0.0625",
+     "dense, or the share of pages read, and /head if each KV head picks its own"},
+    {"plot", PLOT, "FOLDER", "/", NULL, "draw the roofline there; the folder is made if absent"},
+    {"output", OUTPUT, "FORM", "table csv json", "table", "form of the output"},
+    {"seconds", SECONDS, "S", NULL, "0.5", "measuring time of a row"},
+    {.name = NULL},
+};
+static const struct command_option format_options[] = {
+    {"output", OUTPUT, "FORM", "table csv json", "table", "form of the output"},
+    {"format", FORMAT, "FORM", "table csv json", NULL, "same as --output"},
+    {"seconds", SECONDS, "S", NULL, "0.5", "measuring time of a row"},
+    {.name = NULL},
+};
+static const struct command_option policy_options[] = {
+    {"output", OUTPUT, "FORM", "table json", "table", "form of the output"},
+    {"format", FORMAT, "FORM", "table json", NULL, "same as --output"},
+    {"seconds", SECONDS, "S", NULL, "0.5; mrc: 2", "measuring time of a row"},
+    {.name = NULL},
+};
+
+static const struct command policies_part = {
+    .name = "bench policies",
+    .summary = "routers and the memory manager, without attention",
+    .examples = "intentkv bench policies\n",
+    .about =
+	"Routers with scores given, at 128K tokens, 64 blocks and pages of 16, router and page plan only, one core; "
+	"and the memory manager's step at 8K pages under byte pressure. Allocations during the timed steps are "
+	"counted.\n",
+    .options = policy_options,
+    .run = cmd_bench,
+};
+static const struct command attention_part = {
+    .name = "bench attention",
+    .summary = "decode, MLA and prefill of the CPU backend beside the machine's ceiling",
+    .examples =
+	"intentkv bench attention --threads 1,2 --shape 32/8/128/32768 --format FP16,INT8 --selection dense,0.25\n"
+	"intentkv bench attention --shape 32/8/128/4096 --q-len 512 --format FP16 --selection dense\n"
+	"intentkv bench attention --shape 128/1/576:512/8192 --format FP16,FP8,INT8 --selection dense\n",
+    .about =
+	"Random data with cold caches, beside pure reads of as many bytes in the same order and, for prefill and "
+	"MLA, FMA at its peak: the ceiling is the lesser of the two.\n",
+    .options = attention_options,
+    .run = cmd_bench,
+};
+static const struct command formats_part = {
+    .name = "bench formats",
+    .summary = "encoding and decoding of pages, beside copying, and what each format loses",
+    .examples = "intentkv bench formats --output json\n",
+    .options = format_options,
+    .run = cmd_bench,
+};
+static const struct command mrc_part = {
+    .name = "bench mrc",
+    .summary = "residency policies over 10 million references",
+    .examples = "intentkv bench mrc\n",
+    .about =
+	"Requests by Zipf(1.0) over a million ids, a cache of 100,000 objects, one core; ids are numbered and the "
+	"trace is in memory before.\n",
+    .options = policy_options,
+    .run = cmd_bench,
+};
+static const struct command *const parts[] = {&policies_part, &attention_part,    &formats_part,
+					      &mrc_part,      &command_bench_gpu, NULL};
+
+const struct command command_bench = {
+    .name = "bench",
+    .summary = "measure policies, attention and formats on this machine",
+    .arguments = "WHAT",
+    .examples = "intentkv bench policies\n"
+		"intentkv bench attention --threads 1,2 --format FP16,INT8 --selection dense,0.25\n"
+		"intentkv bench gpu --shape S1,S4 --format FP16,mixed --page 16 --selection 1,0.25\n",
+    .parts = parts,
+};
 
 static void table(const struct bench_policies_row *rows, uint32_t n, const struct bench_memory_row *memory)
 {
@@ -170,42 +214,44 @@ static int take_option(int c, struct bench_options *o)
 {
 	char tail;
 	switch (c) {
-	case 'o':
+	case OUTPUT:
 		if (bench_set_output(optarg, &o->report.output))
 			return 0;
 		return command_usage("bench", "--output: got \"%.40s\", expected table, csv or json", optarg);
-	case 's':
+	case SECONDS:
 		if (sscanf(optarg, "%lf%c", &o->report.seconds, &tail) == 1 && o->report.seconds > 0 &&
 		    o->report.seconds < 1e6)
 			return 0;
 		return command_usage("bench", "--seconds: got \"%.40s\", expected a number of seconds above 0",
 				     optarg);
-	case 'i':
+	case ISA:
 		o->attention.isa = optarg;
 		return 0;
-	case 'p':
+	case PLOT:
 		o->report.plot = optarg;
 		return 0;
-	case 't':
+	case THREADS:
 		o->attention.thread_count = 0;
 		return take_list("threads", optarg, "a number of threads", add_threads, &o->attention);
-	case 'q':
+	case Q_LEN:
 		o->attention.q_len_count = 0;
 		return take_list("q-len", optarg, "a number of query rows a head", add_rows, &o->attention);
-	case 'S':
+	case SHAPE:
 		o->attention.shape_count = 0;
 		return take_list("shape", optarg, shape_wanted, add_shape, &o->attention);
-	case 'f':
+	case FORMAT:
 		/* Elsewhere --format is the form of the output; no page format has such a name. */
 		if (bench_set_output(optarg, &o->report.output))
 			return 0;
 		o->attention.format_count = 0;
 		return take_list("format", optarg, "a page format such as FP16 or KIVI4; intentkv list has them",
 				 add_format, &o->attention);
-	default:
+	case SELECTION:
 		o->attention.selection_count = 0;
 		return take_list("selection", optarg, "dense, or a share of pages such as 0.25 or 0.25/head",
 				 add_selection, &o->attention);
+	default:
+		return IKV_USAGE;
 	}
 }
 
@@ -292,43 +338,31 @@ static int bench_residency(const struct bench_report *report)
 	return fflush(stdout) == 0 ? IKV_OK : IKV_IO;
 }
 
+/* argv[0] says what to measure: the last word of one of the parts. */
 int cmd_bench(int argc, char **argv)
 {
-	static const struct option longs[] = {
-	    {"output", required_argument, NULL, 'o'}, {"seconds", required_argument, NULL, 's'},
-	    {"isa", required_argument, NULL, 'i'},    {"threads", required_argument, NULL, 't'},
-	    {"shape", required_argument, NULL, 'S'},  {"q-len", required_argument, NULL, 'q'},
-	    {"format", required_argument, NULL, 'f'}, {"selection", required_argument, NULL, 'l'},
-	    {"plot", required_argument, NULL, 'p'},   {NULL, 0, NULL, 0}};
 	struct bench_options o = {.attention = {.isa = "auto"}, .report = {0}};
+	struct command_line line;
+	const struct command *part = parts[0];
 	int c;
-	bool attention_only = false;
-	if (argc > 1 && !strcmp(argv[1], "gpu"))
-		return cmd_bench_gpu(argc - 1, argv + 1);
-	optind = opterr = 0;
-	while ((c = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
-		if (c == '?' || c == ':')
-			return command_option("bench", argv, longs, c);
-		if (take_option(c, &o))
+	for (const struct command *const *p = parts; *p; p++)
+		part = strcmp(strrchr((*p)->name, ' ') + 1, argv[0]) == 0 ? *p : part;
+	command_begin(&line, part, argc, argv);
+	while ((c = command_next(&line)) != -1)
+		if (c == COMMAND_WRONG || take_option(c, &o))
 			return IKV_USAGE;
-		attention_only |= c != 'o' && c != 's' && !(c == 'f' && o.attention.format_count == 0);
-	}
-	const char *what = optind + 1 == argc ? argv[optind] : "";
-	if (attention_only && strcmp(what, "attention") != 0 && *what)
-		return command_usage("bench", "%s takes --output and --seconds only", what);
-	if (!strcmp(what, "mrc"))
+	if (optind < argc)
+		return command_usage(part->name, "unexpected argument \"%.40s\"", argv[optind]);
+	if (part != &attention_part && o.attention.format_count)
+		return command_usage(part->name, "--format: expected table, csv or json");
+	if (part == &mrc_part)
 		return bench_residency(&o.report);
 	o.report.seconds = o.report.seconds > 0 ? o.report.seconds : 0.5;
 	o.attention.seconds = o.report.seconds;
-	if (!strcmp(what, "attention")) {
-		fill_defaults(&o.attention);
-		if (check_rows(&o.attention))
-			return IKV_USAGE;
-		return cmd_bench_attention(&o.attention, &o.report);
-	}
-	if (!strcmp(what, "policies"))
-		return bench_policies(&o.report);
-	if (!strcmp(what, "formats"))
+	if (part == &formats_part)
 		return cmd_bench_formats(&o.report);
-	return command_usage("bench", "expected what to measure: policies, attention, formats, mrc or gpu");
+	if (part == &policies_part)
+		return bench_policies(&o.report);
+	fill_defaults(&o.attention);
+	return check_rows(&o.attention) ? IKV_USAGE : cmd_bench_attention(&o.attention, &o.report);
 }

@@ -3,6 +3,7 @@
 #define SIM_CMD_BENCH_H
 
 #include "sim/bench_attention.h"
+#include "sim/command.h"
 
 enum bench_output { BENCH_TABLE, BENCH_CSV, BENCH_JSON };
 
@@ -14,7 +15,8 @@ struct bench_report {
 
 int cmd_bench_attention(const struct bench_attention_setup *setup, const struct bench_report *report);
 int cmd_bench_formats(const struct bench_report *report);
-int cmd_bench_gpu(int argc, char **argv); /* argv[0] is the word gpu */
+int cmd_bench_gpu(int argc, char **argv);
+extern const struct command command_bench_gpu;
 /* False for a word that is no form of the output. */
 bool bench_set_output(const char *text, enum bench_output *output);
 

@@ -3,7 +3,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include "sim/cmd_bench.h"
 #include "sim/command.h"
 #include "sim/plot.h"
@@ -80,17 +79,14 @@ static void print_machine(const struct printer *p)
 static int open_plot(struct printer *p, const char *folder)
 {
 	char path[4096];
-	if (mkdir(folder, 0777) != 0 && errno != EEXIST) {
-		fprintf(stderr, "intentkv: %s: %s\n", folder, strerror(errno));
-		return IKV_CANT_CREATE;
-	}
+	int rc = plot_folder(folder);
+	if (rc)
+		return rc;
 	if (snprintf(path, sizeof path, "%s/roofline.tsv", folder) >= (int)sizeof path)
 		return command_usage("bench", "--plot: the path is too long");
 	p->plot = fopen(path, "we");
-	if (!p->plot) {
-		fprintf(stderr, "intentkv: %s: %s\n", path, strerror(errno));
-		return IKV_CANT_CREATE;
-	}
+	if (!p->plot)
+		return plot_fail(IKV_CANT_CREATE, path, strerror(errno));
 	fprintf(p->plot, "\"ceilings of one thread\"\n%.4f\t%.4f\n", p->rates.read_gbps[0], p->rates.fma_gflops);
 	return 0;
 }

@@ -1,5 +1,4 @@
 /* intentkv bench gpu: the CUDA kernels beside the card's own limits. */
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,44 +64,67 @@ static void print_row(void *context, const struct gpu_bench_result *r)
 	fflush(stdout);
 }
 
+enum { OUTPUT = 256, SHAPE, FORMAT, PAGE, SELECTION, REPLAYS, NO_CHECK };
+static const struct command_option options[] = {
+    {"shape", SHAPE, "LIST", "S1 S2 S3 S4 S5 S6 L1 L2 L3 L4 L5 L6 L7 L8", "S1 to S5",
+     "batch, heads and tokens as in docs/results/h200.md, L with latent attention"},
+    {"format", FORMAT, "LIST", "<formats>", NULL,
+     "page formats and mixed, a quarter each FP16, FP8, INT8 and INT4 (default: all)"},
+    {"page", PAGE, "LIST", "16 32 64 128", "16,64", "tokens of a page"},
+    {"selection", SELECTION, "LIST", "1 0.25 0.0625", "1,0.25,0.0625", "share of pages read"},
+    {"replays", REPLAYS, "N", NULL, "20", "of which the median is taken"},
+    {"no-check", NO_CHECK, NULL, NULL, NULL, "do not compare outputs with double precision"},
+    {"output", OUTPUT, "FORM", "table csv json", "table", "form of the output"},
+    {.name = NULL},
+};
+
+const struct command command_bench_gpu = {
+    .name = "bench gpu",
+    .summary = "decode of the CUDA backend beside the card's own limits",
+    .examples = "intentkv bench gpu --shape S1,S4 --format FP16,mixed --page 16 --selection 1,0.25\n",
+    .about = "Random data with cold caches and pages in random order, beside pure reads of as many bytes; the card's "
+	     "limits: reads, a copy, the host link, an empty kernel.\n",
+    .options = options,
+    .run = cmd_bench_gpu,
+};
+
 static int take_option(int c, struct gpu_bench_setup *setup, struct gpu_printer *p)
 {
 	char tail;
 	switch (c) {
-	case 'o':
+	case OUTPUT:
 		if (bench_set_output(optarg, &p->output))
 			return 0;
-		return command_usage("bench", "--output: got \"%.40s\", expected table, csv or json", optarg);
-	case 'S':
+		return command_usage("bench gpu", "--output: got \"%.40s\", expected table, csv or json", optarg);
+	case SHAPE:
 		setup->shapes = optarg;
 		return 0;
-	case 'f':
+	case FORMAT:
 		setup->formats = optarg;
 		return 0;
-	case 'P':
+	case PAGE:
 		setup->pages = optarg;
 		return 0;
-	case 'l':
+	case SELECTION:
 		setup->selections = optarg;
 		return 0;
-	case 'n':
+	case NO_CHECK:
 		setup->check = false;
 		return 0;
-	default:
+	case REPLAYS:
 		if (sscanf(optarg, "%u%c", &setup->replays, &tail) == 1 && setup->replays >= 1 &&
 		    setup->replays <= 250)
 			return 0;
-		return command_usage("bench", "--replays: got \"%.40s\", expected a number from 1 to 250", optarg);
+		return command_usage("bench gpu", "--replays: got \"%.40s\", expected a number from 1 to 250",
+				     optarg);
+	default:
+		return IKV_USAGE;
 	}
 }
 
 int cmd_bench_gpu(int argc, char **argv)
 {
-	static const struct option longs[] = {
-	    {"output", required_argument, NULL, 'o'},    {"shape", required_argument, NULL, 'S'},
-	    {"format", required_argument, NULL, 'f'},    {"page", required_argument, NULL, 'P'},
-	    {"selection", required_argument, NULL, 'l'}, {"replays", required_argument, NULL, 'r'},
-	    {"no-check", no_argument, NULL, 'n'},        {NULL, 0, NULL, 0}};
+	struct command_line line;
 	struct gpu_bench_setup setup = {.shapes = "S1,S2,S3,S4,S5",
 					.formats = "FP16,FP8,INT8,INT4,INT4_RESIDUAL,mixed",
 					.pages = "16,64",
@@ -113,15 +135,12 @@ int cmd_bench_gpu(int argc, char **argv)
 	struct gpu_bench_limits limits;
 	struct ikv_err err;
 	int c;
-	optind = opterr = 0;
-	while ((c = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
-		if (c == '?' || c == ':')
-			return command_option("bench", argv, longs, c);
-		if (take_option(c, &setup, &p))
+	command_begin(&line, &command_bench_gpu, argc, argv);
+	while ((c = command_next(&line)) != -1)
+		if (c == COMMAND_WRONG || take_option(c, &setup, &p))
 			return IKV_USAGE;
-	}
 	if (optind != argc)
-		return command_usage("bench", "gpu takes options only; got \"%.40s\"", argv[optind]);
+		return command_usage("bench gpu", "it takes options only; got \"%.40s\"", argv[optind]);
 	if (gpu_bench(&setup, &limits, print_limits, print_row, &p, &err))
 		return command_fail(&err);
 	if (p.output == BENCH_JSON)

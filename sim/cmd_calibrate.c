@@ -7,30 +7,43 @@
 #include "sim/command.h"
 #include "sim/scenario.h"
 
-const char cmd_calibrate_help[] =
-    "intentkv calibrate -o FILE [OPTIONS]: fit the cost model's constants\n\n"
-    "  intentkv calibrate -o mine.yaml                       time this machine's attention, write a profile\n"
-    "  intentkv run SCENARIO -s cost.machine=./mine.yaml          use it\n"
-    "  intentkv calibrate -o gpu.yaml --backend cuda --db results/mine.db\n"
-    "  intentkv calibrate -o rtx.yaml --from profile.csv --token-bytes 4096\n\n"
-    "Times decode attention in every page format over contexts, selections and groups, with cold caches, and fits\n"
-    "rates and overheads to half of the calls; the others, mixed formats and another head width are held out and "
-    "tell\n"
-    "how far predictions are off.\n"
-    "  -o, --output FILE     the profile to write\n"
-    "      --force           replace FILE\n"
-    "      --db FILE         keep constants and measurements in a database, beside older ones\n"
-    "      --name NAME       of the machine (default: the host's)\n"
-    "      --backend NAME    cpu (default) or cuda\n"
-    "      --isa ISA         instruction set of the CPU's kernels (default auto)\n"
-    "      --threads N       (default all cores)\n"
-    "      --model MODEL     whose shape to measure (default llama-3-8b)\n"
-    "      --page-tokens N   tokens of a page (default 16)\n"
-    "      --tokens N        of the longest context (default 32768)\n"
-    "      --seconds S       measuring time of a call (default 0.1)\n"
-    "      --from CSV        fit decode rows of a file instead: columns n_decode, kv_decode, time_us\n"
-    "      --token-bytes N   its KV bytes of a token in a layer (default 4096)\n"
-    "      --format FORM     table (default), csv or json: errors of held-out calls by shape and format\n";
+enum { FORCE = 256, DB, NAME, BACKEND, ISA, THREADS, MODEL, PAGE, TOKENS, SECONDS, FROM, BYTES, FORMAT };
+static const struct command_option options[] = {
+    {"output", 'o', "FILE", "*.yaml", NULL, "the profile to write; needed"},
+    {"force", FORCE, NULL, NULL, NULL, "replace FILE"},
+    {"db", DB, "FILE", "*.db", NULL,
+     "keep constants and measurements in a database, beside older ones (queries calibrations, calibration-errors)"},
+    {"name", NAME, "NAME", NULL, NULL, "of the machine (default: the host's)"},
+    {"backend", BACKEND, "NAME", "cpu cuda", "cpu", "of attention"},
+    {"isa", ISA, "ISA", NULL, "auto", "instruction set of the CPU's kernels"},
+    {"threads", THREADS, "N", NULL, NULL, "(default: all cores)"},
+    {"model", MODEL, "MODEL", "<models>", "llama-3-8b", "whose shape to measure"},
+    {"page-tokens", PAGE, "N", NULL, "16", "tokens of a page"},
+    {"tokens", TOKENS, "N", NULL, "32768", "of the longest context"},
+    {"seconds", SECONDS, "S", NULL, "0.1", "measuring time of a call"},
+    {"from", FROM, "CSV", "*.csv", NULL, "fit decode rows of a file instead: columns n_decode, kv_decode, time_us"},
+    {"token-bytes", BYTES, "N", NULL, "4096", "its KV bytes of a token in a layer"},
+    {"format", FORMAT, "FORMAT", "table csv json", "table",
+     "form of the errors of held-out calls by shape and format"},
+    {.name = NULL},
+};
+
+const struct command command_calibrate = {
+    .name = "calibrate",
+    .summary = "fit the cost model's constants to measured attention",
+    .arguments = "-o FILE",
+    .examples = "intentkv calibrate -o mine.yaml\ttime this machine's attention, write a profile\n"
+		"intentkv run SCENARIO -s cost.machine=./mine.yaml\tuse it\n"
+		"intentkv calibrate -o gpu.yaml --backend cuda --db results/mine.db\n"
+		"intentkv calibrate -o rtx.yaml --from profile.csv --token-bytes 4096\n",
+    .about =
+	"Times decode attention in every page format over contexts, selections and groups, with cold caches, and "
+	"fits rates and overheads to half of the calls; the others, mixed formats and another head width are held "
+	"out and tell how far predictions are off. Runs say when they read less or more than was measured, and the "
+	"column sim_outside marks the steps.\n",
+    .options = options,
+    .run = cmd_calibrate,
+};
 
 struct choice {
 	const char *output, *db, *name, *from;
@@ -77,8 +90,6 @@ static int pick_model(const char *name, struct calibrate_setup *s)
 			     name, near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
 }
 
-enum { FORCE = 256, DB, NAME, BACKEND, ISA, THREADS, MODEL, PAGE, TOKENS, SECONDS, FROM, BYTES, FORMAT };
-
 static int take(int c, struct choice *x)
 {
 	struct calibrate_setup *s = &x->setup;
@@ -120,8 +131,10 @@ static int take(int c, struct choice *x)
 		return 0;
 	case BYTES:
 		return command_count("calibrate", "--token-bytes", optarg, 1, 1 << 30, &x->token_bytes);
-	default:
+	case FORMAT:
 		return command_format(optarg, &x->form) ? IKV_USAGE : 0;
+	default:
+		return IKV_USAGE;
 	}
 }
 
@@ -267,21 +280,7 @@ static int check(struct choice *x)
 
 int cmd_calibrate(int argc, char **argv)
 {
-	static const struct option longs[] = {{"output", required_argument, NULL, 'o'},
-					      {"force", no_argument, NULL, FORCE},
-					      {"db", required_argument, NULL, DB},
-					      {"name", required_argument, NULL, NAME},
-					      {"backend", required_argument, NULL, BACKEND},
-					      {"isa", required_argument, NULL, ISA},
-					      {"threads", required_argument, NULL, THREADS},
-					      {"model", required_argument, NULL, MODEL},
-					      {"page-tokens", required_argument, NULL, PAGE},
-					      {"tokens", required_argument, NULL, TOKENS},
-					      {"seconds", required_argument, NULL, SECONDS},
-					      {"from", required_argument, NULL, FROM},
-					      {"token-bytes", required_argument, NULL, BYTES},
-					      {"format", required_argument, NULL, FORMAT},
-					      {NULL, 0, NULL, 0}};
+	struct command_line line;
 	char host[64] = "machine";
 	gethostname(host, sizeof host - 1);
 	struct choice x = {.name = host,
@@ -297,9 +296,9 @@ int cmd_calibrate(int argc, char **argv)
 	struct calibrate_set set = {0};
 	struct ikv_err err;
 	int c, rc = pick_model(x.model, &x.setup);
-	optind = opterr = 0;
-	while (!rc && (c = getopt_long(argc, argv, ":o:", longs, NULL)) != -1)
-		rc = c == '?' || c == ':' ? command_option("calibrate", argv, longs, c) : take(c, &x);
+	command_begin(&line, &command_calibrate, argc, argv);
+	while (!rc && (c = command_next(&line)) != -1)
+		rc = take(c, &x);
 	if (!rc && optind < argc)
 		rc = command_usage("calibrate", "unexpected argument \"%.40s\"", argv[optind]);
 	if (!rc)

@@ -1,18 +1,28 @@
 /* intentkv check: read scenarios as a run would, and say what they mean. */
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "sim/command.h"
 #include "sim/scenario.h"
 
-const char cmd_check_help[] =
-    "intentkv check SCENARIO.yaml… [-s KEY=VALUE]: check scenarios without running them\n\n"
-    "  intentkv check scenarios/*.yaml\n"
-    "  intentkv check my.yaml --params      with every effective setting and where it came from\n\n"
-    "  -s, --set KEY=VALUE  override one key, as `run` does\n"
-    "      --params         print the settings\n"
-    "      --allow-path     the scenario may name files outside its own folder\n";
+enum { PARAMS = 256, ALLOW_PATH };
+static const struct command_option options[] = {
+    {"set", 's', "KEY=VALUE", "<settings>", NULL, "override one key, as `run` does; may be repeated"},
+    {"params", PARAMS, NULL, NULL, NULL, "print every effective setting and where it came from"},
+    {"allow-path", ALLOW_PATH, NULL, NULL, NULL, "the scenario may name files outside its own folder"},
+    {.name = NULL},
+};
+
+const struct command command_check = {
+    .name = "check",
+    .summary = "check scenarios without running them",
+    .arguments = "SCENARIO.yaml...",
+    .words = {"*.yaml"},
+    .examples = "intentkv check scenarios/*.yaml\n"
+		"intentkv check my.yaml --params\n",
+    .options = options,
+    .run = cmd_check,
+};
 
 static void print_param(const struct param *p)
 {
@@ -54,28 +64,23 @@ static int check_file(const char *path, char **overrides, int override_count, bo
 
 int cmd_check(int argc, char **argv)
 {
-	static const struct option longs[] = {
-	    {"set", required_argument, NULL, 's'},
-	    {"params", no_argument, NULL, 'p'},
-	    {"allow-path", no_argument, NULL, 'a'},
-	    {NULL, 0, NULL, 0},
-	};
+	struct command_line line;
 	char **overrides = calloc((size_t)argc, sizeof *overrides);
 	int count = 0, c, worst = IKV_OK;
 	bool params = false, allow_path = false;
-	optind = opterr = 0;
 	if (!overrides)
 		return IKV_FAILED;
-	while ((c = getopt_long(argc, argv, ":s:", longs, NULL)) != -1) {
+	command_begin(&line, &command_check, argc, argv);
+	while ((c = command_next(&line)) != -1) {
 		if (c == 's')
 			overrides[count++] = optarg;
-		else if (c == 'p')
+		else if (c == PARAMS)
 			params = true;
-		else if (c == 'a')
+		else if (c == ALLOW_PATH)
 			allow_path = true;
 		else {
 			free(overrides);
-			return command_option("check", argv, longs, c);
+			return IKV_USAGE;
 		}
 	}
 	if (optind == argc)

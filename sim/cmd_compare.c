@@ -1,5 +1,4 @@
 /* intentkv compare: two runs, paired by session and step. */
-#include <getopt.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,18 +6,30 @@
 #include "sim/command.h"
 #include "sim/pairs.h"
 
-const char cmd_compare_help[] =
-    "intentkv compare A B [options]: two runs side by side, paired by session and step\n\n"
-    "  intentkv compare results/quickstart.db:5 results/quickstart.db:6\n"
-    "  intentkv compare results/quickstart.db:quest results/quickstart.db:semantic --format json\n"
-    "  intentkv compare before.db after.db\n\n"
-    "A and B are FILE or FILE:RUN, RUN a number or a label; without one the newest run that is done. For each\n"
-    "metric: means of both, B - A with its 95 % interval by a seeded bootstrap of blocks of consecutive steps,\n"
-    "Cohen's d of the paired differences, and in how many pairs B is better or worse. Then the first step at\n"
-    "which the two decide differently.\n"
-    "  -n, --resamples N    resamples of the bootstrap (default 2000)\n"
-    "      --seed N         its seed (default 42)\n"
-    "  -f, --format FORMAT  table (default), csv, json, jsonl or markdown\n";
+enum { SEED = 256 };
+static const struct command_option options[] = {
+    {"resamples", 'n', "N", NULL, "2000", "resamples of the bootstrap"},
+    {"seed", SEED, "N", NULL, "42", "its seed"},
+    COMMAND_FORMAT,
+    {.name = NULL},
+};
+
+const struct command command_compare = {
+    .name = "compare",
+    .summary = "two runs side by side, paired by session and step",
+    .arguments = "A B",
+    .words = {"<operands>", "<operands>"},
+    .examples = "intentkv compare results/quickstart.db:5 results/quickstart.db:6\n"
+		"intentkv compare results/quickstart.db:quest results/quickstart.db:semantic --format json\n"
+		"intentkv compare before.db after.db\n",
+    .about =
+	"A and B are FILE or FILE:RUN, RUN a number or a label; without one the newest run that is done. For each "
+	"metric: means of both, B - A with its 95 % interval by a seeded bootstrap of blocks of consecutive steps, "
+	"Cohen's d of the paired differences, and in how many pairs B is better or worse. Then the first step at "
+	"which the two decide differently.\n",
+    .options = options,
+    .run = cmd_compare,
+};
 
 struct operand {
 	char db[4096];
@@ -219,16 +230,11 @@ static int compare(struct compare *c, char **operands)
 
 int cmd_compare(int argc, char **argv)
 {
-	enum { SEED = 256 };
-	static const struct option options[] = {{"resamples", required_argument, NULL, 'n'},
-						{"seed", required_argument, NULL, SEED},
-						{"format", required_argument, NULL, 'f'},
-						{"help", no_argument, NULL, 'h'},
-						{0}};
+	struct command_line line;
 	struct compare c = {.rounds = 2000, .seed = 42};
 	int o, rc = 0;
-	optind = opterr = 0;
-	while (rc == 0 && (o = getopt_long(argc, argv, ":n:f:h", options, NULL)) != -1) {
+	command_begin(&line, &command_compare, argc, argv);
+	while (rc == 0 && (o = command_next(&line)) != -1) {
 		switch (o) {
 		case 'n':
 			rc = command_count("compare", "--resamples", optarg, 100, 1000000, &c.rounds);
@@ -239,11 +245,8 @@ int cmd_compare(int argc, char **argv)
 		case 'f':
 			rc = command_format(optarg, &c.format) == 0 ? 0 : IKV_USAGE;
 			break;
-		case 'h':
-			fputs(cmd_compare_help, stdout);
-			return 0;
 		default:
-			return command_option("compare", argv, options, o);
+			return IKV_USAGE;
 		}
 	}
 	if (rc)

@@ -1,26 +1,78 @@
 /* intentkv db: the file as a whole: its schema, a copy, CSV, a check, roll-ups, and files of older versions. */
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include "db/store.h"
 #include "sim/command.h"
 
-const char cmd_db_help[] =
-    "intentkv db ACTION DB [options]: a result database as a whole\n\n"
-    "  intentkv db check results/quickstart.db\n"
-    "  intentkv db export results/quickstart.db -o csv/\n"
-    "  intentkv db backup results/quickstart.db copy.db\n\n"
-    "  schema DB            print the schema as SQL\n"
-    "  export DB            write each table as FOLDER/TABLE.csv\n"
-    "  backup DB FILE       copy it as of one moment, also while a run is recording\n"
-    "  check DB             look for damage, rows without their run, unfinished runs and missing roll-ups\n"
-    "  rollup DB            make the roll-ups of all runs anew\n"
-    "  upgrade DB [COPY]    bring a file of an older version up to date; what it was stays in COPY (DB.old)\n\n"
-    "  -o, --output FOLDER  of export, made if absent (default: .)\n"
-    "      --table NAME     export this table or view alone\n\n"
-    "Exit codes: 0 done or nothing found, 65 check found something or the file is none of ours.\n";
+enum { TABLE = 256 };
+static const struct command_option export_options[] = {
+    {"output", 'o', "FOLDER", "/", ".", "where the files go; made if absent"},
+    {"table", TABLE, "NAME", NULL, NULL, "export this table or view alone"},
+    {.name = NULL},
+};
+
+static const struct command db_schema = {
+    .name = "db schema",
+    .summary = "print the schema as SQL",
+    .arguments = "DB",
+    .words = {"*.db"},
+    .run = cmd_db,
+};
+static const struct command db_export = {
+    .name = "db export",
+    .summary = "write each table as FOLDER/TABLE.csv",
+    .arguments = "DB",
+    .words = {"*.db"},
+    .examples = "intentkv db export results/quickstart.db -o csv\n",
+    .options = export_options,
+    .run = cmd_db,
+};
+static const struct command db_backup = {
+    .name = "db backup",
+    .summary = "copy it as of one moment, also while a run is recording",
+    .arguments = "DB FILE",
+    .words = {"*.db", "*"},
+    .examples = "intentkv db backup results/quickstart.db copy.db\n",
+    .run = cmd_db,
+};
+static const struct command db_check = {
+    .name = "db check",
+    .summary = "look for damage, rows without their run, unfinished runs and missing roll-ups",
+    .arguments = "DB",
+    .words = {"*.db"},
+    .examples = "intentkv db check results/quickstart.db\n",
+    .exits = "65 there are findings",
+    .run = cmd_db,
+};
+static const struct command db_rollup = {
+    .name = "db rollup",
+    .summary = "make the roll-ups of all runs anew, as after rows were put in by hand",
+    .arguments = "DB",
+    .words = {"*.db"},
+    .run = cmd_db,
+};
+static const struct command db_upgrade = {
+    .name = "db upgrade",
+    .summary = "bring a file of an older version up to date; what it was stays in COPY (default DB.old)",
+    .arguments = "DB [COPY]",
+    .words = {"*.db", "*"},
+    .run = cmd_db,
+};
+static const struct command *const parts[] = {&db_schema, &db_export,  &db_backup, &db_check,
+					      &db_rollup, &db_upgrade, NULL};
+
+const struct command command_db = {
+    .name = "db",
+    .summary = "check, copy and export a database",
+    .arguments = "ACTION DB",
+    .examples = "intentkv db check results/quickstart.db\n"
+		"intentkv db export results/quickstart.db -o csv\n"
+		"intentkv db backup results/quickstart.db copy.db\n",
+    .exits = "65 check found something, or the file is none of ours",
+    .parts = parts,
+};
 
 struct request {
 	const char *db, *second, *folder, *table;
@@ -47,7 +99,7 @@ static int do_export(const struct request *r, struct ikv_err *err)
 static int do_backup(const struct request *r, struct ikv_err *err)
 {
 	if (!r->second)
-		return ikv_err_set(err, IKV_USAGE, "backup: expected the file to write");
+		return ikv_err_set(err, IKV_USAGE, "expected the file to write");
 	return store_backup(r->db, r->second, err);
 }
 
@@ -90,61 +142,39 @@ static int do_upgrade(const struct request *r, struct ikv_err *err)
 }
 
 static const struct {
-	const char *name;
+	const struct command *command;
 	int (*fn)(const struct request *r, struct ikv_err *err);
-	int arguments; /* after the action, at most */
-} actions[] = {{"schema", do_schema, 1}, {"export", do_export, 1}, {"backup", do_backup, 2},
-	       {"check", do_check, 1},   {"rollup", do_rollup, 1}, {"upgrade", do_upgrade, 2}};
+	int arguments; /* at most */
+} actions[] = {{&db_schema, do_schema, 1}, {&db_export, do_export, 1}, {&db_backup, do_backup, 2},
+	       {&db_check, do_check, 1},   {&db_rollup, do_rollup, 1}, {&db_upgrade, do_upgrade, 2}};
 enum { ACTIONS = sizeof actions / sizeof *actions };
 
-static int act(int argc, char **argv, struct request *r)
-{
-	const char *names[ACTIONS];
-	struct ikv_err err;
-	if (argc < 1)
-		return command_usage("db", "expected an action: schema, export, backup, check, rollup or upgrade");
-	for (size_t i = 0; i < ACTIONS; i++) {
-		names[i] = actions[i].name;
-		if (strcmp(argv[0], names[i]) != 0)
-			continue;
-		if (argc < 2)
-			return command_usage("db", "%s: no database given", names[i]);
-		if (argc - 1 > actions[i].arguments)
-			return command_usage("db", "%s: too many arguments", names[i]);
-		r->db = argv[1];
-		r->second = argc > 2 ? argv[2] : NULL;
-		if (actions[i].fn(r, &err) != 0)
-			return err.status == IKV_USAGE ? command_usage("db", "%s", err.text) : command_fail(&err);
-		return fflush(stdout) == 0 ? 0 : IKV_IO;
-	}
-	const char *near = ikv_nearest(argv[0], names, ACTIONS);
-	return command_usage("db", "no action \"%.40s\"%s%s%s", argv[0], near ? "; did you mean \"" : "",
-			     near ? near : "", near ? "\"?" : "");
-}
-
+/* argv[0] is the action, one of the parts' last words. */
 int cmd_db(int argc, char **argv)
 {
-	static const struct option options[] = {{"output", required_argument, NULL, 'o'},
-						{"table", required_argument, NULL, 't'},
-						{"help", no_argument, NULL, 'h'},
-						{0}};
+	struct command_line line;
 	struct request r = {.db = NULL};
-	int c;
-	optind = opterr = 0;
-	while ((c = getopt_long(argc, argv, ":o:h", options, NULL)) != -1) {
-		switch (c) {
-		case 'o':
+	struct ikv_err err;
+	int c, i = 0;
+	while (i < ACTIONS - 1 && strcmp(strrchr(actions[i].command->name, ' ') + 1, argv[0]) != 0)
+		i++;
+	const char *name = actions[i].command->name;
+	command_begin(&line, actions[i].command, argc, argv);
+	while ((c = command_next(&line)) != -1) {
+		if (c == 'o')
 			r.folder = optarg;
-			break;
-		case 't':
+		else if (c == TABLE)
 			r.table = optarg;
-			break;
-		case 'h':
-			fputs(cmd_db_help, stdout);
-			return 0;
-		default:
-			return command_option("db", argv, options, c);
-		}
+		else
+			return IKV_USAGE;
 	}
-	return act(argc - optind, argv + optind, &r);
+	if (optind >= argc)
+		return command_usage(name, "no database given");
+	if (argc - optind > actions[i].arguments)
+		return command_usage(name, "too many arguments");
+	r.db = argv[optind];
+	r.second = argc - optind > 1 ? argv[optind + 1] : NULL;
+	if (actions[i].fn(&r, &err) != 0)
+		return err.status == IKV_USAGE ? command_usage(name, "%s", err.text) : command_fail(&err);
+	return fflush(stdout) == 0 ? 0 : IKV_IO;
 }

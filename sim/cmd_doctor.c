@@ -7,23 +7,18 @@
 #include "gpu/gpu.h"
 #include "sim/command.h"
 #include "sim/datadir.h"
+#include "sim/plot.h"
 
-const char cmd_doctor_help[] = "intentkv doctor: say what this machine and build can do\n\n"
-			       "Exit code 0 when a scenario can run here, 69 otherwise.\n";
-
-static bool in_path(const char *program)
-{
-	const char *path = getenv("PATH");
-	char full[4096];
-	while (path && *path) {
-		size_t n = strcspn(path, ":");
-		snprintf(full, sizeof full, "%.*s/%s", (int)n, path, program);
-		if (access(full, X_OK) == 0)
-			return true;
-		path += n + (path[n] == ':');
-	}
-	return false;
-}
+const struct command command_doctor = {
+    .name = "doctor",
+    .summary = "say what this machine and build can do",
+    .examples = "intentkv doctor\n",
+    .about =
+	"Instruction sets, backends, CUDA toolkit and devices, data files, gnuplot; and why not, where one is not "
+	"there.\n",
+    .exits = "0 a scenario can run here; 69 none can",
+    .run = cmd_doctor,
+};
 
 static void line(bool good, const char *what, const char *text)
 {
@@ -32,8 +27,11 @@ static void line(bool good, const char *what, const char *text)
 
 int cmd_doctor(int argc, char **argv)
 {
-	(void)argv;
-	if (argc > 1)
+	struct command_line words;
+	command_begin(&words, &command_doctor, argc, argv);
+	if (command_next(&words) != -1)
+		return IKV_USAGE;
+	if (optind < argc)
 		return command_usage("doctor", "it takes no arguments");
 	char text[600];
 	uint32_t n;
@@ -62,7 +60,7 @@ int cmd_doctor(int argc, char **argv)
 	}
 	gpu_describe(text, sizeof text);
 	printf("     %-16s %s\n", "GPU", text);
-	bool plot = in_path("gnuplot"), data = datadir_find("machines", text, sizeof text);
+	bool plot = plot_program(), data = datadir_find("machines", text, sizeof text);
 	line(data, "data",
 	     data ? text : "not found; set INTENTKV_DATADIR to the folder that holds machines/ and plots/");
 	line(plot, "gnuplot", plot ? "found" : "not found: `plot` leaves .gp and .tsv only; apt install gnuplot-nox");

@@ -1,5 +1,4 @@
 /* intentkv explain: why a block was read or not at one step, and what the oracle would have read. */
-#include <getopt.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,21 +7,33 @@
 #include "sim/explain.h"
 #include "sim/replay.h"
 
-const char cmd_explain_help[] =
-    "intentkv explain DB --step S [options]: what was decided at a step, by which rule, with the numbers\n\n"
-    "  intentkv explain results/quickstart.db --run semantic --step 40\n"
-    "  intentkv explain results/quickstart.db --run 6 --session 1 --step 40 --block tool_output#7\n\n"
-    "The run is played again up to that step, which takes as long as it took then and needs the files that it read;\n"
-    "its decisions must come out with the recorded hash. Beside each block stands its dense softmax mass in this "
-    "very\n"
-    "step and what the oracle would have read with as many pages.\n"
-    "      --run RUN        number, label or name (default: the newest that is done)\n"
-    "      --session N      session of the run (default 0)\n"
-    "      --step N         decode step of the session\n"
-    "      --block NAME     this block alone, a row for each unit (layer and heads) that decided\n"
-    "  -s, --set KEY=VALUE  give again a setting that the record cannot hold, such as a list of rules\n"
-    "      --allow-path     the scenario may name files outside its own folder\n"
-    "  -f, --format FORMAT  table (default), csv, json, jsonl or markdown\n";
+enum { RUN = 256, SESSION, STEP, BLOCK, ALLOW };
+static const struct command_option options[] = {
+    {"run", RUN, "RUN", "<runs>", NULL, "number, label or name (default: the newest that is done)"},
+    {"session", SESSION, "N", NULL, "0", "session of the run"},
+    {"step", STEP, "N", NULL, NULL, "decode step of the session; needed"},
+    {"block", BLOCK, "NAME", NULL, NULL, "this block alone, a row for each unit (layer and heads) that decided"},
+    {"set", 's', "KEY=VALUE", "<settings>", NULL,
+     "give again a setting that the record cannot hold, such as a list of rules"},
+    {"allow-path", ALLOW, NULL, NULL, NULL, "the scenario may name files outside its own folder"},
+    COMMAND_FORMAT,
+    {.name = NULL},
+};
+
+const struct command command_explain = {
+    .name = "explain",
+    .summary = "why a block was read or not at a step: by which rule, with the numbers",
+    .arguments = "DB --step S",
+    .words = {"*.db"},
+    .examples = "intentkv explain results/quickstart.db --run semantic --step 40\n"
+		"intentkv explain results/quickstart.db --run 6 --session 1 --step 40 --block tool_output#7\n",
+    .about =
+	"The run is played again up to that step, which takes as long as it took then and needs the files that it "
+	"read; its decisions must come out with the recorded hash. Beside each block stands its dense softmax mass "
+	"in this very step and what the oracle would have read with as many pages.\n",
+    .options = options,
+    .run = cmd_explain,
+};
 
 struct request {
 	const char *db, *run, *block;
@@ -277,20 +288,11 @@ static int explain(const struct request *q)
 
 int cmd_explain(int argc, char **argv)
 {
-	enum { RUN = 256, SESSION, STEP, BLOCK, ALLOW };
-	static const struct option options[] = {{"run", required_argument, NULL, RUN},
-						{"session", required_argument, NULL, SESSION},
-						{"step", required_argument, NULL, STEP},
-						{"block", required_argument, NULL, BLOCK},
-						{"set", required_argument, NULL, 's'},
-						{"allow-path", no_argument, NULL, ALLOW},
-						{"format", required_argument, NULL, 'f'},
-						{"help", no_argument, NULL, 'h'},
-						{0}};
+	struct command_line line;
 	struct request q = {.db = NULL};
 	int c, rc = 0;
-	optind = opterr = 0;
-	while (rc == 0 && (c = getopt_long(argc, argv, ":s:f:h", options, NULL)) != -1) {
+	command_begin(&line, &command_explain, argc, argv);
+	while (rc == 0 && (c = command_next(&line)) != -1) {
 		switch (c) {
 		case RUN:
 			q.run = optarg;
@@ -316,11 +318,8 @@ int cmd_explain(int argc, char **argv)
 		case 'f':
 			rc = command_format(optarg, &q.format) == 0 ? 0 : IKV_USAGE;
 			break;
-		case 'h':
-			fputs(cmd_explain_help, stdout);
-			return 0;
 		default:
-			return command_option("explain", argv, options, c);
+			return IKV_USAGE;
 		}
 	}
 	if (rc)

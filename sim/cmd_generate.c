@@ -1,5 +1,4 @@
 /* intentkv generate: sessions out of a profile, in the canonical form. */
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,17 +6,30 @@
 #include "sim/trace/stats.h"
 #include "sim/trace_print.h"
 
-const char cmd_generate_help[] =
-    "intentkv generate PROFILE [-o sessions.jsonl] [options]: draw sessions from a profile (docs/generator.md)\n\n"
-    "  intentkv generate coding-agent                         what would come out\n"
-    "  intentkv generate twin.yaml -o sessions.jsonl          from a profile that trace-stats fitted\n"
-    "  intentkv generate agentic-code --count 100 --seed 7 -o sessions.jsonl\n\n"
-    "  -o, --output FILE     write the canonical form (docs/traces.md)\n"
-    "      --count N         sessions (default: as many as the profile was fitted on, else 8)\n"
-    "      --seed S          of the random streams (default 1)\n"
-    "      --context-tokens N, --turns N, --max-decode-tokens N\n"
-    "                        as the keys of a scenario's sessions (default 0: as the profile says)\n"
-    "      --format FORMAT   of what is printed: table (default) or json\n";
+enum { COUNT = 256, SEED, CONTEXT, TURNS, DECODE, FORMAT };
+static const struct command_option options[] = {
+    {"output", 'o', "FILE", "*.jsonl", NULL, "write them in the canonical form (docs/traces.md)"},
+    {"count", COUNT, "N", NULL, NULL, "sessions (default: as many as the profile was fitted on, else 8)"},
+    {"seed", SEED, "S", NULL, "1", "of the random streams"},
+    {"context-tokens", CONTEXT, "N", NULL, "0", "as of a scenario's sessions; 0: as the profile says"},
+    {"turns", TURNS, "N", NULL, "0", "likewise"},
+    {"max-decode-tokens", DECODE, "N", NULL, "0", "likewise"},
+    {"format", FORMAT, "FORMAT", "table json", "table", "of the statistics"},
+    {.name = NULL},
+};
+
+const struct command command_generate = {
+    .name = "generate",
+    .summary = "draw sessions from a profile and print their statistics",
+    .arguments = "PROFILE",
+    .words = {"<profiles>"},
+    .examples = "intentkv generate coding-agent\twhat would come out\n"
+		"intentkv generate twin.yaml -o sessions.jsonl\tfrom a profile that trace-stats fitted\n"
+		"intentkv generate agentic-code --count 100 --seed 7 -o sessions.jsonl\n",
+    .about = "PROFILE is a preset's name or a YAML file (docs/generator.md).\n",
+    .options = options,
+    .run = cmd_generate,
+};
 
 struct arguments {
 	const char *profile, *output;
@@ -40,32 +52,27 @@ static int number(const char *option, const char *text, int64_t min, int64_t max
 
 static int read_arguments(int argc, char **argv, struct arguments *a)
 {
-	static const struct option longs[] = {
-	    {"output", required_argument, NULL, 'o'}, {"count", required_argument, NULL, 'n'},
-	    {"seed", required_argument, NULL, 's'},   {"context-tokens", required_argument, NULL, 'c'},
-	    {"turns", required_argument, NULL, 't'},  {"max-decode-tokens", required_argument, NULL, 'd'},
-	    {"format", required_argument, NULL, 'f'}, {NULL, 0, NULL, 0},
-	};
+	struct command_line line;
 	int64_t seed = 1;
-	int c, rc = 0, at = 0;
-	optind = opterr = 0;
-	while (!rc && (c = getopt_long(argc, argv, ":o:", longs, &at)) != -1) {
+	int c, rc = 0;
+	command_begin(&line, &command_generate, argc, argv);
+	while (!rc && (c = command_next(&line)) != -1) {
 		if (c == 'o')
 			a->output = optarg;
-		else if (c == 'n')
+		else if (c == COUNT)
 			rc = number("count", optarg, 1, 1000000, &a->count);
-		else if (c == 's')
+		else if (c == SEED)
 			rc = number("seed", optarg, 0, INT64_MAX, &seed);
-		else if (c == 'c')
+		else if (c == CONTEXT)
 			rc = number("context-tokens", optarg, 0, 100000000, &a->config.context_tokens);
-		else if (c == 't')
+		else if (c == TURNS)
 			rc = number("turns", optarg, 0, 1000000, &a->config.turns);
-		else if (c == 'd')
+		else if (c == DECODE)
 			rc = number("max-decode-tokens", optarg, 0, 1000000000, &a->config.max_decode_tokens);
-		else if (c == 'f')
+		else if (c == FORMAT)
 			rc = trace_print_format("generate", optarg, &a->json);
 		else
-			rc = command_option("generate", argv, longs, c);
+			rc = IKV_USAGE;
 	}
 	if (!rc && optind + 1 != argc)
 		rc = command_usage("generate", "expected one profile: a preset's name or a file");

@@ -1,22 +1,33 @@
 /* intentkv import: any trace in, the canonical session form out. */
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "sim/command.h"
 #include "sim/trace/trace.h"
 
-const char cmd_import_help[] =
-    "intentkv import TRACE [-o sessions.jsonl]: read a trace, say what is in it, write it as sessions\n\n"
-    "  intentkv import trace.json                        what was found\n"
-    "  intentkv import weka/ -o sessions.jsonl           a folder of files\n"
-    "  intentkv import trace.jsonl --from mooncake\n\n"
-    "  -o, --output FILE   write the canonical form (docs/traces.md)\n"
-    "      --from FORMAT   format instead of looking; `intentkv list importers`\n"
-    "      --tokenizer FILE  a tokenizer.json that counts the tokens of text (default: four code points a token)\n"
-    "      --block-tokens N  content ids in blocks of N tokens instead of the trace's\n"
-    "      --limit N       at most N sessions\n"
-    "      --skip-bad      count broken records and go on\n";
+enum { TOKENIZER = COMMAND_FROM_VALUE + 1, BLOCK_TOKENS, LIMIT, SKIP_BAD };
+static const struct command_option options[] = {
+    {"output", 'o', "FILE", "*.jsonl", NULL, "write its sessions in the canonical form (docs/traces.md)"},
+    COMMAND_FROM,
+    {"tokenizer", TOKENIZER, "FILE", "*.json", NULL,
+     "a tokenizer.json that counts the tokens of text (default: four code points a token)"},
+    {"block-tokens", BLOCK_TOKENS, "N", NULL, NULL, "content ids in blocks of N tokens instead of the trace's"},
+    {"limit", LIMIT, "N", NULL, NULL, "at most N sessions"},
+    {"skip-bad", SKIP_BAD, NULL, NULL, NULL, "count broken records and go on"},
+    {.name = NULL},
+};
+
+const struct command command_import = {
+    .name = "import",
+    .summary = "read a trace, say what is in it, write it as sessions",
+    .arguments = "TRACE",
+    .words = {"*"},
+    .examples = "intentkv import trace.json\twhat was found\n"
+		"intentkv import weka/ -o sessions.jsonl\ta folder of files\n"
+		"intentkv import trace.jsonl --from mooncake\n",
+    .options = options,
+    .run = cmd_import,
+};
 
 /* What is printed at the end, gathered while the trace goes by. */
 struct summary {
@@ -121,7 +132,7 @@ static int print_summary(const struct trace_facts *f, struct summary *s, struct 
 	return 0;
 }
 
-static int import(const char *path, const char *format, const struct session_options *options, const char *output,
+static int import(const char *path, const char *format, const struct session_options *how, const char *output,
 		  struct ikv_err *err)
 {
 	struct summary s = {0};
@@ -129,7 +140,7 @@ static int import(const char *path, const char *format, const struct session_opt
 	struct trace_sink sink = {&s, add_session, add_request};
 	int rc = output ? session_writer_open(&s.writer, output, err) : 0;
 	if (!rc) {
-		rc = trace_read(path, format, options, &sink, &facts, err);
+		rc = trace_read(path, format, how, &sink, &facts, err);
 		if (s.writer && session_writer_close(s.writer, rc ? NULL : &facts, err))
 			rc = -1;
 	}
@@ -143,42 +154,34 @@ static int import(const char *path, const char *format, const struct session_opt
 
 int cmd_import(int argc, char **argv)
 {
-	static const struct option longs[] = {
-	    {"output", required_argument, NULL, 'o'},
-	    {"from", required_argument, NULL, 'f'},
-	    {"limit", required_argument, NULL, 'l'},
-	    {"block-tokens", required_argument, NULL, 'B'},
-	    {"tokenizer", required_argument, NULL, 't'},
-	    {"skip-bad", no_argument, NULL, 'b'},
-	    {NULL, 0, NULL, 0},
-	};
-	struct session_options options = {.limit = 0};
+	struct command_line line;
+	struct session_options how = {.limit = 0};
 	const char *output = NULL, *format = "auto", *tokenizer_path = NULL;
 	int c;
-	optind = opterr = 0;
-	while ((c = getopt_long(argc, argv, ":o:", longs, NULL)) != -1) {
+	command_begin(&line, &command_import, argc, argv);
+	while ((c = command_next(&line)) != -1) {
 		if (c == 'o')
 			output = optarg;
-		else if (c == 'f')
+		else if (c == COMMAND_FROM_VALUE)
 			format = optarg;
-		else if (c == 't')
+		else if (c == TOKENIZER)
 			tokenizer_path = optarg;
-		else if (c == 'b')
-			options.skip_bad = true;
-		else if (c == 'l') {
-			if (command_count("import", "--limit", optarg, 1, UINT32_MAX, &options.limit))
+		else if (c == SKIP_BAD)
+			how.skip_bad = true;
+		else if (c == LIMIT) {
+			if (command_count("import", "--limit", optarg, 1, UINT32_MAX, &how.limit))
 				return IKV_USAGE;
-		} else if (c == 'B') {
-			if (command_count("import", "--block-tokens", optarg, 1, 65536, &options.block_tokens))
+		} else if (c == BLOCK_TOKENS) {
+			if (command_count("import", "--block-tokens", optarg, 1, 65536, &how.block_tokens))
 				return IKV_USAGE;
 		} else
-			return command_option("import", argv, longs, c);
+			return IKV_USAGE;
 	}
 	if (optind + 1 != argc)
 		return command_usage("import", "expected one file or folder");
 	struct ikv_err err;
-	int rc = session_options_tokenizer(&options, tokenizer_path, &err) ||
-		 import(argv[optind], format, &options, output, &err);
-	session_options_free(&options);
+	int rc =
+	    session_options_tokenizer(&how, tokenizer_path, &err) || import(argv[optind], format, &how, output, &err);
+	session_options_free(&how);
 	return rc ? command_fail(&err) : IKV_OK;
 }

@@ -1,5 +1,4 @@
 /* intentkv lint: everything that is wrong with a trace, each with its place, and a table of what was checked. */
-#include <getopt.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,15 +6,27 @@
 #include "sim/command.h"
 #include "sim/trace/trace.h"
 
-const char cmd_lint_help[] =
-    "intentkv lint TRACE: what is wrong with a trace\n\n"
-    "  intentkv lint trace.jsonl                 a line for each finding, then a table of the checks\n"
-    "  intentkv lint weka/ --format json\n"
-    "  intentkv lint trace.csv.gz --from azure\n\n"
-    "      --from FORMAT   format instead of looking; `intentkv list importers`\n"
-    "      --format FORM   table (default) or json\n"
-    "      --max N         findings shown at most (default 200, 0: all); all are counted\n"
-    "Exit code 0 without errors, 65 with; warnings do not count.\n";
+enum { FORMAT = COMMAND_FROM_VALUE + 1, MAX };
+static const struct command_option options[] = {
+    COMMAND_FROM,
+    {"format", FORMAT, "FORMAT", "table json", "table", "form of the output"},
+    {"max", MAX, "N", NULL, "200", "findings shown at most, 0: all; all are counted"},
+    {.name = NULL},
+};
+
+const struct command command_lint = {
+    .name = "lint",
+    .summary = "say what is wrong with a trace",
+    .arguments = "TRACE",
+    .words = {"*"},
+    .examples = "intentkv lint trace.jsonl\ta line for each finding, then a table of the checks\n"
+		"intentkv lint weka/ --format json\n"
+		"intentkv lint trace.csv.gz --from azure\n",
+    .about = "An error keeps a record from being read; a warning does not.\n",
+    .options = options,
+    .exits = "65 there are errors; warnings do not count",
+    .run = cmd_lint,
+};
 
 struct lint {
 	bool as_json;
@@ -107,13 +118,13 @@ static int print_json(struct lint *l, const struct trace_facts *f, struct ikv_er
 
 static int lint(const char *path, const char *format, struct lint *l, struct ikv_err *err)
 {
-	struct session_options options = {.finding = finding, .finding_ctx = l};
+	struct session_options how = {.finding = finding, .finding_ctx = l};
 	struct trace_sink sink = {0};
 	struct trace_facts facts;
 	l->findings = json_array();
 	if (!l->findings)
 		return ikv_err_set(err, IKV_FAILED, "out of memory");
-	int rc = trace_read(path, format, &options, &sink, &facts, err);
+	int rc = trace_read(path, format, &how, &sink, &facts, err);
 	if (!rc && l->as_json)
 		rc = print_json(l, &facts, err);
 	else if (!rc)
@@ -124,33 +135,28 @@ static int lint(const char *path, const char *format, struct lint *l, struct ikv
 
 int cmd_lint(int argc, char **argv)
 {
-	static const struct option longs[] = {
-	    {"from", required_argument, NULL, 'f'},
-	    {"format", required_argument, NULL, 'o'},
-	    {"max", required_argument, NULL, 'm'},
-	    {NULL, 0, NULL, 0},
-	};
+	struct command_line line;
 	struct lint l = {.max = 200};
 	struct ikv_err err;
 	const char *format = "auto";
 	char *end;
 	int c;
-	optind = opterr = 0;
-	while ((c = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
-		if (c == 'f')
+	command_begin(&line, &command_lint, argc, argv);
+	while ((c = command_next(&line)) != -1) {
+		if (c == COMMAND_FROM_VALUE)
 			format = optarg;
-		else if (c == 'o' && (!strcmp(optarg, "json") || !strcmp(optarg, "table")))
+		else if (c == FORMAT && (!strcmp(optarg, "json") || !strcmp(optarg, "table")))
 			l.as_json = !strcmp(optarg, "json");
-		else if (c == 'o')
+		else if (c == FORMAT)
 			return command_usage("lint", "--format: got \"%.40s\", expected table or json", optarg);
-		else if (c == 'm') {
+		else if (c == MAX) {
 			long long max = strtoll(optarg, &end, 10);
 			if (*end || end == optarg || max < 0)
 				return command_usage("lint", "--max: got \"%.40s\", expected a number from 0",
 						     optarg);
 			l.max = (uint64_t)max;
 		} else
-			return command_option("lint", argv, longs, c);
+			return IKV_USAGE;
 	}
 	if (optind + 1 != argc)
 		return command_usage("lint", "expected one file or folder");

@@ -1,23 +1,36 @@
 /* intentkv list: what can be chosen, from the same tables that the scenario reader uses. */
 #include <dirent.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "gpu/gpu.h"
 #include "sim/command.h"
+#include "sim/command_text.h"
 #include "sim/datadir.h"
 #include "sim/scenario.h"
 #include "sim/trace/trace.h"
 
-const char cmd_list_help[] =
-    "intentkv list [WHAT [NAME]]: what a scenario can choose from\n\n"
-    "  intentkv list                    everything, a line each\n"
-    "  intentkv list routers            the routers\n"
-    "  intentkv list routers semantic   one of them, with its options\n"
-    "  intentkv list sections memory    the keys of a section\n\n"
-    "WHAT: sections, sources, scorers, routers, prefetchers, residencies, ladders, formats, importers, models,\n"
-    "backends, machines, kinds. `--markdown` prints the scenario reference of docs/scenario.md.\n";
+enum { MARKDOWN = 256 };
+static const struct command_option options[] = {
+    {"markdown", MARKDOWN, NULL, NULL, NULL, "print the scenario reference of docs/scenario.md"},
+    {.name = NULL},
+};
+
+const struct command command_list = {
+    .name = "list",
+    .summary = "list what a scenario can choose from: policies, formats, models and their options",
+    .arguments = "[WHAT [NAME]]",
+    .words = {"<tables>", "<rows>"},
+    .examples = "intentkv list\teverything, a line each\n"
+		"intentkv list routers\tthe routers\n"
+		"intentkv list routers semantic\tone of them, with its options\n"
+		"intentkv list sections memory\tthe keys of a section\n",
+    .about =
+	"WHAT is sections, sources, scorers, routers, prefetchers, residencies, ladders, formats, importers, models, "
+	"backends, machines or kinds.\n",
+    .options = options,
+    .run = cmd_list,
+};
 
 static void option_line(const struct ikv_option *o)
 {
@@ -26,7 +39,7 @@ static void option_line(const struct ikv_option *o)
 	printf("    %-28s %s\n    %-28s %s; default %s\n", o->name, o->help, "", expects, *o->def ? o->def : "none");
 }
 
-static void options(const struct ikv_option *table)
+static void print_options(const struct ikv_option *table)
 {
 	for (; table && table->name; table++)
 		option_line(table);
@@ -183,6 +196,24 @@ static const struct {
 };
 enum { TABLES = sizeof tables / sizeof *tables };
 
+bool list_each(const char *table, list_row *fn, void *context)
+{
+	for (int t = 0; t < TABLES; t++) {
+		struct rows r = {.count = 0};
+		if (!table) {
+			fn(context, tables[t].name, tables[t].title, NULL);
+			continue;
+		}
+		if (strcmp(table, tables[t].name) != 0 && strcmp(table, tables[t].title) != 0)
+			continue;
+		tables[t].fill(&r);
+		for (uint32_t i = 0; i < r.count; i++)
+			fn(context, r.items[i].name, r.items[i].summary, r.items[i].options);
+		return true;
+	}
+	return !table;
+}
+
 static void print_table(int t)
 {
 	struct rows r = {.count = 0};
@@ -202,11 +233,11 @@ static int print_one(int t, const char *name)
 		if (strcmp(name, r.items[i].name) != 0)
 			continue;
 		printf("%s: %s\n", r.items[i].name, r.items[i].summary);
-		options(r.items[i].options);
+		print_options(r.items[i].options);
 		if (t == 0 && !strcmp(name, "memory"))
-			options(ikv_memory_options);
+			print_options(ikv_memory_options);
 		if (t == 0 && !strcmp(name, "cost"))
-			options(ikv_machine_options);
+			print_options(ikv_machine_options);
 		return IKV_OK;
 	}
 	const char *near = ikv_nearest(name, names, r.count);
@@ -264,10 +295,17 @@ static void markdown(void)
 
 int cmd_list(int argc, char **argv)
 {
-	if (argc == 2 && !strcmp(argv[1], "--markdown")) {
+	struct command_line line;
+	int c;
+	command_begin(&line, &command_list, argc, argv);
+	while ((c = command_next(&line)) != -1) {
+		if (c != MARKDOWN)
+			return IKV_USAGE;
 		markdown();
 		return IKV_OK;
 	}
+	argc -= optind - 1;
+	argv += optind - 1;
 	if (argc > 3)
 		return command_usage("list", "expected at most a table and a name");
 	if (argc == 1) {

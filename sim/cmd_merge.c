@@ -1,30 +1,36 @@
 /* intentkv merge: runs of several databases in one. */
-#include <getopt.h>
 #include <stdio.h>
 #include "sim/command.h"
 
-const char cmd_merge_help[] =
-    "intentkv merge DB FILE...: copy the runs of other databases into one\n\n"
-    "  intentkv merge all.db monday.db tuesday.db\n"
-    "  intentkv merge results/sweep.db results/sweep.db.shard-*   what ranks left that were lost\n\n"
-    "Points that are done in DB already are left out, and so are runs that were cut off.\n"
-    "      --all     points that are there too, as repetitions\n"
-    "      --remove  remove each FILE when its runs are in DB\n"
-    "      --quiet   say nothing\n";
+enum { ALL = 256, REMOVE, QUIET };
+static const struct command_option options[] = {
+    {"all", ALL, NULL, NULL, NULL, "points that are there too, as repetitions"},
+    {"remove", REMOVE, NULL, NULL, NULL, "remove each FILE when its runs are in DB"},
+    {"quiet", QUIET, NULL, NULL, NULL, "say nothing"},
+    {.name = NULL},
+};
+
+const struct command command_merge = {
+    .name = "merge",
+    .summary = "copy the runs of other databases into one",
+    .arguments = "DB FILE...",
+    .words = {"*.db", "*"},
+    .examples = "intentkv merge all.db monday.db tuesday.db\n"
+		"intentkv merge results/sweep.db results/sweep.db.shard-*\twhat ranks left that were lost\n",
+    .about = "Points that are done in DB already are left out, and so are runs that were cut off.\n",
+    .options = options,
+    .run = cmd_merge,
+};
 
 int cmd_merge(int argc, char **argv)
 {
-	enum { ALL = 256, REMOVE, QUIET };
-	static const struct option longs[] = {{"all", no_argument, NULL, ALL},
-					      {"remove", no_argument, NULL, REMOVE},
-					      {"quiet", no_argument, NULL, QUIET},
-					      {NULL, 0, NULL, 0}};
+	struct command_line line;
 	bool all = false, remove_files = false, quiet = false;
 	int c, rc = 0;
 	struct ikv_err err;
 	struct store *store;
-	optind = opterr = 0;
-	while ((c = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
+	command_begin(&line, &command_merge, argc, argv);
+	while ((c = command_next(&line)) != -1) {
 		if (c == ALL)
 			all = true;
 		else if (c == REMOVE)
@@ -32,7 +38,7 @@ int cmd_merge(int argc, char **argv)
 		else if (c == QUIET)
 			quiet = true;
 		else
-			return command_option("merge", argv, longs, c);
+			return IKV_USAGE;
 	}
 	if (argc - optind < 2)
 		return command_usage("merge", "expected a database and the files to take in");

@@ -1,6 +1,5 @@
 /* intentkv mrc: how many references of a trace miss, by policy and bytes of the cache. */
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,23 +9,37 @@
 #include "sim/plot.h"
 #include "sim/scenario.h"
 
-const char cmd_mrc_help[] =
-    "intentkv mrc TRACE: miss-ratio curves of the blocks or objects that a trace names\n\n"
-    "  intentkv mrc trace.jsonl                                     every policy, 21 capacities\n"
-    "  intentkv mrc trace.jsonl --policy lru,belady --capacity 5859blk,1GiB\n"
-    "  intentkv mrc weka/ --curve -o figures                        LRU's whole curve, drawn\n\n"
-    "      --policy LIST           of `intentkv list residencies` (default: all; belady is the bound)\n"
-    "      --capacity LIST         such as 5859blk (blocks), 128MiB, 2G; a plain number is bytes\n"
-    "                              (default: evenly on a logarithmic scale up to all that occurs)\n"
-    "      --curve                 LRU from stack distances, at 41 capacities or those given\n"
-    "      --from FORMAT           format instead of looking; `intentkv list importers`\n"
-    "      --order ORDER           auto, trace or time (auto: time where the trace goes session by session)\n"
-    "      --model PRESET          whose KV a block holds, in FP16 (default llama-3-8b)\n"
-    "      --kv-bytes-per-token N  the same as a number\n"
-    "      --block-tokens N        ids in blocks of N tokens instead of the trace's\n"
-    "      --skip-bad              leave broken records out\n"
-    "      --format FORMAT         table (default), csv or json\n"
-    "  -o, --output DIR            draw it as well: mrc.gp, mrc.tsv and mrc.svg in DIR\n";
+enum { POLICY = COMMAND_FROM_VALUE + 1, CAPACITY, CURVE, ORDER, MODEL, KV_BYTES, BLOCK_TOKENS, SKIP_BAD, FORMAT };
+static const struct command_option options[] = {
+    {"policy", POLICY, "LIST", "<residencies>", NULL, "residency policies (default: all; belady is the bound)"},
+    {"capacity", CAPACITY, "LIST", NULL, NULL,
+     "such as 5859blk (blocks), 128MiB, 2G; a plain number is bytes (default: evenly on a logarithmic scale up to "
+     "all "
+     "that occurs)"},
+    {"curve", CURVE, NULL, NULL, NULL, "LRU from stack distances, at 41 capacities or those given"},
+    COMMAND_FROM,
+    {"order", ORDER, "ORDER", "auto trace time", "auto",
+     "of the requests; auto is time where the trace goes session by session"},
+    {"model", MODEL, "PRESET", "<models>", "llama-3-8b", "whose KV a block holds, in FP16"},
+    {"kv-bytes-per-token", KV_BYTES, "N", NULL, NULL, "the same as a number"},
+    {"block-tokens", BLOCK_TOKENS, "N", NULL, NULL, "ids in blocks of N tokens instead of the trace's"},
+    {"skip-bad", SKIP_BAD, NULL, NULL, NULL, "leave broken records out"},
+    {"format", FORMAT, "FORMAT", "table csv json", "table", "form of the output"},
+    {"output", 'o', "FOLDER", "/", NULL, "draw it as well: mrc.gp, mrc.tsv and mrc.svg there"},
+    {.name = NULL},
+};
+
+const struct command command_mrc = {
+    .name = "mrc",
+    .summary = "miss-ratio curves of the blocks or objects that a trace names, by residency policy",
+    .arguments = "TRACE",
+    .words = {"*"},
+    .examples = "intentkv mrc trace.jsonl\tevery policy, 21 capacities\n"
+		"intentkv mrc trace.jsonl --policy lru,belady --capacity 5859blk,1GiB\n"
+		"intentkv mrc weka/ --curve -o figures\tLRU's whole curve, drawn\n",
+    .options = options,
+    .run = cmd_mrc,
+};
 
 enum { CAPACITIES_MAX = 256, POLICIES_MAX = 16, OCTAVES = 10 };
 enum format { FORMAT_TABLE, FORMAT_CSV, FORMAT_JSON };
@@ -149,7 +162,8 @@ static int choose_capacities(struct curves *c, const struct request *r)
 	uint64_t unit = c->trace.unit_bytes;
 	int steps = r->curve ? 4 : 2; /* an octave */
 	if (!r->capacities && c->trace.unique_units > UINT64_MAX / unit)
-		return command_usage("mrc", "all blocks together take more than 2^64 bytes at %llu a block; give --capacity",
+		return command_usage("mrc",
+				     "all blocks together take more than 2^64 bytes at %llu a block; give --capacity",
 				     (unsigned long long)unit);
 	if (r->capacities) {
 		int rc = each("--capacity", r->capacities, add_capacity, c);
@@ -226,12 +240,11 @@ static int draw(const struct curves *c, const char *folder)
 {
 	static const struct plot plot = {
 	    .name = "mrc", .title = "Miss ratio of residency policies by capacity", .script = "plots/mrc.gp"};
-	char data[4096], script[4096];
+	char data[4096];
 	int bad = plot_folder(folder);
 	if (bad)
 		return bad;
-	if (snprintf(data, sizeof data, "%s/mrc.tsv", folder) >= (int)sizeof data ||
-	    snprintf(script, sizeof script, "%s/mrc.gp", folder) >= (int)sizeof script)
+	if (snprintf(data, sizeof data, "%s/mrc.tsv", folder) >= (int)sizeof data)
 		return plot_fail(IKV_USAGE, folder, "the path is too long");
 	FILE *f = fopen(data, "we");
 	if (!f)
@@ -243,9 +256,7 @@ static int draw(const struct curves *c, const char *folder)
 	}
 	int rc = plot_finish(f, data);
 	if (!rc)
-		rc = plot_script(&plot, script, "svg");
-	if (!rc)
-		rc = plot_draw(&plot, folder);
+		rc = plot_make(&plot, folder, "svg");
 	if (!rc)
 		fprintf(stderr, "intentkv: %s/mrc.svg\n", folder);
 	return rc;
@@ -299,50 +310,45 @@ static int set(struct request *r, int c)
 						  IKV_OPTION_END};
 	struct ikv_err err;
 	int word, rc = 0;
-	if (c == 'p')
+	if (c == POLICY)
 		r->policies = optarg;
-	else if (c == 'c')
+	else if (c == CAPACITY)
 		r->capacities = optarg;
-	else if (c == 'u')
+	else if (c == CURVE)
 		r->curve = true;
-	else if (c == 'i')
+	else if (c == COMMAND_FROM_VALUE)
 		r->read.format = optarg;
-	else if (c == 'm')
+	else if (c == MODEL)
 		r->model = optarg;
 	else if (c == 'o')
 		r->output = optarg;
-	else if (c == 'b')
+	else if (c == SKIP_BAD)
 		r->read.skip_bad = true;
-	else if (c == 't')
+	else if (c == BLOCK_TOKENS)
 		rc = command_count("mrc", "--block-tokens", optarg, 1, 65536, &r->read.block_tokens);
-	else if (c == 'r' && !(rc = word_of("--order", orders, &word)))
-		r->read.order = (enum ref_order)word;
-	else if (c == 'f' && !(rc = word_of("--format", formats, &word)))
-		r->format = (enum format)word;
-	else if (c == 'k' && ikv_option_set(bytes, &r->kv_bytes, "--kv-bytes-per-token", optarg, &err))
-		rc = command_usage("mrc", "%s", err.text);
+	else if (c == ORDER) {
+		rc = word_of("--order", orders, &word);
+		r->read.order = rc ? r->read.order : (enum ref_order)word;
+	} else if (c == FORMAT) {
+		rc = word_of("--format", formats, &word);
+		r->format = rc ? r->format : (enum format)word;
+	} else if (c == KV_BYTES)
+		rc = ikv_option_set(bytes, &r->kv_bytes, "--kv-bytes-per-token", optarg, &err)
+			 ? command_usage("mrc", "%s", err.text)
+			 : 0;
+	else
+		rc = IKV_USAGE;
 	return rc;
 }
 
 int cmd_mrc(int argc, char **argv)
 {
-	static const struct option longs[] = {{"policy", required_argument, NULL, 'p'},
-					      {"capacity", required_argument, NULL, 'c'},
-					      {"curve", no_argument, NULL, 'u'},
-					      {"from", required_argument, NULL, 'i'},
-					      {"order", required_argument, NULL, 'r'},
-					      {"model", required_argument, NULL, 'm'},
-					      {"format", required_argument, NULL, 'f'},
-					      {"kv-bytes-per-token", required_argument, NULL, 'k'},
-					      {"output", required_argument, NULL, 'o'},
-					      {"block-tokens", required_argument, NULL, 't'},
-					      {"skip-bad", no_argument, NULL, 'b'},
-					      {NULL, 0, NULL, 0}};
+	struct command_line line;
 	struct request r = {.read = {.format = "auto"}};
 	int c, rc = 0;
-	optind = opterr = 0;
-	while (!rc && (c = getopt_long(argc, argv, ":o:", longs, NULL)) != -1)
-		rc = c == '?' || c == ':' ? command_option("mrc", argv, longs, c) : set(&r, c);
+	command_begin(&line, &command_mrc, argc, argv);
+	while (!rc && (c = command_next(&line)) != -1)
+		rc = set(&r, c);
 	if (rc)
 		return rc;
 	if (optind + 1 != argc)

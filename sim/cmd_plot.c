@@ -1,21 +1,32 @@
 /* intentkv plot: figures of a result database by gnuplot. Each leaves its script, its data and its picture. */
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 #include "sim/command.h"
 #include "sim/figure.h"
 
-const char cmd_plot_help[] =
-    "intentkv plot DB [FIGURE]... [options]: draw figures of a result database (default: all)\n\n"
-    "  intentkv plot results/quickstart.db -o figures\n"
-    "  intentkv plot results/quickstart.db pareto roles --run all --term pdf\n"
-    "  intentkv plot results/quickstart.db hit-rate --term dumb\n\n"
-    "Each leaves FIGURE.gp, FIGURE.tsv and the picture; `gnuplot FIGURE.gp` in that folder draws it again.\n"
-    "  -l, --list         show the figures and the queries that they show\n"
-    "  -o, --output DIR   folder, made if absent (default: figures)\n"
-    "  -t, --term TERM    svg (default), png, pdf, or dumb: characters, printed too\n"
-    "  -r, --run RUN      runs by number (3 or 1,4) or name, or all (default: the newest of the last scenario)\n";
+static const struct command_option options[] = {
+    {"list", 'l', NULL, NULL, NULL, "show the figures and the queries that they show; needs no database"},
+    {"output", 'o', "FOLDER", "/", "figures", "folder, made if absent"},
+    {"term", 't', "TERM", "svg png pdf dumb", "svg",
+     "form of the pictures; dumb draws with characters and prints them too"},
+    COMMAND_RUNS,
+    {.name = NULL},
+};
+
+const struct command command_plot = {
+    .name = "plot",
+    .summary = "draw figures of a result database (default: all)",
+    .arguments = "DB [FIGURE]...",
+    .words = {"*.db", "<figures>"},
+    .examples = "intentkv plot results/quickstart.db -o figures\n"
+		"intentkv plot results/quickstart.db pareto roles --run all --term pdf\n"
+		"intentkv plot results/quickstart.db hit-rate --term dumb\n",
+    .about =
+	"Each leaves FIGURE.gp, FIGURE.tsv and the picture; `gnuplot FIGURE.gp` in that folder draws it again.\n",
+    .options = options,
+    .run = cmd_plot,
+};
 
 /* What a dumb terminal drew, on stdout. */
 static int show(const struct figure *fig, const char *folder)
@@ -39,9 +50,10 @@ static int make(const struct figure *fig, const char *db, const char *folder, co
 {
 	bool dumb = strcmp(terminal, "dumb") == 0;
 	int rc = figure_make(fig, db, folder, terminal, run, drawn);
-	if (rc == 0 && *drawn && dumb)
+	bool picture = rc == 0 && *drawn && plot_program();
+	if (picture && dumb)
 		rc = show(fig, folder);
-	if (rc == 0 && *drawn)
+	if (picture && rc == 0)
 		printf("%s/%s.%s\n", folder, fig->plot.name, plot_ending(terminal));
 	return rc;
 }
@@ -65,13 +77,14 @@ static int make_all(char **names, int count, const char *db, const char *folder,
 	}
 	if (used)
 		fprintf(stderr, "intentkv: the runs have no data for: %s\n", left_out);
-	return rc;
+	return rc || plot_program() ? rc : plot_missing(folder);
 }
 
 static int list(void)
 {
 	for (const struct figure *f = figures; f->query; f++)
-		printf("%-16s  %-22s  %s\n", f->plot.name, f->query, f->plot.title);
+		printf("%-16s  %-22s  %s%s\n", f->plot.name, f->query, f->plot.title,
+		       f->sweep ? " (suits sweeps)" : "");
 	return fflush(stdout) == 0 ? 0 : IKV_IO;
 }
 
@@ -85,14 +98,11 @@ static bool is_terminal(const char *name)
 
 int cmd_plot(int argc, char **argv)
 {
-	static const struct option options[] = {
-	    {"list", no_argument, NULL, 'l'},       {"output", required_argument, NULL, 'o'},
-	    {"term", required_argument, NULL, 't'}, {"run", required_argument, NULL, 'r'},
-	    {"help", no_argument, NULL, 'h'},       {0}};
+	struct command_line line;
 	const char *folder = "figures", *terminal = "svg", *run = NULL;
 	int c;
-	optind = opterr = 0;
-	while ((c = getopt_long(argc, argv, ":lo:t:r:h", options, NULL)) != -1) {
+	command_begin(&line, &command_plot, argc, argv);
+	while ((c = command_next(&line)) != -1) {
 		switch (c) {
 		case 'l':
 			return list();
@@ -105,11 +115,8 @@ int cmd_plot(int argc, char **argv)
 		case 'r':
 			run = optarg;
 			break;
-		case 'h':
-			fputs(cmd_plot_help, stdout);
-			return 0;
 		default:
-			return command_option("plot", argv, options, c);
+			return IKV_USAGE;
 		}
 	}
 	if (!is_terminal(terminal))

@@ -1,25 +1,36 @@
 /* intentkv query: named queries and free SQL over a result database. */
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "db/store.h"
 #include "sim/command.h"
 
-const char cmd_query_help[] =
-    "intentkv query DB [NAME] [options]: ask a result database; it is never changed\n\n"
-    "  intentkv query results/quickstart.db                       what the runs read, recalled and cost\n"
-    "  intentkv query results/quickstart.db best                  the best run at each byte budget\n"
-    "  intentkv query r.db slowest --param limit=5 --param run=3\n"
-    "  intentkv query r.db --sql \"SELECT label, median(rel_l2) FROM v_latest JOIN step USING (run_id) GROUP BY 1\"\n\n"
-    "Without a name: summary, by-policy and by-role.\n"
-    "  -l, --list             show the named queries\n"
-    "  -s, --sql SQL          one SELECT statement; median(x), percentile(x, p) and\n"
-    "                         significant(x, digits) are there too\n"
-    "  -p, --param KEY=VALUE  value of :KEY in the query; run=3, run=1,4 or run=all chooses runs\n"
-    "  -f, --format FORMAT    table (default), csv, json, jsonl (an object a line) or markdown\n"
-    "  -t, --time-limit S     give up after S seconds (default 60, 0: never)\n"
-    "      --no-header        no line of column names (table, csv)\n";
+enum { NO_HEADER = 256 };
+static const struct command_option options[] = {
+    {"list", 'l', NULL, NULL, NULL, "show the named queries; needs no database"},
+    {"sql", 's', "SQL", NULL, NULL,
+     "one SELECT statement; median(x), percentile(x, p) and significant(x, digits) are there too"},
+    {"param", 'p', "KEY=VALUE", NULL, NULL, "value of :KEY in the query; run=3, run=1,4 or run=all chooses runs"},
+    COMMAND_FORMAT,
+    {"time-limit", 't', "S", NULL, "60", "give up after S seconds; 0: never"},
+    {"no-header", NO_HEADER, NULL, NULL, NULL, "no line of column names (table, csv)"},
+    {.name = NULL},
+};
+
+const struct command command_query = {
+    .name = "query",
+    .summary = "ask a result database: named queries or SQL; it is never changed",
+    .arguments = "DB [NAME]",
+    .words = {"*.db", "<queries>"},
+    .examples = "intentkv query results/quickstart.db\twhat the runs read, recalled and cost\n"
+		"intentkv query results/quickstart.db best\tthe best run at each byte budget\n"
+		"intentkv query r.db slowest --param limit=5 --param run=3\n"
+		"intentkv query r.db --sql \"SELECT label, median(rel_l2) FROM v_latest JOIN step USING (run_id) "
+		"GROUP BY 1\"\n",
+    .about = "Without a name: `summary`, `by-policy` and `by-role`.\n",
+    .options = options,
+    .run = cmd_query,
+};
 
 int command_format(const char *text, enum store_format *format)
 {
@@ -107,20 +118,13 @@ static int list(void)
 
 int cmd_query(int argc, char **argv)
 {
-	static const struct option options[] = {{"list", no_argument, NULL, 'l'},
-						{"sql", required_argument, NULL, 's'},
-						{"param", required_argument, NULL, 'p'},
-						{"format", required_argument, NULL, 'f'},
-						{"time-limit", required_argument, NULL, 't'},
-						{"no-header", no_argument, NULL, 'n'},
-						{"help", no_argument, NULL, 'h'},
-						{0}};
+	struct command_line line;
 	const char *params[64];
 	struct store_query query = {.params = params, .header = true, .time_limit_s = 60};
 	char *end;
 	int c;
-	optind = opterr = 0; /* getopt starts afresh for the command's own words */
-	while ((c = getopt_long(argc, argv, ":ls:p:f:t:h", options, NULL)) != -1) {
+	command_begin(&line, &command_query, argc, argv);
+	while ((c = command_next(&line)) != -1) {
 		switch (c) {
 		case 'l':
 			return list();
@@ -141,14 +145,11 @@ int cmd_query(int argc, char **argv)
 			if (*end || end == optarg || !(query.time_limit_s >= 0))
 				return usage("--time-limit: expected seconds");
 			break;
-		case 'n':
+		case NO_HEADER:
 			query.header = false;
 			break;
-		case 'h':
-			fputs(cmd_query_help, stdout);
-			return 0;
 		default:
-			return command_option("query", argv, options, c);
+			return IKV_USAGE;
 		}
 	}
 	if (optind >= argc)

@@ -1,6 +1,5 @@
 /* intentkv report: one HTML file about runs, to be read without this program. */
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,16 +10,27 @@
 #include "sim/plot.h"
 #include "sim/report.h"
 
-const char cmd_report_help[] =
-    "intentkv report DB [options]: one HTML file about runs, with everything in it\n\n"
-    "  intentkv report results/quickstart.db\n"
-    "  intentkv report sweep.db --run all -o sweep.html\n"
-    "  intentkv report r.db --run 3,4 --title \"Quest against semantic\"\n\n"
-    "Findings in words, tables that sort, figures, scenario and provenance. It needs no network.\n"
-    "  -o, --output FILE  the page (default: the database's name with .html)\n"
-    "  -r, --run RUN      runs by number (3 or 1,4) or name, or all (default: the newest of the last scenario)\n"
-    "      --title TEXT   heading (default: the scenario's name)\n"
-    "      --no-plots     without figures\n";
+enum { TITLE = 256, NO_PLOTS };
+static const struct command_option options[] = {
+    {"output", 'o', "FILE", "*.html", NULL, "the page (default: the database's name with .html)"},
+    COMMAND_RUNS,
+    {"title", TITLE, "TEXT", NULL, NULL, "heading (default: the scenario's name)"},
+    {"no-plots", NO_PLOTS, NULL, NULL, NULL, "without figures"},
+    {.name = NULL},
+};
+
+const struct command command_report = {
+    .name = "report",
+    .summary = "one HTML file about runs, to show and to keep",
+    .arguments = "DB",
+    .words = {"*.db"},
+    .examples = "intentkv report results/quickstart.db\n"
+		"intentkv report sweep.db --run all -o sweep.html\n"
+		"intentkv report r.db --run 3,4 --title \"Quest against semantic\"\n",
+    .about = "Findings in words, tables that sort, figures, scenario and provenance. It needs no network.\n",
+    .options = options,
+    .run = cmd_report,
+};
 
 struct page {
 	struct report report;
@@ -208,17 +218,13 @@ static int make(struct page *p, const char *output)
 
 int cmd_report(int argc, char **argv)
 {
-	enum { TITLE = 256, NO_PLOTS };
-	static const struct option options[] = {
-	    {"output", required_argument, NULL, 'o'},  {"run", required_argument, NULL, 'r'},
-	    {"title", required_argument, NULL, TITLE}, {"no-plots", no_argument, NULL, NO_PLOTS},
-	    {"help", no_argument, NULL, 'h'},          {0}};
+	struct command_line line;
 	struct page p = {.plots = true};
 	char name[4096];
 	const char *output = NULL;
 	int c;
-	optind = opterr = 0;
-	while ((c = getopt_long(argc, argv, ":o:r:h", options, NULL)) != -1) {
+	command_begin(&line, &command_report, argc, argv);
+	while ((c = command_next(&line)) != -1) {
 		switch (c) {
 		case 'o':
 			output = optarg;
@@ -232,11 +238,8 @@ int cmd_report(int argc, char **argv)
 		case NO_PLOTS:
 			p.plots = false;
 			break;
-		case 'h':
-			fputs(cmd_report_help, stdout);
-			return 0;
 		default:
-			return command_option("report", argv, options, c);
+			return IKV_USAGE;
 		}
 	}
 	if (optind + 1 != argc)

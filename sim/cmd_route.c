@@ -1,17 +1,28 @@
 /* intentkv route: one layout in, the kernel metadata out. */
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 #include "sim/command.h"
 #include "sim/route_case.h"
 
-const char cmd_route_help[] =
-    "intentkv route CASE.yaml [--format table|json]: route one layout and print the kernel metadata\n\n"
-    "  intentkv route case.yaml\n"
-    "  intentkv route case.json --format json\n\n"
-    "A case has page_size, total_tokens, config (options of router semantic, memory_pressure, ladder) and blocks\n"
-    "(name, start, end, policy, kind, score). JSON is accepted where YAML is. docs/route.md has an example.\n\n"
-    "      --format FORMAT  table (default) or json\n";
+enum { FORMAT = 256 };
+static const struct command_option options[] = {
+    {"format", FORMAT, "FORMAT", "table json", "table", "form of the output"},
+    {.name = NULL},
+};
+
+const struct command command_route = {
+    .name = "route",
+    .summary = "route one layout and print the kernel metadata",
+    .arguments = "CASE.yaml",
+    .words = {"*.yaml"},
+    .examples = "intentkv route case.yaml\n"
+		"intentkv route case.json --format json\n",
+    .about = "A case has page_size, total_tokens, config (options of router semantic, memory_pressure, ladder) and "
+	     "blocks (name, start, end, policy, kind, score). JSON is accepted where YAML is. docs/route.md has an "
+	     "example.\n",
+    .options = options,
+    .run = cmd_route,
+};
 
 static int print_json(const struct route_case *c, const struct ikv_route *route, struct ikv_err *err)
 {
@@ -49,13 +60,13 @@ static int route_file(const char *path, bool json, struct ikv_err *err)
 
 int cmd_route(int argc, char **argv)
 {
-	static const struct option longs[] = {{"format", required_argument, NULL, 'f'}, {NULL, 0, NULL, 0}};
+	struct command_line line;
 	bool json = false;
 	int c;
-	optind = opterr = 0;
-	while ((c = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
-		if (c != 'f')
-			return command_option("route", argv, longs, c);
+	command_begin(&line, &command_route, argc, argv);
+	while ((c = command_next(&line)) != -1) {
+		if (c != FORMAT)
+			return IKV_USAGE;
 		if (strcmp(optarg, "json") != 0 && strcmp(optarg, "table") != 0)
 			return command_usage("route", "--format %s: expected table or json", optarg);
 		json = !strcmp(optarg, "json");

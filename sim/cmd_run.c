@@ -1,7 +1,7 @@
 /* intentkv run: play every point of a scenario and record it. */
 #include <errno.h>
-#include <getopt.h>
 #include <math.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,21 +11,35 @@
 #include "sim/run.h"
 #include "sim/sweep_key.h"
 
-const char cmd_run_help[] =
-    "intentkv run SCENARIO.yaml [options]: play a scenario and record every step\n\n"
-    "  intentkv run scenarios/quickstart.yaml\n"
-    "  intentkv run scenarios/quickstart.yaml -s router.policy=quest -s router.budget=10%\n"
-    "  intentkv run scenarios/trace-openai-chat.yaml -s sessions.path=TRACE.json -s sessions.limit=20\n\n"
-    "  -s, --set KEY=VALUE  override one key of the scenario; may be repeated\n"
-    "      --db FILE        database to record in (default results/NAME.db); runs are added to it\n"
-    "  -o, --output DIR     folder for the plots (default results/NAME)\n"
-    "      --no-plots       record only\n"
-    "      --skip-bad       count broken records of a trace and go on\n"
-    "      --allow-path     the scenario may name files outside its own folder\n"
-    "      --threads N      same as -s attention.threads=N\n"
-    "      --quiet          no progress, tables or plots\n\n"
-    "Exit codes: 0 done, 1 failed, 64 usage, 65 bad input, 69 a backend or ISA is missing, 73/74 output, 75 busy,\n"
-    "130 and 143 interrupted. INTENTKV_ISA overrides attention.isa.\n";
+enum { DB = 256, NO_PLOTS, SKIP_BAD, ALLOW_PATH, THREADS, QUIET };
+static const struct command_option options[] = {
+    {"set", 's', "KEY=VALUE", "<settings>", NULL, "override one key of the scenario; may be repeated"},
+    {"db", DB, "FILE", "*.db", "results/NAME.db", "database to record in; runs are added to it"},
+    {"output", 'o', "FOLDER", "/", "results/NAME", "folder for the plots"},
+    {"no-plots", NO_PLOTS, NULL, NULL, NULL, "record only"},
+    {"skip-bad", SKIP_BAD, NULL, NULL, NULL, "count broken records of a trace and go on"},
+    {"allow-path", ALLOW_PATH, NULL, NULL, NULL, "the scenario may name files outside its own folder"},
+    {"threads", THREADS, "N", NULL, NULL, "same as -s attention.threads=N"},
+    {"quiet", QUIET, NULL, NULL, NULL, "no progress, tables or plots"},
+    {.name = NULL},
+};
+
+const struct command command_run = {
+    .name = "run",
+    .summary = "play a scenario and record every step",
+    .arguments = "SCENARIO.yaml",
+    .words = {"*.yaml"},
+    .examples = "intentkv run scenarios/quickstart.yaml\n"
+		"intentkv run scenarios/quickstart.yaml -s router.policy=quest -s router.budget=10%\n"
+		"intentkv run scenarios/trace-openai-chat.yaml -s sessions.path=TRACE.json -s sessions.limit=20\n",
+    .about =
+	"A scenario with a `sweep` section gives one run for each of its points, one after another; "
+	"`intentkv sweep` plays them on all cores. Afterwards the query `summary` is printed and the figures are "
+	"drawn. A value of --set that begins with [, { or a quote is read as YAML. INTENTKV_ISA overrides "
+	"attention.isa.\n",
+    .options = options,
+    .run = cmd_run,
+};
 
 static volatile sig_atomic_t stopped;
 
@@ -62,26 +76,14 @@ static void progress(const struct run *run)
 /* The scenario must be read before its overrides, so options are looked at twice. */
 static int parse(struct job *j, int argc, char **argv, struct ikv_err *err)
 {
-	enum { DB = 256, NO_PLOTS, SKIP_BAD, ALLOW_PATH, THREADS, QUIET };
-	static const struct option longs[] = {
-	    {"set", required_argument, NULL, 's'},
-	    {"db", required_argument, NULL, DB},
-	    {"output", required_argument, NULL, 'o'},
-	    {"no-plots", no_argument, NULL, NO_PLOTS},
-	    {"skip-bad", no_argument, NULL, SKIP_BAD},
-	    {"allow-path", no_argument, NULL, ALLOW_PATH},
-	    {"threads", required_argument, NULL, THREADS},
-	    {"quiet", no_argument, NULL, QUIET},
-	    {NULL, 0, NULL, 0},
-	};
+	struct command_line line;
 	char text[256];
 	for (int pass = 0; pass < 2; pass++) {
 		int c;
-		optind = opterr = 0;
-		while ((c = getopt_long(argc, argv, ":s:o:", longs, NULL)) != -1) {
+		command_begin(&line, &command_run, argc, argv);
+		while ((c = command_next(&line)) != -1) {
 			int rc = 0;
-			if (c == '?' || c == ':') {
-				command_option("run", argv, longs, c);
+			if (c == COMMAND_WRONG) {
 				j->refused = true;
 				return -1;
 			}
@@ -114,23 +116,6 @@ static int parse(struct job *j, int argc, char **argv, struct ikv_err *err)
 	return 0;
 }
 
-static int make_folder(const char *path, struct ikv_err *err)
-{
-	char part[4096];
-	snprintf(part, sizeof part, "%s", path);
-	for (char *p = part + 1;; p++) {
-		if (*p && *p != '/')
-			continue;
-		char c = *p;
-		*p = 0;
-		if (mkdir(part, 0777) && errno != EEXIST)
-			return ikv_err_set(err, IKV_CANT_CREATE, "%s: cannot be created: %s", part, strerror(errno));
-		if (!c)
-			return 0;
-		*p = c;
-	}
-}
-
 static int choose_outputs(struct job *j, const char *name, struct ikv_err *err)
 {
 	if (j->db_option)
@@ -141,7 +126,23 @@ static int choose_outputs(struct job *j, const char *name, struct ikv_err *err)
 		snprintf(j->plots, sizeof j->plots, "%s", j->output);
 	else
 		snprintf(j->plots, sizeof j->plots, "results/%s", name);
-	return j->db_option ? 0 : make_folder("results", err);
+	if (!j->db_option && mkdir("results", 0777) && errno != EEXIST)
+		return ikv_err_set(err, IKV_CANT_CREATE, "results: cannot be created: %s", strerror(errno));
+	return 0;
+}
+
+/* With a core to spare, the database gets a thread of its own; a run works without one too. */
+static int open_store(struct job *j, struct store **store, struct ikv_err *err)
+{
+	struct ikv_err ignored;
+	cpu_set_t cores;
+	if (*store)
+		return 0;
+	if (store_open(store, j->db, err))
+		return -1;
+	if (sched_getaffinity(0, sizeof cores, &cores) == 0 && CPU_COUNT(&cores) > 1)
+		store_concurrent(store, &ignored);
+	return 0;
 }
 
 /* Play one point. Sessions are made before the database is touched, so that bad input changes nothing. */
@@ -155,7 +156,7 @@ static int play_point(struct job *j, struct store **store, const struct scenario
 		return -1;
 	run.stop = &stopped;
 	run.progress = progress;
-	int rc = *store ? 0 : store_open(store, j->db, err);
+	int rc = open_store(j, store, err);
 	run.store = *store;
 	if (!rc)
 		rc = run_begin(&run, &j->doc, j->label, key, err);

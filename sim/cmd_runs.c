@@ -1,17 +1,27 @@
 /* intentkv runs: what a result database holds, and the canonical hashes of its runs. */
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "db/store.h"
 #include "sim/command.h"
 
-const char cmd_runs_help[] =
-    "intentkv runs DB [options] [RUN]: list the runs of a database, or print canonical hashes\n\n"
-    "  intentkv runs results/quickstart.db\n"
-    "  intentkv runs results/quickstart.db --hash 2\n\n"
-    "  -H, --hash           XXH3-128 of the deterministic columns, of all done runs or of RUN\n"
-    "  -f, --format FORMAT  table (default), csv, json, jsonl or markdown\n";
+static const struct command_option options[] = {
+    {"hash", 'H', NULL, NULL, NULL,
+     "print canonical hashes instead: XXH3-128 of the deterministic columns, of all done runs or of RUN"},
+    COMMAND_FORMAT,
+    {.name = NULL},
+};
+
+const struct command command_runs = {
+    .name = "runs",
+    .summary = "list the runs of a database, or their canonical hashes",
+    .arguments = "DB [RUN]",
+    .words = {"*.db", "<runs>"},
+    .examples = "intentkv runs results/quickstart.db\n"
+		"intentkv runs results/quickstart.db --hash 2\n",
+    .options = options,
+    .run = cmd_runs,
+};
 
 static int hash_one(const char *db, const char *text)
 {
@@ -58,15 +68,12 @@ static int hash_all(const char *db)
 
 int cmd_runs(int argc, char **argv)
 {
-	static const struct option options[] = {{"hash", no_argument, NULL, 'H'},
-						{"format", required_argument, NULL, 'f'},
-						{"help", no_argument, NULL, 'h'},
-						{0}};
+	struct command_line line;
 	struct store_query query = {.name = "runs", .header = true};
 	bool hash = false;
 	int c;
-	optind = opterr = 0;
-	while ((c = getopt_long(argc, argv, ":Hf:h", options, NULL)) != -1) {
+	command_begin(&line, &command_runs, argc, argv);
+	while ((c = command_next(&line)) != -1) {
 		switch (c) {
 		case 'H':
 			hash = true;
@@ -75,11 +82,8 @@ int cmd_runs(int argc, char **argv)
 			if (command_format(optarg, &query.format) != 0)
 				return IKV_USAGE;
 			break;
-		case 'h':
-			fputs(cmd_runs_help, stdout);
-			return 0;
 		default:
-			return command_option("runs", argv, options, c);
+			return IKV_USAGE;
 		}
 	}
 	int left = argc - optind;

@@ -1,18 +1,28 @@
 /* intentkv size: bytes of a context's KV cache, by model and scheme. */
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 #include "sim/command.h"
 #include "sim/scenario.h"
 
-const char cmd_size_help[] =
-    "intentkv size [MODEL]: bytes of a KV cache\n\n"
-    "  intentkv size                               every model, FP16, one token\n"
-    "  intentkv size llama-2-7b --tokens 4196      one model in every page format and as KIVI\n\n"
-    "      --tokens N     of context (default 1)\n"
-    "      --group N      KIVI: tokens of a group of K, channels of a group of V (default 32)\n"
-    "      --residual N   KIVI: newest tokens that stay FP16, a multiple of the group (default 128)\n"
-    "      --format FORM  table (default), csv or json\n";
+enum { TOKENS = 256, GROUP, RESIDUAL, FORMAT };
+static const struct command_option options[] = {
+    {"tokens", TOKENS, "N", NULL, "1", "of context"},
+    {"group", GROUP, "N", NULL, "32", "KIVI: tokens of a group of K, channels of a group of V"},
+    {"residual", RESIDUAL, "N", NULL, "128", "KIVI: newest tokens that stay FP16, a multiple of the group"},
+    {"format", FORMAT, "FORMAT", "table csv json", "table", "form of the output"},
+    {.name = NULL},
+};
+
+const struct command command_size = {
+    .name = "size",
+    .summary = "bytes of a KV cache by model and format",
+    .arguments = "[MODEL]",
+    .words = {"<models>"},
+    .examples = "intentkv size\tevery model, FP16, one token\n"
+		"intentkv size llama-2-7b --tokens 4196\tone model in every page format and as KIVI\n",
+    .options = options,
+    .run = cmd_size,
+};
 
 struct sizes {
 	enum store_format form;
@@ -99,27 +109,23 @@ static int one_model(struct sizes *s, const char *name, uint32_t tokens, struct 
 
 int cmd_size(int argc, char **argv)
 {
-	static const struct option longs[] = {{"tokens", required_argument, NULL, 't'},
-					      {"group", required_argument, NULL, 'g'},
-					      {"residual", required_argument, NULL, 'r'},
-					      {"format", required_argument, NULL, 'f'},
-					      {NULL, 0, NULL, 0}};
+	struct command_line line;
 	struct sizes s = {.form = STORE_TABLE};
 	struct ikv_kivi_config kivi = {.group = 32, .residual = 128};
 	uint32_t tokens = 1;
 	int c, rc = 0;
-	optind = opterr = 0;
-	while (!rc && (c = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
-		if (c == 't')
+	command_begin(&line, &command_size, argc, argv);
+	while (!rc && (c = command_next(&line)) != -1) {
+		if (c == TOKENS)
 			rc = command_count("size", "--tokens", optarg, 1, 1u << 30, &tokens);
-		else if (c == 'g')
+		else if (c == GROUP)
 			rc = command_count("size", "--group", optarg, 1, 4096, &kivi.group);
-		else if (c == 'r')
+		else if (c == RESIDUAL)
 			rc = command_count("size", "--residual", optarg, 1, 1u << 20, &kivi.residual);
-		else if (c == 'f')
+		else if (c == FORMAT)
 			rc = command_format(optarg, &s.form) ? IKV_USAGE : 0;
 		else
-			return command_option("size", argv, longs, c);
+			return IKV_USAGE;
 	}
 	if (rc)
 		return rc;

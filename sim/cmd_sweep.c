@@ -1,6 +1,5 @@
 /* intentkv sweep: many points of a scenario, on all cores or many machines, resumable. */
 #include <errno.h>
-#include <getopt.h>
 #include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,38 +8,52 @@
 #include <unistd.h>
 #include "config.h"
 #include "sim/command.h"
+#include "sim/figure.h"
 #include "sim/sweep_job.h"
 
-const char cmd_sweep_help[] =
-    "intentkv sweep SCENARIO.yaml [options]: play many points, on all cores or many machines\n\n"
-    "  intentkv sweep scenarios/quickstart.yaml -j 2        every point of its sweep section; try -n first\n"
-    "  intentkv sweep my.yaml -j 4                          again after any interruption: it goes on\n"
-    "  intentkv sweep my.yaml --dry-run                     which points there are, and which are new\n"
-    "  intentkv sweep my.yaml -x router.policy=quest,semantic -x router.budget=1%..50%:6:log\n"
-    "  intentkv sweep my.yaml -w 'router.policy != dense or router.budget == 5%'\n"
-    "  intentkv sweep my.yaml -s sweep.repeat=5             five seeds each\n"
-    "  mpirun -n 8 intentkv sweep my.yaml --db s.db         in a build with MPI; srun does it as well\n"
-    "  intentkv sweep emit-slurm my.yaml --db s.db --tasks 50 >array.sh && sh array.sh\n\n"
-    "  -j, --jobs N         worker processes, of each rank (default: the cores; 1 under MPI)\n"
-    "  -s, --set KEY=VALUE  override one key of the scenario; may be repeated\n"
-    "  -x, --axis KEY=A,B,… one more axis: values, or FROM..TO:COUNT, with :log evenly in the logarithm\n"
-    "  -w, --where EXPR     one more condition that points must meet\n"
-    "      --db FILE        database to record in (default results/NAME.db); points in it are not run again\n"
-    "      --known FILE     nor are the points of this one\n"
-    "  -n, --dry-run        list the points and stop\n"
-    "      --timeout S      a point that takes longer fails (default: none)\n"
-    "      --max-error E    the best point reads fewest bytes with at most this rel_l2 (default 0.1)\n"
-    "      --part I/N       only every N-th point, from the I-th\n"
-    "      --shards DIR     where ranks keep their files (default: beside the database)\n"
-    "      --skip-bad       count broken records of a trace and go on\n"
-    "      --allow-path     the scenario may name files outside its own folder\n"
-    "      --quiet          no progress and no summary; failures are told all the same\n"
-    "emit-slurm prints a job array script; it takes -j, -s, -x, -w, --db, --allow-path and\n"
-    "      --tasks N        jobs of the array (default 8)\n"
-    "      --time T         limit of a job (default 04:00:00)\n"
-    "      --program PATH   intentkv on the nodes (default: as in PATH)\n\n"
-    "Exit codes: 0 all done, 1 failed, 2 some points failed, 64 usage, 65 bad input, 69 no MPI, 73/74 output,\n"
-    "75 the database is busy, 130 and 143 interrupted. docs/sweeps.md has the form of the sweep section.\n";
+enum { DB = 256, KNOWN, TIMEOUT, MAX_ERROR, PART, SHARDS, SKIP_BAD, ALLOW_PATH, QUIET, PLOT };
+static const struct command_option options[] = {
+    {"jobs", 'j', "N", NULL, NULL, "worker processes, of each rank (default: the cores; 1 under MPI)"},
+    {"set", 's', "KEY=VALUE", "<settings>", NULL, "override one key of the scenario; may be repeated"},
+    {"axis", 'x', "KEY=LIST", "<settings>", NULL,
+     "one more axis: values between commas, or FROM..TO:COUNT, with :log evenly in the logarithm"},
+    {"where", 'w', "EXPR", NULL, NULL, "one more condition that points must meet"},
+    {"db", DB, "FILE", "*.db", "results/NAME.db", "database to record in; points in it are not run again"},
+    {"known", KNOWN, "FILE", "*.db", NULL, "nor are the points of this one"},
+    {"dry-run", 'n', NULL, NULL, NULL, "list the points and stop"},
+    {"timeout", TIMEOUT, "S", NULL, "none", "a point that takes longer fails"},
+    {"max-error", MAX_ERROR, "E", NULL, "0.1", "the best point reads fewest bytes with at most this rel_l2"},
+    {"part", PART, "I/N", NULL, NULL, "only every N-th point, from the I-th"},
+    {"shards", SHARDS, "FOLDER", "/", NULL, "where ranks keep their files (default: beside the database)"},
+    {"plot", PLOT, "FOLDER", "/", NULL, "draw the figures that suit a sweep there when it has ended"},
+    {"skip-bad", SKIP_BAD, NULL, NULL, NULL, "count broken records of a trace and go on"},
+    {"allow-path", ALLOW_PATH, NULL, NULL, NULL, "the scenario may name files outside its own folder"},
+    {"quiet", QUIET, NULL, NULL, NULL, "no progress and no summary; failures are told all the same"},
+    {.name = NULL},
+};
+static const struct command *const parts[] = {&command_emit_slurm, NULL};
+
+const struct command command_sweep = {
+    .name = "sweep",
+    .summary = "play many points of a scenario, on all cores or many machines",
+    .arguments = "SCENARIO.yaml",
+    .words = {"*.yaml"},
+    .examples = "intentkv sweep scenarios/quickstart.yaml -j 2\tevery point of its sweep section; try -n first\n"
+		"intentkv sweep my.yaml -j 4\tagain after any interruption: it goes on\n"
+		"intentkv sweep my.yaml --dry-run\twhich points there are, and which are new\n"
+		"intentkv sweep my.yaml -x router.policy=quest,semantic -x router.budget=1%..50%:6:log\n"
+		"intentkv sweep my.yaml -w 'router.policy != dense or router.budget == 5%'\n"
+		"intentkv sweep my.yaml -s sweep.repeat=5\tfive seeds each\n"
+		"mpirun -n 8 intentkv sweep my.yaml --db s.db\tin a build with MPI; srun does it as well\n"
+		"intentkv sweep emit-slurm my.yaml --db s.db --tasks 50 >array.sh && sh array.sh\n",
+    .about = "Each point runs in a process of its own and is recorded once: points that the database has are not run "
+	     "again, so the same command goes on after any interruption. docs/sweeps.md has the form of the sweep "
+	     "section.\n",
+    .options = options,
+    .exits = "2 some points failed; 69 started by mpirun or srun, but built without MPI",
+    .parts = parts,
+    .run = cmd_sweep,
+};
 
 static volatile sig_atomic_t stopped;
 
@@ -50,8 +63,9 @@ static void on_signal(int sig)
 }
 
 struct options {
-	const char *db, *known, *shards;
-	bool dry_run, refused, jobs_given;
+	const char *db, *known, *shards, *plots;
+	bool dry_run, jobs_given;
+	int refused; /* an exit code; what was wrong is told */
 };
 
 static struct yaml_node *option_node(int type)
@@ -183,25 +197,6 @@ static int read_part(struct sweep_job *j, const char *text, struct ikv_err *err)
 	return 0;
 }
 
-enum { DB = 256, KNOWN, TIMEOUT, MAX_ERROR, PART, SHARDS, SKIP_BAD, ALLOW_PATH, QUIET };
-static const struct option longs[] = {
-    {"jobs", required_argument, NULL, 'j'},
-    {"set", required_argument, NULL, 's'},
-    {"axis", required_argument, NULL, 'x'},
-    {"where", required_argument, NULL, 'w'},
-    {"dry-run", no_argument, NULL, 'n'},
-    {"db", required_argument, NULL, DB},
-    {"known", required_argument, NULL, KNOWN},
-    {"timeout", required_argument, NULL, TIMEOUT},
-    {"max-error", required_argument, NULL, MAX_ERROR},
-    {"part", required_argument, NULL, PART},
-    {"shards", required_argument, NULL, SHARDS},
-    {"skip-bad", no_argument, NULL, SKIP_BAD},
-    {"allow-path", no_argument, NULL, ALLOW_PATH},
-    {"quiet", no_argument, NULL, QUIET},
-    {NULL, 0, NULL, 0},
-};
-
 static int plain_option(struct sweep_job *j, struct options *o, int c, const char *value, struct ikv_err *err)
 {
 	switch (c) {
@@ -209,7 +204,7 @@ static int plain_option(struct sweep_job *j, struct options *o, int c, const cha
 		o->jobs_given = true;
 		if (command_count("sweep", "-j", value, 1, 512, &j->jobs) == 0)
 			return 0;
-		o->refused = true;
+		o->refused = IKV_USAGE;
 		return -1;
 	case 'n':
 		o->dry_run = true;
@@ -222,6 +217,9 @@ static int plain_option(struct sweep_job *j, struct options *o, int c, const cha
 		return 0;
 	case SHARDS:
 		o->shards = value;
+		return 0;
+	case PLOT:
+		o->plots = value;
 		return 0;
 	case TIMEOUT:
 		return seconds("--timeout", value, &j->timeout_s, err);
@@ -242,14 +240,14 @@ static int plain_option(struct sweep_job *j, struct options *o, int c, const cha
 /* The scenario must be read before what changes it, so options are looked at twice. */
 static int parse(struct sweep_job *j, struct options *o, int argc, char **argv, struct ikv_err *err)
 {
+	struct command_line line;
 	for (int pass = 0; pass < 2; pass++) {
 		int c;
-		optind = opterr = 0;
-		while ((c = getopt_long(argc, argv, ":j:s:x:w:n", longs, NULL)) != -1) {
+		command_begin(&line, &command_sweep, argc, argv);
+		while ((c = command_next(&line)) != -1) {
 			int rc = 0;
-			if (c == '?' || c == ':') {
-				command_option("sweep", argv, longs, c);
-				o->refused = true;
+			if (c == COMMAND_WRONG) {
+				o->refused = IKV_USAGE;
 				return -1;
 			}
 			if (c == 's' || c == 'x' || c == 'w' || c == SKIP_BAD) {
@@ -322,7 +320,8 @@ static int open_store(struct sweep_job *j, const struct options *o, struct ikv_e
 {
 	if (peers_rank(j->peers) == 0) {
 		if (store_open(&j->store, j->db, err) || take_shards(j, o, err) ||
-		    sweep_loop_look_up(j, 0, j->db, err) || (o->known && sweep_loop_look_up(j, 0, o->known, err)))
+		    sweep_loop_look_up(j, 0, j->db, err) || sweep_loop_adopt(j, 0, err) ||
+		    (o->known && sweep_loop_look_up(j, 0, o->known, err)))
 			return -1;
 	}
 	peers_agree(j->peers, &j->base);
@@ -360,6 +359,13 @@ static int run(struct sweep_job *j, struct options *o, int argc, char **argv, st
 		return ikv_err_set(err, IKV_USAGE, "--part: refinement needs all results, so it has no parts");
 	if (scenario_sweep(&j->doc, &j->sweep, err) || sweep_loop_prepare(j, 0, err) || choose_files(j, o, err))
 		return -1;
+	if (!o->dry_run && o->plots && peers_rank(j->peers) == 0) { /* before hours are spent */
+		int code = plot_folder(o->plots);
+		if (code) {
+			o->refused = code;
+			return -1;
+		}
+	}
 	if (!o->dry_run)
 		return play(j, o, err);
 	if (peers_rank(j->peers))
@@ -370,15 +376,24 @@ static int run(struct sweep_job *j, struct options *o, int argc, char **argv, st
 	return 0;
 }
 
+/* What the database now says of these points, as `intentkv plot` draws it. */
+static int draw(const struct sweep_job *j, const struct options *o)
+{
+	static char plot[] = "plot", to[] = "-o";
+	char *words[64] = {plot, (char *)j->db, to, (char *)o->plots};
+	int n = 4;
+	for (const struct figure *f = figures; f->query && n < 63; f++)
+		if (f->sweep)
+			words[n++] = (char *)f->plot.name;
+	fflush(stdout);
+	return cmd_plot(n, words);
+}
+
 int cmd_sweep(int argc, char **argv)
 {
 	struct ikv_err err = {IKV_OK, ""};
 	struct options o = {.db = NULL};
 	struct sweep_job *j = calloc(1, sizeof *j);
-	if (argc > 1 && !strcmp(argv[1], "emit-slurm")) {
-		free(j);
-		return sweep_slurm(argc - 1, argv + 1);
-	}
 	if (!j)
 		return command_fail(&(struct ikv_err){IKV_FAILED, "out of memory"});
 	j->parts = 1;
@@ -396,13 +411,17 @@ int cmd_sweep(int argc, char **argv)
 		j->store = NULL;
 	}
 	sweep_pool_close(j);
-	int code = o.refused   ? IKV_USAGE
+	int code = o.refused   ? o.refused
 		   : rc        ? err.status == IKV_USAGE ? command_usage("sweep", "%s", err.text) : command_fail(&err)
 			  : stopped ? 128 + stopped
 		   : j->failed ? 2
 			       : 0;
 	if (!rc && !stopped && !o.dry_run && !j->quiet && peers_rank(j->peers) == 0)
 		sweep_summary(j);
+	if (!rc && !stopped && !o.dry_run && o.plots && peers_rank(j->peers) == 0) {
+		int drawn = draw(j, &o);
+		code = code ? code : drawn;
+	}
 	if (stopped && !rc)
 		fprintf(stderr, "intentkv: stopped; the same command goes on from here\n");
 	if (rc || stopped)

@@ -1,5 +1,4 @@
 /* intentkv trace-stats: the distributions of a trace, their figures, and a profile that regenerates them. */
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 #include "sim/command.h"
@@ -8,20 +7,32 @@
 #include "sim/trace_figures.h"
 #include "sim/trace_print.h"
 
-const char cmd_trace_stats_help[] =
-    "intentkv trace-stats TRACE [options]: lengths, turns, waits, reuse and roles of a trace "
-    "(docs/trace-stats.md)\n\n"
-    "  intentkv trace-stats trace.jsonl                       a table\n"
-    "  intentkv trace-stats weka/ --format json -o figures    JSON, and figures in figures/\n\n"
-    "      --from FORMAT    format instead of looking; `intentkv list importers`\n"
-    "      --format FORMAT  table (default) or json\n"
-    "      --fit FILE       write a profile that regenerates these statistics (`intentkv generate FILE`), and say\n"
-    "                       how near it comes\n"
-    "  -o, --output FOLDER  draw trace-lengths, -turns, -think, -roles and -reuse there\n"
-    "      --tokenizer FILE a tokenizer.json that counts the tokens of text (default: four code points a token)\n"
-    "      --block-tokens N content ids in blocks of N tokens instead of the trace's\n"
-    "      --limit N        at most N sessions\n"
-    "      --skip-bad       count broken records and go on\n";
+enum { FORMAT = COMMAND_FROM_VALUE + 1, FIT, TOKENIZER, BLOCK_TOKENS, LIMIT, SKIP_BAD };
+static const struct command_option options[] = {
+    {"output", 'o', "FOLDER", "/", NULL, "draw trace-lengths, -turns, -think, -roles and -reuse there"},
+    {"fit", FIT, "FILE", "*.yaml", NULL,
+     "write a profile that regenerates these statistics (`intentkv generate FILE`), and say how near it comes"},
+    {"format", FORMAT, "FORMAT", "table json", "table", "form of the output"},
+    COMMAND_FROM,
+    {"tokenizer", TOKENIZER, "FILE", "*.json", NULL,
+     "a tokenizer.json that counts the tokens of text (default: four code points a token)"},
+    {"block-tokens", BLOCK_TOKENS, "N", NULL, NULL, "content ids in blocks of N tokens instead of the trace's"},
+    {"limit", LIMIT, "N", NULL, NULL, "at most N sessions"},
+    {"skip-bad", SKIP_BAD, NULL, NULL, NULL, "count broken records and go on"},
+    {.name = NULL},
+};
+
+const struct command command_trace_stats = {
+    .name = "trace-stats",
+    .summary = "lengths, turns, waits, reuse and roles of a trace; fit a profile",
+    .arguments = "TRACE",
+    .words = {"*"},
+    .examples = "intentkv trace-stats trace.jsonl\ta table\n"
+		"intentkv trace-stats weka/ --format json -o figures\tJSON, and figures in figures/\n",
+    .about = "docs/trace-stats.md explains the measures.\n",
+    .options = options,
+    .run = cmd_trace_stats,
+};
 
 struct arguments {
 	const char *trace, *format, *folder, *fit, *tokenizer;
@@ -31,43 +42,33 @@ struct arguments {
 
 static int read_arguments(int argc, char **argv, struct arguments *a)
 {
-	static const struct option longs[] = {
-	    {"from", required_argument, NULL, 'F'},
-	    {"format", required_argument, NULL, 'f'},
-	    {"output", required_argument, NULL, 'o'},
-	    {"limit", required_argument, NULL, 'l'},
-	    {"skip-bad", no_argument, NULL, 'b'},
-	    {"fit", required_argument, NULL, 'p'},
-	    {"block-tokens", required_argument, NULL, 't'},
-	    {"tokenizer", required_argument, NULL, 'T'},
-	    {NULL, 0, NULL, 0},
-	};
+	struct command_line line;
 	int c;
-	optind = opterr = 0;
-	while ((c = getopt_long(argc, argv, ":o:", longs, NULL)) != -1) {
-		if (c == 'F')
+	command_begin(&line, &command_trace_stats, argc, argv);
+	while ((c = command_next(&line)) != -1) {
+		if (c == COMMAND_FROM_VALUE)
 			a->format = optarg;
 		else if (c == 'o')
 			a->folder = optarg;
-		else if (c == 'T')
+		else if (c == TOKENIZER)
 			a->tokenizer = optarg;
-		else if (c == 'p')
+		else if (c == FIT)
 			a->fit = optarg;
-		else if (c == 'b')
+		else if (c == SKIP_BAD)
 			a->options.skip_bad = true;
-		else if (c == 'f') {
+		else if (c == FORMAT) {
 			int rc = trace_print_format("trace-stats", optarg, &a->json);
 			if (rc)
 				return rc;
-		} else if (c == 'l') {
+		} else if (c == LIMIT) {
 			if (command_count("trace-stats", "--limit", optarg, 1, UINT32_MAX, &a->options.limit))
 				return IKV_USAGE;
-		} else if (c == 't') {
+		} else if (c == BLOCK_TOKENS) {
 			if (command_count("trace-stats", "--block-tokens", optarg, 1, 65536,
 					  &a->options.block_tokens))
 				return IKV_USAGE;
 		} else
-			return command_option("trace-stats", argv, longs, c);
+			return IKV_USAGE;
 	}
 	if (optind + 1 != argc)
 		return command_usage("trace-stats", "expected one file or folder");

@@ -80,19 +80,49 @@ int command_count(const char *command, const char *option, const char *text, uin
 	return IKV_OK;
 }
 
-int command_option(const char *command, char **argv, const struct option *longs, int c)
+const struct command_option command_help_option = {"help", 'h', NULL, NULL, NULL, "show this text"};
+
+static void add_option(struct command_line *line, size_t n, const struct command_option *o)
 {
-	const char *names[32], *word = argv[optind - 1];
+	size_t used = strlen(line->shorts);
+	line->longs[n] = (struct option){o->name, o->argument ? required_argument : no_argument, NULL, o->value};
+	if (o->value < 256)
+		snprintf(line->shorts + used, sizeof line->shorts - used, "%c%s", o->value, o->argument ? ":" : "");
+}
+
+void command_begin(struct command_line *line, const struct command *command, int argc, char **argv)
+{
 	size_t n = 0;
-	if (c == ':')
-		return command_usage(command, "option %.80s needs a value", word);
-	if (optopt && strncmp(word, "--", 2) != 0)
-		return command_usage(command, "unknown option -%c", optopt);
-	if (optopt)
-		return command_usage(command, "option %.80s takes no value", word);
-	for (; longs[n].name && n < 32; n++)
-		names[n] = longs[n].name;
-	const char *near = ikv_nearest(word + 2, names, n);
-	return command_usage(command, "unknown option %.80s%s%s%s", word, near ? "; did you mean --" : "",
-			     near ? near : "", near ? "?" : "");
+	*line = (struct command_line){.command = command, .argc = argc, .argv = argv, .shorts = ":"};
+	for (const struct command_option *o = command->options; o && o->name && n < COMMAND_OPTIONS_MAX; o++)
+		add_option(line, n++, o);
+	optind = opterr = 0; /* getopt starts afresh for the command's own words */
+}
+
+static void refused(const struct command_line *line, int c)
+{
+	const char *names[COMMAND_OPTIONS_MAX], *word = line->argv[optind - 1], *command = line->command->name;
+	size_t n = 0;
+	if (c == ':') {
+		command_usage(command, "option %.80s needs a value", word);
+	} else if (optopt && strncmp(word, "--", 2) != 0) {
+		command_usage(command, "unknown option -%c", optopt);
+	} else if (optopt) {
+		command_usage(command, "option %.80s takes no value", word);
+	} else {
+		for (; line->longs[n].name; n++)
+			names[n] = line->longs[n].name;
+		const char *near = n ? ikv_nearest(word + 2, names, n) : NULL;
+		command_usage(command, "unknown option %.80s%s%s%s", word, near ? "; did you mean --" : "",
+			      near ? near : "", near ? "?" : "");
+	}
+}
+
+int command_next(struct command_line *line)
+{
+	int c = getopt_long(line->argc, line->argv, line->shorts, line->longs, NULL);
+	if (c != '?' && c != ':')
+		return c;
+	refused(line, c);
+	return COMMAND_WRONG;
 }

@@ -24,7 +24,7 @@ libsim_la_CPPFLAGS = $(AM_CPPFLAGS) $(DATADIR_CPPFLAGS)
 libsim_la_CFLAGS = $(AM_CFLAGS) $(YAML_CFLAGS) $(JANSSON_CFLAGS) $(XXHASH_CFLAGS) $(ZLIB_CFLAGS) $(ZSTD_CFLAGS) $(PCRE2_CFLAGS)
 libsim_la_LIBADD = $(YAML_LIBS) $(JANSSON_LIBS) $(XXHASH_LIBS) $(ZLIB_LIBS) $(ZSTD_LIBS) $(PCRE2_LIBS) -lm
 intentkv_SOURCES = \
-	sim/main.c sim/command.c sim/command.h sim/cmd_bench.c sim/cmd_bench.h sim/cmd_bench_attention.c sim/cmd_bench_gpu.c sim/cmd_calibrate.c sim/cmd_check.c sim/cmd_doctor.c sim/cmd_import.c sim/cmd_lint.c sim/cmd_size.c \
+	sim/main.c sim/command.c sim/command.h sim/command_help.c sim/command_text.h sim/command_words.c sim/cmd_manual.c sim/cmd_bench.c sim/cmd_bench.h sim/cmd_bench_attention.c sim/cmd_bench_gpu.c sim/cmd_calibrate.c sim/cmd_check.c sim/cmd_doctor.c sim/cmd_import.c sim/cmd_lint.c sim/cmd_size.c \
 	sim/cmd_list.c sim/cmd_mrc.c sim/plot.c sim/plot.h sim/figure.c sim/figure.h sim/cmd_report.c sim/report.h sim/report_figures.c sim/report_findings.c sim/report_table.c sim/cmd_compare.c sim/cmd_completion.c sim/cmd_explain.c sim/replay.c sim/replay.h \
 	sim/cmd_generate.c sim/cmd_trace_stats.c sim/trace_print.c sim/trace_print.h sim/trace_figures.c sim/trace_figures.h \
 	sim/cmd_sweep.c sim/cmd_merge.c sim/sweep_job.h sim/sweep_loop.c sim/sweep_pool.c sim/sweep_progress.c \
@@ -43,7 +43,8 @@ endif
 # Data files are found in the source tree first, then where they are installed.
 DATADIR_CPPFLAGS = -DSRCDIR='"$(abs_srcdir)"' -DPKGDATADIR='"$(pkgdatadir)"'
 
-# Completion in bash and zsh, printed by the program; a program for another machine cannot be asked here.
+# Completion and manual pages, printed by the program itself. Where it is built for another machine, configure is told
+# of one of this version that runs here: NATIVE_INTENTKV.
 if NATIVE
 bashcompletiondir = $(datadir)/bash-completion/completions
 zshcompletiondir = $(datadir)/zsh/site-functions
@@ -52,10 +53,21 @@ zshcompletion_DATA = completion/_intentkv
 CLEANFILES += completion/intentkv completion/_intentkv
 completion/intentkv: intentkv$(EXEEXT)
 	@$(MKDIR_P) completion
-	$(AM_V_GEN)./intentkv$(EXEEXT) completion bash >$@.tmp && mv $@.tmp $@
+	$(AM_V_GEN)$(NATIVE_INTENTKV) completion bash >$@.tmp && mv $@.tmp $@
 completion/_intentkv: intentkv$(EXEEXT)
 	@$(MKDIR_P) completion
-	$(AM_V_GEN)./intentkv$(EXEEXT) completion zsh >$@.tmp && mv $@.tmp $@
+	$(AM_V_GEN)$(NATIVE_INTENTKV) completion zsh >$@.tmp && mv $@.tmp $@
+
+# A page for the program and one for each command; tests/cli/manual.sh checks that none is forgotten here.
+man_commands = run sweep merge runs query db plot report compare explain route import lint mrc trace-stats generate size \
+	list check doctor bench calibrate completion manual
+man_pages = man/intentkv.1 $(man_commands:%=man/intentkv-%.1)
+nodist_man_MANS = $(man_pages)
+CLEANFILES += $(man_pages) man/made
+$(man_pages): man/made
+man/made: intentkv$(EXEEXT)
+	@$(MKDIR_P) man
+	$(AM_V_GEN)$(NATIVE_INTENTKV) manual -o man && touch $@
 endif
 
 include sim/trace/local.mk

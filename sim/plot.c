@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -25,8 +26,15 @@ int plot_finish(FILE *f, const char *path)
 
 int plot_folder(const char *folder)
 {
-	char own[4096];
+	char own[4096], part[4096];
 	struct stat a, b;
+	if (snprintf(part, sizeof part, "%s", folder) >= (int)sizeof part)
+		return plot_fail(IKV_USAGE, folder, "the path is too long");
+	for (char *p = part + (*part == '/'); (p = strchr(p, '/')); *p++ = '/') {
+		*p = 0;
+		if (mkdir(part, 0777) != 0 && errno != EEXIST)
+			return plot_fail(IKV_CANT_CREATE, part, strerror(errno));
+	}
 	if (mkdir(folder, 0777) != 0 && errno != EEXIST)
 		return plot_fail(IKV_CANT_CREATE, folder, strerror(errno));
 	if (datadir_find("plots", own, sizeof own) && stat(own, &a) == 0 && stat(folder, &b) == 0 &&
@@ -79,8 +87,7 @@ static void write_terminal(FILE *f, const struct plot *p, const char *terminal)
 		lines = p->rows + 14 > (int)lines ? (unsigned)p->rows + 14 : lines;
 		fprintf(f, "set terminal dumb noenhanced size %u,%u\n", columns, lines);
 	} else if (strcmp(terminal, "png") == 0) {
-		fprintf(f,
-			"set terminal pngcairo noenhanced size 1000,%u font 'sans,11' background '#ffffff'\n",
+		fprintf(f, "set terminal pngcairo noenhanced size 1000,%u font 'sans,11' background '#ffffff'\n",
 			height);
 	} else if (strcmp(terminal, "pdf") == 0) {
 		fprintf(f, "set terminal pdfcairo noenhanced size 10in,%.2fin font 'sans,11' background '#ffffff'\n",
@@ -99,7 +106,8 @@ int plot_script(const struct plot *p, const char *path, const char *terminal)
 	fprintf(f, "data = '%s.tsv'\n", p->name);
 	write_terminal(f, p, terminal);
 	fprintf(f, "dumb = %d\nset output '%s.%s'\nplot_title = '%s'\nplot_caption = '%s'\n",
-		strcmp(terminal, "dumb") == 0, p->name, plot_ending(terminal), p->title, p->caption ? p->caption : "");
+		strcmp(terminal, "dumb") == 0, p->name, plot_ending(terminal), p->title,
+		p->caption ? p->caption : "");
 	int rc = append(f, "plots/style.gp");
 	if (rc == 0)
 		rc = append(f, p->script);
@@ -111,11 +119,37 @@ int plot_script(const struct plot *p, const char *path, const char *terminal)
 	return rc ? rc : rc2;
 }
 
+bool plot_program(void)
+{
+	const char *path = getenv("PATH");
+	char full[4096];
+	while (path && *path) {
+		size_t n = strcspn(path, ":");
+		snprintf(full, sizeof full, "%.*s/gnuplot", (int)n, path);
+		if (access(full, X_OK) == 0)
+			return true;
+		path += n + (path[n] == ':');
+	}
+	return false;
+}
+
+int plot_missing(const char *folder)
+{
+	fprintf(stderr,
+		"intentkv: no pictures: gnuplot is not there (Debian, Ubuntu: gnuplot-nox); their scripts and data "
+		"are in "
+		"%s, `gnuplot FIGURE.gp` there draws one\n",
+		folder);
+	return IKV_UNAVAILABLE;
+}
+
 /* No shell: the program and its one argument. The pipe tells a failed exec from a failed gnuplot. */
 int plot_draw(const struct plot *p, const char *folder)
 {
 	char script[100];
 	int fds[2], status, problem = 0;
+	if (!plot_program())
+		return IKV_UNAVAILABLE;
 	snprintf(script, sizeof script, "%s.gp", p->name);
 	if (pipe2(fds, O_CLOEXEC) != 0)
 		return plot_fail(IKV_FAILED, "pipe", strerror(errno));
@@ -134,11 +168,8 @@ int plot_draw(const struct plot *p, const char *folder)
 		return plot_fail(IKV_FAILED, "fork", strerror(errno));
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
-	if (!ran) {
-		fprintf(stderr, "intentkv: gnuplot: %s; %s/%s.gp and .tsv are there to be drawn elsewhere\n",
-			strerror(problem), folder, p->name);
-		return IKV_UNAVAILABLE;
-	}
+	if (!ran)
+		return plot_fail(IKV_FAILED, "gnuplot", strerror(problem));
 	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
 		return plot_fail(IKV_FAILED, script, "gnuplot failed");
 	return 0;
@@ -150,5 +181,8 @@ int plot_make(const struct plot *p, const char *folder, const char *terminal)
 	if (snprintf(path, sizeof path, "%s/%s.gp", folder, p->name) >= (int)sizeof path)
 		return plot_fail(IKV_USAGE, folder, "the path is too long");
 	int rc = plot_script(p, path, terminal);
-	return rc ? rc : plot_draw(p, folder);
+	if (rc)
+		return rc;
+	rc = plot_draw(p, folder);
+	return rc == IKV_UNAVAILABLE ? plot_missing(folder) : rc;
 }

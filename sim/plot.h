@@ -20,17 +20,21 @@ extern const char *const plot_terminals[]; /* svg, png, pdf, dumb; NULL ends it 
 const char *plot_ending(const char *terminal);
 
 int plot_fail(int status, const char *path, const char *what);
-/* Make the folder if it is absent. The one that holds the program's own scripts is refused: figures would replace them. */
+/* Make the folder, and those above it, if they are absent. The one that holds the program's own scripts is refused: figures would replace them. */
 int plot_folder(const char *folder);
 /* Close a file that was written. */
 int plot_finish(FILE *f, const char *path);
 /* Write the script: what the figure is, the common style, its own commands. `terminal` is one of
  * plot_terminals. */
 int plot_script(const struct plot *p, const char *path, const char *terminal);
-/* Run gnuplot on it. */
+/* Is gnuplot there? */
+bool plot_program(void);
+/* Say that it is not, so that scripts and data alone lie in the folder. Returns IKV_UNAVAILABLE. */
+int plot_missing(const char *folder);
+/* Run gnuplot on it. Without gnuplot IKV_UNAVAILABLE, and nothing is told: the caller knows how many there are. */
 int plot_draw(const struct plot *p, const char *folder);
 
-/* Both, for FOLDER/NAME.tsv that is there. */
+/* Both, for FOLDER/NAME.tsv that is there. A missing gnuplot is told. */
 int plot_make(const struct plot *p, const char *folder, const char *terminal);
 
 #endif

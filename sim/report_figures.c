@@ -76,6 +76,13 @@ int report_figures(const struct report *r)
 	const char *temporary = getenv("TMPDIR");
 	char folder[3000];
 	int rc = 0;
+	if (!plot_program()) {
+		fputs("intentkv: report: the page has no figures, since gnuplot is not there (Debian, Ubuntu: "
+		      "gnuplot-nox)\n",
+		      stderr);
+		fputs("<p class=\"soft\">No figures: gnuplot was not there.</p>\n", r->f);
+		return 0;
+	}
 	if (snprintf(folder, sizeof folder, "%s/intentkv-report-XXXXXX",
 		     temporary && *temporary ? temporary : "/tmp") >= (int)sizeof folder ||
 	    !mkdtemp(folder))
@@ -87,9 +94,5 @@ int report_figures(const struct report *r)
 			rc = put(r, fig, folder);
 	}
 	clean(folder);
-	if (rc == IKV_UNAVAILABLE) {
-		fputs("<p class=\"soft\">No figures: gnuplot is not there.</p>\n", r->f);
-		rc = 0;
-	}
 	return rc;
 }

@@ -17,6 +17,8 @@ struct point_info {
 	char key[33];
 	uint8_t state;    /* enum point_state */
 	bool failed_once; /* the database has an earlier failure */
+	bool twin;        /* an earlier point has the same key and was found as the same run */
+	bool bound;       /* its router knows the future: on no front, and never the best */
 	int64_t run_id;   /* where found */
 	struct store_figures figures;
 };
@@ -71,6 +73,7 @@ struct worker *sweep_pool_idle(struct sweep_job *j);
 /* sweep_loop.c: keys of all points and what the database has of them; then play. */
 int sweep_loop_prepare(struct sweep_job *j, uint32_t first, struct ikv_err *err);
 int sweep_loop_look_up(struct sweep_job *j, uint32_t first, const char *path, struct ikv_err *err);
+int sweep_loop_adopt(struct sweep_job *j, uint32_t first, struct ikv_err *err);
 int sweep_loop_play(struct sweep_job *j, struct ikv_err *err);
 void sweep_loop_count(struct sweep_job *j, const struct sweep_result *r);
 /* Next point for anyone, -1: none is left. */
@@ -106,6 +109,7 @@ void peers_close(struct peers *p);
 void peers_abort(struct peers *p, int code);
 
 /* sweep_slurm.c */
-int sweep_slurm(int argc, char **argv);
+int cmd_emit_slurm(int argc, char **argv);
+extern const struct command command_emit_slurm;
 
 #endif

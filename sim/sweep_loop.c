@@ -20,6 +20,7 @@ int sweep_loop_prepare(struct sweep_job *j, uint32_t first, struct ikv_err *err)
 		points[i] = (struct point_info){.figures = {NAN, NAN, 0}};
 		if (scenario_resolve(&j->doc, root, &sc, err))
 			return -1;
+		points[i].bound = sc.router_ops->needs(sc.router.config) & IKV_NEEDS_COMING_MASS;
 		int rc = scenario_paths(&j->doc, root, &sc, err) || sweep_key(&sc, root, points[i].key, err) ? -1 : 0;
 		scenario_free(&sc);
 		if (rc)
@@ -34,6 +35,32 @@ static int by_key(const void *a, const void *b)
 	return strcmp(((const struct store_point *)a)->key, ((const struct store_point *)b)->key);
 }
 
+static int by_key_and_run(const void *a, const void *b)
+{
+	const struct store_point *x = a, *y = b;
+	int order = strcmp(x->key, y->key);
+	return order ? order : (x->run_id > y->run_id) - (x->run_id < y->run_id);
+}
+
+/* The first run of the key that is done and that no earlier point has, else the first that is done. NULL: none. */
+static const struct store_point *find_done(struct point_info *p, const struct store_point *s,
+					   const struct store_point *end, bool *taken)
+{
+	const struct store_point *first = NULL;
+	for (size_t k = 0; s + k < end && !strcmp(s[k].key, p->key); k++) {
+		p->failed_once |= !s[k].done;
+		if (!s[k].done)
+			continue;
+		if (!taken[k]) {
+			taken[k] = true;
+			return s + k;
+		}
+		first = first ? first : s + k;
+	}
+	p->twin = first != NULL;
+	return first;
+}
+
 /* Points that the file has done are found there; two points of one key are one run. */
 int sweep_loop_look_up(struct sweep_job *j, uint32_t first, const char *path, struct ikv_err *err)
 {
@@ -42,8 +69,9 @@ int sweep_loop_look_up(struct sweep_job *j, uint32_t first, const char *path, st
 	if (store_points(path, &there, &count, err))
 		return -1;
 	if (count)
-		qsort(there, count, sizeof *there, by_key);
-	int rc = 0;
+		qsort(there, count, sizeof *there, by_key_and_run);
+	bool *taken = calloc(count + (size_t)1, sizeof *taken);
+	int rc = taken ? 0 : ikv_err_set(err, IKV_FAILED, "out of memory");
 	for (uint32_t i = first; rc == 0 && i < j->known; i++) {
 		struct point_info *p = &j->points[i];
 		memcpy(wanted.key, p->key, sizeof wanted.key);
@@ -52,17 +80,13 @@ int sweep_loop_look_up(struct sweep_job *j, uint32_t first, const char *path, st
 			continue;
 		while (s > there && !strcmp(s[-1].key, p->key))
 			s--;
-		for (; s < there + count && !strcmp(s->key, p->key); s++) {
-			p->failed_once |= !s->done;
-			if (s->done && p->state != POINT_FOUND) {
-				p->state = POINT_FOUND;
-				p->run_id = s->run_id;
-			}
-		}
-		if (p->state != POINT_FOUND)
+		const struct store_point *found = find_done(p, s, there + count, taken + (s - there));
+		if (!found)
 			continue;
+		p->state = POINT_FOUND;
+		p->run_id = found->run_id;
 		j->found++;
-		if (j->sweep.refine_rounds)
+		if (j->sweep.refine_rounds || !j->quiet)
 			rc = store_run_figures(path, p->run_id, &p->figures, err);
 	}
 	/* Numbers follow the points, whoever finishes first; a sweep that goes on keeps to its numbers. */
@@ -77,6 +101,7 @@ int sweep_loop_look_up(struct sweep_job *j, uint32_t first, const char *path, st
 		if (!j->base)
 			j->base = highest + 1;
 	}
+	free(taken);
 	ikv_free(there);
 	return rc;
 }
@@ -97,11 +122,11 @@ int64_t sweep_loop_next(struct sweep_job *j)
 bool sweep_loop_on_front(const struct sweep_job *j, uint32_t point)
 {
 	const struct store_figures *a = &j->points[point].figures;
-	if (isnan(a->read_share) || isnan(a->rel_l2))
+	if (isnan(a->read_share) || isnan(a->rel_l2) || j->points[point].bound)
 		return false;
 	for (uint32_t i = 0; i < j->known; i++) {
 		const struct store_figures *b = &j->points[i].figures;
-		if (b->read_share <= a->read_share && b->rel_l2 <= a->rel_l2 &&
+		if (!j->points[i].bound && b->read_share <= a->read_share && b->rel_l2 <= a->rel_l2 &&
 		    (b->read_share < a->read_share || b->rel_l2 < a->rel_l2))
 			return false;
 	}
@@ -124,16 +149,19 @@ void sweep_loop_count(struct sweep_job *j, const struct sweep_result *r)
 	j->done++;
 }
 
-/* What failed gets a row too, with the settings that the scenario gives it. */
-static int record_failure(struct sweep_job *j, const struct sweep_result *r, struct ikv_err *err)
+/* Hand the row of a point, with the settings that the scenario gives it, to `use`. */
+static int with_row(struct sweep_job *j, uint32_t i, int64_t run_id,
+		    int (*use)(struct sweep_job *j, const struct store_run *row, const struct sweep_result *r,
+			       struct ikv_err *err),
+		    const struct sweep_result *r, struct ikv_err *err)
 {
-	const struct sweep_point *point = &j->sweep.points[r->point];
+	const struct sweep_point *point = &j->sweep.points[i];
 	struct scenario sc;
 	if (scenario_resolve(&j->doc, point->root, &sc, err))
 		return -1;
 	struct store_param *params = calloc(sc.param_count + (size_t)1, sizeof *params);
-	for (uint32_t i = 0; params && i < sc.param_count; i++)
-		params[i] = (struct store_param){sc.params[i].key, sc.params[i].value, sc.params[i].origin};
+	for (uint32_t k = 0; params && k < sc.param_count; k++)
+		params[k] = (struct store_param){sc.params[k].key, sc.params[k].value, sc.params[k].origin};
 	struct store_run row = {.name = sc.name,
 				.scenario_path = j->doc.path,
 				.scenario_text = j->doc.text,
@@ -147,13 +175,34 @@ static int record_failure(struct sweep_job *j, const struct sweep_result *r, str
 				.machine = sc.machine.name,
 				.params = params,
 				.param_count = sc.param_count,
-				.run_id = j->base + r->point,
-				.point_key = j->points[r->point].key};
-	int rc = params ? store_failed_run(j->store, &row, r->text, r->wall_ns, err)
-			: ikv_err_set(err, IKV_FAILED, "out of memory");
+				.run_id = run_id,
+				.point_key = j->points[i].key};
+	int rc = params ? use(j, &row, r, err) : ikv_err_set(err, IKV_FAILED, "out of memory");
 	free(params);
 	scenario_free(&sc);
 	return rc;
+}
+
+static int write_failure(struct sweep_job *j, const struct store_run *row, const struct sweep_result *r,
+			 struct ikv_err *err)
+{
+	return store_failed_run(j->store, row, r->text, r->wall_ns, err);
+}
+
+static int adopt(struct sweep_job *j, const struct store_run *row, const struct sweep_result *r, struct ikv_err *err)
+{
+	(void)r;
+	return store_run_adopt(j->store, row, err);
+}
+
+/* What the database had already are points of this scenario now: queries show them beside the ones played today. */
+int sweep_loop_adopt(struct sweep_job *j, uint32_t first, struct ikv_err *err)
+{
+	for (uint32_t i = first; i < j->known; i++)
+		if (j->points[i].state == POINT_FOUND && !j->points[i].twin &&
+		    with_row(j, i, j->points[i].run_id, adopt, NULL, err))
+			return -1;
+	return 0;
 }
 
 static int record(struct sweep_job *j, struct worker *w, const struct sweep_result *r, struct ikv_err *err)
@@ -162,7 +211,7 @@ static int record(struct sweep_job *j, struct worker *w, const struct sweep_resu
 	if (r->status == IKV_IO || r->status == IKV_CANT_CREATE)
 		return ikv_err_set(err, (enum ikv_status)r->status, "%.900s", r->text);
 	if (r->status)
-		return record_failure(j, r, err);
+		return with_row(j, r->point, j->base + r->point, write_failure, r, err);
 	return store_spool_take(j->store, w->spool, r->bytes, j->base + r->point, j->points[r->point].key, r->wall_ns,
 				err);
 }
@@ -248,7 +297,8 @@ int sweep_loop_play(struct sweep_job *j, struct ikv_err *err)
 		uint32_t first = j->sweep.count;
 		if (sweep_refine(j, &added, err) || sweep_loop_prepare(j, first, err))
 			return -1;
-		if (added && peers_rank(j->peers) == 0 && sweep_loop_look_up(j, first, j->db, err))
+		if (added && peers_rank(j->peers) == 0 &&
+		    (sweep_loop_look_up(j, first, j->db, err) || sweep_loop_adopt(j, first, err)))
 			return -1;
 	}
 	return 0;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "sim/command.h"
+#include "sim/figure.h"
 #include "sim/run.h"
 #include "sim/sweep_job.h"
 
@@ -25,7 +26,7 @@ static int64_t best_point(const struct sweep_job *j)
 	for (uint32_t i = 0; i < j->known; i++) {
 		const struct store_figures *f = &j->points[i].figures,
 					   *b = best < 0 ? NULL : &j->points[best].figures;
-		if (isnan(f->rel_l2) || isnan(f->read_share))
+		if (isnan(f->rel_l2) || isnan(f->read_share) || j->points[i].bound)
 			continue;
 		bool within = f->rel_l2 <= j->error_limit, had = b && b->rel_l2 <= j->error_limit;
 		if (!b || (within && !had) ||
@@ -128,14 +129,16 @@ static int by_share(const void *a, const void *b)
 static void print_front(const struct sweep_job *j)
 {
 	struct place *front = calloc(j->known + (size_t)1, sizeof *front);
-	uint32_t n = 0;
-	for (uint32_t i = 0; front && i < j->known; i++)
+	uint32_t n = 0, bounds = 0;
+	for (uint32_t i = 0; front && i < j->known; i++) {
+		bounds += j->points[i].bound;
 		if (sweep_loop_on_front(j, i))
 			front[n++] = (struct place){i, j->points[i].figures.read_share};
+	}
 	if (n) {
 		qsort(front, n, sizeof *front, by_share);
 		printf("\non the Pareto front%s:\n%8s  %8s  point\n",
-		       j->found && !j->sweep.refine_rounds ? " of the points played now" : "", "read_pct", "rel_l2");
+		       bounds ? " (oracle, which knows the future, apart)" : "", "read_pct", "rel_l2");
 	}
 	/* Evenly along a long front, ends included. */
 	uint32_t lines = n < FRONT_LINES ? n : FRONT_LINES;
@@ -167,5 +170,10 @@ void sweep_summary(const struct sweep_job *j)
 		putchar('\n');
 	}
 	print_front(j);
-	printf("\nrecorded in %s; intentkv query %s pareto --param run=all\n", j->db, j->db);
+	printf("\nrecorded in %s\nnext: intentkv query %s pareto\n      intentkv plot %s", j->db, j->db, j->db);
+	for (const struct figure *f = figures; f->query; f++)
+		if (f->sweep)
+			printf(" %s", f->plot.name);
+	printf(" -o %.*s\n",
+	       (int)strlen(j->db) - (strlen(j->db) > 3 && !strcmp(j->db + strlen(j->db) - 3, ".db") ? 3 : 0), j->db);
 }

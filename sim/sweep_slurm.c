@@ -1,11 +1,37 @@
 /* intentkv sweep emit-slurm: a job array for a cluster without MPI between its jobs. Every task plays its share of
  * the points into a file of its own; a last job merges them. */
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "sim/command.h"
 #include "sim/sweep_job.h"
+
+enum { DB = 256, TASKS, TIME, PROGRAM, ALLOW };
+static const struct command_option options[] = {
+    {"set", 's', "KEY=VALUE", "<settings>", NULL, "as of sweep, for every task; may be repeated"},
+    {"axis", 'x', "KEY=LIST", "<settings>", NULL, "as of sweep"},
+    {"where", 'w', "EXPR", NULL, NULL, "as of sweep"},
+    {"jobs", 'j', "N", NULL, "1", "worker processes of each task"},
+    {"db", DB, "FILE", "*.db", NULL, "database that the last job merges into, where the nodes can write; needed"},
+    {"tasks", TASKS, "N", NULL, "8", "jobs of the array"},
+    {"time", TIME, "T", NULL, "04:00:00", "limit of a job"},
+    {"program", PROGRAM, "PATH", "*", "intentkv", "the program on the nodes"},
+    {"allow-path", ALLOW, NULL, NULL, NULL, "the scenario may name files outside its own folder"},
+    {.name = NULL},
+};
+
+const struct command command_emit_slurm = {
+    .name = "sweep emit-slurm",
+    .summary = "print a job array script for Slurm",
+    .arguments = "SCENARIO.yaml",
+    .words = {"*.yaml"},
+    .examples = "intentkv sweep emit-slurm my.yaml --db s.db --tasks 50 >array.sh && sh array.sh\n",
+    .about =
+	"Run by `sh`, the script submits itself and the merge that follows; again after a failure, it plays what "
+	"is missing.\n",
+    .options = options,
+    .run = cmd_emit_slurm,
+};
 
 /* As one word of a shell, whatever it holds. */
 static void quoted(const char *text)
@@ -57,25 +83,16 @@ static void script(const char *program, const char *scenario, const char *db, ui
 	putchar('\n');
 }
 
-int sweep_slurm(int argc, char **argv)
+int cmd_emit_slurm(int argc, char **argv)
 {
-	enum { DB = 256, TASKS, TIME, PROGRAM, ALLOW };
-	static const struct option longs[] = {{"set", required_argument, NULL, 's'},
-					      {"axis", required_argument, NULL, 'x'},
-					      {"where", required_argument, NULL, 'w'},
-					      {"db", required_argument, NULL, DB},
-					      {"tasks", required_argument, NULL, TASKS},
-					      {"time", required_argument, NULL, TIME},
-					      {"program", required_argument, NULL, PROGRAM},
-					      {"allow-path", no_argument, NULL, ALLOW},
-					      {NULL, 0, NULL, 0}};
+	struct command_line line;
 	const char *db = NULL, *time = "04:00:00", *program = "intentkv";
 	uint32_t tasks = 8, jobs = 1;
 	char **sets = calloc(2 * (size_t)argc + 1, sizeof *sets);
 	int set_count = 0, c, rc = 0;
 	static char s[] = "-s", x[] = "-x", w[] = "-w", allow[] = "--allow-path";
-	optind = opterr = 0;
-	while (sets && !rc && (c = getopt_long(argc, argv, ":s:x:w:j:", longs, NULL)) != -1) {
+	command_begin(&line, &command_emit_slurm, argc, argv);
+	while (sets && !rc && (c = command_next(&line)) != -1) {
 		if (c == 's' || c == 'x' || c == 'w') {
 			sets[set_count++] = c == 's' ? s : c == 'x' ? x : w;
 			sets[set_count++] = optarg;
@@ -92,14 +109,15 @@ int sweep_slurm(int argc, char **argv)
 		else if (c == PROGRAM)
 			program = optarg;
 		else
-			rc = command_option("sweep", argv, longs, c);
+			rc = IKV_USAGE;
 	}
 	if (!rc && optind + 1 != argc)
-		rc = command_usage("sweep", "emit-slurm: expected one scenario file");
+		rc = command_usage("sweep emit-slurm", "expected one scenario file");
 	if (!rc && !db)
-		rc = command_usage("sweep", "emit-slurm: needs --db FILE, where the nodes can write");
+		rc = command_usage("sweep emit-slurm", "needs --db FILE, where the nodes can write");
 	if (!rc && strspn(time, "0123456789:-") != strlen(time))
-		rc = command_usage("sweep", "--time: got \"%.40s\", expected a time such as 04:00:00", time);
+		rc = command_usage("sweep emit-slurm", "--time: got \"%.40s\", expected a time such as 04:00:00",
+				   time);
 	if (!rc)
 		script(program, argv[optind], db, tasks, jobs, time, set_count, sets);
 	free(sets);

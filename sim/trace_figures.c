@@ -74,10 +74,11 @@ static int make(const struct trace_stats *s, const struct plot *plot, const char
 	int rc = plot_finish(f, path[0]);
 	if (!rc)
 		rc = plot_script(plot, path[1], "svg");
-	if (!rc)
+	if (!rc && plot_program()) {
 		rc = plot_draw(plot, folder);
-	if (!rc)
-		fprintf(stderr, "%s\n", path[2]);
+		if (!rc)
+			fprintf(stderr, "%s\n", path[2]);
+	}
 	return rc;
 }
 
@@ -102,5 +103,5 @@ int trace_figures(const struct trace_stats *s, const char *folder)
 		rc = make(s, &figures[i].plot, folder,
 			  series == STAT_SERIES ? s->role_tokens > 0 : s->values[series].count > 0, figures[i].write);
 	}
-	return rc;
+	return rc || plot_program() ? rc : plot_missing(folder);
 }

@@ -21,7 +21,8 @@ cat <<'END'
 `FIGURE.tsv`, what its query answered; `FIGURE.gp`, the whole script, that `gnuplot FIGURE.gp` in that folder runs as it is,
 also after it was edited; and the picture. `--term dumb` draws with characters and prints them. `--run 1,4` or `--run all` chooses
 runs; without it the newest runs of the scenario that was run last are shown. Where there are more runs than a figure can tell
-apart it shows the first ones and says so.
+apart it shows the first ones and says so. `pareto` and `mass-bytes` suit sweeps of any size; `plot --list` marks them, and
+`intentkv sweep --plot FOLDER` draws them. Without gnuplot the scripts and the data are left, and the exit code is 69.
 
 Colours are Okabe and Ito's, which the colour-blind can tell apart; curves differ in dashes and marks too, and the parts of a bar go
 from dark to light, so that a print in grey can be read. A name that starts with `sim` or says "modelled" is the cost

@@ -6,7 +6,7 @@
 #include "intentkv/alloc.h"
 
 #define SPLITS_MAX   16   /* pieces a plan is cut into */
-#define SPLIT_TOKENS 2048 /* a piece holds at least so many tokens */
+#define SPLIT_TOKENS 4096 /* a piece holds at least so many tokens */
 #define INLINE_PAGES 32   /* below so many pages and heads in all, waking threads costs more than they save */
 
 /* A block's largest weight is 1 at most. While the sum of all weights so far is below this, one weight can be a good

@@ -60,23 +60,38 @@ static bool has_avx512bf16(void)
 	return has_avx512_with(bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ,
 			       bit_AVX512VNNI | bit_AVX512VBMI, bit_AVX512BF16);
 }
+
+/* Zen 5 fetches into the first level of cache (quant/fetch.h). */
+static bool fetches_near(void)
+{
+	uint32_t a, b, c, d;
+	if (!__get_cpuid(0, &a, &b, &c, &d) || b != signature_AMD_ebx)
+		return false;
+	return __get_cpuid(1, &a, &b, &c, &d) && (a >> 8 & 15) + (a >> 20 & 255) == 0x1a;
+}
+#else
+static bool fetches_near(void)
+{
+	return true;
+}
 #endif
 
 static const struct {
 	const char *name, *needs;
 	bool (*usable)(void);
 	const struct lanes_kernels *lanes;
-	const struct micro_kernels *micro;
+	const struct micro_kernels *micro, *far; /* fetching into the first and the second level of cache */
 	const struct encode_kernels *encode;
 } table[] = {
 #ifdef HAVE_X86
     {"avx512bf16", "avx512_bf16 avx512_vbmi and those of avx512", has_avx512bf16, &lanes_avx512, &micro_avx512bf16,
-     &encode_avx512},
+     &micro_avx512bf16_far, &encode_avx512},
     {"avx512", "avx512f avx512bw avx512vl avx512dq avx512_vnni avx2 fma f16c", has_avx512, &lanes_avx512,
-     &micro_avx512, &encode_avx512},
-    {"avx2", "avx2 fma f16c", has_avx2, &lanes_avx2, &micro_avx2, &encode_avx2},
+     &micro_avx512, &micro_avx512_far, &encode_avx512},
+    {"avx2", "avx2 fma f16c", has_avx2, &lanes_avx2, &micro_avx2, &micro_avx2_far,
+     &encode_avx2},
 #endif
-    {"scalar", "", always, &lanes_scalar, &micro_scalar, &encode_scalar},
+    {"scalar", "", always, &lanes_scalar, &micro_scalar, &micro_scalar, &encode_scalar},
 };
 #define ROWS (sizeof table / sizeof *table)
 
@@ -150,10 +165,26 @@ const char *ikv_isa_selected(void)
 	return lanes_table()->isa;
 }
 
+static const struct micro_kernels *micro_of(size_t row)
+{
+	return fetches_near() ? table[row].micro : table[row].far;
+}
+
+/* "NAME:near" and "NAME:far" say where tiles are fetched to, for measurements and tests. */
 const struct micro_kernels *isa_micro(const char *name, struct ikv_err *err)
 {
+	char alone[32];
+	const char *colon = name ? strchr(name, ':') : NULL;
+	bool near = colon && !strcmp(colon, ":near"), far = colon && !strcmp(colon, ":far");
+	if ((near || far) && (size_t)(colon - name) < sizeof alone) {
+		memcpy(alone, name, (size_t)(colon - name));
+		alone[colon - name] = 0;
+		name = alone;
+	}
 	int i = find(name, true, err);
-	return i < 0 ? NULL : table[i].micro;
+	if (i < 0)
+		return NULL;
+	return near ? table[i].micro : far ? table[i].far : micro_of((size_t)i);
 }
 
 const struct micro_kernels *isa_micro_selected(void)
@@ -161,6 +192,6 @@ const struct micro_kernels *isa_micro_selected(void)
 	const struct lanes_kernels *lanes = lanes_table();
 	for (size_t i = 0; i < ROWS; i++)
 		if (table[i].lanes == lanes && table[i].micro && table[i].usable())
-			return table[i].micro;
+			return micro_of(i);
 	return isa_micro("auto", NULL);
 }

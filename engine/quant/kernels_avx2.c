@@ -5,6 +5,7 @@
  * taken apart by shifts, and scales of a token, or of a token's group, multiply sums and weights instead of values.
  */
 #include <immintrin.h>
+#include "quant/fetch.h"
 #include "quant/micro.h"
 #include "quant/wide.h"
 
@@ -28,11 +29,6 @@
 			call(4);                                                                                     \
 		}                                                                                                    \
 	}
-
-INLINE void fetch(const uint8_t *p, ptrdiff_t ahead)
-{
-	_mm_prefetch((const char *)p + ahead, _MM_HINT_T0);
-}
 
 INLINE __m256 halves8(const uint8_t *p)
 {

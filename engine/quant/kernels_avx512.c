@@ -186,8 +186,15 @@ void avx512_pv_decoded(const struct tile_shape *shape, const struct tile *tiles,
 size_t avx512_forms_bytes(uint32_t dim)
 {
 	size_t padded = tile_padded(dim);
-	size_t bytes = 14 * padded + 2 * forms_round(padded / 8) + forms_round(padded / 4) + (padded + 127) / 128 * 16 + 16;
+	size_t bytes = 16 * padded + 2 * forms_round(padded / 8) + forms_round(padded / 4) + (padded + 127) / 128 * 16 + 16;
 	return (bytes + 63) & ~(size_t)63;
+}
+
+/* In the low half of each lane; to nearest even. */
+INLINE __m512i nearest_bf16(__m512 x)
+{
+	__m512i n = _mm512_castps_si512(x), odd = _mm512_and_si512(_mm512_srli_epi32(n, 16), _mm512_set1_epi32(1));
+	return _mm512_srli_epi32(_mm512_add_epi32(n, _mm512_add_epi32(_mm512_set1_epi32(0x7fff), odd)), 16);
 }
 
 void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
@@ -225,13 +232,12 @@ void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
 		_mm256_storeu_si256((__m256i *)(f.coarse + 2 * c),
 				    _mm512_castsi512_si256(_mm512_maskz_compress_epi32(0x6666, digits)));
 		__m512i high = _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32((int)0xffff0000));
-		__m512i low = _mm512_castps_si512(_mm512_sub_ps(x, _mm512_castsi512_ps(high)));
-		/* To nearest even; |low| is too small to overflow. */
-		low = _mm512_add_epi32(
-		    low, _mm512_add_epi32(_mm512_set1_epi32(0x7fff),
-					  _mm512_and_si512(_mm512_srli_epi32(low, 16), _mm512_set1_epi32(1))));
-		_mm512_storeu_si512((void *)(f.halves + 2 * c),
-				    _mm512_packus_epi32(_mm512_srli_epi32(high, 16), _mm512_srli_epi32(low, 16)));
+		/* |low| is too small to overflow. */
+		__m512i low = nearest_bf16(_mm512_sub_ps(x, _mm512_castsi512_ps(high)));
+		_mm512_storeu_si512((void *)(f.halves + 2 * c), _mm512_packus_epi32(_mm512_srli_epi32(high, 16), low));
+		__mmask16 huge = _mm512_cmp_ps_mask(_mm512_abs_ps(x), _mm512_set1_ps(0x1.fep127f), _CMP_GE_OQ);
+		__m512i near = _mm512_mask_srli_epi32(nearest_bf16(x), huge, high, 16);
+		_mm256_storeu_si256((__m256i *)(f.nearest + c), _mm512_cvtepi32_epi16(near));
 		if (c % 32 == 0)
 			continue;
 		float sum = _mm512_reduce_add_ps(_mm512_add_ps(x, _mm512_loadu_ps(q + c - 16)));

@@ -3,6 +3,7 @@
 #define QUANT_KERNELS_AVX512_H
 
 #include <immintrin.h>
+#include "quant/fetch.h"
 #include "quant/micro.h"
 
 #define INLINE static inline __attribute__((always_inline))
@@ -20,10 +21,11 @@
  *   int8 digits [P/4][4][4]: of four channels d0, d1, d2 and padding
  *   float sums [P/32]    of each 32 channels
  *   bf16 halves [P/4][2][4]: q = high + low within 2^-17 |q|; high by truncation, so that it cannot overflow
- *   float parts [P]      the row divided by its largest magnitude */
+ *   float parts [P]      the row divided by its largest magnitude
+ *   bf16 nearest [P]     the row rounded to nearest even */
 struct forms {
 	const int8_t *coarse, *digits;
-	const uint16_t *halves;
+	const uint16_t *halves, *nearest;
 	const float *sums, *steps;
 	const int32_t *middle, *bias;
 	const float *step, *size, *parts;
@@ -56,6 +58,8 @@ static inline struct forms forms_of(const uint8_t *p, uint32_t dim)
 	p += 4 * padded;
 	f.size = f.step + 1;
 	f.parts = (const float *)p;
+	p += 4 * padded;
+	f.nearest = (const uint16_t *)p;
 	return f;
 }
 
@@ -114,13 +118,6 @@ INLINE __m512 fold16(const __m512 *a)
 FOLD4(most4, max_ps)
 FOLD4(least4, min_ps)
 FOLD4(sums4, add_ps)
-
-/* What is fetched is used a step later. Into the first-level cache: on Zen 5 fetches into the second one are often
- * dropped (docs/kernels.md). */
-INLINE void fetch(const uint8_t *p, ptrdiff_t ahead)
-{
-	_mm_prefetch((const char *)p + ahead, _MM_HINT_T0);
-}
 
 #endif
 

@@ -23,12 +23,24 @@ noinst_LTLIBRARIES += libmicro_avx2.la libmicro_avx512.la libmicro_avx512bf16.la
 libmicro_avx2_la_SOURCES = engine/quant/kernels_avx2.c engine/quant/encode_avx2.c engine/quant/encode_avx2_forms.c
 libmicro_avx2_la_CFLAGS = $(AM_CFLAGS) -mavx2 -mfma -mf16c
 MICRO_AVX512_CFLAGS = $(AM_CFLAGS) -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni
-libmicro_avx512_la_SOURCES = \
-	engine/quant/kernels_avx512.h engine/quant/kernels_avx512.c engine/quant/kernels_avx512_int.c \
-	engine/quant/kernels_avx512_kivi.c engine/quant/kernels_avx512_rows.c \
-	engine/quant/encode_avx512.c engine/quant/encode_avx512_forms.c
+MICRO_AVX512_SOURCES = \
+	engine/quant/fetch.h engine/quant/kernels_avx512.h engine/quant/kernels_avx512.c \
+	engine/quant/kernels_avx512_int.c engine/quant/kernels_avx512_kivi.c engine/quant/kernels_avx512_rows.c
+libmicro_avx512_la_SOURCES = $(MICRO_AVX512_SOURCES) engine/quant/encode_avx512.c engine/quant/encode_avx512_forms.c
 libmicro_avx512_la_CFLAGS = $(MICRO_AVX512_CFLAGS)
 libmicro_avx512bf16_la_SOURCES = engine/quant/kernels_avx512_bf16.c
 libmicro_avx512bf16_la_CFLAGS = $(MICRO_AVX512_CFLAGS) -mavx512vbmi -mavx512bf16
-libengine_la_LIBADD += libmicro_avx2.la libmicro_avx512.la libmicro_avx512bf16.la
+# Once more, fetching into the second-level cache: quant/fetch.h.
+noinst_LTLIBRARIES += libmicro_avx2_far.la libmicro_avx512_far.la libmicro_avx512bf16_far.la
+libmicro_avx2_far_la_SOURCES = engine/quant/kernels_avx2.c
+libmicro_avx2_far_la_CPPFLAGS = $(AM_CPPFLAGS) -DFETCH_FAR
+libmicro_avx2_far_la_CFLAGS = $(libmicro_avx2_la_CFLAGS)
+libmicro_avx512_far_la_SOURCES = $(MICRO_AVX512_SOURCES)
+libmicro_avx512_far_la_CPPFLAGS = $(AM_CPPFLAGS) -DFETCH_FAR
+libmicro_avx512_far_la_CFLAGS = $(MICRO_AVX512_CFLAGS)
+libmicro_avx512bf16_far_la_SOURCES = engine/quant/kernels_avx512_bf16.c
+libmicro_avx512bf16_far_la_CPPFLAGS = $(AM_CPPFLAGS) -DFETCH_FAR
+libmicro_avx512bf16_far_la_CFLAGS = $(libmicro_avx512bf16_la_CFLAGS)
+libengine_la_LIBADD += libmicro_avx2.la libmicro_avx512.la libmicro_avx512bf16.la \
+	libmicro_avx2_far.la libmicro_avx512_far.la libmicro_avx512bf16_far.la
 endif

@@ -64,5 +64,7 @@ void micro_plain_pv(const struct tile_shape *shape, const struct tile *tiles, ui
 		    bool fine, uint32_t heads, float *acc, size_t acc_stride, float *scratch);
 
 extern const struct micro_kernels micro_scalar, micro_avx2, micro_avx512, micro_avx512bf16;
+/* The same, fetching into the second-level cache (quant/fetch.h). */
+extern const struct micro_kernels micro_avx2_far, micro_avx512_far, micro_avx512bf16_far;
 
 #endif

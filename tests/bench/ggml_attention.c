@@ -124,8 +124,8 @@ static void stored_row(const struct pair *p, bool ours, const uint16_t *from, fl
 {
 	uint8_t bytes[4 * D];
 	if (ours) {
-		ikv_format_encode(p->ours, from, 1, D, bytes, NULL);
-		ikv_format_decode(p->ours, bytes, 1, D, row, NULL);
+		ikv_format_encode(p->ours, IKV_SIDE_K, from, 1, D, bytes, NULL);
+		ikv_format_decode(p->ours, IKV_SIDE_K, bytes, 1, D, row, NULL);
 		return;
 	}
 	for (int d = 0; d < D; d++)

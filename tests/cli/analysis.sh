@@ -57,6 +57,12 @@ assert not p.stack, p.stack' "$d/r.html"
 else
 	skip "its tags are balanced: no python3"
 fi
+mkdir "$d/bin" # what the program's own starting script needs, and no gnuplot
+for tool in sh sed ls cat rm basename dirname expr printf; do ln -s "$(command -v $tool)" "$d/bin/" 2>/dev/null; done
+PATH=$d/bin $p report "$db" -o "$d/no.html" >"$d/out" 2>"$d/err"
+none "without gnuplot the page has no figures, and that is said" "$([ $? -eq 0 ] || echo failed; ! grep -q '<svg' "$d/no.html" || echo svg
+	[ "$(cat "$d/err")" = "intentkv: report: the page has no figures, since gnuplot is not there (Debian, Ubuntu: gnuplot-nox)" ] ||
+		cat "$d/err")"
 if command -v gnuplot >/dev/null; then
 	$p report "$db" -o "$d/f.html" >"$d/out" 2>"$d/err"
 	none "with figures it has them as SVG, each id once" "$([ "$(grep -c '<svg' "$d/f.html")" -ge 12 ] || echo "too few"

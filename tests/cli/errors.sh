@@ -42,7 +42,7 @@ printed: $(head -3 "$d/out")"
 
 small=$cases/scenario/small.yaml
 run="$p run --quiet --no-plots"
-plan 61
+plan 64
 
 $run --db "$d/kept.db" "$small" >"$d/out" 2>"$d/err"
 none "a good scenario runs quietly" "$([ $? -eq 0 ] || echo failed; cat "$d/out" "$d/err")"
@@ -115,6 +115,9 @@ wrong "no scenario" 64 'intentkv: run: expected one scenario file; see ...' $run
 wrong "two scenarios" 64 'intentkv: run: expected one scenario file; see ...' $run "$small" "$small"
 wrong "an unknown table" 64 'intentkv: list: no table "rooters"; did you mean "routers"?; see ...' $p list rooters
 wrong "an unknown entry" 64 'intentkv: list: no "quset" among the routers; did you mean "quest"?; see ...' $p list routers quset
+wrong "an unknown action" 64 'intentkv: db: got "schem", expected schema, export, backup, check, rollup or upgrade; did you mean "schema"?; see ...' \
+	$p db schem "$d/kept.db"
+wrong "no action" 64 'intentkv: bench: expected policies, attention, formats, mrc or gpu; see `intentkv bench --help`' $p bench
 wrong "an unknown format of output" 64 'intentkv: --format: got xml, expected table, csv, json, jsonl or markdown' \
 	$p query "$d/kept.db" --format xml
 wrong "an unknown format of route" 64 'intentkv: route: --format xml: expected table or json; see ...' $p route --format xml x
@@ -137,6 +140,9 @@ wrong "a database in a folder that is not there" 73 "intentkv: $d/no/x.db: ...No
 	$run --db "$d/no/x.db" "$small"
 wrong "a database below a file" 73 "intentkv: $d/kept.db/x.db: ...Not a directory" $run --db "$d/kept.db/x.db" "$small"
 wrong "a folder as database" 65 "intentkv: $d/empty: is not a regular file" $run --db "$d/empty" "$small"
+mkdir "$d/kept"
+wrong "the folder of figures as database" 65 "intentkv: $d/kept: is not a regular file; did you mean $d/kept.db?" $p query "$d/kept"
+rmdir "$d/kept"
 wrong "a missing database" 65 'intentkv: nowhere.db: there is no result database' $p query nowhere.db
 wrong "a scenario as database" 65 "intentkv: $small: is not a result database" $p query "$small"
 
@@ -162,7 +168,7 @@ else
 		$run --db "$d/fresh.db" "$cases/scenario/cuda.yaml"
 	wrong "a benchmark of a card that is not there" 69 'intentkv: bench gpu: ...' $p bench gpu
 fi
-wrong "a number of replays" 64 'intentkv: bench: --replays: got "0", expected a number from 1 to 250; ...' \
+wrong "a number of replays" 64 'intentkv: bench gpu: --replays: got "0", expected a number from 1 to 250; ...' \
 	$p bench gpu --replays 0
 wrong "an ISA that does not exist" 69 'intentkv: INTENTKV_ISA: nonsense: no ISA of that name; available: ...' \
 	env INTENTKV_ISA=nonsense $run --db "$d/fresh.db" "$small"

@@ -27,7 +27,7 @@ variables="$variables docdir=$prefix/share/doc/intentkv pkgconfigdir=$prefix/lib
 # The .pc file is made by configure for the configured prefix, so the one to test is made again for this one.
 ok "make install" $MAKE -s install DESTDIR="$root/dest" $variables
 ok "the program and its manual are there" test -x "$root/dest$prefix/bin/intentkv" -a \
-	-f "$root/dest$prefix/share/man/man1/intentkv.1"
+	-f "$root/dest$prefix/share/man/man1/intentkv.1" -a -f "$root/dest$prefix/share/man/man1/intentkv-sweep.1"
 
 pc=$root/dest$prefix/lib/pkgconfig/intentkv.pc
 static=

@@ -42,8 +42,8 @@ int main(int argc, char **argv)
 		return cmd_query(argc - 1, argv + 1);
 	if (argc > 1 && strcmp(argv[1], "runs") == 0)
 		return cmd_runs(argc - 1, argv + 1);
-	if (argc > 1 && strcmp(argv[1], "db") == 0)
-		return cmd_db(argc - 1, argv + 1);
+	if (argc > 2 && strcmp(argv[1], "db") == 0)
+		return cmd_db(argc - 2, argv + 2);
 	if (argc > 1 && strcmp(argv[1], "plot") == 0)
 		return cmd_plot(argc - 1, argv + 1);
 	return IKV_USAGE;

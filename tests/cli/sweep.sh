@@ -31,7 +31,7 @@ wrong() {
 }
 workers() { cat "/proc/$1/task/$1/children" 2>/dev/null; }
 
-plan 42
+plan 50
 set -- -x router.policy=quest,semantic,dense -x router.budget=5%..20%:3:log \
 	-w 'router.policy != dense or router.budget == 5%'
 sweep one --dry-run "$@"
@@ -60,6 +60,35 @@ ok "another setting does" grep -q '^1 done, 0 failed, 0 were in the database' "$
 $p run "$tiny" -s attention.every=8 -s 'sweep={router.policy: [oracle]}' --quiet --no-plots --db "$d/run.db"
 sweep run -x router.policy=oracle,quest
 ok "runs of intentkv run count" grep -q '^1 done, 0 failed, 1 were in the database' "$d/out"
+
+# Edited and swept again, the points of the scenario as it is now are those that queries and figures show.
+cp "$tiny" "$d/edit.yaml"
+cp "${tiny%.yaml}.profile.yaml" "$d"
+shown() { ask edit "SELECT group_concat(label, ';') FROM (SELECT label FROM v_latest ORDER BY label)"; }
+edited() { # edited BUDGETS: with these in its sweep section
+	{ cat "$tiny"; echo "sweep: {router.policy: [quest, oracle], router.budget: [$1]}"; } >"$d/edit.yaml"
+	$p sweep "$d/edit.yaml" -s attention.every=8 --db "$d/edit.db" >"$d/out" 2>"$d/err" || cat "$d/err"
+}
+edited '5%, 50%'
+edited '50%, 20%'
+ok "after an edit: old and new points of it, and no other" [ "$(shown)" = \
+	"oracle budget=20%;oracle budget=50%;quest budget=20%;quest budget=50%" ]
+ok "the front is that of all of them" [ "$(grep -c '^ *[0-9.]*  *[0-9.]*  quest budget=[25]0%$' "$d/out")" = 2 ]
+ok "and without the oracle, which is a bound" sh -c '! grep -q "^ .*oracle budget" "$1" && grep -q "(oracle, which knows the future, apart)" "$1"' - "$d/out"
+edited '5%, 50%'
+ok "back to the first text: its points again" [ "$(shown) $(grep -c '^0 done, 0 failed, 4 were' "$d/out")" = \
+	"oracle budget=5%;oracle budget=50%;quest budget=5%;quest budget=50% 1" ]
+ok "with the origins that it gives them" [ "$(ask edit "SELECT group_concat(DISTINCT origin) FROM v_latest
+	JOIN run_param USING (run_id) WHERE key = 'router.budget'")" = sweep ]
+ok "query pareto gives the oracle no place" [ "$($p query "$d/edit.db" pareto --format csv | tr -d '\r' | grep -c '^.*,oracle,.*,$')" = 2 ]
+ok "the file is good" $p db check "$d/edit.db"
+if command -v gnuplot >/dev/null; then
+	$p sweep "$d/edit.yaml" -s attention.every=8 --db "$d/edit.db" --plot "$d/drawn" >"$d/out" 2>"$d/err"
+	ok "--plot draws what suits a sweep, and the summary says how" [ -s "$d/drawn/pareto.svg" -a -s "$d/drawn/mass-bytes.svg" -a \
+		"$(grep -c "intentkv plot $d/edit.db pareto mass-bytes -o $d/edit\$" "$d/out")" = 1 ]
+else
+	skip "no gnuplot"
+fi
 
 # A file's contents are part of a point.
 cp "${srcdir:-.}/docs/examples/chat.json" "$d/a.json"

@@ -281,10 +281,10 @@ START_TEST(pages_change_formats)
 			for (int t = 0; t < T; t++)
 				sum += exp(s[t] - top);
 			for (int c = 0; c < D; c++) {
-				double want = 0;
+				double want = 0, most = to == IKV_FMT_FP8 ? 4e-3 : 5e-5; /* docs/formats.md */
 				for (int t = 0; t < T; t++)
 					want += exp(s[t] - top) / sum * rows[1][t * D + c];
-				ck_assert_msg(fabs(out[c] - want) <= 5e-5, "%s: %s to %s: %g, expected %g", ops->name,
+				ck_assert_msg(fabs(out[c] - want) <= most, "%s: %s to %s: %g, expected %g", ops->name,
 					      ikv_format_names()[from], ikv_format_names()[to], out[c], want);
 			}
 		}

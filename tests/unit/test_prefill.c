@@ -196,9 +196,9 @@ START_TEST(units_mix_and_do_not_allocate)
 	ck_assert_int_eq(b->ops->decode(b, u, 3, &err), 0);
 	same(a[0], a[2], 0);
 	for (uint32_t h = 0; h < 8; h++)
-		for (uint32_t d = 0; d < 64; d++)
+		for (uint32_t d = 0; d < 64; d++) /* some pages are FP8: docs/formats.md */
 			ck_assert_double_le(
-			    fabs((double)a[1].out[h * 64 + d] - (double)a[0].out[(39 * 8 + h) * 64 + d]), 5e-5);
+			    fabs((double)a[1].out[h * 64 + d] - (double)a[0].out[(39 * 8 + h) * 64 + d]), 4e-3);
 	uint64_t before = ikv_alloc_count();
 	ck_assert_int_eq(b->ops->decode(b, u, 2, &err), 0);
 	s.u.q_len = 39;

@@ -1,0 +1,47 @@
+/* Records of rows on their way to the process or the thread that has the database: a type, a row struct as it lies in
+ * memory, and its texts. Writer and reader are the same program, so layouts agree. Pointers in the structs only say
+ * whether there is a text. */
+#ifndef DB_STORE_SPOOL_H
+#define DB_STORE_SPOOL_H
+
+#include "db/store_internal.h"
+
+enum { SPOOL_RUN = STORE_ROW_COUNT, SPOOL_BLOCK, SPOOL_PAGE, SPOOL_BUFFER = 1 << 18, SPOOL_RUN_TEXTS = 14 };
+
+extern const size_t spool_run_texts[SPOOL_RUN_TEXTS]; /* offsets in struct store_run */
+struct spool_page {
+	int64_t run_id, session, step;
+	struct ikv_action action;
+};
+
+struct queue;
+struct spool {
+	int fd;              /* a file's, or -1 */
+	struct queue *queue; /* of a thread, or NULL */
+	uint64_t bytes, steps;
+	double read_bytes, dense_bytes;
+	double *errors; /* rel_l2 of the steps that have it; owned */
+	size_t error_count, error_cap, used;
+	int64_t since_ms;      /* a queue's oldest byte in `buffer` */
+	unsigned char *buffer; /* [SPOOL_BUFFER]; owned */
+};
+/* Write out what is in the buffer. */
+int spool_drain(struct spool *p, struct ikv_err *err);
+
+struct spool_reader {
+	/* The next bytes, which last until the next call; size 0: there are no more. */
+	int (*more)(void *source, const unsigned char **at, size_t *size, struct ikv_err *err);
+	void *source;
+	const unsigned char *at;
+	size_t left;
+	char *text[4096]; /* of the record at hand; owned */
+	uint32_t texts;
+};
+/* Take the next record into the database: 1, or 0 at the end. run_id: of the rows, and of the run that a record
+ * begins; 0: as the record says. key: of that run. */
+int spool_take(struct store *s, struct spool_reader *r, int64_t *run_id, const char *key, struct ikv_err *err);
+
+/* store_queue.c: hand a full buffer over for an empty one, wait where there is none. */
+int queue_give(struct queue *q, unsigned char **buffer, size_t used, struct ikv_err *err);
+
+#endif
