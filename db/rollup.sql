@@ -79,6 +79,11 @@ CREATE TABLE run_series (
   wall_memory_ns REAL, -- mean of step.wall_memory_ns
   wall_recode_ns REAL, -- mean of step.wall_recode_ns
   wall_source_ns REAL, -- mean of step.wall_source_ns
+  wall_device_ns REAL, -- mean of step.wall_device_ns
+  wall_transfer_ns REAL, -- mean of step.wall_transfer_ns
+  wall_hidden_ns REAL, -- mean of step.wall_hidden_ns
+  wall_exposed_ns REAL, -- mean of step.wall_exposed_ns
+  wall_evict_ns REAL, -- mean of step.wall_evict_ns
   PRIMARY KEY (run_id, step)
 ) STRICT, WITHOUT ROWID;
 
@@ -189,7 +194,13 @@ SELECT run_id, max(count) FILTER (WHERE name = 'context_tokens') AS steps,
   max(p50) FILTER (WHERE name = 'rel_l2') AS rel_l2_p50, max(p95) FILTER (WHERE name = 'rel_l2') AS rel_l2_p95,
   max(p50) FILTER (WHERE name = 'sim_total_ns') AS sim_total_p50_ns, max(p99) FILTER (WHERE name = 'sim_total_ns') AS sim_total_p99_ns,
   max(total) FILTER (WHERE name = 'wall_attention_ns') AS wall_attention_ns,
-  max(total) FILTER (WHERE name = 'wall_dense_ns') AS wall_dense_ns
+  max(total) FILTER (WHERE name = 'wall_dense_ns') AS wall_dense_ns,
+  max(count) FILTER (WHERE name = 'wall_transfer_ns') AS transfer_steps,
+  max(total) FILTER (WHERE name = 'wall_device_ns') AS wall_device_ns,
+  max(total) FILTER (WHERE name = 'wall_transfer_ns') AS wall_transfer_ns,
+  max(total) FILTER (WHERE name = 'wall_hidden_ns') AS wall_hidden_ns,
+  max(total) FILTER (WHERE name = 'wall_exposed_ns') AS wall_exposed_ns,
+  max(total) FILTER (WHERE name = 'wall_evict_ns') AS wall_evict_ns
 FROM run_stat GROUP BY run_id;
 
 -- v_role: Per run and role: shares of tokens, of dense softmax mass and of bytes, over all steps that have them.

@@ -150,6 +150,11 @@ CREATE TABLE step (
   wall_memory_ns REAL,
   wall_recode_ns REAL,
   wall_source_ns REAL,
+  wall_device_ns REAL,
+  wall_transfer_ns REAL,
+  wall_hidden_ns REAL,
+  wall_exposed_ns REAL,
+  wall_evict_ns REAL,
   PRIMARY KEY (run_id, session, step)
 ) STRICT, WITHOUT ROWID;
 

@@ -10,7 +10,7 @@
 #include <intentkv.h>
 
 #define STORE_APPLICATION_ID 0x494b5653 /* "IKVS" */
-#define STORE_VERSION        3 /* 1: fewer formats; 2: without roll-ups */
+#define STORE_VERSION        4 /* 1: fewer formats; 2: without roll-ups; 3: without times of a device */
 
 struct store;
 
@@ -122,6 +122,9 @@ struct store_step {
 	int64_t sim_outside;                /* 1: outside of what the machine's profile was measured at */
 	double wall_attention_ns, wall_dense_ns, wall_score_ns, wall_route_ns, wall_memory_ns, wall_recode_ns,
 	    wall_source_ns;
+	/* By a device's own clock, NaN without one: attention alone, copies to the fast tier, and what of these was hidden
+	 * behind attention or waited for; copies to slower tiers. */
+	double wall_device_ns, wall_transfer_ns, wall_hidden_ns, wall_exposed_ns, wall_evict_ns;
 };
 int store_step(struct store *s, const struct store_step *row, struct ikv_err *err);
 

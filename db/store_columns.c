@@ -94,6 +94,11 @@ static const struct store_column step_columns[] = {
     COLUMN(store_step, wall_memory_ns, REAL),
     COLUMN(store_step, wall_recode_ns, REAL),
     COLUMN(store_step, wall_source_ns, REAL),
+    COLUMN(store_step, wall_device_ns, REAL),
+    COLUMN(store_step, wall_transfer_ns, REAL),
+    COLUMN(store_step, wall_hidden_ns, REAL),
+    COLUMN(store_step, wall_exposed_ns, REAL),
+    COLUMN(store_step, wall_evict_ns, REAL),
 };
 static const struct store_column role_columns[] = {
     COLUMN(store_role, run_id, INT),         COLUMN(store_role, session, INT),

@@ -97,11 +97,21 @@ static enum ikv_format cuda_format(const struct ikv_backend *b, uint32_t seq, ui
 static int cuda_decode(struct ikv_backend *b, const struct ikv_attn_unit *units, uint32_t count, struct ikv_err *err)
 {
 	struct cuda *c = (struct cuda *)b;
-	if (pages_check(&c->pages, units, count, err) || pages_upload(&c->pages, err))
+	if (pages_check(&c->pages, units, count, err))
 		return -1;
-	if (c->pages.g.v_aliases_k)
-		return mla_decode_run(&c->mla, &c->pages, units, count, err);
-	return decode_run(&c->decode, &c->pages, units, count, err);
+	int rc = tier_prepare(&c->pages, units, count, err);
+	if (!rc)
+		rc = pages_upload(&c->pages, err);
+	if (!rc)
+		rc = c->pages.g.v_aliases_k ? mla_decode_run(&c->mla, &c->pages, units, count, err)
+					    : decode_run(&c->decode, &c->pages, units, count, err);
+	return tier_settle(&c->pages, rc ? NULL : err) || rc ? -1 : 0;
+}
+
+static int cuda_place(struct ikv_backend *b, uint32_t seq, uint32_t layer, uint32_t kv_first, uint32_t kv_count,
+		      uint32_t page, enum ikv_place place, struct ikv_err *err)
+{
+	return pages_place(&((struct cuda *)b)->pages, seq, layer, kv_first, kv_count, page, place, err);
 }
 
 static void cuda_stats(const struct ikv_backend *b, struct ikv_backend_stats *stats)
@@ -129,6 +139,7 @@ const struct ikv_backend_ops *gpu_backend(void)
 	    .restore = cuda_restore,
 	    .format = cuda_format,
 	    .decode = cuda_decode,
+	    .place = cuda_place,
 	    .stats = cuda_stats,
 	};
 	return &ops;

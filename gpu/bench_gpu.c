@@ -12,6 +12,7 @@
 #include "gpu/bench.h"
 #include "gpu/backend.h"
 #include "gpu/bench_gpu.h"
+#include "gpu/bench_move.h"
 #include "gpu/device.h"
 #include "gpu/gpu.h"
 #include "gpu/gpu_tile.h"
@@ -511,8 +512,8 @@ static void run_all(const void *buffer, uint64_t size, gpu_bench_row *each, void
 }
 
 int gpu_bench(const struct gpu_bench_setup *setup, struct gpu_bench_limits *limits,
-	      void (*begin)(void *context, const struct gpu_bench_limits *limits), gpu_bench_row *each, void *context,
-	      struct ikv_err *error)
+	      void (*begin)(void *context, const struct gpu_bench_limits *limits), gpu_bench_row *each,
+	      gpu_bench_move_row *each_move, void *context, struct ikv_err *error)
 {
 	uint64_t slot_bytes[IKV_FMT_COUNT] = {0}, size = 4 * ROTATE_BYTES;
 	char why[500];
@@ -527,8 +528,12 @@ int gpu_bench(const struct gpu_bench_setup *setup, struct gpu_bench_limits *limi
 	must(bench_fill_floats(buffer, size / 4, 1, dev.stream), "fill a buffer");
 	ceilings(buffer, size, limits);
 	begin(context, limits);
-	run_all(buffer, size, each, context);
-	mla_bench(&(struct mla_bench){&dev, buffer, size, read_time, setup}, each, context);
+	if (setup->attention) {
+		run_all(buffer, size, each, context);
+		mla_bench(&(struct mla_bench){&dev, buffer, size, read_time, setup}, each, context);
+	}
+	if (setup->moves)
+		move_bench(&(struct move_bench){&dev, buffer, size, setup->replays, limits->copy_gbps}, each_move, context);
 	cudaFree(buffer);
 	device_close(&dev);
 	return 0;

@@ -11,7 +11,7 @@
 struct gpu_bench_setup { /* lists are separated by commas; a name that there is not chooses nothing */
 	const char *shapes, *formats, *pages, *selections;
 	uint32_t replays; /* at most 250 */
-	bool check;
+	bool check, attention, moves; /* attention: the kernels that read pages; moves: what moves and re-encodes them */
 };
 
 /* The device's own limits. */
@@ -36,9 +36,20 @@ struct gpu_bench_result {
 
 typedef void gpu_bench_row(void *context, const struct gpu_bench_result *row);
 
+struct gpu_bench_move {
+	const char *kernel; /* to_device, to_host, recode */
+	const char *what;   /* copy, batch, gather; "FP16 to INT8" */
+	uint64_t piece_bytes; /* of a copy, or of a page before */
+	uint32_t blocks;      /* of the copy kernel; 0 where it is none */
+	uint64_t bytes;       /* copied; re-encoding: read and written */
+	double ms, ceiling_gbps; /* of one large copy */
+};
+
+typedef void gpu_bench_move_row(void *context, const struct gpu_bench_move *row);
+
 /* IKV_UNAVAILABLE without a device. An error of the device later on ends the process with a message. */
 int gpu_bench(const struct gpu_bench_setup *setup, struct gpu_bench_limits *limits,
-	      void (*begin)(void *context, const struct gpu_bench_limits *limits), gpu_bench_row *each, void *context,
-	      struct ikv_err *err);
+	      void (*begin)(void *context, const struct gpu_bench_limits *limits), gpu_bench_row *each,
+	      gpu_bench_move_row *each_move, void *context, struct ikv_err *err);
 
 #endif

@@ -252,7 +252,7 @@ static void take_answers(const struct decode *d, const struct ikv_geometry *g, c
 	}
 }
 
-static int launch(struct decode *d, const struct pages *p, const struct attend_config *c, uint32_t stages,
+static int launch(struct decode *d, struct pages *p, const struct attend_config *c, uint32_t stages,
 		  const struct sizes *z, struct ikv_err *err)
 {
 	uint8_t *in = d->in.device, *out = d->out.device, *work = d->work.device;
@@ -288,7 +288,7 @@ static int launch(struct decode *d, const struct pages *p, const struct attend_c
 	    device_failed(attend_resolve((const struct attend_list *)(in + z->lists_at), z->jobs, z->tiles_max, words,
 					 p->g.page_tokens, p->steps, stream),
 			  doing, err) ||
-	    device_failed(attend_launch(&args, c, stream), doing, err) ||
+	    tier_begin(p, err) || device_failed(attend_launch(&args, c, stream), doing, err) || tier_end(p, err) ||
 	    device_failed(cudaMemcpyAsync(d->out.host, out, z->out_bytes, cudaMemcpyDeviceToHost, stream), doing,
 			  err))
 		return -1;
@@ -315,8 +315,8 @@ int decode_run(struct decode *d, struct pages *p, const struct ikv_attn_unit *un
 		    p->device.shared_bytes, 16 * p->steps);
 	if (z.words > UINT32_MAX)
 		return ikv_err_set(err, IKV_FAILED, "backend cuda: %zu tiles in one call, more than 2^32", z.words);
-	uint32_t blocks =
-	    p->device.multiprocessors < ATTEND_BLOCKS_MAX ? p->device.multiprocessors : ATTEND_BLOCKS_MAX;
+	uint32_t blocks = p->device.multiprocessors - tier_blocks(p);
+	blocks = blocks < ATTEND_BLOCKS_MAX ? blocks : ATTEND_BLOCKS_MAX;
 	if (room(&d->pieces, &d->pieces_cap, split_most(z.jobs, blocks), sizeof *d->pieces, err))
 		return -1;
 	z.pieces = split_queued(d->loads, z.jobs, blocks, c.warps, d->pieces, &c.blocks);

@@ -43,8 +43,10 @@ int device_open(struct device *d, const uint64_t slot_bytes[IKV_FMT_COUNT], stru
 	int processors = 0, shared = 0, major = 0;
 	cudaStream_t stream;
 	*d = (struct device){0};
-	for (int f = 0; f < IKV_FMT_COUNT; f++)
-		d->pools[f].slot_bytes = slot_bytes[f];
+	for (int f = 0; f < IKV_FMT_COUNT; f++) {
+		d->pools[0][f].slot_bytes = d->pools[1][f].slot_bytes = slot_bytes[f];
+		d->pools[1][f].on_host = true;
+	}
 	if (device_failed(cudaSetDevice(0), "select device 0", err) ||
 	    device_failed(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, 0), "ask the device",
 			  err) ||
@@ -70,16 +72,18 @@ void device_close(struct device *d)
 {
 	if (d->stream)
 		cudaStreamSynchronize(d->stream);
-	for (int f = 0; f < IKV_FMT_COUNT; f++) {
-		struct device_pool *p = &d->pools[f];
+	for (int f = 0; f < 2 * IKV_FMT_COUNT; f++) {
+		struct device_pool *p = &d->pools[f / IKV_FMT_COUNT][f % IKV_FMT_COUNT];
 		for (size_t i = 0; i < p->chunk_count; i++)
-			cudaFree(p->chunks[i]);
+			p->on_host ? cudaFreeHost(p->chunks[i]) : cudaFree(p->chunks[i]);
 		ikv_free(p->chunks);
 		ikv_free(p->free_slots);
 		ikv_free(p->given_slots);
 	}
 	device_release(&d->upload);
 	ikv_free(d->items);
+	ikv_free(d->appends);
+	ikv_free(d->recodes);
 	if (d->stream)
 		cudaStreamDestroy(d->stream);
 }
@@ -107,7 +111,9 @@ static int add_chunk(struct device_pool *p, struct ikv_err *err)
 	if (room(&p->chunks, &p->chunk_cap, p->chunk_count + 1, sizeof *p->chunks, err) ||
 	    room(&p->free_slots, &p->free_cap, all, sizeof *p->free_slots, err) ||
 	    room(&p->given_slots, &p->given_cap, all, sizeof *p->given_slots, err) ||
-	    device_failed(cudaMalloc(&chunk, slots * p->slot_bytes), "allocate device memory for pages", err))
+	    device_failed(p->on_host ? cudaMallocHost(&chunk, slots * p->slot_bytes)
+				     : cudaMalloc(&chunk, slots * p->slot_bytes),
+			  p->on_host ? "allocate pinned memory for pages" : "allocate device memory for pages", err))
 		return -1;
 	p->chunks[p->chunk_count++] = chunk;
 	p->chunk_slots = slots;
@@ -116,59 +122,121 @@ static int add_chunk(struct device_pool *p, struct ikv_err *err)
 	return 0;
 }
 
-uint64_t device_take(struct device *d, enum ikv_format f, struct ikv_err *err)
+uint64_t device_take(struct device *d, bool on_host, enum ikv_format f, struct ikv_err *err)
 {
-	struct device_pool *p = &d->pools[f];
+	struct device_pool *p = &d->pools[on_host][f];
 	if (!p->free_count && add_chunk(p, err))
 		return 0;
 	return p->free_slots[--p->free_count];
 }
 
-void device_give(struct device *d, enum ikv_format f, uint64_t slot)
+void device_give(struct device *d, bool on_host, enum ikv_format f, uint64_t slot)
 {
-	struct device_pool *p = &d->pools[f];
+	struct device_pool *p = &d->pools[on_host][f];
 	p->given_slots[p->given_count++] = slot;
 }
 
-void *device_put(struct device *d, uint64_t to, size_t bytes, struct ikv_err *err)
+/* Room in the upload buffer for `bytes` and behind them the items there are and so many more. */
+static uint8_t *reserve(struct device *d, size_t bytes, uint32_t items, uint32_t appends, uint32_t recodes,
+			struct ikv_err *err)
 {
-	size_t at = (d->upload_used + 15) & ~(size_t)15, items = (d->item_count + 1) * sizeof *d->items + 16;
-	if (d->upload_used && at + bytes + items > d->upload.bytes) {
+	size_t at = (d->upload_used + 15) & ~(size_t)15, item_cap = d->item_cap, append_cap = d->append_cap,
+	       recode_cap = d->recode_cap;
+	size_t own = items * sizeof *d->items + appends * sizeof *d->appends + recodes * sizeof *d->recodes + 64;
+	size_t others = d->item_count * sizeof *d->items + d->append_count * sizeof *d->appends +
+			d->recode_count * sizeof *d->recodes;
+	if (at + others && at + bytes + own + others > d->upload.bytes) {
 		if (device_flush(d, err))
 			return NULL;
 		at = 0;
 	}
-	if (bytes + sizeof *d->items + 32 > d->upload.bytes &&
-	    device_reserve(&d->upload, bytes + sizeof *d->items + 32, true, err))
+	if (bytes + own > d->upload.bytes && device_reserve(&d->upload, bytes + own, true, err))
 		return NULL;
-	size_t cap = d->item_cap;
-	if (room(&d->items, &cap, (size_t)d->item_count + 1, sizeof *d->items, err))
+	if (room(&d->items, &item_cap, (size_t)d->item_count + items, sizeof *d->items, err) ||
+	    room(&d->appends, &append_cap, (size_t)d->append_count + appends, sizeof *d->appends, err) ||
+	    room(&d->recodes, &recode_cap, (size_t)d->recode_count + recodes, sizeof *d->recodes, err))
 		return NULL;
-	d->item_cap = (uint32_t)cap;
-	d->items[d->item_count++] = (struct move_item){to, (uint32_t)at, (uint32_t)bytes};
+	d->item_cap = (uint32_t)item_cap;
+	d->append_cap = (uint32_t)append_cap;
+	d->recode_cap = (uint32_t)recode_cap;
 	d->upload_used = at + bytes;
 	return (uint8_t *)d->upload.host + at;
 }
 
+void *device_put(struct device *d, uint64_t to, size_t bytes, struct ikv_err *err)
+{
+	uint8_t *at = reserve(d, bytes, 1, 0, 0, err);
+	if (at)
+		d->items[d->item_count++] =
+		    (struct move_item){to, (uint32_t)(at - (uint8_t *)d->upload.host), (uint32_t)bytes};
+	return at;
+}
+
+uint8_t *device_stage(struct device *d, size_t bytes, uint32_t items, struct ikv_err *err)
+{
+	return reserve(d, bytes, 0, items, 0, err);
+}
+
+uint64_t device_staged(const struct device *d, const void *staged)
+{
+	return (uint64_t)(uintptr_t)d->upload.device +
+	       (uint64_t)((const uint8_t *)staged - (uint8_t *)d->upload.host);
+}
+
+void device_append(struct device *d, const struct append_item *item)
+{
+	d->appends[d->append_count++] = *item;
+}
+
+int device_recode_room(struct device *d, struct ikv_err *err)
+{
+	return reserve(d, 0, 0, 0, 1, err) ? 0 : -1;
+}
+
+void device_recode(struct device *d, attend_entry from, attend_entry to)
+{
+	d->recodes[d->recode_count++] = (struct encode_pair){from, to};
+}
+
+/* What is in the buffer, then the lists that say where it goes: one copy. */
+static int upload(struct device *d, struct ikv_err *err)
+{
+	size_t at = (d->upload_used + 15) & ~(size_t)15, bytes = d->item_count * sizeof *d->items,
+	       rows_at = (at + bytes + 15) & ~(size_t)15, rows = d->append_count * sizeof *d->appends,
+	       pairs_at = (rows_at + rows + 15) & ~(size_t)15, pairs = d->recode_count * sizeof *d->recodes;
+	uint8_t *device = d->upload.device, *host = d->upload.host;
+	const char *doing = "place pages on the device";
+	if (bytes)
+		memcpy(host + at, d->items, bytes);
+	if (rows)
+		memcpy(host + rows_at, d->appends, rows);
+	if (pairs)
+		memcpy(host + pairs_at, d->recodes, pairs);
+	if (device_failed(cudaMemcpyAsync(device, host, pairs_at + pairs, cudaMemcpyHostToDevice, d->stream),
+			  "copy pages to the device", err) ||
+	    (d->item_count &&
+	     device_failed(move_scatter(device, (const struct move_item *)(device + at), d->item_count, d->stream),
+			   doing, err)) ||
+	    (d->append_count && device_failed(append_launch(&d->shape, (const struct append_item *)(device + rows_at),
+							    d->append_count, d->stream),
+					      "append rows on the device", err)) ||
+	    (d->recode_count &&
+	     device_failed(encode_launch(&d->shape, (const struct encode_pair *)(device + pairs_at), d->recode_count,
+					 d->stream),
+			   "re-encode pages", err)))
+		return -1;
+	return device_failed(cudaStreamSynchronize(d->stream), doing, err);
+}
+
 int device_flush(struct device *d, struct ikv_err *err)
 {
-	if (d->item_count) {
-		size_t at = (d->upload_used + 15) & ~(size_t)15, bytes = d->item_count * sizeof *d->items;
-		uint8_t *device = d->upload.device;
-		memcpy((uint8_t *)d->upload.host + at, d->items, bytes);
-		if (device_failed(
-			cudaMemcpyAsync(device, d->upload.host, at + bytes, cudaMemcpyHostToDevice, d->stream),
-			"copy pages to the device", err) ||
-		    device_failed(
-			move_scatter(device, (const struct move_item *)(device + at), d->item_count, d->stream),
-			"place pages on the device", err) ||
-		    device_failed(cudaStreamSynchronize(d->stream), "place pages on the device", err))
-			return -1;
-		d->item_count = 0;
-		d->upload_used = 0;
-	}
-	for (int f = 0; f < IKV_FMT_COUNT; f++) {
-		struct device_pool *p = &d->pools[f];
+	if ((d->item_count || d->append_count || d->recode_count) && upload(d, err))
+		return -1;
+	d->item_count = d->append_count = d->recode_count = 0;
+	d->upload_used = 0;
+	d->flushes++;
+	for (int f = 0; f < 2 * IKV_FMT_COUNT; f++) {
+		struct device_pool *p = &d->pools[f / IKV_FMT_COUNT][f % IKV_FMT_COUNT];
 		while (p->given_count)
 			p->free_slots[p->free_count++] = p->given_slots[--p->given_count];
 	}
@@ -177,6 +245,12 @@ int device_flush(struct device *d, struct ikv_err *err)
 
 static bool pending(const struct device *d, uint64_t from, size_t bytes)
 {
+	for (uint32_t i = 0; i < d->recode_count; i++)
+		if ((d->recodes[i].to & ~(uint64_t)15) == from)
+			return true;
+	for (uint32_t i = 0; i < d->append_count; i++)
+		if (d->appends[i].to >= from && d->appends[i].to < from + bytes)
+			return true;
 	for (uint32_t i = 0; i < d->item_count; i++)
 		if (d->items[i].to < from + bytes && from < d->items[i].to + d->items[i].bytes)
 			return true;
@@ -187,9 +261,8 @@ int device_get(struct device *d, void *to, uint64_t from, size_t bytes, struct i
 {
 	if (pending(d, from, bytes) && device_flush(d, err))
 		return -1;
-	if (device_failed(
-		cudaMemcpyAsync(to, (const void *)(uintptr_t)from, bytes, cudaMemcpyDeviceToHost, d->stream),
-		"copy a page from the device", err))
+	if (device_failed(cudaMemcpyAsync(to, (const void *)(uintptr_t)from, bytes, cudaMemcpyDefault, d->stream),
+			  "copy a page from the device", err))
 		return -1;
 	return device_failed(cudaStreamSynchronize(d->stream), "copy a page from the device", err);
 }

@@ -4,8 +4,9 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-#include "gpu/move.h"
+#include "gpu/encode.h"
 #include "gpu/gpu_tile.h"
+#include "gpu/move.h"
 #include "intentkv/error.h"
 
 struct device_pool {                      /* slots of one size */
@@ -14,6 +15,7 @@ struct device_pool {                      /* slots of one size */
 	uint64_t *free_slots;  /* to be handed out, last first */
 	uint64_t *given_slots; /* given back since the last flush: an upload under way may still write to them */
 	size_t chunk_count, chunk_cap, free_count, free_cap, given_count, given_cap;
+	bool on_host; /* pinned memory */
 };
 
 struct device_buffer { /* the same bytes on both sides; host memory is pinned */
@@ -22,14 +24,18 @@ struct device_buffer { /* the same bytes on both sides; host memory is pinned */
 };
 
 struct device {
-	void *stream; /* cudaStream_t */
+	void *stream;                                  /* cudaStream_t */
 	uint32_t multiprocessors, shared_bytes, major; /* major: of the compute capability */
-	bool bulk; /* bulk copies: compute capability 9.0 */
-	struct device_pool pools[IKV_FMT_COUNT];
+	bool bulk;                                     /* bulk copies: compute capability 9.0 */
+	struct device_pool pools[2][IKV_FMT_COUNT];    /* on the device, in pinned host memory */
+	struct encode_shape shape;                     /* of pages; for device_append */
 	struct device_buffer upload;
 	struct move_item *items;
-	uint32_t item_count, item_cap;
+	struct append_item *appends;
+	struct encode_pair *recodes;
+	uint32_t item_count, item_cap, append_count, append_cap, recode_count, recode_cap;
 	size_t upload_used;
+	uint64_t flushes;
 };
 
 /* The device that the driver lists first. slot_bytes: of a page of one head, by format. */
@@ -39,14 +45,24 @@ void device_close(struct device *d);
 /* A cudaError_t as an error that says what was being done; 0 if there is none. */
 int device_failed(int status, const char *doing, struct ikv_err *err);
 
-/* A slot's address, 0 on failure. A slot given back is handed out again after the next flush. */
-uint64_t device_take(struct device *d, enum ikv_format f, struct ikv_err *err);
+/* A slot's address, which is good on the device, also for host memory; 0 on failure. A slot given back is handed out
+ * again after the next flush. */
+uint64_t device_take(struct device *d, bool on_host, enum ikv_format f, struct ikv_err *err);
 /* Cannot fail where room was made beforehand: device_take makes it. */
-void device_give(struct device *d, enum ikv_format f, uint64_t slot);
+void device_give(struct device *d, bool on_host, enum ikv_format f, uint64_t slot);
 
 /* Room for `bytes` that the next flush copies to `to`; write them before any other call. NULL on failure. A target
  * may occur once between flushes. */
 void *device_put(struct device *d, uint64_t to, size_t bytes, struct ikv_err *err);
+/* Room for `bytes` of rows that the next flush brings to the device, and for `items` device_append that refer to
+ * them. Appends happen after what was put. */
+uint8_t *device_stage(struct device *d, size_t bytes, uint32_t items, struct ikv_err *err);
+uint64_t device_staged(const struct device *d, const void *staged); /* its address on the device */
+void device_append(struct device *d, const struct append_item *item);
+/* With the next flush, after its appends. No two of a flush may write what the other one reads. Room first: it may
+ * flush, and then `from` must not have been given back. */
+int device_recode_room(struct device *d, struct ikv_err *err);
+void device_recode(struct device *d, attend_entry from, attend_entry to);
 int device_flush(struct device *d, struct ikv_err *err);
 /* Copy from the device, after whatever is still to be copied there. */
 int device_get(struct device *d, void *to, uint64_t from, size_t bytes, struct ikv_err *err);

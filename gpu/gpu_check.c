@@ -1,6 +1,8 @@
-/* The backend `cuda` against `ref`, in double precision, on random cases: shapes, formats, plans, batches.
- * gpu_check [-n CASES] [-s SEED] [-q] [-g heads|mla] [-i ISA] [FORMAT...]: CASES a format (2000); -q: at most 48 tokens
- * and 8 query heads a KV head, for compute-sanitizer; -g: K and V of heads, or latent rows (MLA), instead of both; -i: as INTENTKV_ISA.
+/* The backend `cuda` against `ref`, in double precision, on random cases: shapes, formats, plans, batches, tiers; and
+ * pages as it stores them against the engine's store, bit for bit.
+ * gpu_check [-n CASES] [-w WORLDS] [-s SEED] [-q] [-g heads|mla] [-i ISA] [FORMAT...]: CASES a format (2000);
+ * WORLDS of pages for the comparison with the store (100); -q: at most 48 tokens and 8 query heads a KV head, for
+ * compute-sanitizer; -g: K and V of heads, or latent rows (MLA), instead of both; -i: as INTENTKV_ISA.
  * Exit code 0, 1 for a case outside the tolerance, 77 without a device. */
 #include <math.h>
 #include <stdio.h>
@@ -10,6 +12,7 @@
 #include "gpu/gpu_tile.h"
 #include "gpu/mla_tile.h"
 #include "gpu/split.h"
+#include "gpu/store_check.h"
 
 #define MIXED GPU_FORMATS
 #define PLANS 8    /* cases of one world */
@@ -319,6 +322,18 @@ static void locate(const struct world *w, const struct ikv_attn_unit *a, const s
 		a->mass ? "mass" : "no mass");
 }
 
+/* Pages of the case come to lie in the host tier, are on their way from there, or are read through. */
+static void place_pages(struct world *w)
+{
+	const struct ikv_geometry *g = &w->g;
+	uint32_t seq = below(w, 2), layer = below(w, g->layers), pages = ikv_pages(w->tokens[seq], g->page_tokens);
+	for (uint32_t i = below(w, 2) ? below(w, 40) : 0; i > 0 && pages; i--) {
+		uint32_t first = below(w, g->kv_heads), n = 1 + below(w, g->kv_heads - first);
+		if (w->b[1]->ops->place(w->b[1], seq, layer, first, n, below(w, pages), (enum ikv_place)below(w, 3), &err))
+			die("place");
+	}
+}
+
 /* One decode call of a few units on both backends. */
 static void run_case(struct world *w, struct tally *t)
 {
@@ -373,6 +388,7 @@ static void run_case(struct world *w, struct tally *t)
 				units[k][i].mass = malloc(heads * plan->count * sizeof(float) + 4);
 		}
 	}
+	place_pages(w);
 	double queue_bytes = split_queue_bytes;
 	split_queue_bytes = below(w, 3) ? 0 : queue_bytes; /* small cases, too, have a queue */
 	for (int k = 0; k < 2; k++)
@@ -418,7 +434,7 @@ static void run_case(struct world *w, struct tally *t)
 }
 
 struct choice {
-	uint64_t cases, seed;
+	uint64_t cases, seed, worlds;
 	bool small, chosen[MIXED + 1], any;
 	const char *geometry, *isa;
 };
@@ -453,11 +469,13 @@ static bool check_all(const struct choice *c, bool latent)
 
 int main(int argc, char **argv)
 {
-	struct choice c = {.cases = 2000, .seed = 1, .geometry = "", .isa = "auto"};
+	struct choice c = {.cases = 2000, .seed = 1, .worlds = 100, .geometry = "", .isa = "auto"};
 	for (int i = 1; i < argc; i++) {
 		enum ikv_format f;
 		if (!strcmp(argv[i], "-n") && i + 1 < argc)
 			c.cases = strtoull(argv[++i], NULL, 10);
+		else if (!strcmp(argv[i], "-w") && i + 1 < argc)
+			c.worlds = strtoull(argv[++i], NULL, 10);
 		else if (!strcmp(argv[i], "-s") && i + 1 < argc)
 			c.seed = strtoull(argv[++i], NULL, 10);
 		else if (!strcmp(argv[i], "-g") && i + 1 < argc)
@@ -472,7 +490,7 @@ int main(int argc, char **argv)
 			c.any = c.chosen[f] = true;
 		else {
 			fprintf(stderr,
-				"usage: gpu_check [-n CASES] [-s SEED] [-q] [-g heads|mla] [-i ISA] [FORMAT|mixed]...\n");
+				"usage: gpu_check [-n CASES] [-w WORLDS] [-s SEED] [-q] [-g heads|mla] [-i ISA] [FORMAT|mixed]...\n");
 			return 64;
 		}
 	}
@@ -481,9 +499,11 @@ int main(int argc, char **argv)
 		printf("gpu_check: skipped: %s\n", why);
 		return 77;
 	}
+	bool same = (!strcmp(c.geometry, "mla") || gpu_store_check(c.worlds, c.seed, false)) &&
+		    (!strcmp(c.geometry, "heads") || gpu_store_check(c.worlds, c.seed, true));
 	printf("%-17s %6s %6s %7s %6s %6s %6s %6s   worst error over tolerance: %8s %8s %8s\n", "format", "cases", "units",
 	       "pages", "empty", "single", "masked", "q_len", "out", "lse", "mass");
 	bool heads = !strcmp(c.geometry, "mla") || check_all(&c, false);
 	bool latent = !strcmp(c.geometry, "heads") || check_all(&c, true);
-	return heads && latent ? 0 : 1;
+	return same && heads && latent ? 0 : 1;
 }

@@ -1,88 +1,6 @@
 #include <string.h>
-#include "gpu/gpu_tile.h"
+#include "gpu/tile_place.h"
 #include "quant/codec.h"
-
-/* Where the matrix instruction wants a value: the operand A of m16n8k16 has, in lane 4g + t, rows g and g + 8 and
- * columns 2t, 2t + 1, 2t + 8, 2t + 9. Rows are K's tokens or V's channels. */
-struct place {
-	uint32_t lane, value; /* value: 0..7 of the lane */
-};
-
-static struct place place_of(uint32_t row, uint32_t col)
-{
-	return (struct place){row % 8 * 4 + col % 8 / 2, col / 8 * 4 + row / 8 * 2 + col % 2};
-}
-
-static struct place place_in(bool is_v, uint32_t token, uint32_t channel)
-{
-	return is_v ? place_of(channel % 16, token) : place_of(token, channel % 16);
-}
-
-static size_t at16(uint32_t step, struct place p)
-{
-	return 512 * step + 16 * p.lane + 2 * p.value;
-}
-
-static size_t at8(uint32_t steps, uint32_t step, struct place p)
-{
-	uint32_t join = tile_join8(steps);
-	return step / join * (join * 256) + 8 * join * p.lane + step % join * 8 + p.value;
-}
-
-/* Bit of a plane of 4-bit codes where this code begins. In a lane's word the codes of rows g lie in the lowest four
- * bits of its bytes and those of rows g + 8 above them: gpu/attend_code.cuh says why. */
-static size_t bit4(uint32_t steps, uint32_t step, struct place p)
-{
-	static const uint8_t shift[8] = {0, 16, 4, 20, 8, 24, 12, 28};
-	uint32_t join = tile_join4(steps);
-	return 8 * (step / join * (join * 128) + 4 * join * p.lane + step % join * 4) + shift[p.value];
-}
-
-/* Where V's scales and zeros lie, in halves: the operand of weights has, in lane 4g + t, tokens 2t, 2t + 1, 2t + 8
- * and 2t + 9, and so have the scales they are multiplied by; zeros are an operand like codes, groups its rows. */
-static uint32_t v_token(uint32_t token)
-{
-	return token % 8 / 2 * 4 + token / 8 * 2 + token % 2;
-}
-
-static size_t v_scale(uint32_t groups, uint32_t token, uint32_t group)
-{
-	uint32_t at = v_token(token);
-	return (size_t)(at / 4) * 4 * groups + 4 * (size_t)group + at % 4;
-}
-
-static size_t v_zero(uint32_t groups, uint32_t token, uint32_t group)
-{
-	return 16 * (size_t)groups + 16 * (size_t)group + v_token(token);
-}
-
-/* Offsets of K's (0) or V's (1) codes, remainders and parameters in a tile. */
-struct planes {
-	size_t codes, remainders, params;
-};
-
-static struct planes planes_of(uint32_t f, uint32_t steps, bool is_v)
-{
-	size_t v = is_v, params = 64 * (size_t)tile_groups(steps), kivi = tile_kivi(f) * steps;
-	switch (f) {
-	case IKV_FMT_KIVI8:
-	case IKV_FMT_KIVI4:
-	case IKV_FMT_KIVI2:
-		return (struct planes){kivi * v, 0, 2 * kivi + 16 + 64 * steps * v};
-	case IKV_FMT_SPARSE:
-		return (struct planes){160 * steps * v, 160 * steps * v + 32 * steps, 0};
-	case IKV_FMT_FP16:
-	case IKV_FMT_BF16:
-	case TILE_BF16_WIDE:
-		return (struct planes){512 * steps * v, 0, 0};
-	case IKV_FMT_INT4:
-		return (struct planes){128 * steps * v, 0, 256 * steps + params * v};
-	case IKV_FMT_INT4_RESIDUAL:
-		return (struct planes){128 * steps * v, 256 * steps + 128 * steps * v, 512 * steps + params * v};
-	default:
-		return (struct planes){256 * steps * v, 0, 512 * steps + 32 * v};
-	}
-}
 
 /* Where a number of 16 bits of a token or channel lies among the parameters, in halves: `i` even a scale, odd a zero,
  * of group i / 2 of the token, or K's of KIVI of channel i / 2. */
@@ -90,11 +8,11 @@ static size_t param_at(uint32_t f, bool is_v, uint32_t token, uint32_t steps, ui
 {
 	uint32_t groups = tile_groups(steps), group = i / 2;
 	if (f == IKV_FMT_FP8 || f == IKV_FMT_INT8)
-		return is_v ? v_token(token) : token;
+		return is_v ? tile_v_token(token) : token;
 	if (is_v)
-		return i % 2 ? v_zero(groups, token, group) : v_scale(groups, token, group);
+		return i % 2 ? tile_v_zero(groups, token, group) : tile_v_scale(groups, token, group);
 	if (tile_kivi(f))
-		return 16 * (size_t)steps * (i % 2) + group / 16 * 16 + v_token(group % 16);
+		return 16 * (size_t)steps * (i % 2) + group / 16 * 16 + tile_v_token(group % 16);
 	return 2 * ((size_t)token * groups + group) + i % 2;
 }
 
@@ -121,7 +39,7 @@ static void move_params(const struct half *h, uint32_t t)
 	bool one = h->format == IKV_FMT_FP8 || h->format == IKV_FMT_INT8,
 	     by_channel = tile_kivi(h->format) && !h->is_v;
 	uint32_t groups = codec_groups(h->dim), n = one ? 1 : 2 * (by_channel ? h->dim : groups);
-	uint8_t *params = tile_of(h, t) + planes_of(h->format, h->steps, h->is_v).params;
+	uint8_t *params = tile_of(h, t) + tile_planes_of(h->format, h->steps, h->is_v).params;
 	if (by_channel && t % TILE_TOKENS)
 		return;
 	for (uint32_t i = 0; i < n; i++) {
@@ -136,7 +54,7 @@ static void move_params(const struct half *h, uint32_t t)
 /* The unit of K's scales in a tile of KIVI: no less than half the largest one and no more than all of it. */
 static void put_unit(const struct half *h, uint8_t *tile)
 {
-	uint8_t *params = tile + planes_of(h->format, h->steps, false).params;
+	uint8_t *params = tile + tile_planes_of(h->format, h->steps, false).params;
 	float most = 0, unit[4] = {1, 1, 0, 0};
 	for (uint32_t c = 0; c < 16 * h->steps; c++) {
 		float x = codec_half(params, c);
@@ -197,16 +115,9 @@ static void move_bits(const struct half *h, uint8_t *in_tile, size_t bit, uint8_
 		*stored |= (uint8_t)((in_tile[bit / 8] >> bit % 8 & mask) << shift);
 }
 
-/* In a lane's half word the codes of rows g have bits 0, 1 (columns 2t, 2t + 8) of each byte's halves, those of rows
- * g + 8 bits 2, 3; the low byte has the even columns. */
-static size_t bit2(uint32_t step, struct place p)
+static void move_code(const struct half *h, const struct tile_planes *at, uint32_t t, uint32_t c)
 {
-	return 8 * (64 * (size_t)step + 2 * (size_t)p.lane) + p.value % 2 * 8 + p.value / 4 * 4 + p.value / 2 % 2 * 2;
-}
-
-static void move_code(const struct half *h, const struct planes *at, uint32_t t, uint32_t c)
-{
-	struct place p = place_in(h->is_v, t % TILE_TOKENS, c);
+	struct tile_place p = tile_place_in(h->is_v, t % TILE_TOKENS, c);
 	uint8_t *tile = tile_of(h, t), *codes = tile + at->codes, *rows = h->stored;
 	uint32_t steps = h->steps, step = c / 16, groups = codec_groups(h->dim), row = codec_pair_bytes(h->dim);
 	unsigned shift, bits = codec_kivi_bits((enum ikv_format)h->format);
@@ -215,13 +126,13 @@ static void move_code(const struct half *h, const struct planes *at, uint32_t t,
 	case IKV_FMT_FP16:
 	case IKV_FMT_BF16:
 	case TILE_BF16_WIDE:
-		move_number(h, codes + at16(step, p), rows + 2 * i);
+		move_number(h, codes + tile_at16(step, p), rows + 2 * i);
 		break;
 	case IKV_FMT_FP8:
-		move(h, codes + at8(steps, step, p), rows + 2 * (size_t)h->tokens + i, 1);
+		move(h, codes + tile_at8(steps, step, p), rows + 2 * (size_t)h->tokens + i, 1);
 		break;
 	case IKV_FMT_INT8: {
-		uint8_t *code = codes + at8(steps, step, p), *stored = rows + 2 * (size_t)h->tokens + i;
+		uint8_t *code = codes + tile_at8(steps, step, p), *stored = rows + 2 * (size_t)h->tokens + i;
 		*(h->pack ? code : stored) = (h->pack ? *stored : *code) ^ 0x80;
 		break;
 	}
@@ -231,22 +142,22 @@ static void move_code(const struct half *h, const struct planes *at, uint32_t t,
 		rows += codec_kivi_params(h->is_v, h->tokens, h->dim) + t * codec_packed_bytes(h->dim, bits);
 		from = codec_place(h->dim, bits, c, &shift);
 		move_bits(h, codes,
-			  bits == 8   ? 8 * at8(steps, step, p)
-			  : bits == 4 ? bit4(steps, step, p)
-				      : bit2(step, p),
+			  bits == 8   ? 8 * tile_at8(steps, step, p)
+			  : bits == 4 ? tile_bit4(steps, step, p)
+				      : tile_bit2(step, p),
 			  rows + from, shift, bits);
 		break;
 	default:
 		from = 4 * (size_t)h->tokens * groups + (size_t)t * row + codec_nibble(h->dim, c, &shift);
-		move_bits(h, codes, bit4(steps, step, p), rows + from, shift, 4);
+		move_bits(h, codes, tile_bit4(steps, step, p), rows + from, shift, 4);
 		if (h->format == IKV_FMT_INT4_RESIDUAL)
-			move_bits(h, tile + at->remainders, bit4(steps, step, p),
+			move_bits(h, tile + at->remainders, tile_bit4(steps, step, p),
 				  rows + from + (size_t)h->tokens * row, shift, 4);
 	}
 }
 
 /* Bitmaps in words of a step, and values. */
-static void move_sparse(const struct half *h, const struct planes *at, uint32_t t)
+static void move_sparse(const struct half *h, const struct tile_planes *at, uint32_t t)
 {
 	uint32_t map = codec_sparse_map(h->dim), kept = codec_sparse_kept(h->dim), token = t % TILE_TOKENS;
 	uint8_t *tile = tile_of(h, t), *values = h->stored + (size_t)h->tokens * map;
@@ -257,7 +168,7 @@ static void move_sparse(const struct half *h, const struct planes *at, uint32_t 
 
 static void move_half(const struct half *h)
 {
-	struct planes at = planes_of(h->format, h->steps, h->is_v);
+	struct tile_planes at = tile_planes_of(h->format, h->steps, h->is_v);
 	bool plain = h->format == IKV_FMT_FP16 || tile_format(h->format) == IKV_FMT_BF16;
 	for (uint32_t t = 0; t < h->tokens; t++) {
 		if (h->format == IKV_FMT_SPARSE) {

@@ -17,6 +17,7 @@
 #ifndef GPU_TILE_H
 #define GPU_TILE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include "intentkv/format.h"
 

@@ -241,7 +241,7 @@ static void take_answers(const struct mla_decode *d, const struct ikv_geometry *
 	}
 }
 
-static int launch(struct mla_decode *d, const struct pages *p, const struct mla_config *c, const struct sizes *z,
+static int launch(struct mla_decode *d, struct pages *p, const struct mla_config *c, const struct sizes *z,
 		  struct ikv_err *err)
 {
 	uint8_t *in = d->in.device, *out = d->out.device, *work = d->work.device;
@@ -263,7 +263,7 @@ static int launch(struct mla_decode *d, const struct pages *p, const struct mla_
 	cudaStream_t stream = p->device.stream;
 	const char *doing = "compute attention";
 	if (device_failed(cudaMemcpyAsync(in, d->in.host, z->in_bytes, cudaMemcpyHostToDevice, stream), doing, err) ||
-	    device_failed(mla_launch(&args, c, stream), doing, err) ||
+	    tier_begin(p, err) || device_failed(mla_launch(&args, c, stream), doing, err) || tier_end(p, err) ||
 	    device_failed(cudaMemcpyAsync(d->out.host, out, z->out_bytes, cudaMemcpyDeviceToHost, stream), doing, err))
 		return -1;
 	return device_failed(cudaStreamSynchronize(stream), doing, err);
@@ -279,7 +279,7 @@ int mla_decode_run(struct mla_decode *d, struct pages *p, const struct ikv_attn_
 	if (!z.jobs)
 		return 0;
 	mla_configure(z.heads, d->hopper, &c);
-	uint32_t lists = p->device.multiprocessors / c.width;
+	uint32_t lists = (p->device.multiprocessors - tier_blocks(p)) / c.width;
 	lists = lists ? lists : 1;
 	if (room(&d->pieces, &d->pieces_cap, split_most(z.jobs, lists), sizeof *d->pieces, err))
 		return -1;

@@ -2,30 +2,6 @@
 #include "gpu/mla_tile.h"
 #include "quant/codec.h"
 
-/* Where a value is: the byte in its group, and for codes of 4 bits the shift. */
-struct at {
-	size_t byte;
-	unsigned shift;
-};
-
-static struct at place(enum ikv_format f, uint32_t token, uint32_t channel)
-{
-	uint32_t chunk = channel / 64, piece = channel % 64 / 16, i = mla_place(channel % 16);
-	size_t base = mla_head_bytes(f) + (size_t)chunk * mla_chunk_bytes(f);
-	if (f == IKV_FMT_FP16) {
-		uint32_t unit = piece * 2 + i / 8;
-		return (struct at){base + token * 128 + (unit ^ token) * 16 + i % 8 * 2, 0};
-	}
-	if (f == IKV_FMT_FP8 || f == IKV_FMT_INT8)
-		return (struct at){base + token * 64 + piece * 16 + i, 0};
-	return (struct at){base + 64 + token * 32 + piece * 8 + i % 8, i / 8 * 4};
-}
-
-static size_t param(enum ikv_format f, uint32_t token, uint32_t group)
-{
-	return (size_t)(group / 2) * mla_chunk_bytes(f) + token * 8 + group % 2 * 4;
-}
-
 static uint8_t *group_of(enum ikv_format f, uint8_t *groups, uint32_t token)
 {
 	return groups + (size_t)(token / MLA_GROUP) * mla_group_bytes(f);
@@ -37,11 +13,11 @@ static void pack4(enum ikv_format f, const struct codec_rows *r, uint32_t t, uin
 	size_t bytes = codec_pair_bytes(r->dim);
 	const uint8_t *pairs = codec_pairs(r) + t * bytes, *remainders = codec_remainders(r) + t * bytes;
 	for (uint32_t i = 0; i < n; i++)
-		memcpy(g + param(f, row, i), r->data + 4 * ((size_t)t * n + i), 4);
+		memcpy(g + mla_param_at(f, row, i), r->data + 4 * ((size_t)t * n + i), 4);
 	for (uint32_t c = 0; c < r->dim; c++) {
 		unsigned shift;
 		size_t from = codec_nibble(r->dim, c, &shift);
-		struct at to = place(f, row, c);
+		struct mla_at to = mla_value_at(f, row, c);
 		g[to.byte] |= (uint8_t)((pairs[from] >> shift & 15) << to.shift);
 		if (f == IKV_FMT_INT4_RESIDUAL)
 			g[to.byte + 256] |= (uint8_t)((remainders[from] >> shift & 15) << to.shift);
@@ -54,11 +30,11 @@ static void unpack4(enum ikv_format f, const struct codec_rows *r, uint32_t t, c
 	size_t bytes = codec_pair_bytes(r->dim), pairs = (size_t)(codec_pairs(r) - r->data) + t * bytes,
 	       remainders = (size_t)(codec_remainders(r) - r->data) + t * bytes;
 	for (uint32_t i = 0; i < n; i++)
-		memcpy(k + 4 * ((size_t)t * n + i), g + param(f, row, i), 4);
+		memcpy(k + 4 * ((size_t)t * n + i), g + mla_param_at(f, row, i), 4);
 	for (uint32_t c = 0; c < r->dim; c++) {
 		unsigned shift;
 		size_t to = codec_nibble(r->dim, c, &shift);
-		struct at from = place(f, row, c);
+		struct mla_at from = mla_value_at(f, row, c);
 		k[pairs + to] |= (uint8_t)((g[from.byte] >> from.shift & 15) << shift);
 		if (f == IKV_FMT_INT4_RESIDUAL)
 			k[remainders + to] |= (uint8_t)((g[from.byte + 256] >> from.shift & 15) << shift);
@@ -80,7 +56,7 @@ void mla_tile_pack(enum ikv_format f, uint32_t tokens, uint32_t dim, const uint8
 		if (f != IKV_FMT_FP16)
 			memcpy(g + (size_t)2 * row, k + (size_t)2 * t, 2);
 		for (uint32_t c = 0; c < dim; c++) {
-			uint8_t *to = g + place(f, row, c).byte;
+			uint8_t *to = g + mla_value_at(f, row, c).byte;
 			if (f == IKV_FMT_FP16)
 				memcpy(to, k + 2 * ((size_t)t * dim + c), 2);
 			else
@@ -104,7 +80,7 @@ void mla_tile_unpack(enum ikv_format f, uint32_t tokens, uint32_t dim, const uin
 		if (f != IKV_FMT_FP16)
 			memcpy(k + (size_t)2 * t, g + (size_t)2 * row, 2);
 		for (uint32_t c = 0; c < dim; c++) {
-			const uint8_t *from = g + place(f, row, c).byte;
+			const uint8_t *from = g + mla_value_at(f, row, c).byte;
 			if (f == IKV_FMT_FP16)
 				memcpy(k + 2 * ((size_t)t * dim + c), from, 2);
 			else

@@ -54,6 +54,29 @@ TILE_INLINE uint32_t mla_place(uint32_t i)
 	return i / 4 * 2 + i % 4 / 2 * 8 + i % 2;
 }
 
+/* Where a value is: the byte in its group, and for codes of 4 bits the shift (remainders: 256 bytes on). */
+struct mla_at {
+	uint32_t byte, shift;
+};
+
+TILE_INLINE struct mla_at mla_value_at(uint32_t format, uint32_t token, uint32_t channel)
+{
+	uint32_t piece = channel % 64 / 16, i = mla_place(channel % 16), unit = piece * 2 + i / 8,
+		 base = mla_head_bytes(format) + channel / 64 * mla_chunk_bytes(format);
+	struct mla_at fp16 = {base + token * 128 + (unit ^ token) * 16 + i % 8 * 2, 0};
+	struct mla_at codes8 = {base + token * 64 + piece * 16 + i, 0};
+	struct mla_at codes4 = {base + 64 + token * 32 + piece * 8 + i % 8, i / 8 * 4};
+	return format == IKV_FMT_FP16                                   ? fp16
+	       : format == IKV_FMT_FP8 || format == IKV_FMT_INT8 ? codes8
+									 : codes4;
+}
+
+/* Byte of the scale of a group of 32 channels; its zero follows. */
+TILE_INLINE uint32_t mla_param_at(uint32_t format, uint32_t token, uint32_t group)
+{
+	return group / 2 * mla_chunk_bytes(format) + token * 8 + group % 2 * 4;
+}
+
 #ifndef __CUDACC__
 #include <stddef.h>
 

@@ -16,11 +16,11 @@ void gpu_describe(char *text, size_t size)
 }
 
 int gpu_bench(const struct gpu_bench_setup *setup, struct gpu_bench_limits *limits,
-	      void (*begin)(void *context, const struct gpu_bench_limits *limits), gpu_bench_row *each, void *context,
-	      struct ikv_err *err)
+	      void (*begin)(void *context, const struct gpu_bench_limits *limits), gpu_bench_row *each,
+	      gpu_bench_move_row *each_move, void *context, struct ikv_err *err)
 {
 	char why[300];
-	(void)setup, (void)limits, (void)begin, (void)each, (void)context;
+	(void)setup, (void)limits, (void)begin, (void)each, (void)each_move, (void)context;
 	backend_why_not(why, sizeof why);
 	return ikv_err_set(err, IKV_UNAVAILABLE, "bench gpu: %s", why);
 }

@@ -22,15 +22,30 @@ static int recode(struct run *run, uint32_t seq, const struct group *g, uint32_t
 	return 0;
 }
 
+/* The fastest tier is the backend's fast one; all others are one to it. */
+static int place(struct run *run, const struct ikv_action *a, const struct group *g, struct ikv_err *err)
+{
+	bool was_fast = a->from_tier == 0, fast = a->to_tier == 0;
+	if (!run->backend_ops->place || was_fast == fast)
+		return 0;
+	enum ikv_place where = !fast                            ? IKV_PLACE_SLOW
+			       : a->move == IKV_MOVE_PREFETCH ? IKV_PLACE_FAST_AHEAD
+							      : IKV_PLACE_FAST;
+	for (uint32_t l = g->layer_first; l < g->layer_first + g->layer_count; l++)
+		if (run->backend_ops->place(run->backend, a->seq, l, g->kv_first, g->kv_count, a->page, where, err))
+			return -1;
+	return 0;
+}
+
 int apply_actions(struct run *run, struct ikv_err *err)
 {
 	for (uint32_t i = 0; i < run->moved.action_count; i++) {
 		const struct ikv_action *a = &run->moved.actions[i];
 		const struct group *g = &run->slots[a->seq].groups[a->group];
-		int rc = 0;
-		if (a->move == IKV_MOVE_DEMOTE || a->move == IKV_MOVE_PROMOTE || a->move == IKV_MOVE_ENCODE)
+		int rc = place(run, a, g, err);
+		if (!rc && (a->move == IKV_MOVE_DEMOTE || a->move == IKV_MOVE_PROMOTE || a->move == IKV_MOVE_ENCODE))
 			rc = recode(run, a->seq, g, a->page, (enum ikv_format)a->to_format, err);
-		else if (a->move == IKV_MOVE_REFETCH)
+		else if (!rc && a->move == IKV_MOVE_REFETCH)
 			rc = restore(run, a->seq, g, a->page, (enum ikv_format)a->to_format, err);
 		if (rc)
 			return -1;

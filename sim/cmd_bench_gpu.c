@@ -8,7 +8,7 @@
 
 struct gpu_printer {
 	enum bench_output output;
-	uint32_t rows;
+	uint32_t rows, moves;
 };
 
 static void print_limits(void *context, const struct gpu_bench_limits *m)
@@ -29,7 +29,12 @@ static void print_limits(void *context, const struct gpu_bench_limits *m)
 	for (int i = 0; i < GPU_BENCH_READS; i++)
 		printf("  %.1f: %.1f (%.0f)", (double)m->read_bytes[i] / 1e6, m->read_us[i],
 		       (double)m->read_bytes[i] / m->read_us[i] / 1e3);
-	printf("\n\n%-5s %-13s %5s %4s %7s %8s %8s %8s %8s %8s %8s %6s %6s %8s %6s\n", "shape", "format", "heads",
+	printf("\n");
+}
+
+static void print_head(void)
+{
+	printf("\n%-5s %-13s %5s %4s %7s %8s %8s %8s %8s %8s %8s %6s %6s %8s %6s\n", "shape", "format", "heads",
 	       "page", "share", "ms", "least", "most", "overlap", "list", "read", "ratio", "GB/s", "error", "warps");
 }
 
@@ -37,6 +42,8 @@ static void print_row(void *context, const struct gpu_bench_result *r)
 {
 	struct gpu_printer *p = context;
 	double gbps = (double)r->kv_bytes / r->ms_median / 1e6, ceiling = (double)r->kv_bytes / r->read_ms / 1e6;
+	if (p->output == BENCH_TABLE && !p->rows)
+		print_head();
 	if (p->output == BENCH_TABLE)
 		printf("%-5s %-13s %2u/%-2u %4u %7g %8.4f %8.4f %8.4f %8.4f %8.4f %8.4f %6.3f %6.0f %8.1e %6u\n",
 		       r->shape, r->format, r->q_heads, r->kv_heads, r->page_tokens, r->share, r->ms_median,
@@ -64,7 +71,30 @@ static void print_row(void *context, const struct gpu_bench_result *r)
 	fflush(stdout);
 }
 
-enum { OUTPUT = 256, SHAPE, FORMAT, PAGE, SELECTION, REPLAYS, NO_CHECK };
+static void print_move(void *context, const struct gpu_bench_move *r)
+{
+	struct gpu_printer *p = context;
+	double gbps = (double)r->bytes / r->ms / 1e6, fraction = gbps / r->ceiling_gbps;
+	unsigned long long piece = r->piece_bytes, bytes = r->bytes;
+	if (p->output == BENCH_TABLE && !p->moves)
+		printf("\n%-9s %-24s %9s %6s %10s %8s %6s %5s\n", "", "", "piece", "blocks", "bytes", "ms", "GB/s",
+		       "ratio");
+	if (p->output == BENCH_TABLE)
+		printf("%-9s %-24s %9llu %6u %10llu %8.4f %6.1f %5.2f\n", r->kernel, r->what, piece, r->blocks, bytes,
+		       r->ms, gbps, fraction);
+	else if (p->output == BENCH_CSV) /* in the columns of the other rows */
+		printf("%s,%llu,%s,,,,,,,,%.5f,,,,,,%llu,%.1f,%.1f,%.4f,,%u,,\n", r->kernel, piece, r->what, r->ms,
+		       bytes, gbps, r->ceiling_gbps, fraction, r->blocks);
+	else
+		printf("%s {\"kernel\":\"%s\",\"what\":\"%s\",\"piece_bytes\":%llu,\"blocks\":%u,\"ms_median\":%.5f,"
+		       "\"bytes\":%llu,\"gbps\":%.1f,\"ceiling_gbps\":%.1f,\"fraction\":%.4f}",
+		       p->rows + p->moves ? ",\n" : "", r->kernel, r->what, piece, r->blocks, r->ms, bytes, gbps,
+		       r->ceiling_gbps, fraction);
+	p->moves++;
+	fflush(stdout);
+}
+
+enum { OUTPUT = 256, SHAPE, FORMAT, PAGE, SELECTION, REPLAYS, NO_CHECK, WHAT };
 static const struct command_option options[] = {
     {"shape", SHAPE, "LIST", "S1 S2 S3 S4 S5 S6 L1 L2 L3 L4 L5 L6 L7 L8", "S1 to S5",
      "batch, heads and tokens as in docs/results/h200.md, L with latent attention"},
@@ -74,6 +104,8 @@ static const struct command_option options[] = {
     {"selection", SELECTION, "LIST", "1 0.25 0.0625", "1,0.25,0.0625", "share of pages read"},
     {"replays", REPLAYS, "N", NULL, "20", "of which the median is taken"},
     {"no-check", NO_CHECK, NULL, NULL, NULL, "do not compare outputs with double precision"},
+    {"what", WHAT, "NAME", "attention moves all", "all",
+     "attention; moves: copies over the host link, by their way and the size of their pieces, and re-encoding"},
     {"output", OUTPUT, "FORM", "table csv json", "table", "form of the output"},
     {.name = NULL},
 };
@@ -83,7 +115,7 @@ const struct command command_bench_gpu = {
     .summary = "decode of the CUDA backend beside the card's own limits",
     .examples = "intentkv bench gpu --shape S1,S4 --format FP16,mixed --page 16 --selection 1,0.25\n",
     .about = "Random data with cold caches and pages in random order, beside pure reads of as many bytes; the card's "
-	     "limits: reads, a copy, the host link, an empty kernel.\n",
+	     "limits: reads, a copy, the host link, an empty kernel; then what moves and re-encodes pages.\n",
     .options = options,
     .run = cmd_bench_gpu,
 };
@@ -111,6 +143,12 @@ static int take_option(int c, struct gpu_bench_setup *setup, struct gpu_printer 
 	case NO_CHECK:
 		setup->check = false;
 		return 0;
+	case WHAT:
+		setup->attention = !strcmp(optarg, "attention") || !strcmp(optarg, "all");
+		setup->moves = !strcmp(optarg, "moves") || !strcmp(optarg, "all");
+		if (setup->attention || setup->moves)
+			return 0;
+		return command_usage("bench gpu", "--what: got \"%.40s\", expected attention, moves or all", optarg);
 	case REPLAYS:
 		if (sscanf(optarg, "%u%c", &setup->replays, &tail) == 1 && setup->replays >= 1 &&
 		    setup->replays <= 250)
@@ -130,7 +168,9 @@ int cmd_bench_gpu(int argc, char **argv)
 					.pages = "16,64",
 					.selections = "1,0.25,0.0625",
 					.replays = 20,
-					.check = true};
+					.check = true,
+					.attention = true,
+					.moves = true};
 	struct gpu_printer p = {.output = BENCH_TABLE};
 	struct gpu_bench_limits limits;
 	struct ikv_err err;
@@ -141,7 +181,7 @@ int cmd_bench_gpu(int argc, char **argv)
 			return IKV_USAGE;
 	if (optind != argc)
 		return command_usage("bench gpu", "it takes options only; got \"%.40s\"", argv[optind]);
-	if (gpu_bench(&setup, &limits, print_limits, print_row, &p, &err))
+	if (gpu_bench(&setup, &limits, print_limits, print_row, print_move, &p, &err))
 		return command_fail(&err);
 	if (p.output == BENCH_JSON)
 		printf("\n]\n");

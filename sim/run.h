@@ -116,6 +116,7 @@ struct run {
 	uint64_t batch_step, steps_done, steps_total;
 	uint64_t outside; /* batch steps that the machine's profile was not measured for */
 	double clock_ns;                    /* simulated */
+	double device_ns, transfer_ns, exposed_ns, evict_ns; /* of the current step, by the device's clock; 0 without one */
 	uint16_t *k, *v;                    /* staging for appended rows */
 	struct ikv_score_unit *score_units; /* [units]: filled anew each step */
 	struct ikv_route_unit *route_units; /* [units] */

@@ -50,7 +50,8 @@ static int attend_layer(struct run *run, uint32_t layer, struct ikv_err *err)
 	if (n && run->cool)
 		bench_reader_all(run->cool);
 	uint64_t start = wall_now_ns();
-	if (n && run->backend_ops->decode(run->backend, run->attn_units, n, err))
+	bool moves = run->backend_ops->place != NULL; /* pages that were moved in this step are on their way */
+	if ((n || moves) && run->backend_ops->decode(run->backend, run->attn_units, n, err))
 		return -1;
 	uint64_t wall = wall_now_ns() - start;
 	for (uint32_t i = 0; i < run->active_count; i++) /* a batch's time, by what each read */
@@ -93,6 +94,8 @@ static void total(const struct run *run, struct slot *s)
 
 int step_attend(struct run *run, struct ikv_err *err)
 {
+	struct ikv_backend_stats before, after;
+	run->backend_ops->stats(run->backend, &before);
 	for (uint32_t i = 0; i < run->active_count; i++)
 		if (run->active[i]->executed)
 			memset(run->active[i]->block_mass, 0, run->active[i]->layout.count * sizeof(double));
@@ -108,6 +111,11 @@ int step_attend(struct run *run, struct ikv_err *err)
 			step_measure(run, s, layer);
 		}
 	}
+	run->backend_ops->stats(run->backend, &after);
+	run->device_ns = after.device_ns - before.device_ns;
+	run->transfer_ns = after.transfer_ns - before.transfer_ns;
+	run->exposed_ns = after.exposed_ns - before.exposed_ns;
+	run->evict_ns = after.evict_ns - before.evict_ns;
 	for (uint32_t i = 0; i < run->active_count; i++) {
 		if (run->active[i]->executed) {
 			total(run, run->active[i]);

@@ -272,6 +272,28 @@ static void fill_measured(const struct slot *s, struct store_step *row)
 	row->wall_source_ns = (double)s->wall_source;
 }
 
+/* What the device's clock says of the batch, shared out like modelled time: attention by what was read, transfers by
+ * what was moved. Only where every session of the batch attended: copies of others have nothing to hide behind. */
+static void fill_device(const struct run *run, const struct account *mine, const struct account *all,
+			struct store_step *row)
+{
+	uint64_t moved = mine->fetch_bytes + mine->prefetch_bytes, all_moved = all->fetch_bytes + all->prefetch_bytes;
+	uint64_t evicted = (uint64_t)row->evict_bytes;
+	bool attended = run->device_ns > 0;
+	for (uint32_t i = 0; i < run->active_count; i++)
+		attended = attended && run->active[i]->executed;
+	row->wall_device_ns = row->wall_transfer_ns = row->wall_hidden_ns = row->wall_exposed_ns =
+	    row->wall_evict_ns = NAN;
+	if (!attended)
+		return;
+	row->wall_device_ns = part(run->device_ns, mine->read_bytes, all->read_bytes, run->active_count);
+	row->wall_transfer_ns = part(run->transfer_ns, moved, all_moved, run->active_count);
+	row->wall_exposed_ns = part(run->exposed_ns, moved, all_moved, run->active_count);
+	row->wall_hidden_ns = row->wall_transfer_ns - row->wall_exposed_ns;
+	row->wall_evict_ns =
+	    part(run->evict_ns, evicted, run->moved.total.moved_bytes[IKV_MOVE_EVICT], run->active_count);
+}
+
 /* Tokens that the units' decisions selected, by role; the mean over units. */
 static void roles_selected(const struct run *run, const struct slot *s, struct store_role *rows)
 {
@@ -417,6 +439,7 @@ static int record_slot(struct run *run, struct slot *s, const struct account *al
 	row.sim_outside = batch->outside;
 	split_time(mine, all, batch, run->active_count, &row);
 	fill_measured(s, &row);
+	fill_device(run, mine, all, &row);
 	if (store_step(run->store, &row, err))
 		return -1;
 	bool told = s->executed || (s->mass_by && !run->kv); /* roles of modelled and measured steps are not mixed */

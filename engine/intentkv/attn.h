@@ -54,7 +54,18 @@ struct ikv_backend_stats {
 	uint64_t bytes_stored;  /* now */
 	uint64_t pages_stored;  /* (page, layer, KV head) triples now */
 	uint64_t recodes, recoded_bytes;
+	/* By the device's own clock, since open, where there is one: attention; copies from the slower tier to the fast
+	 * one, and how long attention waited for them; copies the other way. 0 for backends on the host. */
+	double device_ns, transfer_ns, exposed_ns, evict_ns;
+	uint64_t placed_bytes; /* copied between tiers, both ways */
 	const char *isa;
+};
+
+/* Tiers of a backend that has memory of its own: SLOW is the host's. */
+enum ikv_place {
+	IKV_PLACE_SLOW,
+	IKV_PLACE_FAST,       /* the next decode call of its layer waits for the copy; calls of other layers may hide it */
+	IKV_PLACE_FAST_AHEAD, /* copied while the next decode call of its layer computes */
 };
 
 struct ikv_backend_ops {
@@ -83,6 +94,11 @@ struct ikv_backend_ops {
 	/* Attention of a batch of units. The stored formats decide, not the plan's requests. A backend may refuse
 	 * several rows a head, positions or a bias, with IKV_UNAVAILABLE. */
 	int (*decode)(struct ikv_backend *b, const struct ikv_attn_unit *units, uint32_t count, struct ikv_err *err);
+	/* Where a page of KV heads [kv_first, kv_first + kv_count) is to lie; new pages are in the fast tier. NULL: the
+	 * backend has one tier. The copy is made with the next decode call of the page's layer; a call of no units makes
+	 * those that are due. A plan may name pages of either tier. */
+	int (*place)(struct ikv_backend *b, uint32_t seq, uint32_t layer, uint32_t kv_first, uint32_t kv_count,
+		     uint32_t page, enum ikv_place place, struct ikv_err *err);
 	void (*stats)(const struct ikv_backend *b, struct ikv_backend_stats *stats);
 };
 struct ikv_backend {

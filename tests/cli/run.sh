@@ -132,7 +132,7 @@ done
 none "list has them all" "$($p list >"$d/out"; [ "$(grep -c '^[a-z]* (' "$d/out")" -eq 13 ] || cat "$d/out")"
 ok "list routers semantic shows its options" sh -c "$p list routers semantic | grep -q score_threshold"
 ok "check passes the scenarios that need nothing" $p check "$src/scenarios/quickstart.yaml" \
-	"$src/scenarios/customer-service.yaml" "$src/scenarios/long-research-128k.yaml" "$src/scenarios/memory-pressure.yaml"
+	"$src/scenarios/customer-service.yaml" "$src/scenarios/long-research-128k.yaml" "$src/scenarios/memory-pressure.yaml" "$src/scenarios/host-tier.yaml"
 ok "and those that need a trace" $p check -s sessions.path=t "$src/scenarios/trace-mooncake.yaml" \
 	"$src/scenarios/trace-openai-chat.yaml" "$src/scenarios/trace-weka.yaml"
 ok "and the one that needs a recording" $p check -s kv.path=t "$src/scenarios/captured-session.yaml"

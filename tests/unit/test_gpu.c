@@ -1,5 +1,6 @@
-/* What of the CUDA part needs no CUDA: the order of bytes in tiles, and the cutting of work. */
+/* What of the CUDA part needs no CUDA: the order of bytes in tiles, the cutting of work, the queues of page moves. */
 #include <string.h>
+#include "gpu/moves.h"
 #include "gpu/split.h"
 #include "gpu/gpu_tile.h"
 #include "gpu/mla_tile.h"
@@ -220,6 +221,111 @@ START_TEST(work_is_cut_evenly)
 }
 END_TEST
 
+/* Any series of wishes leaves a page where the last one wanted it, and it is never in a queue without need. */
+START_TEST(moves_end_where_they_were_wanted)
+{
+	struct ikv_rng r;
+	ikv_rng_stream(&r, 7, (enum ikv_stream)0, 0, 0);
+	for (int i = 0; i < 2000; i++) {
+		unsigned where = ikv_rng_below(&r, 2) ? MOVES_HOST : MOVES_DEVICE;
+		bool waits = false; /* for the copy before attention */
+		enum ikv_place last = IKV_PLACE_FAST;
+		uint32_t wishes = 1 + (uint32_t)ikv_rng_below(&r, 6);
+		for (uint32_t k = 0; k < wishes; k++) {
+			bool queued = where & MOVES_QUEUED;
+			last = (enum ikv_place)ikv_rng_below(&r, 3);
+			switch (moves_decide(where, last)) {
+			case MOVES_NOW:
+			case MOVES_BESIDE:
+				ck_assert(!queued);
+				waits = moves_decide(where, last) == MOVES_NOW;
+				where |= MOVES_QUEUED;
+				break;
+			case MOVES_HURRY:
+				ck_assert(queued && where & MOVES_HOST);
+				waits = true;
+				break;
+			case MOVES_STAY:
+				ck_assert(queued);
+				where &= ~(unsigned)MOVES_QUEUED;
+				break;
+			case MOVES_NOTHING:
+				break;
+			}
+			/* Where it is going to be: elsewhere than now if it is queued. */
+			bool host = !(where & MOVES_HOST) != !(where & MOVES_QUEUED);
+			ck_assert_int_eq(host, last == IKV_PLACE_SLOW);
+			ck_assert(last != IKV_PLACE_FAST || !(where & MOVES_QUEUED) || waits);
+		}
+	}
+}
+END_TEST
+
+static struct moves_item item_of(uint32_t i)
+{
+	return (struct moves_item){.list = i % 6, .page = i / 6, .head = i % 3, .from = i, .out = i % 2};
+}
+
+/* Queues give back what was put in, in order, whatever is taken out of the middle. */
+START_TEST(queues_lose_nothing)
+{
+	struct moves m = {0}, part = {0}, due = {0};
+	struct moves_item x;
+	struct ikv_err err = {0};
+	for (uint32_t i = 0; i < 300; i++) {
+		x = item_of(i);
+		ck_assert_int_eq(moves_add(&m, &x, &err), 0);
+	}
+	for (uint32_t i = 0; i < 300; i += 7) {
+		struct moves_item want = item_of(i);
+		ck_assert(moves_take(&m, want.list, want.page, want.head, &x));
+		ck_assert_uint_eq(x.from, i);
+		ck_assert(!moves_take(&m, want.list, want.page, want.head, &x));
+	}
+	/* lists are of sequences times 3 layers */
+	ck_assert_int_eq(moves_split(&m, 1, 3, &part, &err), 0);
+	uint32_t seen = 0;
+	for (uint32_t i = 0; i < 300; i++) {
+		if (i % 7 == 0 || i % 6 % 3 != 1)
+			continue;
+		ck_assert_uint_lt(seen, part.count);
+		ck_assert_uint_eq(part.items[seen++].from, i);
+	}
+	ck_assert_uint_eq(seen, part.count);
+	ck_assert_int_eq(moves_split(&m, 3, 3, &due, &err), 0);
+	ck_assert_uint_eq(m.count, 0);
+	ck_assert_uint_eq(due.count + part.count, 300 - 43);
+	for (uint32_t i = 1; i < due.count; i++)
+		ck_assert(due.items[i].from > due.items[i - 1].from && due.items[i].list % 3 != 1);
+	moves_free(&m);
+	moves_free(&part);
+	moves_free(&due);
+}
+END_TEST
+
+/* Copies before attention are exposed; those beside it by what is left of them when attention ends. */
+START_TEST(waiting_is_what_is_exposed)
+{
+	static const struct {
+		struct moves_times t;
+		double transfer, exposed;
+	} cases[] = {
+	    {{.attention = 5}, 0, 0},
+	    {{.attention = 5, .before = 2}, 2, 2},
+	    {{.attention = 5, .beside = 3, .end = 3.5}, 3, 0},
+	    {{.attention = 5, .beside = 7.75, .end = 8}, 7.75, 3},
+	    {{.attention = 5, .before = 1, .beside = 8, .end = 8}, 9, 4},
+	    {{.attention = 0.5, .beside = 2, .end = 3}, 2, 2}, /* no more than there is */
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		double transfer, exposed;
+		moves_account(&cases[i].t, &transfer, &exposed);
+		ck_assert_double_eq(transfer, cases[i].transfer);
+		ck_assert_double_eq(exposed, cases[i].exposed);
+	}
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("gpu");
@@ -231,6 +337,9 @@ int main(void)
 	tcase_add_test(tc, values_lie_with_their_lane);
 	tcase_add_test(tc, small_codes_lie_with_their_lane);
 	tcase_add_test(tc, work_is_cut_evenly);
+	tcase_add_test(tc, moves_end_where_they_were_wanted);
+	tcase_add_test(tc, queues_lose_nothing);
+	tcase_add_test(tc, waiting_is_what_is_exposed);
 	suite_add_tcase(s, tc);
 	return tap_run(s);
 }

@@ -9,7 +9,7 @@
 /* What an older file cannot have is left out. */
 #define ROLLED(table)                                                                                                \
 	"SELECT count(*), sum(count), total(total), total(p50) FROM " table                                          \
-	" WHERE name NOT IN ('pages_kivi2', 'sim_outside', 'sim_outside_measured')"
+	" WHERE name NOT IN ('pages_kivi2', 'sim_outside', 'sim_outside_measured', 'wall_transfer_ns')"
 
 static char dir[64], path[96], other[96];
 
@@ -166,7 +166,8 @@ START_TEST(an_older_file_is_read_and_upgraded)
 	       "DROP TABLE calibration_cell; DROP TABLE calibration_constant; DROP TABLE calibration;"
 	       "CREATE TABLE calibration (machine TEXT, constant TEXT, PRIMARY KEY (machine, constant)); DROP VIEW "
 	       "v_step;"
-	       "ALTER TABLE step DROP COLUMN pages_kivi2; ALTER TABLE step DROP COLUMN sim_outside");
+	       "ALTER TABLE step DROP COLUMN pages_kivi2; ALTER TABLE step DROP COLUMN sim_outside;"
+	       "ALTER TABLE step DROP COLUMN wall_transfer_ns");
 	ck_assert_str_eq(ask(ROLLED("run_stat")), kept);
 	ck_assert_str_eq(ask("SELECT count(*) FROM v_role"), "6\r\n");
 	ck_assert_msg(store_upgrade(path, other, &from, &err) == 0, "%s", err.text);
@@ -174,9 +175,11 @@ START_TEST(an_older_file_is_read_and_upgraded)
 	ck_assert_str_eq(ask(ROLLED("main.run_stat")), kept);
 	ck_assert_str_eq(ask("SELECT count(*) FROM v_role"), "6\r\n");
 	ck_assert_str_eq(ask_file(other, "SELECT count(*) FROM main.step"), "120\r\n");
-	ck_assert_str_eq(ask("SELECT count(pages_kivi2), count(sim_outside) FROM v_step"), "0,0\r\n");
+	ck_assert_str_eq(ask("SELECT count(pages_kivi2), count(sim_outside), count(wall_transfer_ns) FROM v_step"),
+			 "0,0,0\r\n");
 	fill(1, 5); /* can be written again */
-	ck_assert_str_eq(ask("SELECT count(pages_kivi2), count(sim_outside) FROM v_step"), "10,10\r\n");
+	ck_assert_str_eq(ask("SELECT count(pages_kivi2), count(sim_outside), count(wall_transfer_ns) FROM v_step"),
+			 "10,10,10\r\n");
 	ck_assert_uint_eq(findings(), 0);
 	ck_assert_int_eq(unlink(other), 0);
 	ck_assert_int_eq(store_upgrade(path, other, &from, &err), 0);
