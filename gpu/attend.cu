@@ -6,7 +6,7 @@
 // Is there a kernel for this format alone?
 static bool has_own(uint32_t steps, uint32_t heads, uint32_t format)
 {
-	return (steps == 4 || steps == 8) && heads < 16 && format != 0;
+	return (steps == 4 || steps == 8) && heads < 16 && format != 0 && format <= IKV_FMT_INT4_RESIDUAL;
 }
 
 // More bytes under way only wait longer, and some multiprocessors' longer than others': three tiles of FP16 a warp and
@@ -19,13 +19,16 @@ static uint32_t most_stages(uint32_t warps, uint32_t formats, bool bulk)
 uint32_t attend_configure(uint32_t steps, uint32_t heads, uint32_t stage_bytes, uint32_t shared_bytes, int bulk,
 			  uint32_t formats, attend_config *c)
 {
-	uint32_t format = 0, four = 1u << IKV_FMT_INT4 | 1u << IKV_FMT_INT4_RESIDUAL;
+	uint32_t format = 0, four = 1u << IKV_FMT_INT4 | 1u << IKV_FMT_INT4_RESIDUAL, fp16 = 1u << IKV_FMT_FP16;
+	if (formats & 1u << IKV_FMT_BF16) // its tiles hold FP16 numbers
+		formats = (formats | fp16) & ~(1u << IKV_FMT_BF16);
 	while (format < IKV_FMT_COUNT && formats != 1u << format)
 		format++;
 	format = format < IKV_FMT_COUNT && has_own(steps, heads, format) ? format : 0;
+	bool any = formats >> (IKV_FMT_INT4_RESIDUAL + 1);
 	for (int attempt = 0; attempt < 3; attempt++) { // fewer warps where they do not fit
-		bool more = attempt < 2 && formats & four;
-		uint32_t of = attempt < 1 ? format : 0, warps = attend_warps(steps, heads, of, more);
+		bool more = !any && attempt < 2 && formats & four;
+		uint32_t of = any ? ATTEND_ANY : attempt < 1 ? format : 0, warps = attend_warps(steps, heads, of, more);
 		uint32_t n = most_stages(warps, formats, bulk);
 		while (n >= 2 && plan_shared(steps, heads, warps, n, stage_bytes).end > shared_bytes)
 			n--;
@@ -62,7 +65,8 @@ __global__ static void resolve(const attend_list *lists, attend_word *words, uin
 			chosen &= (1u << seen) - 1;
 		if (ref.z != IKV_NO_MASK)
 			chosen &= (uint32_t)(__ldg(list.masks + ref.z + begin / 64) >> begin % 64) & 0xffff;
-		words[list.first + attend_place(i, list.tiles, list.parts)] =
+		uint32_t place = attend_place(i, list.tiles, list.parts);
+		words[place < list.head ? list.first + place : list.rest + place - list.head] =
 		    (entry + (uint64_t)(i % each) * tile_bytes(entry & 15, steps)) | (uint64_t)chosen << 48;
 	}
 }

@@ -27,12 +27,13 @@ struct attend_job {
 	uint64_t tile_mass; /* the same in tile_mass, by places; heads `tiles` apart */
 };
 
-/* Part of a job, done by one block: `tiles` places from `first`. A block's segments are a list that begins at the
- * block's index, and their words follow each other. */
+/* Part of a job, done by one block: `tiles` places from `first`. A block's own segments are a list that begins at the
+ * block's index, and their words follow each other. Those of the queue go to the blocks that come first. */
 struct attend_segment {
 	uint32_t job, first, tiles;
 	uint32_t row, heads; /* as in the job */
 	uint32_t part, next; /* next segment, or ATTEND_NONE */
+	uint32_t word;       /* the first one */
 };
 
 /* What a job's words are made of. */
@@ -40,11 +41,12 @@ struct attend_list {
 	const struct ikv_page_ref *refs;
 	const uint64_t *masks;
 	const attend_entry *table; /* of the KV head, entries `stride` apart */
-	uint64_t first;            /* of its words */
+	uint64_t first, rest;      /* of its words: of places below `head`, and of the others */
 	uint64_t limit;            /* tokens of the sequence from this on are not seen */
-	uint32_t stride, tiles, parts;
+	uint32_t stride, tiles, parts, head;
 };
 
+#define ATTEND_ANY        15u /* attend_config.format: tiles in any format */
 #define ATTEND_BLOCKS_MAX 320u
 #define ATTEND_FORMATS    16u
 
@@ -60,6 +62,8 @@ struct attend_args {
 	float *parts;      /* [parts][heads of a block][padded width] */
 	float *part_sums;  /* [parts][heads of a block][2]: reference, sum */
 	uint32_t *arrived; /* [jobs], zero before and after a launch */
+	uint32_t *queue;   /* [2], the same: segments taken from the queue, blocks that have ended */
+	uint32_t queue_first, queue_end; /* its segments */
 	uint32_t d_qk, d_v, page_tokens;
 	float scale;
 	uint32_t stages, stage_bytes;          /* of a warp's ring */
@@ -71,7 +75,8 @@ struct attend_args {
 struct attend_config {
 	uint32_t steps;             /* tile_steps of the wider of d_qk and d_v */
 	uint32_t heads;             /* of a block: 4, 8 or 16 */
-	uint32_t format, four_bits; /* of all tiles, 0 where they differ; 1: there are 4-bit codes */
+	uint32_t format, four_bits; /* of all tiles, 0 where they differ, ATTEND_ANY if there are any but the first five;
+				       1: there are 4-bit codes */
 	uint32_t blocks, warps;
 	uint32_t shared; /* bytes of a block */
 	uint32_t

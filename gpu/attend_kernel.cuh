@@ -2,19 +2,20 @@
 #ifndef GPU_ATTEND_KERNEL_CUH
 #define GPU_ATTEND_KERNEL_CUH
 
-#include "gpu/attend_query.cuh"
+#include "gpu/attend_more.cuh"
 #include "gpu/attend_stream.cuh"
 
 // What a block is doing: kept out of registers while tiles are read.
 struct block_work {
 	attend_segment segment;
 	attend_job job;
+	uint32_t claimed; // segment from the queue
 };
 
 // Offsets in a block's shared memory.
 struct shared_plan {
 	uint32_t row;                                                         // floats of a head's row in the sums
-	uint32_t tops, sums, query, notes, barriers, work, rings, end; // bytes
+	uint32_t tops, sums, query, places, work, rings, end; // bytes
 };
 
 __host__ __device__ static inline shared_plan plan_shared(uint32_t steps, uint32_t heads, uint32_t warps, uint32_t stages,
@@ -29,9 +30,8 @@ __host__ __device__ static inline shared_plan plan_shared(uint32_t steps, uint32
 	p.tops = p.sums + warps * heads * p.row * 4;
 	p.query = p.tops + (warps * heads * 2 + heads * 2 + 4) * 4;
 	p.query = (p.query + 15) & ~15u;
-	p.notes = p.query + (in_registers ? 0 : steps * parts * 128 * (heads == 16 ? 2 : 1));
-	p.barriers = (p.notes + warps * stages * 4 + 7) & ~7u;
-	p.work = p.barriers + warps * stages * 8;
+	p.places = p.query + (in_registers ? 0 : steps * parts * 128 * (heads == 16 ? 2 : 1));
+	p.work = p.places + warps * stages * 16;
 	p.end = p.work + (uint32_t)sizeof(block_work);
 	return p;
 }
@@ -57,45 +57,81 @@ DEVICE void note_mass(const attend_args &args, uint32_t job_index, uint32_t plac
 	}
 }
 
-// F: the format of all tiles, or 0 where they differ: code for one format is a quarter as long, which short launches
-// notice.
+// The formats that mixtures seldom have. False: the tile is in none of them.
+template <int KT, int H>
+DEVICE bool attend_other(uint32_t note, uint32_t tile, uint32_t lane, const query<KT, H> &q, sums<KT, H> &a,
+			 float p[query<KT, H>::NT][4])
+{
+	uint32_t selected = note >> 4;
+	switch (note & 15) {
+	case IKV_FMT_KIVI8:
+		attend_tile<IKV_FMT_KIVI8, true, KT, H>(tile, selected, lane, q, a, p);
+		return true;
+	case IKV_FMT_KIVI4:
+		attend_tile<IKV_FMT_KIVI4, true, KT, H>(tile, selected, lane, q, a, p);
+		return true;
+	case IKV_FMT_KIVI2:
+		attend_tile<IKV_FMT_KIVI2, true, KT, H>(tile, selected, lane, q, a, p);
+		return true;
+	case IKV_FMT_SPARSE:
+		attend_tile<IKV_FMT_SPARSE, true, KT, H>(tile, selected, lane, q, a, p);
+		return true;
+	case TILE_BF16_WIDE:
+		attend_tile<TILE_BF16_WIDE, true, KT, H>(tile, selected, lane, q, a, p);
+		return true;
+	default:
+		return false;
+	}
+}
+
+// F: the format of all tiles, or where they differ 0, and ATTEND_ANY if there are any but the first five: code for one
+// format is a quarter as long, which short launches notice. BF16 tiles hold FP16 numbers.
 template <int F, int KT, int H>
 DEVICE void attend_any(uint32_t note, uint32_t tile, uint32_t lane, const query<KT, H> &q, sums<KT, H> &a,
 		       float p[query<KT, H>::NT][4])
 {
 	uint32_t selected = note >> 4;
-	if constexpr (F != 0) {
-		attend_tile<F, KT, H>(tile, selected, lane, q, a, p);
+	if constexpr (F != 0 && F != ATTEND_ANY) {
+		attend_tile<F, false, KT, H>(tile, selected, lane, q, a, p);
 		return;
 	}
+	if constexpr (F == ATTEND_ANY)
+		if (attend_other<KT, H>(note, tile, lane, q, a, p))
+			return;
 	switch (note & 15) {
 	case IKV_FMT_FP16:
-		attend_tile<IKV_FMT_FP16, KT, H>(tile, selected, lane, q, a, p);
+	case IKV_FMT_BF16:
+		attend_tile<IKV_FMT_FP16, true, KT, H>(tile, selected, lane, q, a, p);
 		break;
 	case IKV_FMT_FP8:
-		attend_tile<IKV_FMT_FP8, KT, H>(tile, selected, lane, q, a, p);
+		attend_tile<IKV_FMT_FP8, true, KT, H>(tile, selected, lane, q, a, p);
 		break;
 	case IKV_FMT_INT8:
-		attend_tile<IKV_FMT_INT8, KT, H>(tile, selected, lane, q, a, p);
+		attend_tile<IKV_FMT_INT8, true, KT, H>(tile, selected, lane, q, a, p);
 		break;
 	case IKV_FMT_INT4:
-		attend_tile<IKV_FMT_INT4, KT, H>(tile, selected, lane, q, a, p);
+		attend_tile<IKV_FMT_INT4, true, KT, H>(tile, selected, lane, q, a, p);
 		break;
 	default:
-		attend_tile<IKV_FMT_INT4_RESIDUAL, KT, H>(tile, selected, lane, q, a, p);
+		attend_tile<IKV_FMT_INT4_RESIDUAL, true, KT, H>(tile, selected, lane, q, a, p);
 	}
 }
 
 // `count` tiles of a job; the first one's place, those of the warp being WARPS apart.
 template <int F, int KT, int H, uint32_t WARPS>
 DEVICE void attend_places(const attend_args &args, uint32_t job, uint32_t place, uint32_t count, const query<KT, H> &q,
-			  stream<WARPS> &in, sums<KT, H> &a)
+			  stream<F, KT, WARPS> &in, sums<KT, H> &a)
 {
 	for (; count; count--) {
-		float p[query<KT, H>::NT][4] = {};
-		uint32_t tile, note = in.arrive(tile);
-		if (note >> 4)
-			attend_any<F, KT, H>(note, tile, in.lane, q, a, p);
+		float p[query<KT, H>::NT][4];
+		uint32_t note = in.arrive();
+		if (note >> 4) {
+			attend_any<F, KT, H>(note, in.tile, in.lane, q, a, p);
+		} else {
+#pragma unroll
+			for (int i = 0; i < query<KT, H>::NT * 4; i++)
+				p[i / 4][i % 4] = 0;
+		}
 		in.pass();
 		if (args.tile_mass)
 			note_mass<KT, H>(args, job, place, in.lane, p, a);
@@ -156,52 +192,91 @@ DEVICE void finish_head(const attend_args &args, const attend_job &job, uint32_t
 	args.lse[job.row + head] = total.y > 0 ? (total.x + log2f(total.y)) * LN2 : -INFINITY;
 }
 
-// Join the parts of a job in their order; by the block that finished last.
-template <int KT, int H, uint32_t WARPS>
-DEVICE void join_parts(const attend_args &args, const attend_job &job, float2 *totals)
+// Sums of parts: four channels of a head.
+struct joined {
+	float o[4], top, sum;
+
+	DEVICE void scale(float most)
+	{
+		float shrink = exp2_fast(top - most);
+		top = most;
+		sum *= shrink;
+#pragma unroll
+		for (int j = 0; j < 4; j++)
+			o[j] *= shrink;
+	}
+
+	DEVICE void add(float weight, const float of[4], float its_sum)
+	{
+		sum += weight * its_sum;
+#pragma unroll
+		for (int j = 0; j < 4; j++)
+			o[j] += weight * of[j];
+	}
+};
+
+// Parts k to k + 7 of a job, and so on `step` further; i: which four channels of which head.
+template <int KT, int H>
+DEVICE void join_some(const attend_args &args, const attend_job &job, uint32_t i, uint32_t k, uint32_t step, joined &sums)
 {
-	constexpr uint32_t width = 16 * KT, heads = H;
-	const float2 *tops = reinterpret_cast<const float2 *>(args.part_sums) + (uint64_t)job.first_part * heads;
-	const float4 *rows = reinterpret_cast<const float4 *>(args.parts + (uint64_t)job.first_part * heads * width);
-	for (uint32_t i = threadIdx.x; i < job.heads * width / 4; i += WARPS * 32) {
-		uint32_t h = i / (width / 4), c = i % (width / 4) * 4;
-		float o[4] = {}, top = LOWEST, sum = 0;
-		for (uint32_t k = 0; k < job.parts; k += 8) {
-			float4 x[8];
-			float2 y[8];
+	constexpr uint32_t fours = 4 * KT;
+	const float2 *tops = reinterpret_cast<const float2 *>(args.part_sums) + (uint64_t)job.first_part * H + i / fours;
+	const float4 *rows = reinterpret_cast<const float4 *>(args.parts) + (uint64_t)job.first_part * H * fours + i;
+	for (; k < job.parts; k += step) {
+		float4 x[8];
+		float2 y[8];
 #pragma unroll
-			for (uint32_t j = 0; j < 8; j++) {
-				y[j] = make_float2(LOWEST, 0);
-				x[j] = make_float4(0, 0, 0, 0);
-				if (k + j < job.parts) {
-					y[j] = __ldcg(&tops[(k + j) * heads + h]);
-					x[j] = __ldcg(&rows[(uint64_t)(k + j) * heads * (width / 4) + i]);
-				}
-			}
-			float most = top;
-#pragma unroll
-			for (uint32_t j = 0; j < 8; j++)
-				most = fmaxf(most, y[j].x);
-			float shrink = exp2_fast(top - most);
-			top = most;
-			sum *= shrink;
-#pragma unroll
-			for (uint32_t j = 0; j < 4; j++)
-				o[j] *= shrink;
-#pragma unroll
-			for (uint32_t j = 0; j < 8; j++) {
-				float w = exp2_fast(y[j].x - top);
-				sum += w * y[j].y;
-				o[0] += w * x[j].x, o[1] += w * x[j].y, o[2] += w * x[j].z, o[3] += w * x[j].w;
+		for (uint32_t j = 0; j < 8; j++) {
+			y[j] = make_float2(LOWEST, 0);
+			x[j] = make_float4(0, 0, 0, 0);
+			if (k + j < job.parts) {
+				y[j] = __ldcg(&tops[(k + j) * H]);
+				x[j] = __ldcg(&rows[(uint64_t)(k + j) * H * fours]);
 			}
 		}
-		float weight = sum > 0 ? 1 / sum : 0;
+		float most = sums.top;
+#pragma unroll
+		for (uint32_t j = 0; j < 8; j++)
+			most = fmaxf(most, y[j].x);
+		sums.scale(most);
+#pragma unroll
+		for (uint32_t j = 0; j < 8; j++) {
+			const float of[4] = {x[j].x, x[j].y, x[j].z, x[j].w};
+			sums.add(exp2_fast(y[j].x - most), of, y[j].y);
+		}
+	}
+}
+
+// Join the parts of a job in their order; by the block that finished last. Threads in `groups` take eight parts in turn
+// where there are more threads than numbers; `room` is shared memory for their sums.
+template <int KT, int H, uint32_t WARPS>
+DEVICE void join_parts(const attend_args &args, const attend_job &job, joined *room, float2 *totals)
+{
+	constexpr uint32_t width = 16 * KT, items = H * width / 4, groups = WARPS * 32 > items ? WARPS * 32 / items : 1;
+	uint32_t group = groups > 1 ? threadIdx.x / items : 0;
+	for (uint32_t i = threadIdx.x - group * items; group < groups && i < job.heads * width / 4; i += WARPS * 32) {
+		joined x = {{0, 0, 0, 0}, LOWEST, 0};
+		join_some<KT, H>(args, job, i, group * 8, groups * 8, x);
+		room[group * items + i] = x;
+	}
+	__syncthreads();
+	for (uint32_t i = threadIdx.x; i < job.heads * width / 4; i += WARPS * 32) {
+		uint32_t h = i / (width / 4), c = i % (width / 4) * 4;
+		joined x = room[i];
+#pragma unroll
+		for (uint32_t g = 1; g < groups; g++) {
+			const joined &y = room[g * items + i];
+			float most = fmaxf(x.top, y.top);
+			x.scale(most);
+			x.add(exp2_fast(y.top - most), y.o, y.sum);
+		}
+		float weight = x.sum > 0 ? 1 / x.sum : 0;
 #pragma unroll
 		for (int j = 0; j < 4; j++)
 			if (c + j < args.d_v)
-				args.out[(uint64_t)(job.row + h) * args.d_v + c + j] = o[j] * weight;
+				args.out[(uint64_t)(job.row + h) * args.d_v + c + j] = x.o[j] * weight;
 		if (c == 0) {
-			totals[h] = make_float2(top, sum);
+			totals[h] = make_float2(x.top, x.sum);
 			finish_head(args, job, h, totals[h]);
 		}
 	}
@@ -210,7 +285,7 @@ DEVICE void join_parts(const attend_args &args, const attend_job &job, float2 *t
 
 // Join the warps' sums; write the answer, or a part and, when all parts are there, the answer.
 template <int KT, int H, uint32_t WARPS>
-DEVICE void finish_segment(const attend_args &args, const attend_segment &s, const attend_job &job, const float *rows,
+DEVICE void finish_segment(const attend_args &args, const attend_segment &s, const attend_job &job, float *rows,
 			   const float2 *tops, float2 *totals, uint32_t *flag)
 {
 	constexpr uint32_t width = 16 * KT, heads = H, row = width + 4;
@@ -260,7 +335,7 @@ DEVICE void finish_segment(const attend_args &args, const attend_segment &s, con
 		__threadfence();
 		if (threadIdx.x == 0)
 			args.arrived[s.job] = 0;
-		join_parts<KT, H, WARPS>(args, job, totals);
+		join_parts<KT, H, WARPS>(args, job, reinterpret_cast<joined *>(rows), totals);
 	}
 	if (args.tile_mass) {
 		__syncthreads();
@@ -294,6 +369,19 @@ struct segment_words {
 	}
 };
 
+// The last block of a launch leaves the queue as it was.
+DEVICE void leave_queue(const attend_args &args)
+{
+	if (threadIdx.x)
+		return;
+	__threadfence();
+	if (atomicAdd(args.queue + 1, 1) + 1 < gridDim.x)
+		return;
+	__threadfence();
+	args.queue[0] = 0;
+	args.queue[1] = 0;
+}
+
 #define SEGMENT_WORD(member) (offsetof(attend_segment, member) / 4)
 
 template <int F, int KT, int H, uint32_t WARPS>
@@ -302,42 +390,27 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attend(const __grid_constant__ 
 	constexpr uint32_t row = 16 * KT + 4;
 	extern __shared__ __align__(128) uint8_t shared[];
 	uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-	stream<WARPS> in;
+	stream<F, KT, WARPS> in;
 	segment_words now;
 	if (args.overlap == 2)
 		wait_for_predecessor();
-	in.args = &args;
-	in.lane = lane;
-	in.start(warp, args.start[blockIdx.x], args.start[blockIdx.x + 1]);
-	now.fetch(args, blockIdx.x, lane);
 	shared_plan at = plan_shared(KT, H, WARPS, args.stages, args.stage_bytes);
+	in.open(args, shared_address(shared + at.rings), shared_address(shared + at.places));
+	in.start(args.start[blockIdx.x], args.start[blockIdx.x + 1]);
+	now.fetch(args, blockIdx.x, lane);
 	float *rows = reinterpret_cast<float *>(shared + at.sums);
 	float2 *tops = reinterpret_cast<float2 *>(shared + at.tops), *totals = tops + WARPS * H;
 	uint32_t *flag = reinterpret_cast<uint32_t *>(totals + H);
 	block_work *work = reinterpret_cast<block_work *>(shared + at.work);
 	query<KT, H> q;
 	sums<KT, H> a;
-	in.stages = args.stages;
-	in.stage_bytes = args.stage_bytes;
-	in.ring = shared_address(shared + at.rings) + warp * args.stages * args.stage_bytes;
-	in.notes = shared_address(shared + at.notes) + warp * args.stages * 4;
-	in.barriers = shared_address(shared + at.barriers) + warp * args.stages * 8;
-	in.policy = read_once();
-#if HAS_BULK
-	if (lane == 0)
-		for (uint32_t i = 0; i < args.stages; i++)
-			barrier_init(in.barriers + 8 * i);
-	barrier_init_visible();
-	__syncwarp();
-#endif
 	uint32_t job = now.get(SEGMENT_WORD(job)), job_words = segment_words::fetch_words(&args.jobs[job], lane);
 	float x[query<KT, H>::NT][KT][4];
 	if (!args.overlap)
 		fetch_query<KT, H>(args, now.get(SEGMENT_WORD(row)), now.get(SEGMENT_WORD(heads)), lane, x);
 	else if (warp == 0)
 		prefetch_query(args, now.get(SEGMENT_WORD(row)), now.get(SEGMENT_WORD(heads)), lane);
-	for (uint32_t i = 0; i < args.stages; i++)
-		in.issue();
+	in.fill();
 	wait_for_predecessor();
 	let_successor_begin();
 	if (args.overlap)
@@ -356,23 +429,38 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attend(const __grid_constant__ 
 		if (next != ATTEND_NONE)
 			now.fetch(args, next, lane);
 		make_query<KT, H, WARPS>(args.scale, x, shared_address(shared + at.query), warp, lane, q);
-		a.clear();
+		a.template clear<F>();
 		attend_places<F, KT, H, WARPS>(args, job, place, until - done, q, in, a);
 		done = until;
-		if (next != ATTEND_NONE) {
+		bool last = next == ATTEND_NONE, queued = last && args.queue_first < args.queue_end;
+		if (!last) {
 			job = now.get(SEGMENT_WORD(job));
 			job_words = segment_words::fetch_words(&args.jobs[job], lane);
 			if (warp == 0)
 				prefetch_query(args, now.get(SEGMENT_WORD(row)), now.get(SEGMENT_WORD(heads)), lane);
 		}
 		put_sums<KT, H>(a, rows + warp * H * row, tops + warp * H, row, lane);
+		if (queued && threadIdx.x == WARPS * 32 - 1)
+			work->claimed = args.queue_first + atomicAdd(args.queue, 1);
 		__syncthreads();
 		finish_segment<KT, H, WARPS>(args, work->segment, work->job, rows, tops, totals, flag);
-		if (next == ATTEND_NONE)
-			break;
+		if (last) {
+			uint32_t index = queued ? work->claimed : args.queue_end;
+			if (index >= args.queue_end)
+				break;
+			now.fetch(args, index, lane);
+			base = done = 0;
+			in.start(now.get(SEGMENT_WORD(word)), now.get(SEGMENT_WORD(word)) + now.get(SEGMENT_WORD(tiles)));
+			job = now.get(SEGMENT_WORD(job));
+			job_words = segment_words::fetch_words(&args.jobs[job], lane);
+		}
 		fetch_query<KT, H>(args, now.get(SEGMENT_WORD(row)), now.get(SEGMENT_WORD(heads)), lane, x);
+		if (last)
+			in.fill();
 		__syncthreads();
 	}
+	if (args.queue_first < args.queue_end)
+		leave_queue(args);
 }
 
 #endif

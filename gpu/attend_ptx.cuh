@@ -61,6 +61,13 @@ template <uint32_t value> DEVICE uint32_t in_register()
 	return x;
 }
 
+// The same value, which the compiler keeps in a register, too, and does not compute again.
+DEVICE uint32_t keep(uint32_t x)
+{
+	asm volatile("" : "+r"(x));
+	return x;
+}
+
 DEVICE uint32_t half2_bits(__half2 x)
 {
 	return *reinterpret_cast<uint32_t *>(&x);

@@ -9,59 +9,78 @@
 #include "gpu/attend_ptx.cuh"
 #include "gpu/gpu_tile.h"
 
-template <uint32_t WARPS> struct stream {
+// F: the format of all tiles, or one of the values that say that they differ.
+template <int F, int KT, uint32_t WARPS> struct stream {
+	static constexpr bool one_format = F != 0 && F != ATTEND_ANY;
 	const attend_args *args;
-	const attend_word *words; // of this warp: every WARPS-th
-	uint32_t lane;
-	uint32_t ring, barriers, notes, stages, stage_bytes; // shared memory of this warp; notes: a word a stage
-	uint32_t count, issued;                              // tiles of this warp; those whose copy has started
-	uint32_t in_stage, out_stage, parity;
-	attend_word word, following; // of tile issued - issued % 32 + lane, and 32 further
+	uint32_t lane, warp;
+	uint32_t ring, places;       // shared memory of this warp: stages, and 16 bytes for each: barrier, note
+	uint32_t tile, place;        // the stage that is read next, and its 16 bytes
+	uint32_t parity;             // of its barrier
+	uint32_t left, turn;         // tiles whose copy has not started; the lane that has the next one's word
+	const attend_word *words;    // of this lane, 32 tiles on from `word`
+	attend_word word, following; // of one of the next 32 tiles, and of the 32 after them
 	uint64_t policy;
 
-	DEVICE attend_word fetch(uint32_t i) const
+	DEVICE void open(const attend_args &of, uint32_t first_stage, uint32_t first_place)
 	{
-		return i < count ? load_word(words + i * WARPS) : 0;
-	}
-
-	DEVICE void start(uint32_t warp, uint32_t begin, uint32_t end)
-	{
-		words = args->words + begin + warp;
-		count = begin + warp < end ? (end - begin - warp + WARPS - 1) / WARPS : 0;
-		issued = in_stage = out_stage = parity = 0;
-		word = fetch(lane);
-		following = fetch(lane + 32);
-	}
-
-	// Start the copy of the next tile into the next stage, if there is one.
-	DEVICE void issue()
-	{
-		if (issued < count) {
-			uint32_t to = ring + in_stage * stage_bytes;
+		args = &of;
+		lane = keep(threadIdx.x % 32);
+		warp = threadIdx.x / 32;
+		ring = tile = keep(first_stage + warp * of.stages * of.stage_bytes);
+		places = place = keep(first_place + warp * of.stages * 16);
+		parity = 0;
+		policy = read_once();
 #if HAS_BULK
-			if (lane == issued % 32) {
-				uint32_t barrier = barriers + 8 * in_stage, note = (uint32_t)(word >> 48) << 4 | ((uint32_t)word & 15);
-				store4(notes + 4 * in_stage, note);
-				uint32_t bytes = note >> 4 ? args->bytes[note & 15] : 0;
-				barrier_expect(barrier, bytes);
+		if (lane == 0)
+			for (uint32_t i = 0; i < of.stages; i++)
+				barrier_init(places + 16 * i);
+		barrier_init_visible();
+		__syncwarp();
+#endif
+	}
+
+	// Take every WARPS-th of the words [begin, end), when what was taken before has been read.
+	DEVICE void start(uint32_t begin, uint32_t end)
+	{
+		left = keep(begin + warp < end ? (end - begin - warp + WARPS - 1) / WARPS : 0);
+		words = args->words + begin + warp + lane * WARPS;
+		word = lane < left ? load_word(words) : 0;
+		words += 32 * WARPS;
+		following = lane + 32 < left ? load_word(words) : 0;
+		turn = 0;
+	}
+
+	// Start the copy of the next tile, if there is one.
+	DEVICE void issue(uint32_t to, uint32_t at)
+	{
+		if (left) {
+#if HAS_BULK
+			if (lane == turn) {
+				uint32_t note = (uint32_t)(word >> 48) << 4 | ((uint32_t)word & 15);
+				store4(at + 8, note);
+				uint32_t bytes = one_format ? tile_bytes(F, KT) : args->bytes[note & 15];
+				bytes = note >> 4 ? bytes : 0;
+				barrier_expect(at, bytes);
 				if (bytes)
-					bulk_copy(to, word & 0xfffffffffff0, bytes, barrier, policy);
+					bulk_copy(to, word & 0xfffffffffff0, bytes, at, policy);
 			}
 #else
-			attend_word next = __shfl_sync(~0u, word, issued % 32);
+			attend_word next = __shfl_sync(~0u, word, turn);
 			uint32_t note = (uint32_t)(next >> 48) << 4 | ((uint32_t)next & 15);
 			uint64_t from = next & 0xfffffffffff0;
 			if (lane == 0)
-				store4(notes + 4 * in_stage, note);
+				store4(at + 8, note);
 			uint32_t bytes = note >> 4 ? args->bytes[note & 15] : 0;
 			for (uint32_t i = lane * 16; i < bytes; i += 512)
 				copy16(to + i, from + i);
 #endif
-			issued++;
-			in_stage = in_stage + 1 == stages ? 0 : in_stage + 1;
-			if (issued % 32 == 0) {
+			left--;
+			turn = (turn + 1) % 32;
+			if (turn == 0) {
 				word = following;
-				following = fetch(issued + 32 + lane);
+				words += 32 * WARPS;
+				following = lane + 32 < left ? load_word(words) : 0;
 			}
 		}
 #if !HAS_BULK
@@ -69,28 +88,41 @@ template <uint32_t WARPS> struct stream {
 #endif
 	}
 
-	// The tile that was issued first and has not been read: its format in the low four bits, selected tokens above.
-	DEVICE uint32_t arrive(uint32_t &tile) const
+	// Fill the ring, which is empty.
+	DEVICE void fill()
+	{
+		uint32_t to = tile, at = place, end = places + 16 * args->stages;
+		for (uint32_t i = 0; i < args->stages; i++) {
+			issue(to, at);
+			at += 16;
+			to = at == end ? ring : to + args->stage_bytes;
+			at = at == end ? places : at;
+		}
+	}
+
+	// The tile that was issued first and has not been read has come: its format in the low four bits, selected tokens
+	// above.
+	DEVICE uint32_t arrive() const
 	{
 #if HAS_BULK
-		barrier_wait(barriers + 8 * out_stage, parity);
+		barrier_wait(place, parity);
 #else
 		copies_wait_but_one();
 		__syncwarp();
 #endif
-		tile = ring + out_stage * stage_bytes;
-		return load4(notes + 4 * out_stage);
+		return load4(place + 8);
 	}
 
-	// The tile has been read: its stage may be overwritten.
+	// The tile has been read: its stage takes the next one that is not there.
 	DEVICE void pass()
 	{
-		if (++out_stage == stages) {
-			out_stage = 0;
-			parity ^= 1;
-		}
 		__syncwarp();
-		issue();
+		issue(tile, place);
+		place += 16;
+		bool around = place == places + 16 * args->stages;
+		tile = around ? ring : tile + args->stage_bytes;
+		place = around ? places : place;
+		parity ^= around;
 	}
 };
 

@@ -9,6 +9,7 @@
 #ifndef GPU_ATTEND_TILE_CUH
 #define GPU_ATTEND_TILE_CUH
 
+#include "gpu/attend.h"
 #include "gpu/attend_code.cuh"
 
 // The running maximum moves when a score exceeds it by more than this (in powers of two): weights stay below 2^6.
@@ -56,7 +57,8 @@ template <int KT, int H> struct sums {
 	float top[NT][2], sum[NT][2];
 	float gain, unit[2];
 
-	DEVICE void clear()
+	// F: the format of all tiles, if they have one.
+	template <int F> DEVICE void clear()
 	{
 #pragma unroll
 		for (int n = 0; n < NT; n++) {
@@ -70,7 +72,9 @@ template <int KT, int H> struct sums {
 			sum[n][0] = sum[n][1] = 0;
 		}
 		gain = GAIN_START;
-		unit[0] = unit[1] = 1;
+		constexpr bool one_format = F != 0 && F != ATTEND_ANY;
+		unit[0] = reader<one_format ? F : IKV_FMT_FP16, KT>::unit(0);
+		unit[1] = reader<one_format ? F : IKV_FMT_FP16, KT>::unit(1);
 	}
 
 	template <int F> DEVICE void change_unit()
@@ -116,9 +120,10 @@ DEVICE void score(uint32_t tile, uint32_t lane, const query<KT, H> &q, float s[q
 {
 	constexpr int NT = query<KT, H>::NT;
 	reader<F, KT> k;
+	constexpr bool scaled = F == IKV_FMT_FP8 || F == IKV_FMT_INT8;
 	float c[NT][4][4] = {}; // four chains: parts of the query, even and odd steps
 	float scale[2] = {1, 1};
-	if constexpr (F != IKV_FMT_FP16) {
+	if constexpr (scaled) {
 		scale[0] = load_half(tile + 512 * KT + 2 * (lane / 4));
 		scale[1] = load_half(tile + 512 * KT + 2 * (lane / 4) + 16);
 	}
@@ -353,17 +358,19 @@ template <int F, int KT, int H>
 DEVICE void gather(uint32_t tile, uint32_t lane, const float p[query<KT, H>::NT][4], sums<KT, H> &a)
 {
 	constexpr int NT = query<KT, H>::NT;
-	reader<F, KT> v;
-	uint32_t high[NT][2], low[NT][2], plane = tile + (F == IKV_FMT_FP16 ? 512 : 256) * KT;
+	reader<F, KT, true> v;
+	constexpr bool scaled = F == IKV_FMT_FP8 || F == IKV_FMT_INT8;
+	uint32_t high[NT][2], low[NT][2], plane = tile + (int)tile_bytes(F, KT) / 2;
 	uint2 scale = {0, 0};
-	if constexpr (F != IKV_FMT_FP16) {
+	if constexpr (scaled) {
+		plane = tile + 256 * KT;
 		scale = load8(tile + 512 * KT + 32 + lane % 4 * 8);
 		limit_gain<KT, H>(__hmax2(bits_half2(scale.x), bits_half2(scale.y)), a);
 	}
 #pragma unroll
 	for (int n = 0; n < NT; n++) {
 		float w[4];
-		if constexpr (F == IKV_FMT_FP16) {
+		if constexpr (!scaled) {
 			use_gain<8>(p[n], a.gain, lane, w);
 			weights_operand<H>(w, lane, high[n], low[n]);
 		} else {
@@ -385,21 +392,22 @@ DEVICE void gather(uint32_t tile, uint32_t lane, const float p[query<KT, H>::NT]
 #pragma unroll
 		for (int n = 0; n < NT; n++) {
 			matrix_add(a.out[n][m], x, high[n][0], high[n][1]);
-			if constexpr (F == IKV_FMT_FP16 && H != 4)
+			if constexpr (!scaled && H != 4)
 				matrix_add(a.out[n][m], x, low[n][0], low[n][1]);
 		}
 	}
 }
 
-// The same for 4-bit groups. Zeros, and the 7.5 that remainders have too much, are summed by group.
+// The same for codes in groups of 32 channels. Zeros, and the 7.5 that remainders have too much, are summed by group.
 template <int F, int KT, int H>
 DEVICE void gather_groups(uint32_t tile, uint32_t lane, const float p[query<KT, H>::NT][4], sums<KT, H> &a)
 {
 	constexpr int groups = (KT + 1) / 2, NT = query<KT, H>::NT;
 	constexpr bool residual = F == IKV_FMT_INT4_RESIDUAL;
 	reader<F, KT> v;
-	uint32_t g = lane / 4, t = lane % 4, plane = tile + 128 * KT, remainders = tile + 384 * KT;
-	uint32_t params = tile + (residual ? 512 : 256) * KT + 64 * groups;
+	constexpr int bytes = F == IKV_FMT_INT4 || residual ? 128 : (int)tile_kivi(F); // of the codes of a step
+	uint32_t g = lane / 4, t = lane % 4, plane = tile + bytes * KT, remainders = tile + 384 * KT;
+	uint32_t params = tile + (int)tile_bytes(F, KT) - 64 * groups;
 	uint32_t scale[2 * groups], weights[NT][2], zeros[4] = {0, 0, 0, 0}, own[2] = {0, 0};
 	load_words<2 * groups>(params + t * (8 * groups), scale);
 	if (8 * groups >= 32 || lane < 8 * groups)
@@ -449,24 +457,6 @@ DEVICE void gather_groups(uint32_t tile, uint32_t lane, const float p[query<KT, 
 			}
 		}
 	}
-}
-
-// Attend to one tile; p receives the weights.
-template <int F, int KT, int H>
-DEVICE void attend_tile(uint32_t tile, uint32_t selected, uint32_t lane, const query<KT, H> &q, sums<KT, H> &a,
-			float p[query<KT, H>::NT][4])
-{
-	constexpr bool four = reader<F, KT>::four;
-	if constexpr (four)
-		score_groups<F, KT, H>(tile, lane, q, p);
-	else
-		score<F, KT, H>(tile, lane, q, p);
-	weigh<KT, H>(selected, lane, a, p);
-	a.template change_unit<F>();
-	if constexpr (four)
-		gather_groups<F, KT, H>(tile, lane, p, a);
-	else
-		gather<F, KT, H>(tile, lane, p, a);
 }
 
 #endif

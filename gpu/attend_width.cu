@@ -17,6 +17,8 @@ template <int H, int F> static kernel *choose_format()
 
 template <int H> static kernel *choose_heads(uint32_t format, bool four_bits)
 {
+	if (format == ATTEND_ANY)
+		return attend<ATTEND_ANY, ATTEND_STEPS, H, attend_warps(ATTEND_STEPS, H, ATTEND_ANY, false)>;
 #if ATTEND_STEPS == 4 || ATTEND_STEPS == 8
 	if constexpr (H < 16) {
 		switch (format) {
@@ -47,7 +49,7 @@ static kernel *choose(uint32_t heads, uint32_t format, bool four_bits)
 int NAME(attend_prepare_, ATTEND_STEPS)(uint32_t shared)
 {
 	for (uint32_t heads = 4; heads <= 16; heads *= 2)
-		for (uint32_t format = 0; format < IKV_FMT_COUNT; format++)
+		for (uint32_t format = 0; format <= ATTEND_ANY; format++)
 			for (int four_bits = 0; four_bits < 2; four_bits++)
 				if (int e = cudaFuncSetAttribute(choose(heads, format, four_bits),
 								 cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared))

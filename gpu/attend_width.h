@@ -11,7 +11,7 @@
 static constexpr uint32_t attend_warps(uint32_t steps, uint32_t heads, uint32_t format, bool four_bits)
 {
 	return steps > 8                                              ? 4
-	       : heads == 4 && format != 0 && format != IKV_FMT_FP16 ? 16
+	       : heads == 4 && format != 0 && format != ATTEND_ANY && format != IKV_FMT_FP16 ? 16
 	       : heads <= 8 && four_bits                              ? 12
 								      : 8;
 }

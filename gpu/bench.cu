@@ -21,23 +21,47 @@ __device__ static float about_normal(uint64_t x)
 	return (sum - 510) * (1 / 147.8f);
 }
 
+__device__ static uint16_t half_bits(float x)
+{
+	return __half_as_ushort(__float2half(x));
+}
+
+// What follows KIVI's codes: a unit, scales and zeros of K, which a page's tiles have in common, scales and zeros of V.
+__device__ static uint16_t kivi_param(uint32_t format, uint32_t steps, uint32_t i, uint64_t x)
+{
+	float step = format == IKV_FMT_KIVI8 ? 0.014f : format == IKV_FMT_KIVI4 ? 0.2f : 1;
+	const float unit = step > 0.5f ? 1 : step > 0.1f ? 0.125f : 0x1p-7f;
+	if (i < 8)
+		return i >= 4 ? 0 : (uint16_t)(__float_as_uint(i < 2 ? 1 / unit : unit) >> i % 2 * 16);
+	i -= 8;
+	bool of_k = i < 32 * steps, zero = of_k ? i >= 16 * steps : i - 32 * steps >= 16 * tile_groups(steps);
+	float part = (mix(of_k ? i : x) & 255) * (1 / 2550.0f);
+	return half_bits(zero ? -1.5f - part : step * (1 + part));
+}
+
 // 16-bit word i of a tile.
 __device__ static uint16_t word(uint32_t format, uint32_t steps, uint32_t i, uint64_t x)
 {
-	uint32_t codes = (format == IKV_FMT_INT4 ? 256 : 512) * steps / 2;
+	uint32_t kivi = tile_kivi(format), codes = kivi ? kivi * steps : (format == IKV_FMT_INT4 ? 256 : 512) * steps / 2;
 	if (format == IKV_FMT_FP16)
-		return __half_as_ushort(__float2half(about_normal(x)));
+		return half_bits(about_normal(x));
+	if (format == IKV_FMT_BF16) // 8 significant bits
+		return half_bits(about_normal(x)) & 0xfff8;
+	if (format == IKV_FMT_SPARSE)
+		return i % (160 * steps / 2) < 16 * steps ? (uint16_t)(0x1111 << mix(x) % 4) : half_bits(about_normal(x));
 	if (i < codes) {
 		uint32_t r = mix(x);
 		if (format == IKV_FMT_FP8) // magnitudes of 8 to 240, no NaN
 			return (uint16_t)((r & 0x8e8e) | 0x5050 | (r >> 3 & 0x2020));
 		return (uint16_t)r;
 	}
+	if (kivi)
+		return kivi_param(format, steps, i - codes, x);
 	if (format == IKV_FMT_FP8)
-		return __half_as_ushort(__float2half(0.008f + (mix(x) & 255) * 1e-5f));
+		return half_bits(0.008f + (mix(x) & 255) * 1e-5f);
 	if (format == IKV_FMT_INT8)
-		return __half_as_ushort(__float2half(0.013f + (mix(x) & 255) * 1e-5f));
-	return __half_as_ushort(__float2half(i % 2 == 0 ? 0.2f + (mix(x) & 255) * 1e-4f : -1.5f - (mix(x) & 255) * 1e-3f));
+		return half_bits(0.013f + (mix(x) & 255) * 1e-5f);
+	return half_bits(i % 2 == 0 ? 0.2f + (mix(x) & 255) * 1e-4f : -1.5f - (mix(x) & 255) * 1e-3f);
 }
 
 __global__ static void fill(uint16_t *to, uint64_t words, uint32_t format, uint32_t steps, uint32_t tile_words, uint64_t seed)

@@ -105,7 +105,8 @@ static int list_jobs(struct decode *d, struct pages *p, const struct selection *
 static uint64_t bytes_read(const struct pages *p, const struct ikv_page_ref *r, uint32_t f)
 {
 	uint32_t n = r->hi - r->lo;
-	return n == p->g.page_tokens ? p->own[f] : n * p->own[f] / p->g.page_tokens;
+	uint64_t page = p->own[tile_format(f)];
+	return n == p->g.page_tokens ? page : n * page / p->g.page_tokens;
 }
 
 /* What each job reads, and the largest tile of the call. The page table is asked only where formats differ. */
@@ -118,6 +119,7 @@ static void weigh_jobs(struct decode *d, struct pages *p, const struct ikv_attn_
 		const struct pages_list *l = pages_list(p, u->seq, u->layer);
 		double bytes = 0;
 		uint32_t only = u->plan->count ? pages_only_format(l, j->kv_head) : IKV_FMT_SKIP;
+		only = only == IKV_FMT_BF16 ? IKV_FMT_SKIP : only; /* which has two forms */
 		for (uint32_t k = 0; k < u->plan->count; k++) {
 			const struct ikv_page_ref *r = &u->plan->pages[k];
 			uint32_t f = only ? only : l->table[(size_t)r->page * p->g.kv_heads + j->kv_head] & 15;
@@ -130,7 +132,7 @@ static void weigh_jobs(struct decode *d, struct pages *p, const struct ikv_attn_
 				p->stats.kv_bytes_read += bytes_read(p, r, f);
 		}
 		uint32_t tiles = u->plan->count * p->tiles;
-		d->loads[i] = (struct split_job){tiles, u->plan->count ? bytes / u->plan->count : 1};
+		d->loads[i] = (struct split_job){tiles, u->plan->count ? bytes / u->plan->count : 1, 0};
 		z->words += tiles;
 		z->tiles_max = tiles > z->tiles_max ? tiles : z->tiles_max;
 	}
@@ -221,8 +223,14 @@ static void put_lists(const struct decode *d, const struct pages *p, const struc
 	uint8_t *in = d->in.host, *device = d->in.device;
 	const struct attend_job *jobs = (const struct attend_job *)(in + z->jobs_at);
 	struct attend_list *lists = (struct attend_list *)(in + z->lists_at);
-	uint64_t first = 0;
-	for (uint32_t i = 0; i < z->jobs; i++) {
+	uint64_t first = 0, rest = 0;
+	for (uint32_t i = 0; i < z->pieces; i++)
+		rest += d->pieces[i].block == ATTEND_NONE ? 0 : d->pieces[i].end - d->pieces[i].first;
+	for (uint32_t i = 0, piece = 0; i < z->jobs; i++) {
+		uint32_t head = 0; /* the job's own pieces come first */
+		for (; piece < z->pieces && d->pieces[piece].job == i; piece++)
+			head +=
+			    d->pieces[piece].block == ATTEND_NONE ? 0 : d->pieces[piece].end - d->pieces[piece].first;
 		const struct decode_job *j = &d->jobs[i];
 		const struct decode_plan *plan = &d->plans[j->plan];
 		const attend_entry *table = pages_list(p, units[j->unit].seq, units[j->unit].layer)->device_table;
@@ -233,11 +241,14 @@ static void put_lists(const struct decode *d, const struct pages *p, const struc
 					 .masks = (const uint64_t *)(device + z->masks_at) + plan->masks,
 					 .table = table ? table + j->kv_head : NULL,
 					 .first = first,
+					 .rest = rest,
+					 .head = head,
 					 .limit = j->limit,
 					 .stride = p->g.kv_heads,
 					 .tiles = jobs[i].tiles,
 					 .parts = jobs[i].parts};
-		first += jobs[i].tiles;
+		first += head;
+		rest += jobs[i].tiles - head;
 	}
 }
 
@@ -331,8 +342,11 @@ static int launch(struct decode *d, struct pages *p, const struct attend_config 
 	x.args.stage_bytes = z->stage_bytes;
 	for (uint32_t f = 0; f < ATTEND_FORMATS; f++)
 		x.args.bytes[f] = tile_bytes(f, p->steps);
-	split_segments(d->pieces, z->pieces, (const struct attend_job *)((uint8_t *)d->in.host + z->jobs_at),
-		       (struct attend_segment *)((uint8_t *)d->in.host + z->segments_at), x.args.start);
+	x.args.queue = x.args.arrived + z->jobs;
+	x.args.queue_first =
+	    split_segments(d->pieces, z->pieces, (const struct attend_job *)((uint8_t *)d->in.host + z->jobs_at),
+			   (struct attend_segment *)((uint8_t *)d->in.host + z->segments_at), x.args.start);
+	x.args.queue_end = z->pieces;
 	x.config.steps = c->steps;
 	x.config.heads = c->heads;
 	x.config.format = c->format;
@@ -377,7 +391,7 @@ static int cut_jobs(struct decode *d, const struct pages *p, const struct sizes 
 	if (room(&d->pieces, &d->pieces_cap, split_most(z->jobs, blocks), sizeof *d->pieces, err) ||
 	    room(&d->cut, &d->cut_cap, z->jobs, sizeof *d->cut, err))
 		return -1;
-	d->cut_pieces = split_jobs(d->loads, z->jobs, blocks, warps, d->pieces, &d->cut_used);
+	d->cut_pieces = split_queued(d->loads, z->jobs, blocks, warps, d->pieces, &d->cut_used);
 	memcpy(d->cut, d->loads, z->jobs * sizeof *d->cut);
 	d->cut_jobs = z->jobs;
 	d->cut_blocks = blocks;
@@ -385,12 +399,13 @@ static int cut_jobs(struct decode *d, const struct pages *p, const struct sizes 
 	return 0;
 }
 
-/* Counters that blocks leave at zero when they end. */
+/* Counters that blocks leave at zero when they end: one a job, and the queue's two. */
 static int clear_arrivals(struct decode *d, const struct pages *p, uint32_t jobs, struct ikv_err *err)
 {
-	if (4 * (size_t)jobs <= d->arrived.bytes)
+	size_t bytes = 4 * (size_t)jobs + 8;
+	if (bytes <= d->arrived.bytes)
 		return 0;
-	return device_reserve(&d->arrived, 4 * (size_t)jobs, false, err) ||
+	return device_reserve(&d->arrived, bytes, false, err) ||
 		       device_failed(cudaMemsetAsync(d->arrived.device, 0, d->arrived.bytes, p->device.stream),
 				     "clear device memory", err)
 		   ? -1

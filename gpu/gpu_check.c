@@ -1,8 +1,9 @@
 /* The backend `cuda` against `ref`, in double precision, on random cases: shapes, formats, plans, batches, tiers; pages
  * as it stores them against the engine's store, and chosen pages against the CPU's choice, bit for bit.
  * gpu_check [-n CASES] [-w WORLDS] [-s SEED] [-q] [-g heads|mla|select] [-i ISA] [FORMAT...]: CASES a format (2000);
- * WORLDS of pages for the comparison with the store (100); -q: small shapes, for compute-sanitizer; -g: K and V of
- * heads, latent rows (MLA), or the choice of pages alone, instead of all; -i: as INTENTKV_ISA.
+ * WORLDS of pages for the comparison with the store (100); -q: at most 48 tokens and 8 query heads a KV
+ * head, for compute-sanitizer; -g: K and V of heads, latent rows (MLA), or the choice of pages alone, instead of all;
+ * -i: as INTENTKV_ISA.
  * Exit code 0, 1 for a case outside the tolerance, 77 without a device. */
 #include <math.h>
 #include <stdio.h>
@@ -10,7 +11,9 @@
 #include <string.h>
 #include "gpu/gpu.h"
 #include "gpu/gpu_tile.h"
+#include "gpu/mla_tile.h"
 #include "gpu/select_check.h"
+#include "gpu/split.h"
 #include "gpu/store_check.h"
 
 #define MIXED GPU_FORMATS
@@ -26,8 +29,10 @@ struct world {
 	double largest[2];  /* value in V */
 	float k_size[2];
 	bool latent; /* V aliases K */
+	bool small, huge; /* huge: the largest FP16 number occurs in V */
 	const char *isa;
 	int format;
+	uint32_t formats; /* of a mixture, a bit each */
 };
 
 struct tally {
@@ -53,11 +58,14 @@ static uint32_t one_of(struct world *w, const uint32_t *list, uint32_t n)
 	return list[below(w, n)];
 }
 
-static uint16_t *random_rows(struct world *w, size_t n, float amplitude, double *largest)
+/* `huge`: the largest FP16 number occurs, which in BF16 is none. */
+static uint16_t *random_rows(struct world *w, size_t n, float amplitude, bool huge, double *largest)
 {
 	uint16_t *rows = malloc(2 * n + 2);
 	for (size_t i = 0; i < n; i++) {
 		rows[i] = ikv_fp16_from_float((float)ikv_rng_normal(&w->r) * amplitude);
+		if (huge && below(w, 1000) == 0)
+			rows[i] = 0x7bff;
 		if (largest)
 			*largest = fmax(*largest, fabs(ikv_fp16_to_float(rows[i])));
 	}
@@ -83,6 +91,14 @@ static void draw_latent_geometry(struct world *w, bool small)
 	}
 }
 
+/* Formats that a mixture is drawn from: all, the first five, or any. */
+static void draw_formats(struct world *w)
+{
+	uint32_t all = (1u << (w->latent ? MLA_FORMATS : GPU_FORMATS)) - 2, first = (1u << MLA_FORMATS) - 2, kind = below(w, 3);
+	w->formats = kind == 0 ? all : kind == 1 ? first : all & ((uint32_t)ikv_rng_below(&w->r, 1u << GPU_FORMATS));
+	w->formats = w->formats ? w->formats : all;
+}
+
 static void draw_geometry(struct world *w, bool small)
 {
 	if (w->latent) {
@@ -90,7 +106,7 @@ static void draw_geometry(struct world *w, bool small)
 		return;
 	}
 	static const uint32_t dims[] = {64, 80, 96, 128, 128, 256}, pages[] = {8, 16, 16, 24, 32, 64, 128};
-	uint32_t group = 1 + below(w, 16), kv = 1 + below(w, small ? 2 : 4);
+	uint32_t group = 1 + below(w, small ? 8 : 16), kv = 1 + below(w, small ? 2 : 4);
 	w->g = (struct ikv_geometry){.layers = 1 + below(w, 2),
 				     .q_heads = group * kv,
 				     .kv_heads = kv,
@@ -106,7 +122,10 @@ static void draw_geometry(struct world *w, bool small)
 
 static enum ikv_format draw_format(struct world *w)
 {
-	return w->format == MIXED ? (enum ikv_format)(1 + below(w, GPU_FORMATS - 1)) : (enum ikv_format)w->format;
+	uint32_t f = (uint32_t)w->format;
+	while (w->format == MIXED && (f == MIXED || !(w->formats >> f & 1)))
+		f = 1 + below(w, GPU_FORMATS - 1);
+	return (enum ikv_format)f;
 }
 
 static void append(struct world *w, uint32_t seq, uint32_t layer, uint32_t tokens, float k_size, float v_size)
@@ -114,8 +133,8 @@ static void append(struct world *w, uint32_t seq, uint32_t layer, uint32_t token
 	double *of_v = w->latent ? NULL : &w->largest[seq], *of_k = w->latent ? &w->largest[seq] : NULL;
 	while (tokens) {
 		uint32_t n = 1 + below(w, tokens);
-		uint16_t *k = random_rows(w, (size_t)n * w->g.kv_heads * w->g.d_qk, k_size, of_k);
-		uint16_t *v = random_rows(w, (size_t)n * w->g.kv_heads * w->g.d_v, v_size, of_v);
+		uint16_t *k = random_rows(w, (size_t)n * w->g.kv_heads * w->g.d_qk, k_size, false, of_k);
+		uint16_t *v = random_rows(w, (size_t)n * w->g.kv_heads * w->g.d_v, v_size, w->huge, of_v);
 		for (int i = 0; i < 2; i++)
 			if (w->b[i]->ops->append(w->b[i], seq, layer, n, k, v, &err))
 				die("append");
@@ -138,8 +157,8 @@ static void store_pages(struct world *w, uint32_t seq, uint32_t layer, float k_s
 		enum ikv_format f = draw_format(w);
 		if (step == 0) {
 			double *of_v = w->latent ? NULL : &w->largest[seq], *of_k = w->latent ? &w->largest[seq] : NULL;
-			uint16_t *k = random_rows(w, (size_t)n * g->page_tokens * g->d_qk, k_size, of_k);
-			uint16_t *v = random_rows(w, (size_t)n * g->page_tokens * g->d_v, v_size, of_v);
+			uint16_t *k = random_rows(w, (size_t)n * g->page_tokens * g->d_qk, k_size, false, of_k);
+			uint16_t *v = random_rows(w, (size_t)n * g->page_tokens * g->d_v, v_size, w->huge, of_v);
 			for (int i = 0; i < 2; i++)
 				if (w->b[i]->ops->restore(w->b[i], seq, layer, first, n, page, f, k, v, &err))
 					die("restore");
@@ -162,6 +181,9 @@ static void open_world(struct world *w, bool small, uint32_t length)
 	const struct ikv_backend_ops *ops[2] = {&ikv_backend_ref, gpu_backend()};
 	struct ikv_backend_config config = {.threads = 1, .isa = w->isa, .sequences = 2};
 	draw_geometry(w, small);
+	draw_formats(w);
+	w->small = small;
+	w->huge = !w->latent && !length && below(w, 16) == 0;
 	if (length)
 		w->g = (struct ikv_geometry){.layers = 1,
 					     .q_heads = 4,
@@ -176,7 +198,7 @@ static void open_world(struct world *w, bool small, uint32_t length)
 			die("open");
 	for (uint32_t seq = 0; seq < 2; seq++) {
 		float k_size = k_sizes[below(w, 4)], v_size = v_sizes[below(w, 4)];
-		uint32_t cut = 0, most = small ? 200 : below(w, 12) ? 500 : 3000;
+		uint32_t cut = 0, most = small ? 48 : below(w, 12) ? 500 : 3000;
 		w->k_size[seq] = k_size;
 		/* The reference reads a latent row for every head. */
 		w->tokens[seq] = 1 + below(w, w->latent && w->g.q_heads > 16 ? most / 3 : most);
@@ -262,13 +284,14 @@ static double worst(const float *a, const float *b, size_t n, double size)
 	return most;
 }
 
-/* Of outputs, in units of V's largest value. Weights of FP16 pages are not rounded; those of others are, to FP16,
+/* Of outputs, in units of V's largest value. Weights of FP16, BF16 and SPARSE pages are not rounded; those of others are, to FP16,
  * and where 4-bit codes have a remainder, twice. Latent attention rounds every weight and every code's value. */
 static double output_tolerance(int format, bool latent)
 {
 	if (latent)
 		return 1e-3;
-	return format == IKV_FMT_FP16 ? 5e-5 : format == IKV_FMT_INT4_RESIDUAL || format == MIXED ? 2e-3 : 1e-3;
+	bool exact = format == IKV_FMT_FP16 || format == IKV_FMT_BF16 || format == IKV_FMT_SPARSE;
+	return exact ? 5e-5 : format == IKV_FMT_INT4_RESIDUAL || format == MIXED ? 2e-3 : 1e-3;
 }
 
 /* Latent attention rounds queries to FP16, and the values of codes: four standard deviations and more of what that
@@ -320,7 +343,7 @@ static void run_case(struct world *w, struct tally *t)
 	struct ikv_plan plans[6];
 	struct ikv_attn_unit units[2][6];
 	bool is_long = w->tokens[0] > 1u << 16; /* double precision takes its time */
-	uint32_t n = is_long ? 1 : 1 + below(w, 6), group = g->q_heads / g->kv_heads;
+	uint32_t n = is_long ? 1 : 1 + below(w, w->small ? 3 : 6), group = g->q_heads / g->kv_heads;
 	bool wants_mass = below(w, 2), by_head = below(w, 2), exact = w->latent && below(w, 2);
 	double out = 0, lse = 0, mass = 0, rounding[6];
 	for (uint32_t i = 0; i < n; i++) {
@@ -336,7 +359,7 @@ static void run_case(struct world *w, struct tally *t)
 		bool shared = i && units[0][i - 1].seq == seq && below(w, 2);
 		const struct ikv_plan *plan = shared ? units[0][i - 1].plan : &plans[i];
 		/* several rows, as in the verification of drafts, each seeing no further than its position */
-		uint32_t rows = is_long || w->latent || below(w, 4) ? 1 : 1 + below(w, 16);
+		uint32_t rows = is_long || w->latent || below(w, 4) ? 1 : 1 + below(w, w->small ? 4 : 16);
 		size_t heads = (size_t)rows * count;
 		uint32_t *positions = rows > 1 && below(w, 4) ? malloc(rows * sizeof *positions) : NULL;
 		for (uint32_t k = 0; positions && k < rows; k++)
@@ -368,9 +391,12 @@ static void run_case(struct world *w, struct tally *t)
 		}
 	}
 	place_pages(w);
+	double queue_bytes = split_queue_bytes;
+	split_queue_bytes = below(w, 3) ? 0 : queue_bytes; /* small cases, too, have a queue */
 	for (int k = 0; k < 2; k++)
 		if (w->b[k]->ops->decode(w->b[k], units[k], n, &err))
 			die("decode");
+	split_queue_bytes = queue_bytes;
 	for (uint32_t i = 0; i < n; i++) {
 		struct ikv_attn_unit *a = &units[0][i], *b = &units[1][i];
 		double size = w->largest[a->seq] * (output_tolerance(w->format, w->latent) + rounding[i]);
@@ -422,7 +448,7 @@ static bool check_all(const struct choice *c, bool latent)
 		struct tally t = {0};
 		struct world w = {.format = f, .latent = latent, .isa = c->isa};
 		char name[40];
-		if (c->any && !c->chosen[f])
+		if ((c->any && !c->chosen[f]) || (latent && f >= (int)MLA_FORMATS && f != MIXED))
 			continue;
 		ikv_rng_stream(&w.r, c->seed, 0x6770u, (uint64_t)f, latent);
 		while (t.cases < c->cases) {

@@ -7,6 +7,12 @@
  *   FP8, INT8      K [KT][256], V [KT][256], scales K [16], V [16]          (INT8 codes biased by 128)
  *   INT4           K [KT][128], V [KT][128], {scale, zero} K [16][G], scales V [G][16], zeros V [G][16]
  *   INT4_RESIDUAL  K, V, remainders of K and V [KT][128] each, then the same
+ *   BF16           as FP16, in FP16 numbers: those of a page come from FP16 numbers and are FP16 numbers themselves
+ *                  but for 65536; pages with that value are BF16_WIDE, BF16 numbers in the same places
+ *   KIVI8, 4, 2    K [KT][n], V [KT][n], n = 256, 128, 64; floats {1/u, u, 0, 0}, u a power of two near the largest
+ *                  scale of K; scales K [16 KT], zeros K [16 KT], scales V [G][16], zeros V [G][16]. A group of 32
+ *                  tokens of K has its scales and zeros in both of its tiles
+ *   SPARSE         bitmap K [16][KT], values K [16][4 KT], then V's
  * Channels are padded with zeros to one of the widths below. */
 #ifndef GPU_TILE_H
 #define GPU_TILE_H
@@ -36,17 +42,33 @@ TILE_INLINE uint32_t tile_groups(uint32_t steps)
 	return (steps + 1) / 2;
 }
 
+/* What an entry of a page table says for a BF16 page that the formats' own tile cannot hold. */
+#define TILE_BF16_WIDE 11u
+
+TILE_INLINE uint32_t tile_format(uint32_t entry)
+{
+	return entry == TILE_BF16_WIDE ? IKV_FMT_BF16 : entry;
+}
+
+/* Bytes of KIVI's codes of a step of K or V; 0 for other formats. */
+TILE_INLINE uint32_t tile_kivi(uint32_t format)
+{
+	return format == IKV_FMT_KIVI8 ? 256 : format == IKV_FMT_KIVI4 ? 128 : format == IKV_FMT_KIVI2 ? 64 : 0;
+}
+
 TILE_INLINE uint32_t tile_bytes(uint32_t format, uint32_t steps)
 {
-	return format == IKV_FMT_FP16                            ? 1024 * steps
+	return format == IKV_FMT_FP16 || tile_format(format) == IKV_FMT_BF16 ? 1024 * steps
+	       : tile_kivi(format)   ? (2 * tile_kivi(format) + 64) * steps + 16 + 64 * tile_groups(steps)
+	       : format == IKV_FMT_SPARSE                        ? 320 * steps
 	       : format == IKV_FMT_FP8 || format == IKV_FMT_INT8 ? 512 * steps + 64
 	       : format == IKV_FMT_INT4                          ? 256 * steps + 128 * tile_groups(steps)
 	       : format == IKV_FMT_INT4_RESIDUAL                 ? 512 * steps + 128 * tile_groups(steps)
 								 : 0;
 }
 
-/* The formats that the kernels read: those below this one, and not SKIP. */
-#define GPU_FORMATS (IKV_FMT_INT4_RESIDUAL + 1)
+/* The formats that the kernels of heads read: those below this one, and not SKIP. */
+#define GPU_FORMATS IKV_FMT_COUNT
 
 /* Steps whose codes a lane loads as one word of up to 16 bytes, for codes of 8 and 4 bits. */
 TILE_INLINE uint32_t tile_join8(uint32_t steps)
@@ -62,11 +84,13 @@ TILE_INLINE uint32_t tile_join4(uint32_t steps)
 #ifndef __CUDACC__
 #include <stddef.h>
 
-/* One page of one KV head between the engine's stored form and tiles. k and v are what ikv_format_encode wrote
+/* One page of one KV head between the engine's stored form and tiles. `format`: of the entry. k and v are what ikv_format_encode wrote
  * for `tokens` rows; `tiles` is ⌈tokens/16⌉ tiles of tile_bytes. */
-void gpu_tile_pack(enum ikv_format format, uint32_t tokens, uint32_t d_qk, uint32_t d_v, uint32_t steps,
+/* Does a page of BF16 hold a number that FP16 does not? Then it is packed as TILE_BF16_WIDE. */
+int gpu_tile_wide(const uint8_t *stored, size_t values);
+void gpu_tile_pack(uint32_t format, uint32_t tokens, uint32_t d_qk, uint32_t d_v, uint32_t steps,
 		   const uint8_t *k, const uint8_t *v, uint8_t *tiles);
-void gpu_tile_unpack(enum ikv_format format, uint32_t tokens, uint32_t d_qk, uint32_t d_v, uint32_t steps,
+void gpu_tile_unpack(uint32_t format, uint32_t tokens, uint32_t d_qk, uint32_t d_v, uint32_t steps,
 		     const uint8_t *tiles, uint8_t *k, uint8_t *v);
 #endif
 #endif

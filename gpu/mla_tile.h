@@ -18,6 +18,9 @@
 #define MLA_CHUNKS 9u
 #define MLA_GROUP  8u /* tokens */
 
+/* The formats that the kernels of latents read: those below this one, and not SKIP. */
+#define MLA_FORMATS (IKV_FMT_INT4_RESIDUAL + 1)
+
 /* Bytes of a group in its FP16 form, which is also its place in shared memory. */
 #define MLA_GROUP_BYTES (MLA_CHUNKS * 1024u)
 

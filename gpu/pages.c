@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 #include "gpu/mla.h"
+#include "gpu/mla_tile.h"
 #include "gpu/pages.h"
 #include "intentkv/alloc.h"
 #include "intentkv/layout.h"
@@ -54,8 +55,10 @@ int pages_open(struct pages *p, const struct ikv_geometry *g, uint32_t sequences
 	size_t lists = (size_t)sequences * g->layers, rows = (size_t)g->page_tokens * dim, form = 0;
 	p->steps = tile_steps(dim);
 	p->tiles = (g->page_tokens + TILE_TOKENS - 1) / TILE_TOKENS;
-	for (unsigned f = 1; f < GPU_FORMATS; f++) {
+	for (unsigned f = 1; f < (g->v_aliases_k ? MLA_FORMATS : GPU_FORMATS); f++) {
 		uint64_t bytes = ikv_format_bytes((enum ikv_format)f, IKV_SIDE_K, g->page_tokens, dim);
+		uint64_t of_v = ikv_format_bytes((enum ikv_format)f, IKV_SIDE_V, g->page_tokens, dim);
+		bytes = of_v > bytes ? of_v : bytes;
 		slot[f] = pages_slot_bytes(p, (enum ikv_format)f);
 		p->own[f] = ikv_format_bytes((enum ikv_format)f, IKV_SIDE_K, g->page_tokens, g->d_qk);
 		if (!g->v_aliases_k)

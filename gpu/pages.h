@@ -73,7 +73,7 @@ static inline enum ikv_format pages_only_format(const struct pages_list *l, uint
 
 static inline enum ikv_format pages_entry_format(attend_entry e)
 {
-	return (enum ikv_format)(e & 15);
+	return (enum ikv_format)tile_format(e & 15);
 }
 
 static inline uint64_t pages_entry_slot(attend_entry e)

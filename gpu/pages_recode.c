@@ -6,19 +6,20 @@
 #include "gpu/pages.h"
 #include "quant/codec.h"
 
-static void pack(const struct pages *p, enum ikv_format f, uint32_t tokens, const uint8_t *k, const uint8_t *v,
+/* `f`: of the entry, as for unpack. */
+static void pack(const struct pages *p, uint32_t f, uint32_t tokens, const uint8_t *k, const uint8_t *v,
 		 uint8_t *tiles)
 {
 	if (p->g.v_aliases_k)
-		mla_tile_pack(f, tokens, p->g.d_qk, k, tiles);
+		mla_tile_pack((enum ikv_format)f, tokens, p->g.d_qk, k, tiles);
 	else
 		gpu_tile_pack(f, tokens, p->g.d_qk, p->g.d_v, p->steps, k, v, tiles);
 }
 
-static void unpack(const struct pages *p, enum ikv_format f, const uint8_t *tiles, uint8_t *k, uint8_t *v)
+static void unpack(const struct pages *p, uint32_t f, const uint8_t *tiles, uint8_t *k, uint8_t *v)
 {
 	if (p->g.v_aliases_k)
-		mla_tile_unpack(f, p->g.page_tokens, p->g.d_qk, tiles, k);
+		mla_tile_unpack((enum ikv_format)f, p->g.page_tokens, p->g.d_qk, tiles, k);
 	else
 		gpu_tile_unpack(f, p->g.page_tokens, p->g.d_qk, p->g.d_v, p->steps, tiles, k, v);
 }
@@ -47,9 +48,10 @@ static int check_page(const struct pages *p, uint32_t seq, uint32_t layer, uint3
 	if ((unsigned)to >= IKV_FMT_COUNT || to == IKV_FMT_SKIP)
 		return ikv_err_set(err, IKV_FAILED, "a page cannot be stored as %s",
 				   to == IKV_FMT_SKIP ? "SKIP" : "an unknown format");
-	if (to >= GPU_FORMATS)
+	if (p->g.v_aliases_k && to >= MLA_FORMATS)
 		return ikv_err_set(err, IKV_UNAVAILABLE,
-				   "backend cuda: no kernels for %s; it has FP16, FP8, INT8, INT4 and INT4_RESIDUAL",
+				   "backend cuda: no kernels for latents in %s; it has FP16, FP8, INT8, INT4 and "
+				   "INT4_RESIDUAL",
 				   ikv_format_names()[to]);
 	if (to != IKV_FMT_FP16 && l->tokens / p->g.page_tokens <= page)
 		return ikv_err_set(err, IKV_FAILED, "sequence %u, layer %u: page %u is still open and stays FP16",
@@ -58,21 +60,21 @@ static int check_page(const struct pages *p, uint32_t seq, uint32_t layer, uint3
 }
 
 /* Rows from one stored form to another, in place, as the engine's store converts them. */
-static int convert(struct pages *p, enum ikv_format from, enum ikv_format to, uint8_t *stored, uint32_t dim,
-		   struct ikv_err *err)
+static int convert(struct pages *p, enum ikv_format from, enum ikv_format to, enum ikv_side side, uint8_t *stored,
+		   uint32_t dim, struct ikv_err *err)
 {
 	uint32_t n = p->g.page_tokens;
 	if (from == IKV_FMT_INT4_RESIDUAL && to == IKV_FMT_INT4)
 		return 0; /* the second plane is dropped */
 	if (from == IKV_FMT_FP16) {
 		memcpy(p->halves, stored, 2 * (size_t)n * dim);
-		return ikv_format_encode(to, IKV_SIDE_K, p->halves, n, dim, stored, err);
+		return ikv_format_encode(to, side, p->halves, n, dim, stored, err);
 	}
-	if (ikv_format_decode(from, IKV_SIDE_K, stored, n, dim, p->values, err))
+	if (ikv_format_decode(from, side, stored, n, dim, p->values, err))
 		return -1;
 	for (size_t i = 0; i < (size_t)n * dim; i++)
 		p->halves[i] = ikv_fp16_from_float(fminf(fmaxf(p->values[i], -65504), 65504));
-	return ikv_format_encode(to, IKV_SIDE_K, p->halves, n, dim, stored, err);
+	return ikv_format_encode(to, side, p->halves, n, dim, stored, err);
 }
 
 int pages_read(struct pages *p, uint32_t seq, uint32_t layer, uint32_t kv_head, uint32_t page, uint8_t *k, uint8_t *v,
@@ -84,7 +86,7 @@ int pages_read(struct pages *p, uint32_t seq, uint32_t layer, uint32_t kv_head, 
 	enum ikv_format f = pages_entry_format(e);
 	if (device_get(&p->device, p->tiles_back, pages_entry_slot(e), pages_slot_bytes(p, f), err))
 		return -1;
-	unpack(p, f, p->tiles_back, k, v);
+	unpack(p, e & 15, p->tiles_back, k, v);
 	return 0;
 }
 
@@ -92,13 +94,19 @@ int pages_read(struct pages *p, uint32_t seq, uint32_t layer, uint32_t kv_head, 
 static int upload(struct pages *p, struct pages_list *l, uint32_t page, uint32_t head, enum ikv_format to,
 		  bool on_host, struct ikv_err *err)
 {
+	uint32_t form = to;
 	if (pages_put(p, l, page, head, to, on_host, err))
 		return -1;
-	uint8_t *tiles =
-	    device_put(&p->device, pages_entry_slot(l->table[pages_at(p, page, head)]), pages_slot_bytes(p, to), err);
+	uint64_t slot = pages_entry_slot(l->table[pages_at(p, page, head)]);
+	if (to == IKV_FMT_BF16 && (gpu_tile_wide(p->k, (size_t)p->g.page_tokens * p->g.d_qk) ||
+				   gpu_tile_wide(p->v, (size_t)p->g.page_tokens * p->g.d_v))) {
+		form = TILE_BF16_WIDE;
+		pages_set(p, l, page, head, slot | form, on_host);
+	}
+	uint8_t *tiles = device_put(&p->device, slot, pages_slot_bytes(p, to), err);
 	if (!tiles)
 		return -1;
-	pack(p, to, p->g.page_tokens, p->k, p->v, tiles);
+	pack(p, form, p->g.page_tokens, p->k, p->v, tiles);
 	return 0;
 }
 
@@ -121,8 +129,9 @@ static int recode_head(struct pages *p, uint32_t seq, uint32_t layer, uint32_t p
 		l->recode_flush[at] = p->device.flushes + 1;
 		return 0;
 	}
-	if (pages_read(p, seq, layer, head, page, p->k, p->v, err) || convert(p, from, to, p->k, p->g.d_qk, err) ||
-	    (!p->g.v_aliases_k && convert(p, from, to, p->v, p->g.d_v, err)))
+	if (pages_read(p, seq, layer, head, page, p->k, p->v, err) ||
+	    convert(p, from, to, IKV_SIDE_K, p->k, p->g.d_qk, err) ||
+	    (!p->g.v_aliases_k && convert(p, from, to, IKV_SIDE_V, p->v, p->g.d_v, err)))
 		return -1;
 	return upload(p, l, page, head, to, on_host, err);
 }

@@ -192,6 +192,7 @@ static int launch(struct selection *s, struct pages *p, const struct ikv_select_
 				   .bytes = units[0].bytes};
 	for (unsigned f = 1; f < IKV_FMT_COUNT; f++)
 		args.cost[f] = cost_of(p, f);
+	args.cost[TILE_BF16_WIDE] = cost_of(p, IKV_FMT_BF16);
 	if (device_failed(cudaMemcpyAsync(s->in.device, s->in.host, z->in_bytes, cudaMemcpyHostToDevice, stream), doing,
 			  err) ||
 	    device_failed(select_scores(&args, stream), doing, err))

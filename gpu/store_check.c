@@ -3,6 +3,7 @@
 #include <string.h>
 #include "attn/store.h"
 #undef TILE_TOKENS /* the engine's; the device's is the same number */
+#include "gpu/mla_tile.h"
 #include "gpu/pages.h"
 #include "gpu/store_check.h"
 #include "intentkv/layout.h"
@@ -149,7 +150,8 @@ static void change_page(struct world *w, uint32_t seq)
 	if (!pages)
 		return;
 	uint32_t page = below(w, pages), kind = below(w, 8);
-	enum ikv_format to = page < closed ? (enum ikv_format)(1 + below(w, GPU_FORMATS - 1)) : IKV_FMT_FP16;
+	uint32_t formats = g->v_aliases_k ? MLA_FORMATS : GPU_FORMATS;
+	enum ikv_format to = page < closed ? (enum ikv_format)(1 + below(w, formats - 1)) : IKV_FMT_FP16;
 	if (kind < 4) {
 		if (store_recode(&w->host, seq, layer, first, n, page, to, &err) ||
 		    pages_recode(&w->device, seq, layer, first, n, page, to, &err))

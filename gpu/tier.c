@@ -99,7 +99,7 @@ static int place_head(struct pages *p, uint32_t list, uint32_t page, uint32_t he
 		uint64_t slot = device_take(&p->device, x.out, pages_entry_format(e), err);
 		if (!slot)
 			return -1;
-		x.to = slot | pages_entry_format(e);
+		x.to = slot | (e & 15);
 		if (moves_add(what == MOVES_NOW ? &t->now : &t->beside, &x, err))
 			return -1;
 		*where |= MOVES_QUEUED;
@@ -252,8 +252,7 @@ static int read_through(struct pages *p, const struct ikv_attn_unit *u, struct i
 			if (known)
 				continue;
 			uint64_t slot = device_take(&p->device, false, pages_entry_format(e), err);
-			struct moves_item x = {(uint32_t)(l - p->lists),     page, h, e,
-					       slot | pages_entry_format(e), false};
+			struct moves_item x = {(uint32_t)(l - p->lists), page, h, e, slot | (e & 15), false};
 			if (!slot || moves_add(&p->tier.through, &x, err))
 				return -1;
 			l->table[pages_at(p, page, h)] = x.to;

@@ -43,6 +43,13 @@ TILE_INLINE uint32_t tile_bit4(uint32_t steps, uint32_t step, struct tile_place 
 	       p.value / 2 * 4;
 }
 
+/* Bit of a plane of 2-bit codes. In a lane's half word the codes of rows g have bits 0, 1 (columns 2t, 2t + 1) and 4,
+ * 5 (2t + 8, 2t + 9) of each byte, those of rows g + 8 bits 2, 3 and 6, 7; the low byte has the even columns. */
+TILE_INLINE uint32_t tile_bit2(uint32_t step, struct tile_place p)
+{
+	return 8 * (64 * step + 2 * p.lane) + p.value % 2 * 8 + p.value / 4 * 4 + p.value / 2 % 2 * 2;
+}
+
 /* Where V's scales and zeros lie, in halves: the operand of weights has, in lane 4g + t, tokens 2t, 2t + 1, 2t + 8
  * and 2t + 9, and so have the scales they are multiplied by; zeros are an operand like codes, groups its rows. */
 TILE_INLINE uint32_t tile_v_token(uint32_t token)
@@ -72,10 +79,15 @@ TILE_INLINE struct tile_planes tile_planes_of(uint32_t format, uint32_t steps, b
 	struct tile_planes int4 = {128 * steps * v, 0, 256 * steps + params * v};
 	struct tile_planes residual = {128 * steps * v, 256 * steps + 128 * steps * v, 512 * steps + params * v};
 	struct tile_planes codes8 = {256 * steps * v, 0, 512 * steps + 32 * v};
-	return format == IKV_FMT_FP16            ? fp16
-	       : format == IKV_FMT_INT4          ? int4
-	       : format == IKV_FMT_INT4_RESIDUAL ? residual
-						 : codes8;
+	uint32_t kivi = tile_kivi(format) * steps;
+	struct tile_planes kivis = {kivi * v, 0, 2 * kivi + 16 + 64 * steps * v};
+	struct tile_planes sparse = {160 * steps * v, 160 * steps * v + 32 * steps, 0}; /* bitmap, values */
+	return kivi                                                            ? kivis
+	       : format == IKV_FMT_SPARSE                                      ? sparse
+	       : tile_format(format) == IKV_FMT_BF16 || format == IKV_FMT_FP16 ? fp16
+	       : format == IKV_FMT_INT4                                        ? int4
+	       : format == IKV_FMT_INT4_RESIDUAL                               ? residual
+									       : codes8;
 }
 
 #endif

@@ -45,6 +45,28 @@ START_TEST(tiles_keep_every_bit)
 }
 END_TEST
 
+/* 65536 is a BF16 number and no FP16 number. */
+START_TEST(wide_numbers_are_kept)
+{
+	uint16_t rows[16 * 64], k[16 * 64], v[16 * 64], k2[16 * 64], v2[16 * 64];
+	uint8_t tile[4 * 1024];
+	struct ikv_err err;
+	for (unsigned i = 0; i < 16 * 64; i++)
+		rows[i] = (uint16_t)(i * 67 & 0xbbff);
+	ck_assert_int_eq(ikv_format_encode(IKV_FMT_BF16, IKV_SIDE_K, rows, 16, 64, k, &err), 0);
+	ck_assert(!gpu_tile_wide((const uint8_t *)k, 16 * 64));
+	rows[77] = 0x7bff;
+	rows[78] = 0xfbff;
+	rows[79] = 1;
+	ck_assert_int_eq(ikv_format_encode(IKV_FMT_BF16, IKV_SIDE_V, rows, 16, 64, v, &err), 0);
+	ck_assert(gpu_tile_wide((const uint8_t *)v, 16 * 64));
+	ck_assert_uint_eq(tile_format(TILE_BF16_WIDE), IKV_FMT_BF16);
+	gpu_tile_pack(TILE_BF16_WIDE, 16, 64, 64, 4, (const uint8_t *)k, (const uint8_t *)v, tile);
+	gpu_tile_unpack(TILE_BF16_WIDE, 16, 64, 64, 4, tile, (uint8_t *)k2, (uint8_t *)v2);
+	ck_assert(!memcmp(k, k2, sizeof k) && !memcmp(v, v2, sizeof v));
+}
+END_TEST
+
 /* The same for latent rows; a group of 8 tokens takes what the format takes. */
 START_TEST(latent_groups_keep_every_bit)
 {
@@ -52,8 +74,9 @@ START_TEST(latent_groups_keep_every_bit)
 	struct ikv_rng r;
 	struct ikv_err err;
 	ikv_rng_stream(&r, 6, (enum ikv_stream)0, 0, 0);
-	for (unsigned f = IKV_FMT_FP16; f < GPU_FORMATS; f++) {
-		ck_assert_uint_eq(mla_group_bytes(f), ikv_format_bytes((enum ikv_format)f, IKV_SIDE_K, MLA_GROUP, MLA_DIM));
+	for (unsigned f = IKV_FMT_FP16; f < MLA_FORMATS; f++) {
+		ck_assert_uint_eq(mla_group_bytes(f),
+				  ikv_format_bytes((enum ikv_format)f, IKV_SIDE_K, MLA_GROUP, MLA_DIM));
 		for (unsigned i = 0; i < 5 * 4; i++) {
 			uint32_t d = dims[i % 5], n = pages[i / 5];
 			size_t bytes = ikv_format_bytes((enum ikv_format)f, IKV_SIDE_K, n, d);
@@ -75,13 +98,15 @@ START_TEST(latent_groups_keep_every_bit)
 }
 END_TEST
 
-/* A tile takes what the format takes, where the width is a multiple of 32 and the page one of 16. */
+/* A tile takes what the format takes, where the width is a multiple of 32 and the page one of 16; KIVI's has a unit
+ * besides. */
 START_TEST(tiles_waste_nothing)
 {
 	for (unsigned f = IKV_FMT_FP16; f < GPU_FORMATS; f++)
 		for (uint32_t dim = 64; dim <= 128; dim += 32)
-			ck_assert_uint_eq(tile_bytes(f, tile_steps(dim)),
-					  2 * ikv_format_bytes((enum ikv_format)f, IKV_SIDE_K, TILE_TOKENS, dim));
+			ck_assert_uint_eq(tile_bytes(f, tile_steps(dim)) - (tile_kivi(f) ? 16 : 0),
+					  ikv_format_bytes((enum ikv_format)f, IKV_SIDE_K, TILE_TOKENS, dim) +
+					      ikv_format_bytes((enum ikv_format)f, IKV_SIDE_V, TILE_TOKENS, dim));
 }
 END_TEST
 
@@ -187,10 +212,34 @@ START_TEST(summaries_are_those_of_the_exact_store)
 }
 END_TEST
 
-static void check_split(const struct split_job *jobs, uint32_t count, uint32_t blocks, uint32_t warps)
+/* Codes of 2 bits: a lane's half word has two columns in its bytes; bits 0, 1 and 4, 5 are of row g, the others of
+ * row g + 8. What the kernel masks out of each byte, moved left by 6 and 2, is the code in the units 2^6 and 2^8. */
+START_TEST(small_codes_lie_with_their_lane)
+{
+	uint16_t rows[16 * 64];
+	uint8_t k[16 * 64], v[16 * 64], tile[16 * 64];
+	struct ikv_err err;
+	for (unsigned i = 0; i < 16 * 64; i++) /* each channel has 0 and 3: scale 1, zero 0 */
+		rows[i] = ikv_fp16_from_float((float)((i / 64 * 5 + i % 64 * 3 + i / 256) % 4));
+	ck_assert_uint_le(tile_bytes(IKV_FMT_KIVI2, 4), sizeof tile);
+	ck_assert_int_eq(ikv_format_encode(IKV_FMT_KIVI2, IKV_SIDE_K, rows, 16, 64, k, &err), 0);
+	ck_assert_int_eq(ikv_format_encode(IKV_FMT_KIVI2, IKV_SIDE_V, rows, 16, 64, v, &err), 0);
+	gpu_tile_pack(IKV_FMT_KIVI2, 16, 64, 64, 4, k, v, tile);
+	for (unsigned i = 0; i < 4 * 32 * 8; i++) {
+		unsigned step = i / 256, lane = i / 8 % 32, value = i % 8, g = lane / 4, t = lane % 4;
+		unsigned byte = tile[step * 64 + lane * 2 + value % 2], moved = value < 4 ? byte << 6 : byte << 2;
+		unsigned row = g + 8 * (value / 2 % 2), col = 2 * t + value % 2 + 8 * (value / 4);
+		unsigned code = value / 2 % 2 ? (moved & 0x300) >> 8 : (moved & 0xc0) >> 6;
+		ck_assert_float_eq((float)code, ikv_fp16_to_float(rows[row * 64 + step * 16 + col]));
+	}
+}
+END_TEST
+
+static void check_split(struct split_job *jobs, uint32_t count, uint32_t blocks, uint32_t warps, bool with_queue)
 {
 	struct split_piece *p = calloc(split_most(count, blocks), sizeof *p);
-	uint32_t used = 0, n = split_jobs(jobs, count, blocks, warps, p, &used), seen = 0;
+	uint32_t used = 0, seen = 0, queued = 0, last = 0;
+	uint32_t n = (with_queue ? split_queued : split_jobs)(jobs, count, blocks, warps, p, &used);
 	double total = 0, most = 0, largest = 0;
 	ck_assert_uint_le(n, split_most(count, blocks));
 	ck_assert(used >= 1 && used <= blocks && n >= used);
@@ -200,6 +249,15 @@ static void check_split(const struct split_job *jobs, uint32_t count, uint32_t b
 		do {
 			ck_assert(i < n && p[i].job == j && p[i].first == at &&
 				  (p[i].end > at || jobs[j].tiles == 0));
+			if (p[i].block == ATTEND_NONE) {
+				ck_assert(at >= jobs[j].head && p[i].next == ATTEND_NONE);
+				ck_assert_uint_eq((p[i].end - at) % warps, 0);
+				ck_assert_uint_ge(p[i].at, last);
+				last = p[i].at;
+				queued++;
+			} else {
+				ck_assert_uint_le(p[i].end, jobs[j].head);
+			}
 			at = p[i++].end;
 		} while (at < jobs[j].tiles);
 		ck_assert_uint_eq(at, jobs[j].tiles);
@@ -220,8 +278,10 @@ static void check_split(const struct split_job *jobs, uint32_t count, uint32_t b
 		}
 		most = load > most ? load : most;
 	}
-	ck_assert_uint_eq(seen, n);
-	ck_assert(most <= (total + n * SPLIT_PIECE_BYTES) / used + SPLIT_PIECE_BYTES + 2.5 * warps * largest);
+	ck_assert_uint_eq(seen, n - queued);
+	ck_assert(queued == 0 || (with_queue && last == n - 1));
+	if (queued == 0)
+		ck_assert(most <= (total + n * SPLIT_PIECE_BYTES) / used + SPLIT_PIECE_BYTES + 2.5 * warps * largest);
 	free(p);
 }
 
@@ -231,12 +291,14 @@ START_TEST(work_is_cut_evenly)
 	struct split_job jobs[64];
 	ikv_rng_stream(&r, 6, (enum ikv_stream)0, 0, 0);
 	for (int i = 0; i < 500; i++) {
+		split_queue_bytes = i % 3 ? 0 : 8e6;
 		uint32_t count = 1 + (uint32_t)ikv_rng_below(&r, 64);
 		for (uint32_t j = 0; j < count; j++) {
 			uint32_t tiles = ikv_rng_below(&r, 4) ? (uint32_t)ikv_rng_below(&r, i % 2 ? 40 : 4000) : 0;
-			jobs[j] = (struct split_job){tiles, 1000 + (double)ikv_rng_below(&r, 7000)};
+			jobs[j] = (struct split_job){tiles, 1000 + (double)ikv_rng_below(&r, 7000), 0};
 		}
-		check_split(jobs, count, 1 + (uint32_t)ikv_rng_below(&r, 140), 1 + (uint32_t)ikv_rng_below(&r, 12));
+		check_split(jobs, count, 1 + (uint32_t)ikv_rng_below(&r, 140), 1 + (uint32_t)ikv_rng_below(&r, 12),
+			    i / 2 % 2);
 	}
 }
 END_TEST
@@ -351,10 +413,12 @@ int main(void)
 	Suite *s = suite_create("gpu");
 	TCase *tc = tcase_create("gpu");
 	tcase_add_test(tc, tiles_keep_every_bit);
+	tcase_add_test(tc, wide_numbers_are_kept);
 	tcase_add_test(tc, latent_groups_keep_every_bit);
 	tcase_add_test(tc, tiles_waste_nothing);
 	tcase_add_test(tc, values_lie_with_their_lane);
 	tcase_add_test(tc, summaries_are_those_of_the_exact_store);
+	tcase_add_test(tc, small_codes_lie_with_their_lane);
 	tcase_add_test(tc, work_is_cut_evenly);
 	tcase_add_test(tc, moves_end_where_they_were_wanted);
 	tcase_add_test(tc, queues_lose_nothing);
