@@ -170,7 +170,7 @@ DEVICE void barrier_expect(uint32_t barrier, uint32_t bytes)
 	asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }
 
-// Copy `bytes`, a multiple of 16, from global memory.
+// Copy `bytes`, a multiple of 16, from global memory, after barrier_expect: the copy itself does not arrive.
 DEVICE void bulk_copy(uint32_t to, uint64_t from, uint32_t bytes, uint32_t barrier, uint64_t policy)
 {
 	asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], "

@@ -113,12 +113,15 @@ DEVICE void fill_stage(copier &c, uint64_t at, uint32_t mask)
 	if (c.lane == 0) {
 		uint32_t bytes = mla_group_bytes(format), to = group + raw_offset(format);
 		uint32_t barrier = format == IKV_FMT_FP16 ? full : c.shared + AT_RAW + (slot * 4 + c.warp) * 8;
-		if (!at)
+		if (!at) {
 			barrier_arrive(full);
-		else if (c.keep)
-			bulk_copy_kept(to, at & ~(uint64_t)15, bytes, barrier);
-		else
-			bulk_copy(to, at & ~(uint64_t)15, bytes, barrier, c.policy);
+		} else { // the copy alone is no arrival: without one the stage would never be full
+			barrier_expect(barrier, bytes);
+			if (c.keep)
+				bulk_copy_kept(to, at & ~(uint64_t)15, bytes, barrier);
+			else
+				bulk_copy(to, at & ~(uint64_t)15, bytes, barrier, c.policy);
+		}
 	}
 	__syncwarp();
 	c.formats = (c.formats & ~(15u << 4 * slot)) | format << 4 * slot;

@@ -64,9 +64,9 @@ DEVICE bool barrier_passed(uint32_t barrier, uint32_t parity)
 	return done;
 }
 
+// bulk_copy of what stays in the L2 cache; barrier_expect comes first here, too.
 DEVICE void bulk_copy_kept(uint32_t to, uint64_t from, uint32_t bytes, uint32_t barrier)
 {
-	asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 	asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
 		     "l"(from), "r"(bytes), "r"(barrier)
 		     : "memory");
