@@ -300,7 +300,8 @@ static int record(struct decode *d, const struct decode_step *x, void *stream, s
 	if (device_failed(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), doing, err))
 		return -1;
 	int failed = enqueue(x, NULL, stream, err), ended = cudaStreamEndCapture(stream, &graph);
-	if (!failed && !device_failed(ended, doing, err)) {
+	failed = failed || device_failed(ended, doing, err); /* the graph that there is stays that of its own step */
+	if (!failed) {
 		if (exec && cudaGraphExecUpdate(exec, graph, &why) != cudaSuccess) {
 			(void)cudaGetLastError();
 			cudaGraphExecDestroy(exec);
@@ -405,11 +406,14 @@ static int clear_arrivals(struct decode *d, const struct pages *p, uint32_t jobs
 	size_t bytes = 4 * (size_t)jobs + 8;
 	if (bytes <= d->arrived.bytes)
 		return 0;
-	return device_reserve(&d->arrived, bytes, false, err) ||
-		       device_failed(cudaMemsetAsync(d->arrived.device, 0, d->arrived.bytes, p->device.stream),
-				     "clear device memory", err)
-		   ? -1
-		   : 0;
+	if (device_reserve(&d->arrived, bytes, false, err))
+		return -1;
+	if (device_failed(cudaMemsetAsync(d->arrived.device, 0, d->arrived.bytes, p->device.stream),
+			  "clear device memory", err)) {
+		device_release(&d->arrived); /* the next call would take it for cleared */
+		return -1;
+	}
+	return 0;
 }
 
 int decode_run(struct decode *d, struct pages *p, const struct selection *s, const struct ikv_attn_unit *units,

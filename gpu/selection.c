@@ -243,8 +243,12 @@ int selection_run(struct selection *s, struct pages *p, const struct ikv_select_
 {
 	struct sizes z = {0};
 	s->count = 0; /* what is there is about to be overwritten */
+	/* All are checked first: what a refused call left to be uploaded could be written twice by the next flush. */
 	for (uint32_t i = 0; i < count; i++)
-		if (check(s, p, &units[i], i, err) || upload(s, p, units[i].seq, units[i].layer, err))
+		if (check(s, p, &units[i], i, err))
+			return -1;
+	for (uint32_t i = 0; i < count; i++)
+		if (upload(s, p, units[i].seq, units[i].layer, err))
 			return -1;
 	if (!count || pages_upload(p, err))
 		return count ? -1 : 0;
