@@ -416,12 +416,11 @@ static int clear_arrivals(struct decode *d, const struct pages *p, uint32_t jobs
 	return 0;
 }
 
-int decode_run(struct decode *d, struct pages *p, const struct selection *s, const struct ikv_attn_unit *units,
+static int run(struct decode *d, struct pages *p, const struct selection *s, const struct ikv_attn_unit *units,
 	       uint32_t count, struct ikv_err *err)
 {
 	struct sizes z = {0};
 	struct attend_config c;
-	uint64_t read = p->stats.kv_bytes_read;
 	if (list_jobs(d, p, s, units, count, &z, err))
 		return -1;
 	if (!z.jobs)
@@ -443,10 +442,8 @@ int decode_run(struct decode *d, struct pages *p, const struct selection *s, con
 	lay_out(p, &c, &z);
 	if (device_reserve(&d->in, z.in_bytes, true, err) || device_reserve(&d->out, z.out_bytes, true, err) ||
 	    device_reserve(&d->work, z.work_bytes, false, err) || clear_arrivals(d, p, z.jobs, err) ||
-	    put_queries(&p->g, units, count, (float *)((uint8_t *)d->in.host + z.q_at), err)) {
-		p->stats.kv_bytes_read = read;
+	    put_queries(&p->g, units, count, (float *)((uint8_t *)d->in.host + z.q_at), err))
 		return -1;
-	}
 	put_plans(d, &z);
 	put_jobs(d, p, units, &z);
 	put_lists(d, p, units, &z);
@@ -456,4 +453,14 @@ int decode_run(struct decode *d, struct pages *p, const struct selection *s, con
 	}
 	take_answers(d, &p->g, units, count, &z);
 	return 0;
+}
+
+int decode_run(struct decode *d, struct pages *p, const struct selection *s, const struct ikv_attn_unit *units,
+	       uint32_t count, struct ikv_err *err)
+{
+	uint64_t read = p->stats.kv_bytes_read;
+	int rc = run(d, p, s, units, count, err);
+	if (rc)
+		p->stats.kv_bytes_read = read;
+	return rc;
 }
