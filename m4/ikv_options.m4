@@ -26,6 +26,9 @@ AC_DEFUN([IKV_OPTIONS], [
     FUZZ_LINK="-fsanitize=fuzzer,$sanitizers"
     sanitizers="fuzzer-no-link,$sanitizers"
   ])
+  AM_CONDITIONAL([BOTH_FETCHES], [test -z "$sanitizers"])
+  AS_IF([test -z "$sanitizers"],
+    [AC_DEFINE([BOTH_FETCHES], [1], [Define to 1 if the micro-kernels are there for both levels of cache (quant/fetch.h).])])
   sanitizers_text=no
   AS_IF([test -n "$sanitizers"], [
     sanitizer_flags="-fsanitize=$sanitizers"

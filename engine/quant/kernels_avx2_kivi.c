@@ -34,6 +34,7 @@ INLINE void qk_tile(const int bits, const struct tile_shape *shape, const struct
 		    const float *shares, const int heads, float *s)
 {
 	const size_t padded = tile_padded(shape->d_qk);
+	const int parts = 8 / bits;
 	__m256 sums[4][2];
 	UNROLL for (int h = 0; h < heads; h++) sums[h][0] = sums[h][1] = _mm256_set1_ps(shares[h]);
 	for (uint32_t g = 0; g < codec_groups(shape->d_qk); g++, q += CODEC_GROUP) {
@@ -41,7 +42,7 @@ INLINE void qk_tile(const int bits, const struct tile_shape *shape, const struct
 			const uint8_t *p = t->k + (g * (uint32_t)bits + j) * 64;
 			__m256i x[2] = {load(p), load(p + 32)};
 			fetch(p, t->ahead);
-			UNROLL for (int m = 0; m < 8 / bits; m++) UNROLL for (int b = 0; b < 4; b++)
+			UNROLL for (int m = 0; m < parts; m++) UNROLL for (int b = 0; b < 4; b++)
 			{
 				__m256 k[2] = {field(x[0], 8 * b + bits * m, bits),
 					       field(x[1], 8 * b + bits * m, bits)};

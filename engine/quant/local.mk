@@ -35,7 +35,9 @@ libmicro_avx512_la_SOURCES = $(MICRO_AVX512_SOURCES) engine/quant/encode_avx512.
 libmicro_avx512_la_CFLAGS = $(MICRO_AVX512_CFLAGS)
 libmicro_avx512bf16_la_SOURCES = engine/quant/kernels_avx512_bf16.c
 libmicro_avx512bf16_la_CFLAGS = $(MICRO_AVX512_CFLAGS) -mavx512vbmi -mavx512bf16
-# Once more, fetching into the second-level cache: quant/fetch.h.
+libengine_la_LIBADD += libmicro_avx2.la libmicro_avx512.la libmicro_avx512bf16.la
+# Once more, fetching into the second-level cache: quant/fetch.h. Not with sanitizers, which take minutes to compile these.
+if BOTH_FETCHES
 noinst_LTLIBRARIES += libmicro_avx2_far.la libmicro_avx512_far.la libmicro_avx512bf16_far.la
 libmicro_avx2_far_la_SOURCES = $(MICRO_AVX2_SOURCES)
 libmicro_avx2_far_la_CPPFLAGS = $(AM_CPPFLAGS) -DFETCH_FAR
@@ -46,6 +48,6 @@ libmicro_avx512_far_la_CFLAGS = $(MICRO_AVX512_CFLAGS)
 libmicro_avx512bf16_far_la_SOURCES = engine/quant/kernels_avx512_bf16.c
 libmicro_avx512bf16_far_la_CPPFLAGS = $(AM_CPPFLAGS) -DFETCH_FAR
 libmicro_avx512bf16_far_la_CFLAGS = $(libmicro_avx512bf16_la_CFLAGS)
-libengine_la_LIBADD += libmicro_avx2.la libmicro_avx512.la libmicro_avx512bf16.la \
-	libmicro_avx2_far.la libmicro_avx512_far.la libmicro_avx512bf16_far.la
+libengine_la_LIBADD += libmicro_avx2_far.la libmicro_avx512_far.la libmicro_avx512bf16_far.la
+endif
 endif
