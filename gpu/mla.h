@@ -12,6 +12,10 @@
 #define MLA_SLACK   6.0f /* log2 by which a weight may exceed 1 before the reference moves */
 #define MLA_FLOOR   (-1e30f) /* reference before any token */
 
+/* What a piece of a job costs beside its groups, in groups, on an H200: queries, an empty ring, the answer and its
+ * joining. A job is cut where that gains more. */
+#define MLA_PIECE_GROUPS 20.0
+
 /* Query heads of one unit that share a KV head. */
 struct mla_job {
 	uint32_t row, heads;        /* of q, out and lse */

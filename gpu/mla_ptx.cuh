@@ -54,22 +54,10 @@ DEVICE void barrier_arrive(uint32_t barrier)
 	asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 
-DEVICE bool barrier_passed(uint32_t barrier, uint32_t parity)
+// On their way to the L2 cache; `bytes` a multiple of 16.
+DEVICE void bulk_prefetch(uint64_t from, uint32_t bytes)
 {
-	uint32_t done;
-	asm volatile("{\n.reg .pred done;\nmbarrier.test_wait.parity.shared::cta.b64 done, [%1], %2;\nselp.u32 %0, 1, 0, done;\n}"
-		     : "=r"(done)
-		     : "r"(barrier), "r"(parity)
-		     : "memory");
-	return done;
-}
-
-// bulk_copy of what stays in the L2 cache; barrier_expect comes first here, too.
-DEVICE void bulk_copy_kept(uint32_t to, uint64_t from, uint32_t bytes, uint32_t barrier)
-{
-	asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
-		     "l"(from), "r"(bytes), "r"(barrier)
-		     : "memory");
+	asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
 }
 
 // Four 8x8 matrices of 16-bit values; each lane has the address of a row.
