@@ -45,14 +45,6 @@ DEVICE uint64_t read_once()
 	return policy;
 }
 
-// Policy for data that another block is about to read, too.
-DEVICE uint64_t read_soon_again()
-{
-	uint64_t policy;
-	asm("createpolicy.fractional.L2::evict_normal.b64 %0, 1.0;" : "=l"(policy));
-	return policy;
-}
-
 // (x & mask) | set in one instruction: `set` has to come from a register.
 template <uint32_t mask> DEVICE uint32_t and_or(uint32_t x, uint32_t set)
 {

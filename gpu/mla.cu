@@ -60,6 +60,7 @@ void mla_configure(uint32_t heads, uint32_t hopper, mla_config *c)
 {
 	c->hopper = hopper;
 	c->rows = hopper ? 64 : 16;
+	c->groups = hopper ? MLA_STAGE_GROUPS : 8;
 	c->width = (heads + c->rows - 1) / c->rows;
 }
 

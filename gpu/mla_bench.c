@@ -198,7 +198,7 @@ static void make_set(const struct mla_bench *b, struct row *x, struct set *s, ui
 					   .mass = UINT64_MAX,
 					   .group_mass = UINT64_MAX};
 	}
-	uint32_t n = split_jobs(loads, h->batch, lists, 8, pieces, &used);
+	uint32_t n = split_jobs(loads, h->batch, lists, s->config.groups, pieces, &used);
 	s->config.lists = used;
 	s->config.jobs = h->batch;
 	s->config.joins = n > h->batch;
@@ -329,7 +329,7 @@ static void hand_over(const struct row *x, gpu_bench_row *each, void *context)
 				     .page_tokens = x->page_tokens,
 				     .blocks = x->blocks,
 				     .warps = 16,
-				     .stages = 4,
+				     .stages = 3,
 				     .share = x->selection,
 				     .ms_median = x->ms[0],
 				     .ms_min = x->ms[1],

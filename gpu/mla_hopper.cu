@@ -1,7 +1,7 @@
 // Latent attention on compute capability 9.0. A block of four warpgroups takes 64 heads of a list's segments:
-//   scores   products of queries and keys for 64 tokens at a time, weights, the running reference
+//   scores   products of queries and keys for 48 tokens at a time, weights, the running reference
 //   outputs  two warpgroups, 256 channels of the answer each, in registers
-//   copies   each of four warps brings one group of 8 tokens of every stage, and widens its codes
+//   copies   brings the tokens, 8 a warp at a time, and widens codes
 // That the answer is shared by two warpgroups is FlashMLA's scheme (deepseek-ai/FlashMLA, "A Deep-Dive Into the New Flash
 // MLA Kernel", 2025); here a third one computes the scores, with half of the queries in its registers,
 // which leaves its bandwidth to keys.
@@ -30,59 +30,64 @@ DEVICE void shrink_output(const output &c, float (&o)[2][64])
 		o[i / 64][i % 64] *= i / 2 % 2 ? high : low;
 }
 
+DEVICE void clear_output(float (&o)[2][64])
+{
+#pragma unroll
+	for (int i = 0; i < 128; i++)
+		o[i / 64][i % 64] = 0;
+}
+
 DEVICE void ask_output(const output &c, float (&o)[2][64], bool begin)
 {
-	uint64_t p = matrix(c.shared + AT_WEIGHTS + c.weights.slot * 4096, 16, 512, SWIZZLE_64);
+	uint64_t p = matrix(c.shared + AT_WEIGHTS + c.weights.slot * WEIGHT_BYTES, 16, 256, SWIZZLE_32);
 	uint64_t v = matrix(c.shared + c.stage.slot * STAGE_BYTES + c.part * 4096, 1024, MLA_GROUP_BYTES, SWIZZLE_128);
 	products_begin();
 #pragma unroll
-	for (int k = 0; k < 2; k++)
+	for (int k = 0; k < 3; k++)
 #pragma unroll
 		for (int h = 0; h < 2; h++)
-			weigh(o[h], p + k * 32 / 16, v + (k * 2 * MLA_GROUP_BYTES + h * 2048) / 16, k || !begin);
+			weigh(o[h], p + k * BLOCK_BYTES / 16, v + (k * 2 * MLA_GROUP_BYTES + h * 2048) / 16, k || !begin);
 	products_close();
 }
 
-// The stage and the weights before those of c are used up.
-DEVICE void release(const output &c)
+// A row of the answer; `first`: the lane's first channel, four of each 16.
+DEVICE void put_row(float *to, const float (&o)[2][64], uint32_t half, float scale, uint32_t first, uint32_t channels)
 {
-	uint32_t stage = c.stage.slot ? c.stage.slot - 1 : STAGES - 1, weights = c.weights.slot ? c.weights.slot - 1 : WEIGHTS - 1;
-	if (c.lane == 0) {
-		barrier_arrive(c.shared + AT_EMPTY + stage * 8);
-		barrier_arrive(c.shared + AT_USED + weights * 8);
+#pragma unroll
+	for (int m = 0; m < 16; m++) {
+		const float *y = o[m / 8] + m % 8 * 8 + 2 * half;
+		if (first + 16 * m < channels)
+			*(float4 *)(to + first + 16 * m) = make_float4(y[0] * scale, y[1] * scale, y[4] * scale, y[5] * scale);
 	}
+}
+
+// The same where rows do not begin at multiples of 16 bytes.
+DEVICE void put_odd_row(float *to, const float (&o)[2][64], uint32_t half, float scale, uint32_t first, uint32_t channels)
+{
+#pragma unroll
+	for (int m = 0; m < 16; m++)
+#pragma unroll
+		for (int i = 0; i < 4; i++)
+			if (first + 16 * m + i < channels)
+				to[first + 16 * m + i] = o[m / 8][m % 8 * 8 + 2 * half + i / 2 * 4 + i % 2] * scale;
 }
 
 // The answer of the block's heads, or its part of it, unnormalised.
 DEVICE void put_output(const mla_args &args, const mla_segment &seg, const output &c, const float (&o)[2][64], uint32_t rank,
-		       uint32_t heads, bool none)
+		       uint32_t heads)
 {
 #pragma unroll
-	for (int h = 0; h < 2; h++) {
-		uint32_t head = 16 * c.warp + c.lane / 4 + 8 * h, d = seg.parts > 1 ? MLA_OUT : args.d_v;
-		float sum = load_float(c.shared + AT_RESULT + head * 8 + 4), scale = seg.parts > 1 ? 1 : sum > 0 ? 1 / sum : 0;
+	for (int half = 0; half < 2; half++) {
+		uint32_t head = 16 * c.warp + c.lane / 4 + 8 * half, first = c.part * 256 + c.lane % 4 * 4;
+		float sum = load_float(c.shared + AT_RESULT + head * 8 + 4), scale = sum > 0 ? 1 / sum : 0;
 		if (head >= heads)
 			continue;
-		float *to = seg.parts > 1 ? args.parts + (((uint64_t)seg.part * args.width + rank) * ROWS + head) * MLA_OUT
-					  : args.out + (uint64_t)(seg.row + rank * ROWS + head) * args.d_v;
-#pragma unroll
-		for (int m = 0; m < 16; m++) {
-			uint32_t at = c.part * 256 + 16 * m + c.lane % 4 * 4;
-			const float *y = o[m / 8] + m % 8 * 8 + 2 * h;
-			float4 x = make_float4(y[0] * scale, y[1] * scale, y[4] * scale, y[5] * scale);
-			if (none)
-				x = make_float4(0, 0, 0, 0);
-			if (d % 4 == 0) {
-				if (at < d)
-					*(float4 *)(to + at) = x;
-				continue;
-			}
-			const float z[4] = {x.x, x.y, x.z, x.w};
-#pragma unroll
-			for (int i = 0; i < 4; i++)
-				if (at + i < d)
-					to[at + i] = z[i];
-		}
+		if (seg.parts > 1)
+			put_row(args.parts + (((uint64_t)seg.part * args.width + rank) * ROWS + head) * MLA_OUT, o, half, 1, first, MLA_OUT);
+		else if (args.d_v % 4 == 0)
+			put_row(args.out + (uint64_t)(seg.row + rank * ROWS + head) * args.d_v, o, half, scale, first, args.d_v);
+		else
+			put_odd_row(args.out + (uint64_t)(seg.row + rank * ROWS + head) * args.d_v, o, half, scale, first, args.d_v);
 	}
 }
 
@@ -95,31 +100,29 @@ DEVICE void output_role(const mla_args &args, uint32_t shared, uint32_t list, ui
 		uint32_t heads = block_heads(seg, rank), n = stages_of(seg);
 		if (!heads)
 			continue;
-		for (uint32_t i = 0; i < n; i += 2) {
+		for (uint32_t i = 0; i < n; i++) {
 			barrier_wait(shared + AT_WEIGHED + c.weights.slot * 8, c.weights.parity);
-			barrier_wait(full_barrier(shared, c.stage.slot, c.part), c.stage.parity);
+			barrier_wait(shared + AT_FULL + c.stage.slot * 8, c.stage.parity);
 			if (i && load4(shared + AT_MOVED + (c.weights.slot * 4 + c.warp) * 4))
 				shrink_output(c, o);
 			ask_output(c, o, i == 0);
+			products_wait<0>(); // at once, not after the next weights: the keys to come need the stage's place
+			if (c.lane == 0) {
+				barrier_arrive(shared + AT_EMPTY + c.stage.slot * 8);
+				barrier_arrive(shared + AT_USED + c.weights.slot * 8);
+			}
 			advance<STAGES>(c.stage);
 			advance<WEIGHTS>(c.weights);
-			barrier_wait(shared + AT_WEIGHED + c.weights.slot * 8, c.weights.parity);
-			barrier_wait(full_barrier(shared, c.stage.slot, c.part), c.stage.parity);
-			ask_output(c, o, false);
-			products_wait<1>();
-			release(c);
-			advance<STAGES>(c.stage);
-			advance<WEIGHTS>(c.weights);
-			products_wait<0>(); // at once, not after the next pair's weights: the keys to come need its place
-			release(c);
 		}
 		results(o[0]);
 		results(o[1]);
+		if (n == 0)
+			clear_output(o);
 		if (seg.next == ATTEND_NONE)
 			let_successor_begin();
 		barrier_wait(shared + AT_DONE, c.result.parity);
 		advance<1>(c.result);
-		put_output(args, seg, c, o, rank, heads, n == 0);
+		put_output(args, seg, c, o, rank, heads);
 		__syncwarp();
 		if (c.lane == 0)
 			barrier_arrive(shared + AT_TAKEN);
@@ -133,9 +136,10 @@ template <bool mass> __global__ void __launch_bounds__(512, 1) mla_hopper(const 
 	uint32_t list = blockIdx.x / args.width, rank = blockIdx.x % args.width, group = threadIdx.x / 128;
 	if (threadIdx.x == 0) {
 		for (uint32_t i = 0; i < STAGES; i++) {
-			for (uint32_t part = 0; part < PARTS; part++)
-				barrier_init_count(full_barrier(shared, i, part), 4);
+			barrier_init_count(shared + AT_FULL + i * 8, STAGE_GROUPS);
 			barrier_init_count(shared + AT_EMPTY + i * 8, 8);
+			for (uint32_t place = 0; place < STAGE_GROUPS; place++)
+				barrier_init_count(shared + AT_RAW + (i * STAGE_GROUPS + place) * 8, 1);
 		}
 		for (uint32_t i = 0; i < WEIGHTS; i++) {
 			barrier_init_count(shared + AT_WEIGHED + i * 8, 4);

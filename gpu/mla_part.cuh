@@ -94,136 +94,79 @@ DEVICE uint4 widen4(uint2 codes, uint2 remainders, float step, float zero, bool 
 	return make_uint4(y[0], y[1], y[2], y[3]);
 }
 
-// What a lane holds of a group between memory and its place in shared memory: the whole of it where it is codes, so that
-// they are widened on the way, in FP16 the first HELD_CHUNKS chunks.
-#define HELD_CHUNKS 4u
-
-struct held {
-	uint32_t x[41];
-};
-
-// 16 bytes that no other load of this block reads.
-DEVICE void load_once16(uint32_t *x, uint64_t from, uint64_t policy)
-{
-	asm volatile("ld.global.nc.L1::no_allocate.L2::cache_hint.v4.u32 {%0,%1,%2,%3}, [%4], %5;"
-		     : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
-		     : "l"(from), "l"(policy));
-}
-
-DEVICE void load_once8(uint32_t *x, uint64_t from, uint64_t policy)
-{
-	asm volatile("ld.global.nc.L1::no_allocate.L2::cache_hint.v2.u32 {%0,%1}, [%2], %3;"
-		     : "=r"(x[0]), "=r"(x[1])
-		     : "l"(from), "l"(policy));
-}
-
-DEVICE uint32_t load_param(uint64_t from)
-{
-	uint32_t x;
-	asm volatile("ld.global.nc.u32 %0, [%1];" : "=r"(x) : "l"(from));
-	return x;
-}
-
-// Ask for a group's bytes; nothing waits for them before hand_chunks. `at`: as in a group_note.
-DEVICE void ask_group(held &h, uint64_t at, uint32_t lane, uint64_t policy)
-{
-	uint32_t format = (uint32_t)at & 15;
-	at &= ~(uint64_t)15;
-	if (format == IKV_FMT_FP16) {
-#pragma unroll
-		for (uint32_t i = 0; i < HELD_CHUNKS * 2; i++)
-			load_once16(&h.x[4 * i], at + i * 512 + lane * 16, policy);
-	} else if (format == IKV_FMT_FP8 || format == IKV_FMT_INT8) {
-#pragma unroll
-		for (uint32_t c = 0; c < MLA_CHUNKS; c++)
-			load_once16(&h.x[4 * c], at + 16 + c * 512 + lane * 16, policy);
-		h.x[36] = load_param(at + lane / 8 * 4);
-	} else if (at) {
-		bool residual = format == IKV_FMT_INT4_RESIDUAL;
-		uint32_t step = mla_chunk_bytes(format);
-#pragma unroll
-		for (uint32_t i = 0; i < 5; i++) // {scale, zero} of chunks 2i and 2i + 1, 16 lanes each
-			h.x[36 + i] = load_param(at + (2 * i + (i < 4 ? lane / 16 : 0)) * step + lane % 16 * 4);
-#pragma unroll
-		for (uint32_t c = 0; c < MLA_CHUNKS; c++) {
-			load_once8(&h.x[2 * c], at + c * step + 64 + lane * 8, policy);
-			if (residual)
-				load_once8(&h.x[18 + 2 * c], at + c * step + 320 + lane * 8, policy);
-		}
-	}
-}
-
-template <uint32_t format, bool clamp>
-DEVICE void widen_chunks8(const held &h, __half2 scale, uint32_t to, uint32_t lane, uint32_t first, uint32_t end)
+template <uint32_t format, bool clamp> DEVICE void expand_codes(uint32_t to, uint32_t from, __half2 scale, uint32_t lane)
 {
 	uint32_t token = lane / 4, unit = lane % 4 * 2;
+	uint32_t low = to + token * 128 + (unit ^ token) * 16, high = to + token * 128 + ((unit + 1) ^ token) * 16;
+	from += lane * 16;
+#pragma unroll 1
+	for (uint32_t first = 0; first < MLA_CHUNKS; first += 3) {
+		uint4 x[3];
 #pragma unroll
-	for (uint32_t c = 0; c < MLA_CHUNKS; c++) {
-		if (c < first || c >= end)
-			continue;
-		const uint32_t *x = &h.x[4 * c];
-		uint32_t row = to + token * 128 + c * 1024;
-		store16(row + ((unit ^ token) * 16), widen8<format, clamp>(x[0], x[1], scale));
-		store16(row + (((unit + 1) ^ token) * 16), widen8<format, clamp>(x[2], x[3], scale));
+		for (uint32_t i = 0; i < 3; i++)
+			x[i] = load16(from + (first + i) * 512);
+		__syncwarp(); // before the codes are overwritten
+#pragma unroll
+		for (uint32_t i = 0; i < 3; i++) {
+			store16(low + (first + i) * 1024, widen8<format, clamp>(x[i].x, x[i].y, scale));
+			store16(high + (first + i) * 1024, widen8<format, clamp>(x[i].z, x[i].w, scale));
+		}
 	}
 }
 
 // Few scales are so large that values can be beyond FP16's range.
-template <uint32_t format> DEVICE void widen_chunks8(const held &h, uint32_t to, uint32_t lane, uint32_t first, uint32_t end)
+template <uint32_t format> DEVICE void expand8(uint32_t group, uint32_t raw, uint32_t lane)
 {
-	uint32_t bits = h.x[36] >> lane / 4 % 2 * 16 & 0xffff;
+	uint32_t bits = load4(raw + lane / 8 * 4) >> lane / 4 % 2 * 16 & 0xffff;
 	__half2 scale = bits_half2(bits | bits << 16);
 	if (__any_sync(~0u, __half2float(__low2half(scale)) >= 146))
-		widen_chunks8<format, true>(h, scale, to, lane, first, end);
+		expand_codes<format, true>(group, raw + 16, scale, lane);
 	else
-		widen_chunks8<format, false>(h, scale, to, lane, first, end);
+		expand_codes<format, false>(group, raw + 16, scale, lane);
 }
 
-DEVICE void widen_chunks4(const held &h, uint32_t to, uint32_t lane, uint32_t first, uint32_t end, bool residual)
+DEVICE void expand4(uint32_t group, uint32_t raw, uint32_t lane, bool residual)
 {
-	uint32_t token = lane / 4, unit = lane % 4 * 2;
-#pragma unroll
+	uint32_t token = lane / 4, piece = lane % 4, to = group + token * 128, bytes = residual ? 576 : 320;
 	for (uint32_t c = 0; c < MLA_CHUNKS; c++) {
-		if (c < first || c >= end)
-			continue;
-		__half2 param = bits_half2(__shfl_sync(~0u, h.x[36 + c / 2], c % 2 * 16 + token * 2 + lane % 4 / 2));
+		uint32_t from = raw + c * bytes;
+		__half2 param = bits_half2(load4(from + token * 8 + piece / 2 * 4));
+		uint2 x = load8(from + 64 + lane * 8), r = residual ? load8(from + 320 + lane * 8) : make_uint2(0, 0);
 		float scale = __low2float(param), zero = __high2float(param);
-		uint2 low[2], high[2]; // of codes, and of remainders
-#pragma unroll
-		for (int i = 0; i < 2; i++) {
-			uint32_t a = i && !residual ? 0 : h.x[18 * i + 2 * c], b = i && !residual ? 0 : h.x[18 * i + 2 * c + 1];
-			low[i] = make_uint2(a & 0x0f0f0f0fu, b & 0x0f0f0f0fu);
-			high[i] = make_uint2(a >> 4 & 0x0f0f0f0fu, b >> 4 & 0x0f0f0f0fu);
-		}
 		if (residual) {
 			zero -= scale / 2;
 			scale /= 15;
 		}
-		uint32_t row = to + token * 128 + c * 1024;
-		store16(row + ((unit ^ token) * 16), widen4(low[0], low[1], scale, zero, residual));
-		store16(row + (((unit + 1) ^ token) * 16), widen4(high[0], high[1], scale, zero, residual));
+		uint2 x_low = make_uint2(x.x & 0x0f0f0f0fu, x.y & 0x0f0f0f0fu), x_high = make_uint2(x.x >> 4 & 0x0f0f0f0fu, x.y >> 4 & 0x0f0f0f0fu);
+		uint2 r_high = make_uint2(r.x >> 4 & 0x0f0f0f0fu, r.y >> 4 & 0x0f0f0f0fu);
+		__syncwarp();
+		store16(to + c * 1024 + ((piece * 2) ^ token) * 16, widen4(x_low, r, scale, zero, residual));
+		store16(to + c * 1024 + ((piece * 2 + 1) ^ token) * 16, widen4(x_high, r_high, scale, zero, residual));
 	}
 }
 
-// Chunks [first, end) of what ask_group asked for, as FP16, to the group's place in shared memory.
-DEVICE void hand_chunks(const held &h, uint32_t format, uint32_t to, uint32_t lane, uint32_t first, uint32_t end)
+// Where a group's stored bytes wait in its place in shared memory: at the end, so that widening it chunk by chunk
+// from the front never reaches codes that are still to be read.
+DEVICE uint32_t raw_offset(uint32_t format)
 {
-	if (format == IKV_FMT_FP16) {
-#pragma unroll
-		for (uint32_t i = 0; i < HELD_CHUNKS * 2; i++)
-			if (i >= 2 * first && i < 2 * end)
-				store16(to + i * 512 + lane * 16, make_uint4(h.x[4 * i], h.x[4 * i + 1], h.x[4 * i + 2], h.x[4 * i + 3]));
-	} else if (format == IKV_FMT_FP8) {
-		widen_chunks8<IKV_FMT_FP8>(h, to, lane, first, end);
-	} else if (format == IKV_FMT_INT8) {
-		widen_chunks8<IKV_FMT_INT8>(h, to, lane, first, end);
-	} else {
-		widen_chunks4(h, to, lane, first, end, format == IKV_FMT_INT4_RESIDUAL);
-	}
+	return MLA_GROUP_BYTES - mla_group_bytes(format);
+}
+
+// A warp widens a group in place.
+DEVICE void expand_group(uint32_t group, uint32_t format, uint32_t lane)
+{
+	uint32_t raw = group + raw_offset(format);
+	if (format == IKV_FMT_FP8)
+		expand8<IKV_FMT_FP8>(group, raw, lane);
+	else if (format == IKV_FMT_INT8)
+		expand8<IKV_FMT_INT8>(group, raw, lane);
+	else
+		expand4(group, raw, lane, format == IKV_FMT_INT4_RESIDUAL);
 }
 
 DEVICE void clear_group(uint32_t group, uint32_t lane)
 {
+#pragma unroll 2
 	for (uint32_t i = lane * 16; i < MLA_GROUP_BYTES; i += 512)
 		store16(group + i, make_uint4(0, 0, 0, 0));
 }

@@ -48,19 +48,19 @@ DEVICE void load_queries(const mla_args &args, uint32_t shared, uint32_t row, ui
 // A warp brings its group, in FP16.
 DEVICE void bring_group(uint32_t group, uint64_t at, uint32_t lane)
 {
-	uint32_t format = (uint32_t)at & 15;
+	uint32_t format = (uint32_t)at & 15, bytes = mla_group_bytes(format);
 	if (!at) {
 		clear_group(group, lane);
-	} else if (format == IKV_FMT_FP16) {
-		for (uint32_t i = lane * 16; i < MLA_GROUP_BYTES; i += 512)
-			copy16(group + i, (at & ~(uint64_t)15) + i);
-		copies_close();
-		asm volatile("cp.async.wait_group 0;" ::: "memory");
-	} else {
-		held h;
-		ask_group(h, at, lane, read_once());
-		hand_chunks(h, format, group, lane, 0, MLA_CHUNKS);
+		__syncwarp();
+		return;
 	}
+	for (uint32_t i = lane * 16; i < bytes; i += 512)
+		copy16(group + raw_offset(format) + i, (at & ~(uint64_t)15) + i);
+	copies_close();
+	asm volatile("cp.async.wait_group 0;" ::: "memory");
+	__syncwarp();
+	if (format != IKV_FMT_FP16)
+		expand_group(group, format, lane);
 	__syncwarp();
 }
 

@@ -1,30 +1,33 @@
-// Shared memory of the latent kernel for compute capability 9.0, and how its warpgroups pass stages on.
+// Shared memory of the latent kernel for compute capability 9.0, and how its warpgroups pass stages on. A ring of three
+// stages: one is on its way while scores are found with another and the third is added to the answer.
 #ifndef GPU_MLA_RING_CUH
 #define GPU_MLA_RING_CUH
 
 #include "gpu/mla_part.cuh"
 #include "gpu/mla_ptx.cuh"
 
-#define STAGES       4u
-#define STAGE_TOKENS 32u
-#define STAGE_BYTES  (4 * MLA_GROUP_BYTES)
+#define STAGES       3u
+#define STAGE_GROUPS MLA_STAGE_GROUPS
+#define STAGE_BYTES  (STAGE_GROUPS * MLA_GROUP_BYTES)
 #define ROWS         64u
-#define WEIGHTS      4u // buffers of a stage's weights
+#define WEIGHTS      3u // buffers of a stage's weights, each in blocks of 16 tokens
+#define BLOCK_BYTES  2048u
+#define WEIGHT_BYTES (STAGE_GROUPS / 2 * BLOCK_BYTES)
 #define HELD         4  // chunks of the queries in registers; the others are in shared memory
-#define PARTS        2u // of a stage, each with its barrier: HELD_CHUNKS chunks of every group, and the rest
 
 // Bytes from the start of shared memory.
 #define AT_QUERY   (STAGES * STAGE_BYTES)
 #define AT_WEIGHTS (AT_QUERY + (MLA_CHUNKS - HELD) * 8192u)
-#define AT_SHRINK  (AT_WEIGHTS + WEIGHTS * 4096u)   // [WEIGHTS][64]
-#define AT_RESULT  (AT_SHRINK + WEIGHTS * 256u)    // {reference, sum} [64]
-#define AT_MASKS   (AT_RESULT + 512u)       // [STAGES] words
-#define AT_MOVED   (AT_MASKS + 32u)                 // [WEIGHTS][4]: did a warp's references move
-#define AT_FULL    (AT_MOVED + 64u)
-#define AT_EMPTY   (AT_FULL + STAGES * PARTS * 8)   // AT_FULL: [STAGES][PARTS]
-#define AT_WEIGHED (AT_EMPTY + STAGES * 8)          // [WEIGHTS]
-#define AT_USED    (AT_WEIGHED + WEIGHTS * 8)    // [WEIGHTS]
-#define AT_DONE    (AT_USED + WEIGHTS * 8)
+#define AT_SHRINK  (AT_WEIGHTS + WEIGHTS * WEIGHT_BYTES) // [WEIGHTS][64]
+#define AT_RESULT  (AT_SHRINK + WEIGHTS * 256u)          // {reference, sum} [64]
+#define AT_MASKS   (AT_RESULT + 512u)                    // [STAGES][8] bytes, one a group
+#define AT_MOVED   (AT_MASKS + STAGES * 8u)              // [WEIGHTS][4]: did a warp's references move
+#define AT_FULL    (AT_MOVED + WEIGHTS * 16u)            // barriers: [STAGES]
+#define AT_EMPTY   (AT_FULL + STAGES * 8u)               // [STAGES]
+#define AT_RAW     (AT_EMPTY + STAGES * 8u)              // [STAGES][STAGE_GROUPS]
+#define AT_WEIGHED (AT_RAW + STAGES * STAGE_GROUPS * 8u) // [WEIGHTS]
+#define AT_USED    (AT_WEIGHED + WEIGHTS * 8u)           // [WEIGHTS]
+#define AT_DONE    (AT_USED + WEIGHTS * 8u)
 #define AT_TAKEN   (AT_DONE + 8)
 #define SHARED     (AT_TAKEN + 8 + 1024)
 
@@ -47,16 +50,9 @@ DEVICE uint32_t block_heads(const mla_segment &s, uint32_t rank)
 	return s.heads <= first ? 0 : s.heads - first < ROWS ? s.heads - first : ROWS;
 }
 
-// Always pairs, side by side in the ring: scores are found for 64 tokens.
 DEVICE uint32_t stages_of(const mla_segment &s)
 {
-	return (s.end - s.first + 7) / 8 * 2;
-}
-
-// Barrier of a part of a stage.
-DEVICE uint32_t full_barrier(uint32_t shared, uint32_t slot, uint32_t part)
-{
-	return shared + AT_FULL + (slot * PARTS + part) * 8;
+	return (s.end - s.first + STAGE_GROUPS - 1) / STAGE_GROUPS;
 }
 
 #endif

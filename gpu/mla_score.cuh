@@ -33,71 +33,74 @@ DEVICE void load_queries(const mla_args &args, const scorer &c, uint32_t row, ui
 		}
 	}
 	meet<128>(1); // all warps are done with the queries before
-	const uint32_t pieces = (MLA_CHUNKS - HELD) * 4; // of 16 channels
+	const uint32_t pieces = (MLA_CHUNKS - HELD) * 4, batch = 5; // of 16 channels
+	uint32_t h = thread / pieces, piece = thread % pieces;
+#pragma unroll 1
+	for (uint32_t begin = 0; begin < ROWS * pieces / 128; begin += batch) { // loads first: one wait for all
+		uint4 x[batch][2];
+		uint32_t to[batch];
 #pragma unroll
-	for (uint32_t batch = 0; batch < ROWS * pieces / 128; batch += 5) { // loads first: one wait for all
-		uint4 x[5][2];
-#pragma unroll
-		for (uint32_t i = 0; i < 5; i++) {
-			uint32_t k = thread + 128 * (batch + i), h = k / pieces, piece = k % pieces;
-			const uint4 *from = (const uint4 *)(args.q + (uint64_t)(row + (h < heads ? h : 0)) * MLA_DIM + (HELD * 4 + piece) * 16);
+		for (uint32_t i = 0; i < batch; i++) {
+			const uint4 *from = (const uint4 *)(args.q + (uint64_t)(row + h) * MLA_DIM + (HELD * 4 + piece) * 16);
 			x[i][0] = h < heads ? __ldg(from) : make_uint4(0, 0, 0, 0);
 			x[i][1] = h < heads ? __ldg(from + 1) : make_uint4(0, 0, 0, 0);
+			to[i] = c.shared + AT_QUERY + piece / 4 * 8192 + h * 128 + ((piece % 4 * 2) ^ h % 8) * 16;
+			h += 128 / pieces;
+			piece += 128 % pieces;
+			if (piece >= pieces) {
+				piece -= pieces;
+				h++;
+			}
 		}
 #pragma unroll
-		for (uint32_t i = 0; i < 5; i++) {
-			uint32_t k = thread + 128 * (batch + i), h = k / pieces, piece = k % pieces;
-			uint32_t to = c.shared + AT_QUERY + piece / 4 * 8192 + h * 128, unit = piece % 4 * 2;
+		for (uint32_t i = 0; i < batch; i++) {
 			uint4 a = x[i][0], b = x[i][1];
-			store16(to + ((unit ^ h % 8) * 16), make_uint4(a.x, a.z, b.x, b.z));
-			store16(to + (((unit + 1) ^ h % 8) * 16), make_uint4(a.y, a.w, b.y, b.w));
+			store16(to[i], make_uint4(a.x, a.z, b.x, b.z));
+			store16(to[i] ^ 16, make_uint4(a.y, a.w, b.y, b.w));
 		}
 	}
 	publish();
 	meet<128>(1);
 }
 
-// Scores of 64 tokens, of the next stage and the one after it; begun when their first parts are there.
-DEVICE void find_scores(const scorer &c, const uint32_t (&q)[HELD][4][4], float (&s)[2][16])
+// Scores of the next stage.
+DEVICE void find_scores(const scorer &c, const uint32_t (&q)[HELD][4][4], float (&s)[24])
 {
-	static_assert(HELD == HELD_CHUNKS, "a part of a stage is what meets queries in registers");
-	uint32_t slot = c.stage.slot;
-	uint64_t keys = matrix(c.shared + slot * STAGE_BYTES, 16, MLA_GROUP_BYTES, SWIZZLE_128);
+	uint64_t keys = matrix(c.shared + c.stage.slot * STAGE_BYTES, 16, MLA_GROUP_BYTES, SWIZZLE_128);
 	uint64_t queries = matrix(c.shared + AT_QUERY, 16, 1024, SWIZZLE_128);
-	barrier_wait(full_barrier(c.shared, slot, 0), c.stage.parity);
-	barrier_wait(full_barrier(c.shared, slot + 1, 0), c.stage.parity);
+	barrier_wait(c.shared + AT_FULL + c.stage.slot * 8, c.stage.parity);
 	products_begin();
 #pragma unroll
-	for (int i = 0; i < HELD * 4; i++)
-		score_registers(s, q[i / 4][i % 4], keys + (i / 4 * 1024 + i % 4 * 32) / 16, i > 0);
-	products_close();
-	barrier_wait(full_barrier(c.shared, slot, 1), c.stage.parity);
-	barrier_wait(full_barrier(c.shared, slot + 1, 1), c.stage.parity);
-	products_begin();
-#pragma unroll
-	for (int i = HELD * 4; i < (int)MLA_CHUNKS * 4; i++)
-		score_shared(s, queries + ((i / 4 - HELD) * 8192 + i % 4 * 32) / 16, keys + (i / 4 * 1024 + i % 4 * 32) / 16, 1);
+	for (int i = 0; i < (int)MLA_CHUNKS * 4; i++) {
+		uint64_t k = keys + (i / 4 * 1024 + i % 4 * 32) / 16;
+		if (i < HELD * 4)
+			score_registers(s, q[i / 4][i % 4], k, i > 0);
+		else
+			score_shared(s, queries + ((i / 4 - HELD) * 8192 + i % 4 * 32) / 16, k, 1);
+	}
 	products_close();
 	products_wait<0>();
+	results(s);
 }
 
-// Tokens that take no part score -inf.
-DEVICE void mask_scores(float (&s)[16], uint32_t mask, uint32_t lane)
+// Tokens that take no part score -inf: a bit each, 32 in `low`, the others in `high`.
+DEVICE void mask_scores(float (&s)[24], uint32_t low, uint32_t high, uint32_t lane)
 {
-	mask >>= lane % 4 * 2;
+	low >>= lane % 4 * 2;
+	high >>= lane % 4 * 2;
 #pragma unroll
-	for (int i = 0; i < 16; i++)
-		if (!(mask >> (i / 4 * 8 + i % 2) & 1))
+	for (int i = 0; i < 24; i++)
+		if (!((i < 16 ? low : high) >> (i / 4 % 4 * 8 + i % 2) & 1))
 			s[i] = -INFINITY;
 }
 
 // Move the references of rows whose scores have outgrown them; by how much, for what was summed so far.
-DEVICE void move_tops(const float (&s)[2][16], row_state &r, float (&shrink)[2], bool &moved)
+DEVICE void move_tops(const float (&s)[24], row_state &r, float (&shrink)[2], bool &moved)
 {
 	float most[2] = {-INFINITY, -INFINITY};
 #pragma unroll
-	for (int i = 0; i < 32; i++)
-		most[i / 2 % 2] = fmaxf(most[i / 2 % 2], s[i / 16][i % 16]);
+	for (int i = 0; i < 24; i++)
+		most[i / 2 % 2] = fmaxf(most[i / 2 % 2], s[i]);
 	bool beyond = false;
 #pragma unroll
 	for (int h = 0; h < 2; h++) {
@@ -119,11 +122,11 @@ DEVICE void move_tops(const float (&s)[2][16], row_state &r, float (&shrink)[2],
 }
 
 // Sums of each group of 8 tokens, for the mass of pages.
-DEVICE void note_mass(const mla_args &args, const mla_segment &seg, const float (&p)[16], const row_state &r, uint32_t group,
+DEVICE void note_mass(const mla_args &args, const mla_segment &seg, const float (&p)[24], const row_state &r, uint32_t group,
 		      uint32_t first_head, uint32_t heads, uint32_t lane, uint32_t warp)
 {
 #pragma unroll
-	for (int j = 0; j < 4; j++)
+	for (int j = 0; j < (int)STAGE_GROUPS; j++)
 #pragma unroll
 		for (int h = 0; h < 2; h++) {
 			float sum = p[4 * j + 2 * h] + p[4 * j + 2 * h + 1];
@@ -138,29 +141,23 @@ DEVICE void note_mass(const mla_args &args, const mla_segment &seg, const float 
 
 // Scores of a stage to weights, handed to the outputs.
 template <bool mass>
-DEVICE void give_weights(const mla_args &args, const mla_segment &seg, scorer &c, float (&s)[16], row_state &r, uint32_t group,
+DEVICE void give_weights(const mla_args &args, const mla_segment &seg, scorer &c, float (&s)[24], row_state &r, uint32_t group,
 			 uint32_t rank, uint32_t heads, const float (&shrink)[2], bool moved)
 {
 	uint32_t b = c.weights.slot;
 #pragma unroll
-	for (int i = 0; i < 16; i++)
+	for (int i = 0; i < 24; i++)
 		s[i] = exp2_fast(fmaf(s[i], r.factor[i / 2 % 2], -r.top[i / 2 % 2]));
-#pragma unroll
-	for (int h = 0; h < 2; h++)
-		r.sum[h] += ((s[2 * h] + s[2 * h + 1]) + (s[2 * h + 4] + s[2 * h + 5])) +
-			    ((s[2 * h + 8] + s[2 * h + 9]) + (s[2 * h + 12] + s[2 * h + 13]));
-	if (mass && seg.group_mass != UINT64_MAX)
-		note_mass(args, seg, s, r, group, rank * ROWS, heads, c.lane, c.warp);
 	barrier_wait(c.shared + AT_USED + b * 8, c.weights.parity ^ 1);
 	uint32_t half = c.lane / 8 % 2, in = c.lane % 8, tile = c.lane / 16;
-	uint32_t to = c.shared + AT_WEIGHTS + b * 4096 + (2 * c.warp + half) * 512 + in * 64;
+	uint32_t to = c.shared + AT_WEIGHTS + b * WEIGHT_BYTES + (2 * c.warp + half) * 256 + in * 32 + (tile ^ in / 4) * 16;
 #pragma unroll
-	for (int k = 0; k < 2; k++) {
+	for (int k = 0; k < 3; k++) {
 		uint32_t w[4];
 #pragma unroll
 		for (int i = 0; i < 4; i++)
 			w[i] = half2_bits(__floats2half2_rn(s[8 * k + 2 * i], s[8 * k + 2 * i + 1]));
-		store_matrices(to + (((2 * k + tile) ^ in / 2) * 16), w[0], w[1], w[2], w[3]);
+		store_matrices(to + k * BLOCK_BYTES, w[0], w[1], w[2], w[3]);
 	}
 	if (moved && c.lane % 4 == 0) {
 		uint32_t at = c.shared + AT_SHRINK + (b * ROWS + 16 * c.warp + c.lane / 4) * 4;
@@ -174,27 +171,31 @@ DEVICE void give_weights(const mla_args &args, const mla_segment &seg, scorer &c
 	if (c.lane == 0)
 		barrier_arrive(c.shared + AT_WEIGHED + b * 8);
 	advance<WEIGHTS>(c.weights);
+#pragma unroll
+	for (int h = 0; h < 2; h++) { // behind the outputs' back
+		float sum = 0;
+#pragma unroll
+		for (int i = 0; i < 24; i += 4)
+			sum += s[i + 2 * h] + s[i + 2 * h + 1];
+		r.sum[h] += sum;
+	}
+	if (mass && seg.group_mass != UINT64_MAX)
+		note_mass(args, seg, s, r, group, rank * ROWS, heads, c.lane, c.warp);
 }
 
-// Groups from `group` on, of two stages.
+// The stage that begins with `group`.
 template <bool mass>
-DEVICE void score_stages(const mla_args &args, const mla_segment &seg, scorer &c, const uint32_t (&q)[HELD][4][4], row_state &r,
-			 uint32_t group, uint32_t rank, uint32_t heads)
+DEVICE void score_stage(const mla_args &args, const mla_segment &seg, scorer &c, const uint32_t (&q)[HELD][4][4], row_state &r,
+			uint32_t group, uint32_t rank, uint32_t heads)
 {
-	float s[2][16], shrink[2];
+	float s[24], shrink[2];
 	bool moved;
 	find_scores(c, q, s);
-	results(s[0]);
-	results(s[1]);
-	uint32_t mask = load4(c.shared + AT_MASKS + c.stage.slot * 4), mask2 = load4(c.shared + AT_MASKS + c.stage.slot * 4 + 4);
-	if ((mask & mask2) != ~0u) {
-		mask_scores(s[0], mask, c.lane);
-		mask_scores(s[1], mask2, c.lane);
-	}
+	uint32_t at = c.shared + AT_MASKS + c.stage.slot * 8, low = load4(at), high = load4(at + 4) & 0xffff;
+	if (low != ~0u || high != 0xffff)
+		mask_scores(s, low, high, c.lane);
 	move_tops(s, r, shrink, moved);
-	give_weights<mass>(args, seg, c, s[0], r, group, rank, heads, shrink, moved);
-	give_weights<mass>(args, seg, c, s[1], r, group + 4, rank, heads, shrink, false);
-	advance<STAGES>(c.stage);
+	give_weights<mass>(args, seg, c, s, r, group, rank, heads, shrink, moved);
 	advance<STAGES>(c.stage);
 }
 
@@ -240,8 +241,8 @@ template <bool mass> DEVICE void score_role(const mla_args &args, uint32_t share
 		if (!heads)
 			continue;
 		load_queries(args, c, seg.row + rank * ROWS, heads, q, r);
-		for (uint32_t i = 0; i < n; i += 2)
-			score_stages<mass>(args, seg, c, q, r, seg.first + 4 * i, rank, heads);
+		for (uint32_t i = 0; i < n; i++)
+			score_stage<mass>(args, seg, c, q, r, seg.first + STAGE_GROUPS * i, rank, heads);
 		give_result(args, seg, c, r, rank, heads, result);
 	}
 }
