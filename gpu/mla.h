@@ -17,7 +17,7 @@
 
 /* What a piece of a job costs beside its groups, in groups, on an H200: queries, an empty ring, the answer and its
  * joining. A job is cut where that gains more. */
-#define MLA_PIECE_GROUPS 20.0
+#define MLA_PIECE_GROUPS 80.0
 
 /* Query heads of one unit that share a KV head. */
 struct mla_job {

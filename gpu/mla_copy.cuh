@@ -14,10 +14,15 @@ struct copier {
 	const mla_segment *segment;    // its segment
 	uint32_t next, number, count;  // the segment after it; the warp's groups of this one: the next, and all
 	group_note now, later;         // a lane's notes of 32 groups, and of the 32 after them
-	uint32_t raw_parity;           // a bit for each place of the ring
-	uint64_t asked;                // codes under way, the oldest lowest: format, place in the ring, parity; 12 bits each
-	uint32_t waiting;              // how many
+	uint64_t under_way;            // codes asked for, the oldest lowest: format and place in the ring, 10 bits each
+	uint32_t waiting, asked;       // how many they are; how many there have been so far
 };
+
+// Barrier of the warp's codes number `i`, whose round has parity i / RAW % 2.
+DEVICE uint32_t raw_barrier(const copier &c, uint32_t i)
+{
+	return c.shared + AT_RAW + (c.warp * RAW + i % RAW) * 8;
+}
 
 DEVICE group_note note_of(const mla_args &args, const copier &c, uint32_t number)
 {
@@ -64,7 +69,7 @@ DEVICE void ask_group(copier &c, const group_note &note)
 		barrier_arrive(full);
 	} else if (c.lane == 0) { // the copy alone is no arrival: without one the stage would never be full
 		uint32_t bytes = mla_group_bytes(format), to = group + raw_offset(format);
-		uint32_t barrier = codes ? c.shared + AT_RAW + at * 8 : full;
+		uint32_t barrier = codes ? raw_barrier(c, c.asked) : full;
 		barrier_expect(barrier, bytes);
 		if (c.keep)
 			bulk_copy_kept(to, note.at & ~(uint64_t)15, bytes, barrier);
@@ -72,8 +77,9 @@ DEVICE void ask_group(copier &c, const group_note &note)
 			bulk_copy(to, note.at & ~(uint64_t)15, bytes, barrier, c.policy);
 	}
 	if (codes) {
-		c.asked |= (uint64_t)(format | at << 4 | (c.raw_parity >> at & 1) << 9) << 12 * c.waiting++;
-		c.raw_parity ^= 1u << at;
+		c.under_way |= (uint64_t)(format | at << 4) << 10 * c.waiting;
+		c.waiting++;
+		c.asked++;
 	}
 	c.place += 4;
 	if (c.place >= STAGE_GROUPS) {
@@ -85,15 +91,15 @@ DEVICE void ask_group(copier &c, const group_note &note)
 // Widen the oldest codes under way; false: they have not arrived.
 DEVICE bool widen_oldest(copier &c)
 {
-	uint32_t entry = (uint32_t)c.asked, at = entry >> 4 & 31;
-	if (!__all_sync(~0u, barrier_passed(c.shared + AT_RAW + at * 8, entry >> 9 & 1)))
+	uint32_t entry = (uint32_t)c.under_way, at = entry >> 4 & 31, i = c.asked - c.waiting;
+	if (!__all_sync(~0u, barrier_passed(raw_barrier(c, i), i / RAW % 2)))
 		return false;
 	expand_group(c.shared + at * MLA_GROUP_BYTES, entry & 15, c.lane);
 	publish();
 	__syncwarp();
 	if (c.lane == 0)
 		barrier_arrive(c.shared + AT_FULL + at / STAGE_GROUPS * 8);
-	c.asked >>= 12;
+	c.under_way >>= 10;
 	c.waiting--;
 	return true;
 }

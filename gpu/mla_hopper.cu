@@ -138,13 +138,13 @@ template <bool mass> __global__ void __launch_bounds__(512, 1) mla_hopper(const 
 		for (uint32_t i = 0; i < STAGES; i++) {
 			barrier_init_count(shared + AT_FULL + i * 8, STAGE_GROUPS);
 			barrier_init_count(shared + AT_EMPTY + i * 8, 8);
-			for (uint32_t place = 0; place < STAGE_GROUPS; place++)
-				barrier_init_count(shared + AT_RAW + (i * STAGE_GROUPS + place) * 8, 1);
 		}
 		for (uint32_t i = 0; i < WEIGHTS; i++) {
 			barrier_init_count(shared + AT_WEIGHED + i * 8, 4);
 			barrier_init_count(shared + AT_USED + i * 8, 8);
 		}
+		for (uint32_t i = 0; i < 4 * RAW; i++)
+			barrier_init_count(shared + AT_RAW + i * 8, 1);
 		barrier_init_count(shared + AT_DONE, 4);
 		barrier_init_count(shared + AT_TAKEN, 8);
 		barrier_init_visible();
