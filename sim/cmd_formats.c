@@ -34,11 +34,15 @@ const struct command command_formats = {
 		"intentkv formats --model qwen2.5-7b --tokens 8192\ton generated K and V\n",
     .about =
 	"Reads Q, K and V recorded from a model, a safetensors file as kv.path of a scenario takes it, or generates "
-	"them where no file is given. Each row says, for pages of a format or for a KIVI cache with its residual window: "
-	"the bytes of K and V of a token, a layer and KV head; the signal-to-noise ratio of K and of V in dB, over what "
+	"them where no file is given. Each row says, for pages of a format or for a KIVI cache with its residual "
+	"window: "
+	"the bytes of K and V of a token, a layer and KV head; the signal-to-noise ratio of K and of V in dB, over "
+	"what "
 	"is encoded; the relative L2 error of the attention output over the whole context; and the error of its "
-	"log-sum-exp, the root of the mean square. Attention is computed over the values as stored: what kernels round "
-	"is not in it. With `--by kind` the errors are those in the part that a kind's tokens have in the output, beside "
+	"log-sum-exp, the root of the mean square. Attention is computed over the values as stored: what kernels "
+	"round "
+	"is not in it. With `--by kind` the errors are those in the part that a kind's tokens have in the output, "
+	"beside "
 	"the whole output.\n",
     .options = options,
     .run = cmd_formats,
@@ -53,7 +57,8 @@ static const char *const form_words[] = {"table", "csv", "json", NULL};
 struct request {
 	const char *path, *layers, *model;
 	uint32_t tokens, seed, residual;
-	bool by[BY_WORDS], formats[IKV_FMT_COUNT], generated; /* generated: an option of the synthetic source was given */
+	bool by[BY_WORDS], formats[IKV_FMT_COUNT],
+	    generated; /* generated: an option of the synthetic source was given */
 	enum form form;
 	struct loss_setup setup;
 	struct loss_scheme schemes[SCHEMES_MAX];
@@ -96,8 +101,7 @@ static int take_residual(const char *text, uint32_t *out)
 {
 	if (command_count("formats", "--residual", text, 32, 128, out))
 		return IKV_USAGE;
-	return *out % 32 == 0 ? 0
-			      : command_usage("formats", "--residual: got %u, expected 32, 64, 96 or 128", *out);
+	return *out % 32 == 0 ? 0 : command_usage("formats", "--residual: got %u, expected 32, 64, 96 or 128", *out);
 }
 
 /* Of the synthetic source. */
@@ -168,9 +172,7 @@ struct printer {
 
 static const char *kind_text(uint32_t part)
 {
-	return part == LOSS_ALL        ? "all"
-	       : part == LOSS_NO_BLOCK ? "none"
-				       : ikv_kind_name((enum ikv_kind)part);
+	return part == LOSS_NO_BLOCK ? "none" : ikv_kind_name((enum ikv_kind)part);
 }
 
 static void print_head(const struct printer *p, const struct loss *l)
@@ -201,38 +203,60 @@ static void decibel(double x, enum form form, char *text, size_t size)
 		snprintf(text, size, form == FORM_TABLE ? "%.2f" : "%.4f", x);
 }
 
-static void print_row(struct printer *p, const struct loss_scheme *s, int64_t layer, int64_t head, uint32_t part,
-		      const struct loss_sums *x)
+/* A number that a row is for, or that it is for all of them: -1. */
+static void place(int64_t number, enum form form, char *text, size_t size)
 {
-	const struct request *r = p->r;
-	const char *name = ikv_format_info(s->format)->name, *all = r->form == FORM_JSON ? "null" : "all";
-	char k[32], v[32], layer_text[32], head_text[32];
-	decibel(loss_snr(x, IKV_SIDE_K), r->form, k, sizeof k);
-	decibel(loss_snr(x, IKV_SIDE_V), r->form, v, sizeof v);
-	snprintf(layer_text, sizeof layer_text, layer < 0 ? "%s" : "%s%u", layer < 0 ? all : "",
-		 layer < 0 ? 0 : p->source->layer_numbers[layer]);
-	snprintf(head_text, sizeof head_text, head < 0 ? "%s" : "%s%u", head < 0 ? all : "", (unsigned)head);
-	if (r->form == FORM_CSV) {
-		printf("%s,%u,%s,%s,%s,%.3f,%s,%s,%.6g,%.6g\n", name, s->residual, layer_text, head_text,
-		       kind_text(part), loss_bytes(x), k, v, loss_rel_l2(x), loss_lse(x));
-	} else if (r->form == FORM_JSON) {
-		printf("%s {\"format\":\"%s\",\"residual\":%u,\"layer\":%s,\"kv_head\":%s,\"kind\":\"%s\","
+	if (number < 0)
+		snprintf(text, size, "%s", form == FORM_JSON ? "null" : "all");
+	else
+		snprintf(text, size, "%lld", (long long)number);
+}
+
+/* One row as texts. */
+struct row {
+	const char *format;
+	char residual[16], layer[24], head[24], kind[40], k[32], v[32];
+	double bytes, rel_l2, lse;
+};
+
+static void print_table_row(const struct request *r, const struct row *x)
+{
+	printf("%-13s %8s", x->format, x->residual);
+	if (r->by[BY_LAYER])
+		printf(" %5s", x->layer);
+	if (r->by[BY_HEAD])
+		printf(" %7s", x->head);
+	if (r->by[BY_KIND])
+		printf(" %-11s", x->kind);
+	printf(" %11.1f %9s %9s %10.2e %10.2e\n", x->bytes, x->k, x->v, x->rel_l2, x->lse);
+}
+
+static void print_row(struct printer *p, const struct loss_scheme *s, int64_t layer, int64_t head, uint32_t part,
+		      const struct loss_sums *sums)
+{
+	enum form form = p->r->form;
+	struct row x = {.format = ikv_format_info(s->format)->name,
+			.bytes = loss_bytes(sums),
+			.rel_l2 = loss_rel_l2(sums),
+			.lse = loss_lse(sums)};
+	snprintf(x.residual, sizeof x.residual, form == FORM_TABLE && !s->residual ? "-" : "%u", s->residual);
+	place(layer < 0 ? -1 : (int64_t)p->source->layer_numbers[layer], form, x.layer, sizeof x.layer);
+	place(head, form, x.head, sizeof x.head);
+	place(-1, form, x.kind, sizeof x.kind);
+	if (part != LOSS_ALL)
+		snprintf(x.kind, sizeof x.kind, form == FORM_JSON ? "\"%s\"" : "%s", kind_text(part));
+	decibel(loss_snr(sums, IKV_SIDE_K), form, x.k, sizeof x.k);
+	decibel(loss_snr(sums, IKV_SIDE_V), form, x.v, sizeof x.v);
+	if (form == FORM_TABLE)
+		print_table_row(p->r, &x);
+	else if (form == FORM_CSV)
+		printf("%s,%s,%s,%s,%s,%.3f,%s,%s,%.6g,%.6g\n", x.format, x.residual, x.layer, x.head, x.kind,
+		       x.bytes, x.k, x.v, x.rel_l2, x.lse);
+	else
+		printf("%s {\"format\":\"%s\",\"residual\":%s,\"layer\":%s,\"kv_head\":%s,\"kind\":%s,"
 		       "\"bytes_per_token\":%.3f,\"snr_k_db\":%s,\"snr_v_db\":%s,\"rel_l2\":%.6g,\"lse_rms\":%.6g}",
-		       p->rows ? ",\n" : "", name, s->residual, layer_text, head_text, kind_text(part), loss_bytes(x),
-		       k, v, loss_rel_l2(x), loss_lse(x));
-	} else {
-		char residual[16] = "-";
-		if (s->residual)
-			snprintf(residual, sizeof residual, "%u", s->residual);
-		printf("%-13s %8s", name, residual);
-		if (r->by[BY_LAYER])
-			printf(" %5s", layer_text);
-		if (r->by[BY_HEAD])
-			printf(" %7s", head_text);
-		if (r->by[BY_KIND])
-			printf(" %-11s", kind_text(part));
-		printf(" %11.1f %9s %9s %10.2e %10.2e\n", loss_bytes(x), k, v, loss_rel_l2(x), loss_lse(x));
-	}
+		       p->rows ? ",\n" : "", x.format, x.residual, x.layer, x.head, x.kind, x.bytes, x.k, x.v,
+		       x.rel_l2, x.lse);
 	p->rows++;
 }
 
@@ -245,9 +269,10 @@ static void print_parts(struct printer *p, const struct loss *l, uint32_t scheme
 		for (uint32_t i = 0; i < l->layers; i++)
 			for (uint32_t h = 0; h < l->kv_heads; h++)
 				if ((layer < 0 || layer == i) && (head < 0 || head == h))
-					loss_add(&sum, &l->cells[(((size_t)scheme * l->layers + i) * l->kv_heads + h) *
-								     LOSS_PARTS +
-								 part]);
+					loss_add(&sum,
+						 &l->cells[(((size_t)scheme * l->layers + i) * l->kv_heads + h) *
+							       LOSS_PARTS +
+							   part]);
 		if (sum.rows > 0)
 			print_row(p, &p->r->schemes[scheme], layer, head, part, &sum);
 	}
@@ -262,7 +287,8 @@ static void print(const struct request *r, const struct source_setup *source, co
 	for (uint32_t s = 0; s < r->setup.scheme_count; s++)
 		for (uint32_t i = 0; i < layers; i++)
 			for (uint32_t h = 0; h < heads; h++)
-				print_parts(&p, l, s, r->by[BY_LAYER] ? (int64_t)i : -1, r->by[BY_HEAD] ? (int64_t)h : -1);
+				print_parts(&p, l, s, r->by[BY_LAYER] ? (int64_t)i : -1,
+					    r->by[BY_HEAD] ? (int64_t)h : -1);
 	printf("%s", r->form == FORM_JSON ? "\n]\n" : "");
 }
 

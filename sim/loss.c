@@ -69,8 +69,8 @@ static int close_page(struct work *w, int side, uint32_t head, uint32_t first, s
 {
 	uint32_t d = width(w, side), P = w->setup->page_tokens;
 	for (uint32_t t = 0; t < P; t++)
-		memcpy(w->rows + (size_t)t * d,
-		       w->exact[side] + ((size_t)(first + t) * w->g->kv_heads + head) * d, d * sizeof *w->rows);
+		memcpy(w->rows + (size_t)t * d, w->exact[side] + ((size_t)(first + t) * w->g->kv_heads + head) * d,
+		       d * sizeof *w->rows);
 	if (ikv_format_encode(w->scheme->format, (enum ikv_side)side, w->rows, P, d, w->stored, err) ||
 	    ikv_format_decode(w->scheme->format, (enum ikv_side)side, w->stored, P, d, w->values, err))
 		return -1;
@@ -92,8 +92,9 @@ static int settle(struct work *w, uint32_t n, struct ikv_err *err)
 		for (uint32_t t = w->done[side], count; t < end; t += count) {
 			count = end - t < per ? end - t : per;
 			for (uint32_t h = 0; h < g->kv_heads; h++) {
-				if (w->kivi ? ikv_kivi_read(w->kivi, 0, h, (enum ikv_side)side, t, count, w->values, err)
-					    : close_page(w, side, h, t, err))
+				if (w->kivi
+					? ikv_kivi_read(w->kivi, 0, h, (enum ikv_side)side, t, count, w->values, err)
+					: close_page(w, side, h, t, err))
 					return -1;
 				if (w->kivi)
 					take_values(w, side, h, t, count);
@@ -213,8 +214,10 @@ static int begin_scheme(struct work *w, struct ikv_err *err)
 {
 	const struct loss_scheme *s = w->scheme;
 	struct ikv_geometry one = *w->g;
-	struct ikv_kivi_config config = {
-	    s->format == IKV_FMT_KIVI8 ? 8 : s->format == IKV_FMT_KIVI4 ? 4 : 2, KIVI_GROUP, s->residual};
+	struct ikv_kivi_config config = {s->format == IKV_FMT_KIVI8   ? 8
+					 : s->format == IKV_FMT_KIVI4 ? 4
+								      : 2,
+					 KIVI_GROUP, s->residual};
 	one.layers = 1;
 	w->done[0] = w->done[1] = 0;
 	for (int side = 0; side < 2; side++)
@@ -327,8 +330,8 @@ int loss_measure(struct source *source, const struct ikv_geometry *g, const stru
 		return -1;
 	out->tokens = w.play.tokens;
 	out->queries = w.play.queries;
-	out->cells = ikv_alloc((size_t)setup->scheme_count * g->layers, (size_t)g->kv_heads * LOSS_PARTS * sizeof *out->cells,
-			       err);
+	out->cells = ikv_alloc((size_t)setup->scheme_count * g->layers,
+			       (size_t)g->kv_heads * LOSS_PARTS * sizeof *out->cells, err);
 	int rc = out->cells ? room(&w, err) : -1;
 	if (!rc)
 		find_runs(&w);

@@ -2,8 +2,8 @@
  *
  * A session is played against the source; at some of its decode steps the query attends over the whole context, once
  * over the exact rows and once over the rows as a scheme stores them at that step: closed pages in a format, the last
- * one in FP16; or a KIVI cache with its window. Attention runs in float over the values as stored (ikv_ranges_attend),
- * so that no kernel's rounding of codes is in the figures. Definitions: docs/formats.md. */
+ * one in FP16; or a KIVI cache with its window. Attention runs in float over the values as stored
+ * (ikv_ranges_attend), so that no kernel's rounding of codes is in the figures. Definitions: docs/formats.md. */
 #ifndef SIM_LOSS_H
 #define SIM_LOSS_H
 
@@ -32,9 +32,9 @@ struct loss_setup {
 
 /* Sums over tokens, queries and heads, so that those of layers and heads can be added. */
 struct loss_sums {
-	double rows, bytes; /* rows of K and V of a KV head, and what is stored for them at the end */
+	double rows, bytes;         /* rows of K and V of a KV head, and what is stored for them at the end */
 	double signal[2], noise[2]; /* squares of K and of V, and of what they lost, over the rows that are encoded */
-	double output, error; /* squares of the exact output; of its difference, of a kind's part in it */
+	double output, error;       /* squares of the exact output; of its difference, of a kind's part in it */
 	double lse_error, lse_count; /* squares of differences, and how many */
 };
 
@@ -49,7 +49,7 @@ int loss_measure(struct source *source, const struct ikv_geometry *geometry, con
 void loss_free(struct loss *loss);
 
 void loss_add(struct loss_sums *to, const struct loss_sums *from);
-double loss_bytes(const struct loss_sums *s); /* of K and V of a token, layer and KV head */
+double loss_bytes(const struct loss_sums *s);                   /* of K and V of a token, layer and KV head */
 double loss_snr(const struct loss_sums *s, enum ikv_side side); /* in dB; +inf where nothing is lost */
 double loss_rel_l2(const struct loss_sums *s);
 double loss_lse(const struct loss_sums *s); /* root of the mean square */
