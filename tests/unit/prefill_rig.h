@@ -186,11 +186,9 @@ static inline bool near(double a, double b, double tolerance)
 	return a == b || fabs(a - b) <= tolerance;
 }
 
-/* No assertion where all is well: one that holds writes to a file, here millions of times. */
 static inline void check_near(double got, double want, double tolerance, const char *what, size_t row, size_t at)
 {
-	if (!near(got, want, tolerance))
-		ck_abort_msg("row %zu: %s %zu is %g, expected %g", row, what, at, got, want);
+	must_msg(near(got, want, tolerance), "row %zu: %s %zu is %g, expected %g", row, what, at, got, want);
 }
 
 static inline void same(struct answer a, struct answer b, double tolerance)

@@ -173,9 +173,8 @@ static void check_group(enum ikv_format f, const uint16_t *row, const float *bac
 	}
 	for (uint32_t i = 0; i < n; i++) {
 		double x = half_value(row[i * step]), e = fabs(back[i * step] - x);
-		if (!(e <= allowed(f, x, low, high))) /* an assertion that holds writes to a file, here millions of times */
-			ck_abort_msg("%s kind %d value %u of %u: %g became %g, bounds %g %g", ikv_format_names()[f], kind, i, n,
-				     x, back[i * step], low, high);
+		must_msg(e <= allowed(f, x, low, high), "%s kind %d value %u of %u: %g became %g, bounds %g %g",
+			 ikv_format_names()[f], kind, i, n, x, back[i * step], low, high);
 	}
 }
 
@@ -190,8 +189,8 @@ static void check_sparse(const uint16_t *row, const float *back, uint32_t dim)
 			dropped = fmax(dropped, x);
 			continue;
 		}
-		if (back[c] != half_value(row[c]))
-			ck_abort_msg("SPARSE channel %u of %u: %g became %g", c, dim, half_value(row[c]), back[c]);
+		must_msg(back[c] == half_value(row[c]), "SPARSE channel %u of %u: %g became %g", c, dim,
+			 half_value(row[c]), back[c]);
 		kept += x != 0;
 		least = x != 0 ? fmin(least, x) : least;
 	}
