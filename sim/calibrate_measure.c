@@ -126,7 +126,7 @@ static int time_units(struct scene *s, double *median_ns, struct ikv_err *err)
 {
 	double ns[RUNS];
 	uint32_t n = 0;
-	for (double end = bench_now() + s->setup->seconds / ROUNDS; n < RUNS && (n < 5 || bench_now() < end); n++) {
+	for (double end = bench_now() + s->setup->seconds / ROUNDS; n < RUNS && (n < 3 || bench_now() < end); n++) {
 		bench_reader_all(s->cool);
 		double t = bench_now();
 		if (s->b->ops->decode(s->b, s->units, s->plan_count, err))
