@@ -196,9 +196,10 @@ static void query_rows(const struct synthetic *s, struct synthetic_sequence *q, 
 		}
 		memcpy(row + c->topic_first, intent, c->topics * sizeof *row);
 		row[c->bias] = 1;
-		if (p->sink > 0) {
-			/* Against the weight of all others, which the model knows but for the noise's mean. */
-			double z = synthetic_weights(s, q, intent, q->weight) * ikv_det_exp(p->noise * p->noise / 2);
+		/* Against the weight of all others, which the model knows but for the noise's mean. */
+		double z = p->sink > 0 ? synthetic_weights(s, q, intent, q->weight) : 0;
+		if (z > 0) { /* else there are sinks alone */
+			z *= ikv_det_exp(p->noise * p->noise / 2);
 			double logit = ikv_det_log(z * p->sink / (1 - p->sink) / SINK_TOKENS);
 			row[c->sink] = (float)((logit - synthetic_recency(s, preset, at)) / SINK_CHANNEL);
 		}

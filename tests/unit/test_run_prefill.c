@@ -168,7 +168,7 @@ START_TEST(rows_are_those_of_causal_attention)
 {
 	static const char *const settings[][5] = {
 	    {"attention.backend=cpu", "router.policy=dense", "memory.demote=false", NULL},
-	    {"attention.backend=ref", "router.policy=dense", "memory.demote=false", NULL},
+	    {"attention.backend=ref", "router.policy=dense", "memory.demote=false", "kv.preset=large-sink", NULL},
 	    {"attention.backend=cpu", "router.policy=dense", "memory.demote=false",
 	     "model={preset: deepseek-v2-lite, latent_dim: 32, rope_dim: 16, head_dim: 32, layers: 2, q_heads: 4}",
 	     NULL},
