@@ -329,7 +329,7 @@ int calibrate_measure(const struct calibrate_setup *setup, struct calibrate_set 
 {
 	struct scene s = {.setup = setup, .set = set, .machine = m};
 	uint32_t done = 0;
-	int rc = bench_reader_create(&s.cool, BENCH_COOL_BYTES, 1, err);
+	int rc = bench_reader_create(&s.cool, (size_t)setup->cool_bytes, 1, err);
 	s.pool = rc ? NULL : ikv_alloc(POOL, sizeof *s.pool, err);
 	ikv_rng_stream(&s.rng, 1, IKV_STREAM_TEST, 0, 0);
 	for (size_t i = 0; s.pool && i < POOL; i++)
