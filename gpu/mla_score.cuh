@@ -231,6 +231,7 @@ DEVICE void give_result(const mla_args &args, const mla_segment &seg, const scor
 
 template <bool mass> DEVICE void score_role(const mla_args &args, uint32_t shared, uint32_t list, uint32_t rank)
 {
+	static_assert(STAGE_GROUPS == 6, "scores of a stage are 24 a thread");
 	scorer c = {shared, threadIdx.x / 32 % 4, threadIdx.x % 32, {0, 0}, {0, 0}};
 	ring result = {0, 0};
 	uint32_t q[HELD][4][4];
