@@ -1,7 +1,7 @@
 // Latent attention on compute capability 9.0. A block of four warpgroups takes 64 heads of a list's segments:
 //   scores   products of queries and keys for 48 tokens at a time, weights, the running reference
 //   outputs  two warpgroups, 256 channels of the answer each, in registers
-//   copies   brings the tokens, 8 a warp at a time, and widens codes
+//   copies   four warps bring groups of 8 tokens in turn, and widen codes
 // That the answer is shared by two warpgroups is FlashMLA's scheme (deepseek-ai/FlashMLA, "A Deep-Dive Into the New Flash
 // MLA Kernel", 2025); here a third one computes the scores, with half of the queries in its registers,
 // which leaves its bandwidth to keys.
