@@ -123,9 +123,7 @@ DEVICE void output_role(const mla_args &args, uint32_t shared, uint32_t list, ui
 		barrier_wait(shared + AT_DONE, c.result.parity);
 		advance<1>(c.result);
 		put_output(args, seg, c, o, rank, heads);
-		__syncwarp();
-		if (c.lane == 0)
-			barrier_arrive(shared + AT_TAKEN);
+		barrier_arrive(shared + AT_TAKEN);
 	}
 }
 
@@ -145,8 +143,8 @@ template <bool mass> __global__ void __launch_bounds__(512, 1) mla_hopper(const 
 		}
 		for (uint32_t i = 0; i < 4 * RAW; i++)
 			barrier_init_count(shared + AT_RAW + i * 8, 1);
-		barrier_init_count(shared + AT_DONE, 4);
-		barrier_init_count(shared + AT_TAKEN, 8);
+		barrier_init_count(shared + AT_DONE, 4 * 32); // every lane: once a segment, and racecheck can follow it
+		barrier_init_count(shared + AT_TAKEN, 8 * 32);
 		barrier_init_visible();
 	}
 	__syncthreads();

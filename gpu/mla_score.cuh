@@ -223,9 +223,7 @@ DEVICE void give_result(const mla_args &args, const mla_segment &seg, const scor
 		if (args.sums)
 			((float2 *)args.sums)[row] = make_float2(r.top[h], sum);
 	}
-	__syncwarp();
-	if (c.lane == 0)
-		barrier_arrive(c.shared + AT_DONE);
+	barrier_arrive(c.shared + AT_DONE);
 	advance<1>(result);
 }
 
