@@ -9,7 +9,8 @@ static bool has_own(uint32_t steps, uint32_t heads, uint32_t format)
 	return (steps == 4 || steps == 8) && heads < 16 && format != 0 && format <= IKV_FMT_INT4_RESIDUAL;
 }
 
-// Of a warp's ring: more bytes under way only wait longer, and some multiprocessors' longer than others'.
+// Of a warp's ring: more bytes under way only wait longer, and some multiprocessors' longer than others'. Without bulk
+// copies arrivals are counted, all but one.
 #define STAGES 2u
 
 uint32_t attend_configure(uint32_t steps, uint32_t heads, uint32_t stage_bytes, uint32_t shared_bytes,

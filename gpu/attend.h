@@ -102,8 +102,8 @@ static inline uint32_t attend_heads(uint32_t most)
 	return most <= 4 ? 4 : most <= 8 ? 8 : 16;
 }
 
-/* Stages for a multiprocessor's shared memory with one block. `formats`: a bit
- * for each that tiles are in. Returns the stages of a warp's ring, 0 if a block does not fit. */
+/* Stages for a multiprocessor's shared memory with one block. `formats`: a bit for each that tiles are in;
+ * `stage_bytes`: the largest tile_room of theirs. Returns the stages of a warp's ring, 0 if a block does not fit. */
 uint32_t attend_configure(uint32_t steps, uint32_t heads, uint32_t stage_bytes, uint32_t shared_bytes,
 			  uint32_t formats, struct attend_config *config);
 

@@ -235,6 +235,23 @@ START_TEST(small_codes_lie_with_their_lane)
 }
 END_TEST
 
+/* A tile that begins in its stage where it begins in a line of memory ends in the stage. */
+START_TEST(tiles_fit_their_stages)
+{
+	static const uint32_t widths[] = {4, 5, 6, 8, 16};
+	for (unsigned w = 0; w < sizeof widths / sizeof *widths; w++)
+		for (uint32_t f = 1; f <= TILE_BF16_WIDE; f++) {
+			uint32_t bytes = tile_bytes(f, widths[w]), room = tile_room(bytes), most = 0;
+			if (!bytes)
+				continue;
+			for (uint32_t i = 0; i < 128; i++)
+				most = i * bytes % 128 > most ? i * bytes % 128 : most;
+			ck_assert_uint_eq(room % 128, 0);
+			ck_assert(bytes + most <= room && room < bytes + most + 128);
+		}
+}
+END_TEST
+
 static void check_split(struct split_job *jobs, uint32_t count, uint32_t blocks, uint32_t warps)
 {
 	struct split_piece *p = calloc(split_most(count, blocks), sizeof *p);
@@ -406,6 +423,7 @@ int main(void)
 	tcase_add_test(tc, values_lie_with_their_lane);
 	tcase_add_test(tc, summaries_are_those_of_the_exact_store);
 	tcase_add_test(tc, small_codes_lie_with_their_lane);
+	tcase_add_test(tc, tiles_fit_their_stages);
 	tcase_add_test(tc, work_is_cut_evenly);
 	tcase_add_test(tc, moves_end_where_they_were_wanted);
 	tcase_add_test(tc, queues_lose_nothing);
