@@ -190,7 +190,7 @@ static void make_set(const struct mla_bench *b, struct row *x, struct set *s, ui
 		choose(x, &r, refs + (size_t)i * x->chosen);
 		for (uint32_t k = 0; k < x->chosen; k++)
 			x->bytes += (uint64_t)groups * mla_group_bytes(table[(uint64_t)i * x->pages + refs[(size_t)i * x->chosen + k].page] & 15);
-		loads[i] = (struct split_job){x->chosen * groups, SPLIT_PIECE_BYTES / MLA_PIECE_GROUPS, 0};
+		loads[i] = (struct split_job){x->chosen * groups, SPLIT_PIECE_BYTES / MLA_PIECE_GROUPS};
 		jobs[i] = (struct mla_job){.row = i * heads,
 					   .heads = heads,
 					   .pages = x->chosen,

@@ -74,7 +74,7 @@ static int list_jobs(struct mla_decode *d, const struct pages *p, const struct i
 			n = n < u->q_count - h ? n : u->q_count - h;
 			n = n < most ? n : most;
 			z->heads = n > z->heads ? n : z->heads;
-			d->loads[z->jobs] = (struct split_job){u->plan->count * z->page_groups, SPLIT_PIECE_BYTES / MLA_PIECE_GROUPS, 0};
+			d->loads[z->jobs] = (struct split_job){u->plan->count * z->page_groups, SPLIT_PIECE_BYTES / MLA_PIECE_GROUPS};
 			d->jobs[z->jobs++] = (struct mla_decode_job){i, plan, n, (u->q_first + h) / group};
 		}
 		z->rows += u->q_count;
