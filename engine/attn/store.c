@@ -93,9 +93,20 @@ static void drop(struct store *s, struct store_slot *slot)
 static void place(struct store *s, struct store_slot *slot, struct store_block *b, uint32_t i)
 {
 	b->live++;
-	*slot = (struct store_slot){(uint8_t *)(b + 1) + i * s->head[b->format], b, (uint8_t)b->format};
+	*slot = (struct store_slot){
+	    .data = (uint8_t *)(b + 1) + i * s->head[b->format], .block = b, .run = 1, .format = (uint8_t)b->format};
 	s->stats.bytes_stored += s->own[b->format];
 	s->stats.pages_stored++;
+}
+
+/* Heads of a page that lie behind each other, whenever one was placed. */
+static void find_runs(const struct store *s, struct store_slot *slots)
+{
+	for (uint32_t h = s->g.kv_heads - 1; h-- > 0;) {
+		const struct store_slot *after = &slots[h + 1];
+		bool behind = after->block == slots[h].block && after->data == slots[h].data + s->head[slots[h].format];
+		slots[h].run = behind ? after->run + 1 : 1;
+	}
 }
 
 static int check_layer(const struct store *s, uint32_t seq, uint32_t layer, struct ikv_err *err)
@@ -119,6 +130,7 @@ static int add_page(struct store *s, struct store_list *l, struct ikv_err *err)
 		return -1;
 	for (uint32_t h = 0; h < heads; h++)
 		place(s, &l->slots[(size_t)l->pages * heads + h], b, h);
+	find_runs(s, &l->slots[(size_t)l->pages * heads]);
 	l->pages++;
 	return 0;
 }
@@ -260,6 +272,7 @@ int store_recode(struct store *s, uint32_t seq, uint32_t layer, uint32_t kv_firs
 		s->stats.recodes++;
 		s->stats.recoded_bytes += s->own[to];
 	}
+	find_runs(s, slots - kv_first);
 	return 0;
 }
 
@@ -290,6 +303,7 @@ int store_restore(struct store *s, uint32_t seq, uint32_t layer, uint32_t kv_fir
 		ikv_format_encode(to, IKV_SIDE_V, v + i * v_rows, n, s->g.d_v, s->rows[1], NULL);
 		tile_pack(&s->shape[to], true, s->rows[1], n, slots[i].data);
 	}
+	find_runs(s, slots - kv_first);
 	return 0;
 }
 
