@@ -114,7 +114,7 @@ int ikv_exact_dense(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uin
 	if (!w->flash && flash_create(&w->flash, &x->g, micro, threads, err))
 		return -1;
 	w->micro = micro;
-	tile_shape(&w->shape, IKV_FMT_FP16, x->g.d_qk, x->g.d_v, x->g.v_aliases_k);
+	tile_shape(&w->shape, (enum ikv_format)TILE_HALF, x->g.d_qk, x->g.d_v, x->g.v_aliases_k);
 	if (make_plan(x, l, w, err))
 		return -1;
 	struct ikv_plan plan = {.pages = w->pages, .count = l->count, .page_tokens = x->g.page_tokens};

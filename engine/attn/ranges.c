@@ -133,7 +133,7 @@ static void locate(const void *source, const struct ikv_attn_unit *u, uint32_t k
 static void set_rows(struct ikv_ranges *r, const struct ikv_rows *rows)
 {
 	size_t size = rows->is_float ? sizeof(float) : sizeof(uint16_t);
-	tile_shape(&r->shape, rows->is_float ? TILE_FLOAT : IKV_FMT_FP16, r->g.d_qk, r->g.d_v, r->g.v_aliases_k);
+	tile_shape(&r->shape, rows->is_float ? TILE_FLOAT : (enum ikv_format)TILE_HALF, r->g.d_qk, r->g.d_v, r->g.v_aliases_k);
 	r->shape.k_step = size * rows->k_token;
 	r->shape.v_step = r->g.v_aliases_k ? r->shape.k_step : size * rows->v_token;
 	r->rows = rows;

@@ -147,21 +147,21 @@ int store_append(struct store *s, uint32_t seq, uint32_t layer, uint32_t tokens,
 	if (codec_finite(k, tokens, g->kv_heads * g->d_qk, "K", err) ||
 	    (!g->v_aliases_k && codec_finite(v, tokens, g->kv_heads * g->d_v, "V", err)))
 		return -1;
-	for (uint32_t i = 0; i < tokens; i++) {
+	for (uint32_t n; tokens; tokens -= n) {
 		uint32_t t = l->tokens % g->page_tokens;
 		if (t == 0 && add_page(s, l, err))
 			return -1;
+		n = tokens < g->page_tokens - t ? tokens : g->page_tokens - t;
+		const struct store_slot *slots = &l->slots[(size_t)(l->pages - 1) * g->kv_heads];
+		const struct tile_shape *shape = &s->shape[IKV_FMT_FP16];
 		for (uint32_t h = 0; h < g->kv_heads; h++) {
-			const struct tile_shape *shape = &s->shape[IKV_FMT_FP16];
-			uint8_t *to =
-			    l->slots[(size_t)(l->pages - 1) * g->kv_heads + h].data + t / TILE_TOKENS * shape->bytes;
-			size_t row = (size_t)i * g->kv_heads + h, k_bytes = 2 * (size_t)g->d_qk;
-			size_t v_bytes = 2 * (size_t)g->d_v, in = t % TILE_TOKENS;
-			memcpy(to + in * k_bytes, k + row * g->d_qk, k_bytes);
+			tile_put(shape, false, t, n, k + h * g->d_qk, g->kv_heads * (size_t)g->d_qk, slots[h].data);
 			if (!g->v_aliases_k)
-				memcpy(to + shape->v_at + in * v_bytes, v + row * g->d_v, v_bytes);
+				tile_put(shape, true, t, n, v + h * g->d_v, g->kv_heads * (size_t)g->d_v, slots[h].data);
 		}
-		l->tokens++;
+		k += (size_t)n * g->kv_heads * g->d_qk;
+		v += g->v_aliases_k ? 0 : (size_t)n * g->kv_heads * g->d_v;
+		l->tokens += n;
 	}
 	return 0;
 }

@@ -81,7 +81,7 @@ INLINE void qk_rows(const bool wide, const struct tile_shape *shape, const struc
 	}
 }
 
-void avx512_qk_fp16(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+void avx512_qk_half(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
 		    const struct micro_query *q, uint32_t heads, float *s, float *scratch)
 {
 	(void)scratch;
@@ -93,6 +93,72 @@ void avx512_qk_float(const struct tile_shape *shape, const struct tile *tiles, u
 {
 	(void)scratch;
 	qk_rows(true, shape, tiles, count, q, heads, s);
+}
+
+/* Scores of 1, 2 or 4 tiles whose K lies by channels: a token a lane, a channel at a time. */
+INLINE void qk_channels(const struct tile *tiles, const int count, const uint32_t dim, const float *q,
+			const size_t q_stride, const int heads, float *s)
+{
+	const size_t step = 2 * TILE_TOKENS; /* bytes of a channel */
+	const uint8_t *from[4], *next[4];
+	__m512 a[4][4];
+	UNROLL for (int i = 0; i < count; i++)
+	{
+		from[i] = tiles[i].k;
+		next[i] = tiles[i].k + tiles[i].ahead;
+		UNROLL for (int h = 0; h < heads; h++) a[h][i] = _mm512_setzero_ps();
+	}
+	for (size_t c = 0; c < dim; c++) {
+		__m512 k[4];
+		UNROLL for (int i = 0; i < count; i++) k[i] = halves16(from[i] + step * c);
+		UNROLL for (int h = 0; h < heads; h++)
+		{
+			__m512 x = _mm512_set1_ps(q[(size_t)h * q_stride + c]);
+			UNROLL for (int i = 0; i < count; i++) a[h][i] = _mm512_fmadd_ps(x, k[i], a[h][i]);
+		}
+		if (++c == dim)
+			break;
+		UNROLL for (int i = 0; i < count; i++)
+		{
+			k[i] = halves16(from[i] + step * c);
+			fetch(next[i] + step * c, 0);
+		}
+		UNROLL for (int h = 0; h < heads; h++)
+		{
+			__m512 x = _mm512_set1_ps(q[(size_t)h * q_stride + c]);
+			UNROLL for (int i = 0; i < count; i++) a[h][i] = _mm512_fmadd_ps(x, k[i], a[h][i]);
+		}
+	}
+	UNROLL for (int h = 0; h < heads; h++) UNROLL for (int i = 0; i < count; i++)
+	    _mm512_storeu_ps(s + h * MICRO_BLOCK + i * TILE_TOKENS, a[h][i]);
+}
+
+void avx512_qk_fp16(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+		    const struct micro_query *q, uint32_t heads, float *s, float *scratch)
+{
+	(void)scratch;
+	const float *x = q->f;
+#define TILES(n, many, dim, stride)                                                                                  \
+	qk_channels(tiles + i, many, dim, x + h * (stride), stride, n, s + h * MICRO_BLOCK + i * TILE_TOKENS)
+#define HEADS_OF(n, dim, stride)                                                                                     \
+	do {                                                                                                         \
+		uint32_t i = 0;                                                                                      \
+		for (; i + 4 <= count; i += 4)                                                                       \
+			TILES(n, 4, dim, stride);                                                                    \
+		for (; i + 2 <= count; i += 2)                                                                       \
+			TILES(n, 2, dim, stride);                                                                    \
+		if (i < count)                                                                                       \
+			TILES(n, 1, dim, stride);                                                                    \
+	} while (0)
+#define HEADS(n)                                                                                                     \
+	if (shape->d_qk == 128 && q->stride == 128) /* known: less arithmetic of addresses */                        \
+		HEADS_OF(n, 128, 128);                                                                               \
+	else                                                                                                         \
+		HEADS_OF(n, shape->d_qk, q->stride)
+	BY_FOUR(heads, HEADS)
+#undef HEADS
+#undef HEADS_OF
+#undef TILES
 }
 
 /* Channels [c, c + 16 n) of all tokens, sums in registers. */
@@ -326,6 +392,7 @@ const struct micro_kernels micro_avx512 = {
     .format =
 	{
 	    [IKV_FMT_FP16] = {avx512_qk_fp16, avx512_pv_fp16},
+	    [TILE_HALF] = {avx512_qk_half, avx512_pv_fp16},
 	    [IKV_FMT_FP8] = {qk_fp8, pv_fp8},
 	    [IKV_FMT_INT8] = {avx512_qk_int8, avx512_pv_int8},
 	    [IKV_FMT_INT4] = {avx512_qk_int4, avx512_pv_int4},

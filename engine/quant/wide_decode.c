@@ -193,9 +193,54 @@ INLINE void decode_halves(const struct tile_shape *shape, bool v, const struct t
 	}
 }
 
-static void decode_fp16(const struct tile_shape *shape, bool v, const struct tile *t, float *rows, size_t stride)
+static void decode_half(const struct tile_shape *shape, bool v, const struct tile *t, float *rows, size_t stride)
 {
 	decode_halves(shape, v, t, rows, stride, false);
+}
+
+/* Eight channels of eight tokens, by channels, to eight tokens' channels. */
+INLINE void transpose8(const uint8_t *p, __m128i *out)
+{
+	__m128i a[8], b[8];
+	for (int i = 0; i < 8; i++)
+		a[i] = _mm_loadu_si128((const __m128i *)(p + (size_t)i * 2 * TILE_TOKENS));
+	for (int i = 0; i < 4; i++) {
+		b[2 * i] = _mm_unpacklo_epi16(a[2 * i], a[2 * i + 1]);
+		b[2 * i + 1] = _mm_unpackhi_epi16(a[2 * i], a[2 * i + 1]);
+	}
+	for (int i = 0; i < 2; i++) { /* tokens 2 i, 2 i + 1 of channels 0 to 3 and of 4 to 7 in a[.][0], a[.][1] */
+		a[4 * i] = _mm_unpacklo_epi32(b[4 * i], b[4 * i + 2]);
+		a[4 * i + 1] = _mm_unpackhi_epi32(b[4 * i], b[4 * i + 2]);
+		a[4 * i + 2] = _mm_unpacklo_epi32(b[4 * i + 1], b[4 * i + 3]);
+		a[4 * i + 3] = _mm_unpackhi_epi32(b[4 * i + 1], b[4 * i + 3]);
+	}
+	for (int i = 0; i < 4; i++) {
+		out[2 * i] = _mm_unpacklo_epi64(a[i], a[4 + i]);
+		out[2 * i + 1] = _mm_unpackhi_epi64(a[i], a[4 + i]);
+	}
+}
+
+static void decode_fp16(const struct tile_shape *shape, bool v, const struct tile *t, float *rows, size_t stride)
+{
+	if (v) {
+		decode_halves(shape, v, t, rows, stride, false);
+		return;
+	}
+	uint32_t whole = shape->d_qk & ~15u;
+	for (uint32_t c = 0; c < shape->d_qk; c++) {
+		const uint8_t *p = t->k + (size_t)c * 2 * TILE_TOKENS;
+		if (c % 2 == 0)
+			_mm_prefetch((const char *)p + t->ahead, _MM_HINT_T0);
+		for (uint32_t i = 0; c >= whole && i < TILE_TOKENS; i++)
+			rows[i * stride + c] = half(p, i);
+		for (uint32_t i = 0; c < whole && c % 16 == 0 && i < TILE_TOKENS; i += 8) {
+			__m128i low[8], high[8];
+			transpose8(p + 2 * i, low);
+			transpose8(p + 2 * i + 8 * 2 * TILE_TOKENS, high);
+			for (uint32_t k = 0; k < 8; k++)
+				put_halves(rows + (i + k) * stride + c, _mm256_set_m128i(high[k], low[k]), 1);
+		}
+	}
 }
 
 static void decode_bf16(const struct tile_shape *shape, bool v, const struct tile *t, float *rows, size_t stride)
@@ -424,7 +469,8 @@ static void decode_sparse(const struct tile_shape *shape, bool v, const struct t
 	}
 }
 
-wide_decode *const DECODE_TABLE[IKV_FMT_COUNT] = {
+wide_decode *const DECODE_TABLE[TILE_FORMS] = {
+    [TILE_HALF] = decode_half,
     [IKV_FMT_FP16] = decode_fp16,     [IKV_FMT_BF16] = decode_bf16,   [IKV_FMT_FP8] = decode_fp8,
     [IKV_FMT_INT8] = decode_int8,     [IKV_FMT_INT4] = decode_int4,   [IKV_FMT_INT4_RESIDUAL] = decode_int4_residual,
     [IKV_FMT_KIVI8] = decode_kivi8,   [IKV_FMT_KIVI4] = decode_kivi4, [IKV_FMT_KIVI2] = decode_kivi2,
