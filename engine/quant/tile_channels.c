@@ -2,23 +2,24 @@
  * them is needed. */
 #include "quant/tile_forms.h"
 
-#define LOW 0x0000ffff0000ffffu /* the first and third of four halves (little-endian) */
+#define UNROLL _Pragma("GCC unroll 4")
+#define LOW    0x0000ffff0000ffffu /* the first and third of four halves (little-endian) */
 
 /* Four runs of four halves, transposed. */
 static void transpose4(const uint16_t *from, size_t from_step, uint16_t *to, size_t to_step)
 {
 	uint64_t a[4], b[4];
-	for (size_t i = 0; i < 4; i++)
+	UNROLL for (size_t i = 0; i < 4; i++)
 		memcpy(&a[i], from + i * from_step, 8);
-	for (size_t i = 0; i < 4; i += 2) {
+	UNROLL for (size_t i = 0; i < 4; i += 2) {
 		b[i] = (a[i] & LOW) | (a[i + 1] & LOW) << 16;
 		b[i + 1] = (a[i] >> 16 & LOW) | (a[i + 1] & ~LOW);
 	}
-	for (size_t i = 0; i < 2; i++) {
+	UNROLL for (size_t i = 0; i < 2; i++) {
 		a[i] = (b[i] & UINT32_MAX) | b[i + 2] << 32;
 		a[i + 2] = b[i] >> 32 | (b[i + 2] & ~(uint64_t)UINT32_MAX);
 	}
-	for (size_t i = 0; i < 4; i++)
+	UNROLL for (size_t i = 0; i < 4; i++)
 		memcpy(to + i * to_step, &a[i], 8);
 }
 
