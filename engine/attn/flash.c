@@ -247,18 +247,14 @@ static int reserve(struct flash *f, const struct ikv_attn_unit *units, uint32_t 
 	return room(&f->shifts, &f->shifts_cap, mass, sizeof *f->shifts, err);
 }
 
-static int scale_queries(const struct flash *f, const struct ikv_attn_unit *u, float *q, struct ikv_err *err)
+static void scale_queries(const struct flash *f, const struct ikv_attn_unit *u, float *q)
 {
+	const size_t d = f->g.d_qk;
 	for (uint32_t h = 0; h < u->q_count; h++, q += f->q_stride) {
-		for (uint32_t d = 0; d < f->g.d_qk; d++) {
-			q[d] = u->q[(size_t)h * f->g.d_qk + d] * f->g.scale;
-			if (!isfinite(q[d]))
-				return ikv_err_set(err, IKV_BAD_INPUT, "query of head %u, channel %u is not finite",
-						   u->q_first + h, d);
-		}
-		memset(q + f->g.d_qk, 0, (f->q_stride - f->g.d_qk) * sizeof *q);
+		memcpy(q, u->q + h * d, d * sizeof *q);
+		memset(q + d, 0, (f->q_stride - d) * sizeof *q);
+		f->micro->scale(q, (uint32_t)f->q_stride, f->g.scale);
 	}
-	return 0;
 }
 
 static int lay_out(struct flash *f, const struct ikv_attn_unit *units, uint32_t count, struct ikv_err *err)
@@ -279,8 +275,9 @@ static int lay_out(struct flash *f, const struct ikv_attn_unit *units, uint32_t 
 		uint8_t *forms = f->forms_stride ? f->forms + head * f->forms_stride : NULL;
 		if (!u->q_count || wide_takes(f->wide, u))
 			continue;
-		if (scale_queries(f, u, q, err))
+		if (wide_check_queries(f->wide, u, err))
 			return -1;
+		scale_queries(f, u, q);
 		for (uint32_t h = 0; forms && h < u->q_count; h++)
 			f->micro->prepare(q + h * f->q_stride, f->g.d_qk, forms + h * f->forms_stride);
 		struct job *j = &f->jobs[f->job_count++];

@@ -138,7 +138,7 @@ static int reserve(struct wide *w, const struct ikv_attn_unit *units, uint32_t c
 	return room(&w->shifts, &w->shifts_cap, mass, sizeof *w->shifts, err);
 }
 
-static int check_queries(const struct wide *w, const struct ikv_attn_unit *u, struct ikv_err *err)
+int wide_check_queries(const struct wide *w, const struct ikv_attn_unit *u, struct ikv_err *err)
 {
 	const size_t n = (size_t)ikv_attn_rows(u) * u->q_count * w->g.d_qk;
 	if (w->kernels->finite(u->q, n, w->g.scale))
@@ -189,7 +189,7 @@ int wide_lay_out(struct wide *w, const struct ikv_attn_unit *units, uint32_t cou
 		struct wide_job *j = &w->jobs[w->job_count];
 		if (!wide_takes(w, u))
 			continue;
-		if (check_queries(w, u, err))
+		if (wide_check_queries(w, u, err))
 			return -1;
 		j->unit = u;
 		j->rows = (size_t)ikv_attn_rows(u) * u->q_count;

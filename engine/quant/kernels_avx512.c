@@ -277,21 +277,25 @@ void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
 	float amax = _mm512_reduce_max_ps(most), scale = amax > 1e-30f ? 8e6f / amax : 0;
 	float step = amax > 1e-30f ? amax / 8e6f : 0;
 	__m512 lost[2];
-	memset(bias, 0, (padded + 127) / 128 * 4 * sizeof *bias);
+	__m512i total[3]; /* of digits of 128 channels */
 	for (uint32_t c = 0; c < padded; c += 16) {
 		__m512 x = _mm512_loadu_ps(q + c);
 		__m512i n = _mm512_cvtps_epi32(_mm512_mul_ps(x, _mm512_set1_ps(scale)));
 		__m512i digits = _mm512_setzero_si512();
+		if (c % 128 == 0)
+			total[0] = total[1] = total[2] = _mm512_setzero_si512();
 		UNROLL for (int i = 0; i < 3; i++) /* the lowest byte, as a signed one */
 		{
 			__m512i d = _mm512_srai_epi32(_mm512_slli_epi32(n, 24), 24);
 			digits = _mm512_or_si512(digits, _mm512_slli_epi32(_mm512_and_si512(d, byte), 8 * i));
-			bias[c / 128 * 4 + (uint32_t)i] += 128 * _mm512_reduce_add_epi32(d);
+			total[i] = _mm512_add_epi32(total[i], d);
 			n = _mm512_sub_epi32(n, d);
 			if (i == 0)
 				lost[c % 32 / 16] = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(n), _mm512_set1_ps(step), x);
 			n = _mm512_srai_epi32(n, 8);
 		}
+		for (uint32_t i = 0; i < 3 && (c % 128 == 112 || c + 16 == padded); i++)
+			bias[c / 128 * 4 + i] = 128 * _mm512_reduce_add_epi32(total[i]);
 		digits = _mm512_shuffle_epi8(digits, weave);
 		_mm512_storeu_si512((void *)(f.digits + 4 * c), digits);
 		/* The second and third dword of each four. */
