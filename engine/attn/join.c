@@ -15,13 +15,19 @@ static void join_mass(const struct join *j, double top, double sum)
 	}
 }
 
-/* out += weight · acc. Sixteen at a time, which the compiler makes vector operations of. */
-static void add_piece(float weight, const float *restrict acc, uint32_t n, float *restrict out)
+typedef float vec4 __attribute__((vector_size(16)));
+
+/* out += weight · acc */
+static void add_piece(float weight, const float *acc, uint32_t n, float *out)
 {
 	uint32_t d = 0;
-	for (; d + 16 <= n; d += 16)
-		for (uint32_t i = 0; i < 16; i++)
-			out[d + i] += weight * acc[d + i];
+	for (; d + 4 <= n; d += 4) {
+		vec4 sum, x;
+		memcpy(&sum, out + d, sizeof sum);
+		memcpy(&x, acc + d, sizeof x);
+		sum += weight * x;
+		memcpy(out + d, &sum, sizeof sum);
+	}
 	for (; d < n; d++)
 		out[d] += weight * acc[d];
 }
