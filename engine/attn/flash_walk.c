@@ -17,7 +17,33 @@ static void clear_heads(const struct flash *f, const struct job *j, uint32_t spl
 	}
 }
 
-/* A member takes the parts of pieces whose middle lies in its share of the pages. */
+/* A member takes the parts of pieces whose middle lies in its share of the pages: those of a piece together, so that
+ * it reads the heads of a page as they lie. False if none of these is its own. */
+static bool take_parts(struct walk *w, const struct job *j, uint32_t pages)
+{
+	const struct flash *f = w->f;
+	uint32_t parts = f->parts < j->kv_count ? f->parts : j->kv_count;
+	bool own = false;
+	for (; w->part < parts; w->part++) {
+		uint32_t kv = w->part * j->kv_count / parts, end = (w->part + 1) * j->kv_count / parts;
+		uint64_t n = (uint64_t)pages * (end - kv);
+		bool mine = (2 * w->before + n) * f->members / (2 * f->pages + 1) == w->member;
+		if (own && !mine)
+			return true;
+		if (mine && !own)
+			w->kv = kv;
+		own = mine;
+		w->kv_end = end;
+		w->before += n;
+	}
+	w->part = 0;
+	if (++w->split == j->splits) {
+		w->split = 0;
+		w->job++;
+	}
+	return own;
+}
+
 static bool next_piece(struct walk *w)
 {
 	const struct flash *f = w->f;
@@ -26,28 +52,14 @@ static bool next_piece(struct walk *w)
 		const struct ikv_plan *plan = j->unit->plan;
 		uint32_t split = w->split, first = split * j->split_pages, left = plan->count - first;
 		uint32_t pages = left < j->split_pages ? left : j->split_pages;
-		uint32_t parts = f->parts < j->kv_count ? f->parts : j->kv_count;
-		uint32_t kv = w->part * j->kv_count / parts, end = (w->part + 1) * j->kv_count / parts;
-		uint64_t n = (uint64_t)pages * (end - kv);
-		bool own = (2 * w->before + n) * f->members / (2 * f->pages + 1) == w->member;
-		w->before += n;
-		if (++w->part == parts) {
-			w->part = 0;
-			if (++w->split == j->splits) {
-				w->split = 0;
-				w->job++;
-			}
-		}
-		if (!own)
+		if (!take_parts(w, j, pages))
 			continue;
 		w->now = j;
 		w->now_split = split;
-		w->kv = kv;
-		w->kv_end = end;
 		w->index = first;
 		w->last = first + pages;
 		w->i = pages ? plan->pages[first].lo / TILE_TOKENS : 0;
-		for (uint32_t k = kv; k < end; k++)
+		for (uint32_t k = w->kv; k < w->kv_end; k++)
 			clear_heads(f, j, split, k, first, w->last);
 		return true;
 	}
