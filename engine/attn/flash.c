@@ -4,9 +4,10 @@
 #include "attn/wide.h"
 #include "intentkv/alloc.h"
 
-#define SPLITS_MAX   16   /* pieces a plan is cut into */
-#define SPLIT_TOKENS 4096 /* a piece holds at least so many tokens */
-#define INLINE_PAGES 32   /* below so many pages and heads in all, waking threads costs more than they save */
+#define SPLITS_MAX   16      /* pieces a plan is cut into */
+#define SPLIT_TOKENS 4096    /* a piece holds at least so many tokens */
+#define INLINE_PAGES 32      /* below so many pages and heads in all, waking threads costs more than they save */
+#define JOIN_ALONE   1000000 /* the same of so many values to join, some 100 us */
 
 /* A block's largest weight is 1 at most. While the sum of all weights so far is below this, one weight can be a good
  * part of it, and kernels that round queries or weights must do so more finely. */
@@ -265,6 +266,7 @@ static int lay_out(struct flash *f, const struct ikv_attn_unit *units, uint32_t 
 	float *shifts = f->shifts;
 	f->job_count = 0;
 	f->pages = 0;
+	f->joined = 0;
 	for (uint32_t i = 0; i < count; i++) {
 		const struct ikv_attn_unit *u = &units[i];
 		uint32_t pages = u->plan->count;
@@ -297,6 +299,7 @@ static int lay_out(struct flash *f, const struct ikv_attn_unit *units, uint32_t 
 		shifts += u->mass ? (size_t)u->q_count * pages : 0;
 		f->pages += (uint64_t)pages * j->kv_count;
 		pieces += j->splits;
+		f->joined += u->q_count * ((uint64_t)j->splits * f->g.d_v + (u->mass ? pages : 0));
 	}
 	/* At least eight parts a thread, so that shares come out even. */
 	f->members = f->pages < INLINE_PAGES ? 1 : crew_size(f->crew);
@@ -313,13 +316,14 @@ int flash_attend(struct flash *f, const struct ikv_attn_unit *units, uint32_t co
 	if (reserve(f, units, count, err) || lay_out(f, units, count, err) ||
 	    wide_lay_out(f->wide, units, count, err))
 		return -1;
-	if (f->members == 1) {
+	if (f->members == 1)
 		attend_share(f, 0);
-		join_share(f, 0);
-	} else {
+	else
 		crew_run(f->crew, attend_share, f);
+	for (uint32_t m = 0; f->joined < JOIN_ALONE && m < f->members; m++)
+		join_share(f, m);
+	if (f->joined >= JOIN_ALONE)
 		crew_run(f->crew, join_share, f);
-	}
 	wide_run(f->wide, f->crew);
 	return 0;
 }

@@ -32,7 +32,8 @@ struct flash {
 	flash_locate *locate;
 	const void *source;
 	uint32_t job_count;
-	uint64_t pages; /* in all jobs, times KV heads */
+	uint64_t pages;  /* in all jobs, times KV heads */
+	uint64_t joined; /* values that join_share reads */
 	uint32_t members;
 	uint32_t parts; /* into which the KV heads of a piece are divided among threads */
 };
