@@ -95,42 +95,41 @@ void avx512_qk_float(const struct tile_shape *shape, const struct tile *tiles, u
 	qk_rows(true, shape, tiles, count, q, heads, s);
 }
 
-/* Scores of 1, 2 or 4 tiles whose K lies by channels: a token a lane, a channel at a time. */
+/* Channel c of `count` tiles whose K lies by channels, a token a lane, times that of the queries. */
+INLINE void add_channel(const uint8_t *const *from, const int count, size_t c, const float *q, const size_t q_stride,
+			const int heads, __m512 (*sums)[4])
+{
+	__m512 k[4];
+	UNROLL for (int i = 0; i < count; i++) k[i] = halves16(from[i] + 2 * TILE_TOKENS * c);
+	UNROLL for (int h = 0; h < heads; h++)
+	{
+		__m512 x = _mm512_set1_ps(q[(size_t)h * q_stride + c]);
+		UNROLL for (int i = 0; i < count; i++) sums[h][i] = _mm512_fmadd_ps(x, k[i], sums[h][i]);
+	}
+}
+
+/* Scores of 1, 2 or 4 such tiles. */
 INLINE void qk_channels(const struct tile *tiles, const int count, const uint32_t dim, const float *q,
 			const size_t q_stride, const int heads, float *s)
 {
-	const size_t step = 2 * TILE_TOKENS; /* bytes of a channel */
 	const uint8_t *from[4], *next[4];
-	__m512 a[4][4];
+	__m512 sums[4][4];
+	size_t c = 0;
 	UNROLL for (int i = 0; i < count; i++)
 	{
 		from[i] = tiles[i].k;
 		next[i] = tiles[i].k + tiles[i].ahead;
-		UNROLL for (int h = 0; h < heads; h++) a[h][i] = _mm512_setzero_ps();
+		UNROLL for (int h = 0; h < heads; h++) sums[h][i] = _mm512_setzero_ps();
 	}
-	for (size_t c = 0; c < dim; c++) {
-		__m512 k[4];
-		UNROLL for (int i = 0; i < count; i++) k[i] = halves16(from[i] + step * c);
-		UNROLL for (int h = 0; h < heads; h++)
-		{
-			__m512 x = _mm512_set1_ps(q[(size_t)h * q_stride + c]);
-			UNROLL for (int i = 0; i < count; i++) a[h][i] = _mm512_fmadd_ps(x, k[i], a[h][i]);
-		}
-		if (++c == dim)
-			break;
-		UNROLL for (int i = 0; i < count; i++)
-		{
-			k[i] = halves16(from[i] + step * c);
-			fetch(next[i] + step * c, 0);
-		}
-		UNROLL for (int h = 0; h < heads; h++)
-		{
-			__m512 x = _mm512_set1_ps(q[(size_t)h * q_stride + c]);
-			UNROLL for (int i = 0; i < count; i++) a[h][i] = _mm512_fmadd_ps(x, k[i], a[h][i]);
-		}
+	for (; c + 2 <= dim; c += 2) { /* 64 bytes */
+		add_channel(from, count, c, q, q_stride, heads, sums);
+		UNROLL for (int i = 0; i < count; i++) fetch(next[i] + 2 * TILE_TOKENS * c, 0);
+		add_channel(from, count, c + 1, q, q_stride, heads, sums);
 	}
+	if (c < dim)
+		add_channel(from, count, c, q, q_stride, heads, sums);
 	UNROLL for (int h = 0; h < heads; h++) UNROLL for (int i = 0; i < count; i++)
-	    _mm512_storeu_ps(s + h * MICRO_BLOCK + i * TILE_TOKENS, a[h][i]);
+	    _mm512_storeu_ps(s + h * MICRO_BLOCK + i * TILE_TOKENS, sums[h][i]);
 }
 
 void avx512_qk_fp16(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
