@@ -116,7 +116,8 @@ static void score(const struct flash *f, const struct stretch *t, const struct m
 {
 	for (uint32_t k = 0; k < t->count; k += t->run[k]) {
 		const struct tile_shape *shape = t->at[k].shape;
-		f->micro->format[shape->format].qk(shape, t->tile + k, t->run[k], q, heads, s + k * TILE_TOKENS, rest);
+		f->micro->format[shape->format].qk(shape, t->tile + k, t->run[k], q, heads, s + k * TILE_TOKENS,
+						   rest);
 	}
 	apply_masks(t, heads, s);
 	f->micro->peak(s, heads, t->count * TILE_TOKENS, tops);
@@ -156,8 +157,8 @@ static void attend_head(const struct flash *f, const struct stretch *t, uint32_t
 		fine |= sums[2 * i + 1] < FINE_SUM;
 	for (uint32_t k = 0; k < t->count; k += t->run[k]) {
 		const struct tile_shape *shape = t->at[k].shape;
-		f->micro->format[shape->format].pv(shape, t->tile + k, t->run[k], s + k * TILE_TOKENS, fine, heads, acc,
-						   f->acc_stride, tops);
+		f->micro->format[shape->format].pv(shape, t->tile + k, t->run[k], s + k * TILE_TOKENS, fine, heads,
+						   acc, f->acc_stride, tops);
 	}
 }
 

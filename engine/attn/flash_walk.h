@@ -60,7 +60,8 @@ struct walk {
 	uint64_t before;           /* pages times KV heads of all pieces before it */
 	const struct job *now;     /* whose piece is at hand */
 	uint32_t now_split, kv, kv_end;
-	uint32_t index, last, i; /* where the next block begins: page of the plan, tile of the page; end of the piece */
+	uint32_t index, i; /* where the next block begins: page of the plan, tile of the page */
+	uint32_t last;     /* end of the piece */
 };
 
 /* The stretch after `now`, which was the last one found (NULL: the first); false at the end. Sums of a piece are

@@ -104,7 +104,8 @@ static void find_runs(const struct store *s, struct store_slot *slots)
 {
 	for (uint32_t h = s->g.kv_heads - 1; h-- > 0;) {
 		const struct store_slot *after = &slots[h + 1];
-		bool behind = after->block == slots[h].block && after->data == slots[h].data + s->head[slots[h].format];
+		bool behind =
+		    after->block == slots[h].block && after->data == slots[h].data + s->head[slots[h].format];
 		slots[h].run = behind ? after->run + 1 : 1;
 	}
 }
@@ -157,7 +158,8 @@ int store_append(struct store *s, uint32_t seq, uint32_t layer, uint32_t tokens,
 		for (uint32_t h = 0; h < g->kv_heads; h++) {
 			tile_put(shape, false, t, n, k + h * g->d_qk, g->kv_heads * (size_t)g->d_qk, slots[h].data);
 			if (!g->v_aliases_k)
-				tile_put(shape, true, t, n, v + h * g->d_v, g->kv_heads * (size_t)g->d_v, slots[h].data);
+				tile_put(shape, true, t, n, v + h * g->d_v, g->kv_heads * (size_t)g->d_v,
+					 slots[h].data);
 		}
 		k += (size_t)n * g->kv_heads * g->d_qk;
 		v += g->v_aliases_k ? 0 : (size_t)n * g->kv_heads * g->d_v;

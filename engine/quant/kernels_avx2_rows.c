@@ -134,25 +134,6 @@ INLINE void pv_rows(const enum kind kind, const struct tile_shape *shape, const 
 #undef HEADS
 }
 
-#define QK(name, kind)                                                                                               \
-	void avx2_qk_##name(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,                \
-			    const struct micro_query *q, uint32_t heads, float *s, float *scratch)                   \
-	{                                                                                                            \
-		(void)scratch;                                                                                       \
-		qk_rows(kind, shape, tiles, count, q, heads, s);                                                     \
-	}
-#define PV(name, kind)                                                                                               \
-	void avx2_pv_##name(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,                \
-			    const float *w, bool fine, uint32_t heads, float *acc, size_t acc_stride,                \
-			    float *scratch)                                                                          \
-	{                                                                                                            \
-		(void)scratch;                                                                                       \
-		(void)fine;                                                                                          \
-		pv_rows(kind, shape, tiles, count, w, heads, acc, acc_stride);                                       \
-	}
-QK(half, HALF) QK(bf16, UPPER) QK(float, WHOLE)
-PV(fp16, HALF) PV(bf16, UPPER) PV(float, WHOLE)
-
 /* Scores of a tile whose K lies by channels. */
 INLINE void qk_channels(const struct tile *tile, uint32_t dim, const float *q, size_t q_stride, const int heads,
 			float *s)
@@ -181,3 +162,21 @@ void avx2_qk_fp16(const struct tile_shape *shape, const struct tile *tiles, uint
 #undef TILE
 	}
 }
+
+#define QK(name, kind)                                                                                               \
+	void avx2_qk_##name(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,                \
+			    const struct micro_query *q, uint32_t heads, float *s, float *scratch)                   \
+	{                                                                                                            \
+		(void)scratch;                                                                                       \
+		qk_rows(kind, shape, tiles, count, q, heads, s);                                                     \
+	}
+#define PV(name, kind)                                                                                               \
+	void avx2_pv_##name(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,                \
+			    const float *w, bool fine, uint32_t heads, float *acc, size_t acc_stride,                \
+			    float *scratch)                                                                          \
+	{                                                                                                            \
+		(void)scratch;                                                                                       \
+		(void)fine;                                                                                          \
+		pv_rows(kind, shape, tiles, count, w, heads, acc, acc_stride);                                       \
+	}
+QK(half, HALF) QK(bf16, UPPER) QK(float, WHOLE) PV(fp16, HALF) PV(bf16, UPPER) PV(float, WHOLE)

@@ -1,5 +1,5 @@
-/* FP16 tiles: K by channels, [dim][16 tokens], V by rows. Lanes of the kernels' registers so are tokens, and no sum across
- * them is needed. */
+/* FP16 tiles: K by channels, [dim][16 tokens], V by rows. Lanes of the kernels' registers so are tokens, and no sum
+ * across them is needed. */
 #include "quant/tile_forms.h"
 
 #define UNROLL _Pragma("GCC unroll 4")
@@ -9,22 +9,23 @@
 static void transpose4(const uint16_t *from, size_t from_step, uint16_t *to, size_t to_step)
 {
 	uint64_t a[4], b[4];
-	UNROLL for (size_t i = 0; i < 4; i++)
-		memcpy(&a[i], from + i * from_step, 8);
-	UNROLL for (size_t i = 0; i < 4; i += 2) {
+	UNROLL for (size_t i = 0; i < 4; i++) memcpy(&a[i], from + i * from_step, 8);
+	UNROLL for (size_t i = 0; i < 4; i += 2)
+	{
 		b[i] = (a[i] & LOW) | (a[i + 1] & LOW) << 16;
 		b[i + 1] = (a[i] >> 16 & LOW) | (a[i + 1] & ~LOW);
 	}
-	UNROLL for (size_t i = 0; i < 2; i++) {
+	UNROLL for (size_t i = 0; i < 2; i++)
+	{
 		a[i] = (b[i] & UINT32_MAX) | b[i + 2] << 32;
 		a[i + 2] = b[i] >> 32 | (b[i + 2] & ~(uint64_t)UINT32_MAX);
 	}
-	UNROLL for (size_t i = 0; i < 4; i++)
-		memcpy(to + i * to_step, &a[i], 8);
+	UNROLL for (size_t i = 0; i < 4; i++) memcpy(to + i * to_step, &a[i], 8);
 }
 
 /* n runs of `width` halves to `width` runs of n. */
-static void transpose(const uint16_t *from, size_t from_step, uint32_t n, uint32_t width, uint16_t *to, size_t to_step)
+static void transpose(const uint16_t *from, size_t from_step, uint32_t n, uint32_t width, uint16_t *to,
+		      size_t to_step)
 {
 	uint32_t whole = width & ~3u, i = 0;
 	for (; i + 4 <= n; i += 4) {

@@ -471,8 +471,14 @@ static void decode_sparse(const struct tile_shape *shape, bool v, const struct t
 
 wide_decode *const DECODE_TABLE[TILE_FORMS] = {
     [TILE_HALF] = decode_half,
-    [IKV_FMT_FP16] = decode_fp16,     [IKV_FMT_BF16] = decode_bf16,   [IKV_FMT_FP8] = decode_fp8,
-    [IKV_FMT_INT8] = decode_int8,     [IKV_FMT_INT4] = decode_int4,   [IKV_FMT_INT4_RESIDUAL] = decode_int4_residual,
-    [IKV_FMT_KIVI8] = decode_kivi8,   [IKV_FMT_KIVI4] = decode_kivi4, [IKV_FMT_KIVI2] = decode_kivi2,
+    [IKV_FMT_FP16] = decode_fp16,
+    [IKV_FMT_BF16] = decode_bf16,
+    [IKV_FMT_FP8] = decode_fp8,
+    [IKV_FMT_INT8] = decode_int8,
+    [IKV_FMT_INT4] = decode_int4,
+    [IKV_FMT_INT4_RESIDUAL] = decode_int4_residual,
+    [IKV_FMT_KIVI8] = decode_kivi8,
+    [IKV_FMT_KIVI4] = decode_kivi4,
+    [IKV_FMT_KIVI2] = decode_kivi2,
     [IKV_FMT_SPARSE] = decode_sparse,
 };

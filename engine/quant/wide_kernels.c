@@ -356,10 +356,9 @@ static void add(const float *w, uint32_t n, float *total)
 #define LEAST                                                                                                        \
 	{                                                                                                            \
 		[TILE_FLOAT] = {4, 4}, [TILE_HALF] = {4, 4}, [IKV_FMT_FP16] = {2, 1}, [IKV_FMT_FP8] = {2, 1},        \
-		[IKV_FMT_INT8] = {2, 1},                                                                             \
-		[IKV_FMT_INT4] = {2, 1}, [IKV_FMT_INT4_RESIDUAL] = {2, 1}, [IKV_FMT_BF16] = {4, 1},                  \
-		[IKV_FMT_KIVI8] = {2, 1}, [IKV_FMT_KIVI4] = {2, 1}, [IKV_FMT_KIVI2] = {2, 1},                        \
-		[IKV_FMT_SPARSE] = {2, 1},                                                                           \
+		[IKV_FMT_INT8] = {2, 1}, [IKV_FMT_INT4] = {2, 1}, [IKV_FMT_INT4_RESIDUAL] = {2, 1},                  \
+		[IKV_FMT_BF16] = {4, 1}, [IKV_FMT_KIVI8] = {2, 1}, [IKV_FMT_KIVI4] = {2, 1},                         \
+		[IKV_FMT_KIVI2] = {2, 1}, [IKV_FMT_SPARSE] = {2, 1},                                                 \
 	}
 #endif
 
