@@ -87,15 +87,17 @@ static enum ikv_format cpu_format(const struct ikv_backend *b, uint32_t seq, uin
 }
 
 static void locate(const void *source, const struct ikv_attn_unit *u, uint32_t kv_head, uint32_t index, uint32_t i,
-		   struct flash_tile *out)
+		   struct tile *tile, struct flash_heads *heads)
 {
 	const struct store *s = source;
 	const struct store_slot *slot = store_slot(s, u->seq, u->layer, kv_head, u->plan->pages[index].page);
 	if (index + SLOTS_AHEAD < u->plan->count)
 		__builtin_prefetch(
 		    store_slot(s, u->seq, u->layer, kv_head, u->plan->pages[index + SLOTS_AHEAD].page));
-	out->shape = &s->shape[slot->format];
-	tile_at(out->shape, slot->data, i, &out->tile);
+	heads->shape = &s->shape[slot->format];
+	heads->heads = slot->run;
+	heads->k_step = heads->v_step = (ptrdiff_t)s->head[slot->format];
+	tile_at(heads->shape, slot->data, i, tile);
 }
 
 static int cpu_decode(struct ikv_backend *b, const struct ikv_attn_unit *units, uint32_t count, struct ikv_err *err)

@@ -70,15 +70,18 @@ int ikv_exact_mass(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint
 }
 
 static void locate(const void *source, const struct ikv_attn_unit *u, uint32_t kv_head, uint32_t index, uint32_t i,
-		   struct flash_tile *out)
+		   struct tile *tile, struct flash_heads *heads)
 {
 	const struct ikv_exact *x = source;
-	size_t row = (size_t)i * TILE_TOKENS;
-	out->shape = &x->work->shape;
-	out->tile.k = (const uint8_t *)(ikv_exact_k(x, u->seq, u->layer, index, kv_head) + row * x->g.d_qk);
-	out->tile.v = x->g.v_aliases_k
-			  ? out->tile.k
-			  : (const uint8_t *)(ikv_exact_v(x, u->seq, u->layer, index, kv_head) + row * x->g.d_v);
+	size_t row = (size_t)i * TILE_TOKENS, rows = x->g.page_tokens;
+	*heads = (struct flash_heads){&x->work->shape, x->g.kv_heads - kv_head,
+				      (ptrdiff_t)(rows * x->g.d_qk * sizeof(uint16_t)),
+				      (ptrdiff_t)(rows * x->g.d_v * sizeof(uint16_t))};
+	tile->k = (const uint8_t *)(ikv_exact_k(x, u->seq, u->layer, index, kv_head) + row * x->g.d_qk);
+	tile->v = (const uint8_t *)(ikv_exact_v(x, u->seq, u->layer, index, kv_head) + row * x->g.d_v);
+	tile->group = tile->k;
+	if (x->g.v_aliases_k)
+		heads->v_step = heads->k_step;
 }
 
 /* All tokens of a sequence and layer. */
@@ -111,7 +114,7 @@ int ikv_exact_dense(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uin
 	if (!w->flash && flash_create(&w->flash, &x->g, micro, threads, err))
 		return -1;
 	w->micro = micro;
-	tile_shape(&w->shape, IKV_FMT_FP16, x->g.d_qk, x->g.d_v, x->g.v_aliases_k);
+	tile_shape(&w->shape, (enum ikv_format)TILE_HALF, x->g.d_qk, x->g.d_v, x->g.v_aliases_k);
 	if (make_plan(x, l, w, err))
 		return -1;
 	struct ikv_plan plan = {.pages = w->pages, .count = l->count, .page_tokens = x->g.page_tokens};

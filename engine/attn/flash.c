@@ -1,72 +1,17 @@
 #include <math.h>
-#include "attn/crew.h"
-#include "attn/flash.h"
+#include "attn/flash_walk.h"
 #include "attn/join.h"
 #include "attn/wide.h"
 #include "intentkv/alloc.h"
 
-#define SPLITS_MAX   16   /* pieces a plan is cut into */
-#define SPLIT_TOKENS 4096 /* a piece holds at least so many tokens */
-#define INLINE_PAGES 32   /* below so many pages and heads in all, waking threads costs more than they save */
+#define SPLITS_MAX   16      /* pieces a plan is cut into */
+#define SPLIT_TOKENS 4096    /* a piece holds at least so many tokens */
+#define INLINE_PAGES 32      /* below so many pages and heads in all, waking threads costs more than they save */
+#define JOIN_ALONE   1000000 /* the same of so many values to join, some 100 us */
 
 /* A block's largest weight is 1 at most. While the sum of all weights so far is below this, one weight can be a good
  * part of it, and kernels that round queries or weights must do so more finely. */
 #define FINE_SUM 8
-
-struct job { /* a unit */
-	const struct ikv_attn_unit *unit;
-	uint32_t kv_first, kv_count; /* KV heads */
-	uint32_t splits, split_pages;
-	const float *q; /* [q_count][q_stride], scaled, padded with zeros */
-	uint8_t *forms; /* [q_count][forms_stride] */
-	float *acc;     /* [splits][q_count][acc_stride] */
-	double *sums;   /* [splits][q_count][2]: largest score, sum of exponentials */
-	float *shifts;  /* [q_count][plan->count]: score that a page's mass is relative to; NULL without mass */
-};
-
-struct flash {
-	struct ikv_geometry g;
-	uint32_t group; /* query heads of a KV head */
-	struct crew *crew;
-	struct wide *wide; /* for units of many rows a KV head */
-	const struct micro_kernels *micro;
-	size_t q_stride, acc_stride, scratch_stride, forms_stride;
-	struct job *jobs;
-	float *q, *acc, *shifts, *scratch;
-	uint8_t *forms;
-	double *sums;
-	size_t jobs_cap, q_cap, forms_cap, acc_cap, shifts_cap, sums_cap;
-	/* of the call now running */
-	flash_locate *locate;
-	const void *source;
-	uint32_t job_count;
-	uint64_t pages; /* in all jobs, times KV heads */
-	uint32_t members;
-	uint32_t parts; /* into which the KV heads of a piece are divided among threads */
-};
-
-struct block { /* tiles that go into one update of the softmax; the same for all heads */
-	uint32_t count;
-	struct {
-		uint32_t index, i; /* page of the plan, tile of the page */
-		uint32_t rows;     /* of the tile that are there */
-		uint32_t mask;     /* of the rows that take part */
-	} tiles[MICRO_TILES];
-};
-
-struct cursor { /* next tile of a piece */
-	const struct ikv_plan *plan;
-	uint32_t index, last, i;
-};
-
-struct step { /* a block for one KV head */
-	struct block block;
-	uint32_t kv;    /* counted within the job */
-	bool any, fine; /* some token has a weight; weights must not be rounded */
-	float *s;       /* scores, then weights: [heads][MICRO_BLOCK] */
-	const struct tile_shape *shape[MICRO_TILES];
-	struct tile tile[MICRO_TILES];
-};
 
 static size_t padded(uint32_t dim)
 {
@@ -117,58 +62,21 @@ uint32_t flash_threads(const struct flash *f)
 	return crew_size(f->crew);
 }
 
-/* The next tiles with a selected token; false at the end. */
-static bool next_block(struct cursor *c, struct block *b)
+static void apply_masks(const struct stretch *t, uint32_t heads, float *s)
 {
-	b->count = 0;
-	while (c->index < c->last && b->count < MICRO_TILES) {
-		const struct ikv_page_ref *r = &c->plan->pages[c->index];
-		uint32_t first = c->i * TILE_TOKENS, mask = flash_taken(c->plan, r, c->i);
-		if (mask) {
-			b->tiles[b->count].index = c->index;
-			b->tiles[b->count].i = c->i;
-			b->tiles[b->count].rows = r->hi - first < TILE_TOKENS ? r->hi - first : TILE_TOKENS;
-			b->tiles[b->count++].mask = mask;
-		}
-		c->i++;
-		if (c->i * TILE_TOKENS >= r->hi) {
-			c->index++;
-			c->i = c->index < c->last ? c->plan->pages[c->index].lo / TILE_TOKENS : 0;
-		}
-	}
-	return b->count > 0;
-}
-
-static void find_tiles(const struct flash *f, const struct job *j, struct step *s)
-{
-	for (uint32_t k = 0; k < s->block.count; k++) {
-		struct flash_tile t;
-		/* Read as it was written: two pointers read as one would wait until both writes are in the cache. */
-		const volatile struct flash_tile *found = &t;
-		f->locate(f->source, j->unit, j->kv_first + s->kv, s->block.tiles[k].index, s->block.tiles[k].i, &t);
-		s->shape[k] = found->shape;
-		s->tile[k].k = found->tile.k;
-		s->tile[k].v = found->tile.v;
-		s->tile[k].group = found->tile.group;
-		s->tile[k].rows = s->block.tiles[k].rows;
-		s->tile[k].ahead = 0;
-	}
-}
-
-static void apply_masks(const struct block *b, uint32_t heads, float *s)
-{
-	for (uint32_t k = 0; k < b->count; k++)
-		for (uint32_t m = ~b->tiles[k].mask & 0xffff; m; m &= m - 1)
+	for (uint32_t k = 0; k < t->count; k++)
+		for (uint32_t m = ~t->mask[k] & 0xffff; m; m &= m - 1)
 			for (uint32_t h = 0; h < heads; h++)
 				s[h * MICRO_BLOCK + k * TILE_TOKENS + (uint32_t)__builtin_ctz(m)] = -INFINITY;
 }
 
 /* Scores of `heads` heads from h of the unit on, `tops` the largest of each, to weights; false if all tokens of the
  * block are masked out. Room for 2 · heads floats in `room`. */
-static bool weigh(const struct flash *f, const struct job *j, const struct block *b, uint32_t h, uint32_t heads,
-		  const float *tops, float *s, double *sums, float *acc, float *room)
+static bool weigh(const struct flash *f, const struct stretch *t, uint32_t h, uint32_t heads, const float *tops,
+		  float *s, double *sums, float *acc, float *room)
 {
-	uint32_t n = b->count * TILE_TOKENS;
+	const struct job *j = t->job;
+	uint32_t n = t->count * TILE_TOKENS;
 	float *shifts = room, *sum = room + heads;
 	bool any = false;
 	for (uint32_t i = 0; i < heads; i++) {
@@ -188,10 +96,10 @@ static bool weigh(const struct flash *f, const struct job *j, const struct block
 			sums[2 * i + 1] += sum[i];
 		return any;
 	}
-	for (uint32_t k = 0; k < b->count; k++) {
+	for (uint32_t k = 0; k < t->count; k++) {
 		f->micro->exp_sum(s + k * TILE_TOKENS, heads, TILE_TOKENS, shifts, sum);
 		for (uint32_t i = 0; i < heads; i++) {
-			size_t at = (h + i) * (size_t)j->unit->plan->count + b->tiles[k].index;
+			size_t at = (h + i) * (size_t)j->unit->plan->count + t->index[k];
 			float *mass = j->unit->mass + at, *from = j->shifts + at;
 			if (tops[i] == -INFINITY)
 				continue;
@@ -203,35 +111,16 @@ static bool weigh(const struct flash *f, const struct job *j, const struct block
 	return any;
 }
 
-/* Heads [*first, *first + n) of a job that use its KV head kv. */
-static uint32_t heads_of(const struct flash *f, const struct job *j, uint32_t kv, uint32_t *first)
+static void score(const struct flash *f, const struct stretch *t, const struct micro_query *q, uint32_t heads,
+		  float *s, float *tops, float *rest)
 {
-	uint32_t begin = (j->kv_first + kv) * f->group, end = begin + f->group;
-	uint32_t q_end = j->unit->q_first + j->unit->q_count;
-	begin = begin > j->unit->q_first ? begin : j->unit->q_first;
-	*first = begin - j->unit->q_first;
-	return (end < q_end ? end : q_end) - begin;
-}
-
-/* Tiles from k on that are of one format. */
-static uint32_t run_of(const struct step *t, uint32_t k)
-{
-	uint32_t n = 1;
-	while (k + n < t->block.count && t->shape[k + n] == t->shape[k])
-		n++;
-	return n;
-}
-
-static void score(const struct flash *f, const struct step *t, const struct micro_query *q, uint32_t heads, float *s,
-		  float *tops, float *rest)
-{
-	for (uint32_t k = 0, n; k < t->block.count; k += n) {
-		n = run_of(t, k);
-		f->micro->format[t->shape[k]->format].qk(t->shape[k], t->tile + k, n, q, heads, s + k * TILE_TOKENS,
-							 rest);
+	for (uint32_t k = 0; k < t->count; k += t->run[k]) {
+		const struct tile_shape *shape = t->at[k].shape;
+		f->micro->format[shape->format].qk(shape, t->tile + k, t->run[k], q, heads, s + k * TILE_TOKENS,
+						   rest);
 	}
-	apply_masks(&t->block, heads, s);
-	f->micro->peak(s, heads, t->block.count * TILE_TOKENS, tops);
+	apply_masks(t, heads, s);
+	f->micro->peak(s, heads, t->count * TILE_TOKENS, tops);
 }
 
 /* Would what was summed so far be small beside a block's best score? */
@@ -243,86 +132,61 @@ static bool outshone(const double *sums, const float *tops, uint32_t heads)
 	return false;
 }
 
-/* Scores of a step, and what weights they become. */
-static void score_step(const struct flash *f, const struct job *j, uint32_t split, struct step *t, float *scratch)
+/* One KV head of a stretch, whose tiles are those of that head. */
+static void attend_head(const struct flash *f, const struct stretch *t, uint32_t kv, float *scratch)
 {
-	uint32_t h, heads = heads_of(f, j, t->kv, &h), at = split * j->unit->q_count + h;
-	float *tops = scratch, *rest = tops + (heads + 15) / 16 * 16;
+	const struct job *j = t->job;
+	uint32_t h, heads = job_heads(f, j, kv, &h), at = t->split * j->unit->q_count + h;
+	float *s = scratch, *tops = s + (size_t)f->group * MICRO_BLOCK, *rest = tops + (heads + 15) / 16 * 16;
+	float *acc = j->acc + at * f->acc_stride;
 	double *sums = j->sums + 2 * (size_t)at;
 	struct micro_query q = {j->q + h * f->q_stride, f->q_stride, NULL, f->forms_stride, false};
+	bool fine = false;
 	if (j->forms)
 		q.forms = j->forms + h * f->forms_stride;
 	for (uint32_t i = 0; i < heads; i++)
 		q.fine |= sums[2 * i + 1] < FINE_SUM;
-	score(f, t, &q, heads, t->s, tops, rest);
+	score(f, t, &q, heads, s, tops, rest);
 	if (!q.fine && outshone(sums, tops, heads)) {
 		q.fine = true;
-		score(f, t, &q, heads, t->s, tops, rest);
+		score(f, t, &q, heads, s, tops, rest);
 	}
-	t->any = weigh(f, j, &t->block, h, heads, tops, t->s, sums, j->acc + at * f->acc_stride, rest);
-	t->fine = false;
-	for (uint32_t i = 0; i < heads; i++)
-		t->fine |= sums[2 * i + 1] < FINE_SUM;
-}
-
-static void add_step(const struct flash *f, const struct job *j, uint32_t split, const struct step *t, float *scratch)
-{
-	uint32_t h, heads = heads_of(f, j, t->kv, &h), at = split * j->unit->q_count + h;
-	for (uint32_t k = 0, n; t->any && k < t->block.count; k += n) {
-		n = run_of(t, k);
-		f->micro->format[t->shape[k]->format].pv(t->shape[k], t->tile + k, n, t->s + k * TILE_TOKENS, t->fine,
-							 heads, j->acc + at * f->acc_stride, f->acc_stride, scratch);
-	}
-}
-
-static void clear_heads(const struct flash *f, const struct job *j, uint32_t split, uint32_t kv, uint32_t first,
-			uint32_t last)
-{
-	uint32_t h, heads = heads_of(f, j, kv, &h), all = j->unit->plan->count;
-	for (uint32_t i = h; i < h + heads; i++) {
-		size_t at = (size_t)split * j->unit->q_count + i;
-		memset(j->acc + at * f->acc_stride, 0, f->acc_stride * sizeof *j->acc);
-		j->sums[2 * at] = -INFINITY;
-		j->sums[2 * at + 1] = 0;
-		for (uint32_t p = first; j->shifts && p < last; p++) {
-			j->unit->mass[(size_t)i * all + p] = 0;
-			j->shifts[(size_t)i * all + p] = -INFINITY;
-		}
-	}
-}
-
-/* One piece of a plan for KV heads [kv, kv_end) of the job. While a step is worked on, its kernels fetch the next */
-static void attend_split(const struct flash *f, const struct job *j, uint32_t split, uint32_t kv, uint32_t kv_end,
-			 float *scratch)
-{
-	const struct ikv_plan *plan = j->unit->plan;
-	uint32_t first = split * j->split_pages;
-	uint32_t last = plan->count - first < j->split_pages ? plan->count : first + j->split_pages;
-	struct cursor c = {plan, first, last, first < last ? plan->pages[first].lo / TILE_TOKENS : 0};
-	struct step steps[2], *now = &steps[0], *next = &steps[1];
-	steps[0].s = steps[1].s = scratch;
-	scratch += (size_t)f->group * MICRO_BLOCK;
-	for (uint32_t k = kv; k < kv_end; k++)
-		clear_heads(f, j, split, k, first, last);
-	now->kv = kv;
-	if (kv == kv_end || !next_block(&c, &now->block))
+	if (!weigh(f, t, h, heads, tops, s, sums, acc, rest))
 		return;
-	find_tiles(f, j, now);
-	for (bool more = true; more;) {
-		next->kv = now->kv + 1;
-		next->block = now->block;
-		if (next->kv == kv_end) {
-			next->kv = kv;
-			more = next_block(&c, &next->block);
+	for (uint32_t i = 0; i < heads; i++)
+		fine |= sums[2 * i + 1] < FINE_SUM;
+	for (uint32_t k = 0; k < t->count; k += t->run[k]) {
+		const struct tile_shape *shape = t->at[k].shape;
+		f->micro->format[shape->format].pv(shape, t->tile + k, t->run[k], s + k * TILE_TOKENS, fine, heads,
+						   acc, f->acc_stride, tops);
+	}
+}
+
+/* While a head is worked on, the kernels fetch the one after it, of the last head the next stretch's first. */
+static void attend_stretch(const struct flash *f, struct stretch *t, const struct stretch *next, float *scratch)
+{
+	for (uint32_t i = 0; i < t->heads; i++) {
+		for (uint32_t k = 0; i + 1 == t->heads && k < t->count; k++)
+			t->tile[k].ahead = next && k < next->count ? next->tile[k].k - t->tile[k].k : 0;
+		attend_head(f, t, t->kv + i, scratch);
+		for (uint32_t k = 0; k < t->count; k++) {
+			t->tile[k].k += t->at[k].k_step;
+			t->tile[k].group += t->at[k].k_step;
+			t->tile[k].v += t->at[k].v_step;
 		}
-		if (more) {
-			find_tiles(f, j, next);
-			for (uint32_t k = 0; k < now->block.count && k < next->block.count; k++)
-				now->tile[k].ahead = next->tile[k].k - now->tile[k].k;
-		}
-		score_step(f, j, split, now, scratch);
-		add_step(f, j, split, now, scratch);
-		struct step *swap = now;
+	}
+}
+
+static void attend_share(void *context, uint32_t member)
+{
+	struct flash *f = context;
+	struct walk w = {.f = f, .member = member};
+	struct stretch stretches[2], *now = &stretches[0], *next = &stretches[1];
+	float *scratch = f->scratch + member * f->scratch_stride;
+	for (bool more = walk_next(&w, NULL, now); more;) {
+		more = walk_next(&w, now, next);
+		attend_stretch(f, now, more ? next : NULL, scratch);
+		struct stretch *swap = now;
 		now = next;
 		next = swap;
 	}
@@ -341,29 +205,6 @@ static void join_head(const struct flash *f, const struct job *j, uint32_t h)
 			 .shifts = j->shifts ? j->shifts + first : NULL,
 			 .pages = u->plan->count};
 	join_row(&x, f->g.d_v, u->out + (size_t)h * f->g.d_v, u->lse ? u->lse + h : NULL);
-}
-
-/* Member m takes the parts of pieces whose middle lies in its share of the pages. */
-static void attend_share(void *context, uint32_t m)
-{
-	struct flash *f = context;
-	float *scratch = f->scratch + m * f->scratch_stride;
-	uint64_t before = 0;
-	for (uint32_t i = 0; i < f->job_count; i++) {
-		const struct job *j = &f->jobs[i];
-		uint32_t parts = f->parts < j->kv_count ? f->parts : j->kv_count;
-		for (uint32_t k = 0; k < j->splits; k++) {
-			uint32_t left = j->unit->plan->count - k * j->split_pages;
-			uint32_t pages = left < j->split_pages ? left : j->split_pages;
-			for (uint32_t p = 0; p < parts; p++) {
-				uint32_t kv = p * j->kv_count / parts, end = (p + 1) * j->kv_count / parts;
-				uint64_t n = (uint64_t)pages * (end - kv);
-				if ((2 * before + n) * f->members / (2 * f->pages + 1) == m)
-					attend_split(f, j, k, kv, end, scratch);
-				before += n;
-			}
-		}
-	}
 }
 
 static void join_share(void *context, uint32_t m)
@@ -408,18 +249,14 @@ static int reserve(struct flash *f, const struct ikv_attn_unit *units, uint32_t 
 	return room(&f->shifts, &f->shifts_cap, mass, sizeof *f->shifts, err);
 }
 
-static int scale_queries(const struct flash *f, const struct ikv_attn_unit *u, float *q, struct ikv_err *err)
+static void scale_queries(const struct flash *f, const struct ikv_attn_unit *u, float *q)
 {
+	const size_t d = f->g.d_qk;
 	for (uint32_t h = 0; h < u->q_count; h++, q += f->q_stride) {
-		for (uint32_t d = 0; d < f->g.d_qk; d++) {
-			q[d] = u->q[(size_t)h * f->g.d_qk + d] * f->g.scale;
-			if (!isfinite(q[d]))
-				return ikv_err_set(err, IKV_BAD_INPUT, "query of head %u, channel %u is not finite",
-						   u->q_first + h, d);
-		}
-		memset(q + f->g.d_qk, 0, (f->q_stride - f->g.d_qk) * sizeof *q);
+		memcpy(q, u->q + h * d, d * sizeof *q);
+		memset(q + d, 0, (f->q_stride - d) * sizeof *q);
+		f->micro->scale(q, (uint32_t)f->q_stride, f->g.scale);
 	}
-	return 0;
 }
 
 static int lay_out(struct flash *f, const struct ikv_attn_unit *units, uint32_t count, struct ikv_err *err)
@@ -430,6 +267,7 @@ static int lay_out(struct flash *f, const struct ikv_attn_unit *units, uint32_t 
 	float *shifts = f->shifts;
 	f->job_count = 0;
 	f->pages = 0;
+	f->joined = 0;
 	for (uint32_t i = 0; i < count; i++) {
 		const struct ikv_attn_unit *u = &units[i];
 		uint32_t pages = u->plan->count;
@@ -440,8 +278,9 @@ static int lay_out(struct flash *f, const struct ikv_attn_unit *units, uint32_t 
 		uint8_t *forms = f->forms_stride ? f->forms + head * f->forms_stride : NULL;
 		if (!u->q_count || wide_takes(f->wide, u))
 			continue;
-		if (scale_queries(f, u, q, err))
+		if (wide_check_queries(f->wide, u, err))
 			return -1;
+		scale_queries(f, u, q);
 		for (uint32_t h = 0; forms && h < u->q_count; h++)
 			f->micro->prepare(q + h * f->q_stride, f->g.d_qk, forms + h * f->forms_stride);
 		struct job *j = &f->jobs[f->job_count++];
@@ -461,6 +300,7 @@ static int lay_out(struct flash *f, const struct ikv_attn_unit *units, uint32_t 
 		shifts += u->mass ? (size_t)u->q_count * pages : 0;
 		f->pages += (uint64_t)pages * j->kv_count;
 		pieces += j->splits;
+		f->joined += u->q_count * ((uint64_t)j->splits * f->g.d_v + (u->mass ? pages : 0));
 	}
 	/* At least eight parts a thread, so that shares come out even. */
 	f->members = f->pages < INLINE_PAGES ? 1 : crew_size(f->crew);
@@ -477,13 +317,14 @@ int flash_attend(struct flash *f, const struct ikv_attn_unit *units, uint32_t co
 	if (reserve(f, units, count, err) || lay_out(f, units, count, err) ||
 	    wide_lay_out(f->wide, units, count, err))
 		return -1;
-	if (f->members == 1) {
+	if (f->members == 1)
 		attend_share(f, 0);
-		join_share(f, 0);
-	} else {
+	else
 		crew_run(f->crew, attend_share, f);
+	for (uint32_t m = 0; f->joined < JOIN_ALONE && m < f->members; m++)
+		join_share(f, m);
+	if (f->joined >= JOIN_ALONE)
 		crew_run(f->crew, join_share, f);
-	}
 	wide_run(f->wide, f->crew);
 	return 0;
 }

@@ -9,14 +9,16 @@
 #include "intentkv/attn.h"
 #include "quant/micro.h"
 
-struct flash_tile { /* a tile of one KV head, `rows` left to the caller */
+struct flash_heads { /* where a tile of one KV head lies, those of the heads after it lie at a fixed distance */
 	const struct tile_shape *shape;
-	struct tile tile;
+	uint32_t heads;           /* of which that is so, the first one included; at least 1 */
+	ptrdiff_t k_step, v_step; /* bytes from a head to the next */
 };
 
-/* Where tile i of a page of a unit's plan (its index there) lies for one KV head. */
+/* Where tile i of a page of a unit's plan (its index there) lies for one KV head, and the same of the heads after it.
+ * `rows` and `ahead` of the tile are left alone. */
 typedef void flash_locate(const void *source, const struct ikv_attn_unit *unit, uint32_t kv_head, uint32_t index,
-			  uint32_t i, struct flash_tile *out);
+			  uint32_t i, struct tile *tile, struct flash_heads *heads);
 
 /* Rows [16 i, 16 i + 16) of a page that a reference selects. */
 static inline uint32_t flash_taken(const struct ikv_plan *p, const struct ikv_page_ref *r, uint32_t i)

@@ -15,6 +15,23 @@ static void join_mass(const struct join *j, double top, double sum)
 	}
 }
 
+typedef float vec4 __attribute__((vector_size(16)));
+
+/* out += weight · acc */
+static void add_piece(float weight, const float *acc, uint32_t n, float *out)
+{
+	uint32_t d = 0;
+	for (; d + 4 <= n; d += 4) {
+		vec4 sum, x;
+		memcpy(&sum, out + d, sizeof sum);
+		memcpy(&x, acc + d, sizeof x);
+		sum += weight * x;
+		memcpy(out + d, &sum, sizeof sum);
+	}
+	for (; d < n; d++)
+		out[d] += weight * acc[d];
+}
+
 void join_row(const struct join *j, uint32_t d_v, float *out, float *lse)
 {
 	double top = -INFINITY, sum = 0;
@@ -29,10 +46,8 @@ void join_row(const struct join *j, uint32_t d_v, float *out, float *lse)
 	}
 	for (uint32_t k = 0; k < j->pieces && sum > 0; k++) {
 		const double *piece = j->sums + k * j->sums_step;
-		const float *acc = j->acc + k * j->acc_step;
-		float weight = (float)(exp(piece[0] - top) / sum);
-		for (uint32_t d = 0; piece[1] > 0 && d < d_v; d++)
-			out[d] += weight * acc[d];
+		if (piece[1] > 0)
+			add_piece((float)(exp(piece[0] - top) / sum), j->acc + k * j->acc_step, d_v, out);
 	}
 	if (lse)
 		*lse = sum > 0 ? (float)(top + log(sum)) : -INFINITY;

@@ -46,7 +46,7 @@ int ikv_kivi_create(struct ikv_kivi **out, const struct ikv_geometry *g, const s
 	s->micro = micro;
 	s->groups = codec_groups(dim);
 	tile_shape_in(&s->shape, s->format, g->d_qk, g->d_v, false, KIVI_PAGE);
-	tile_shape(&s->rows_shape, IKV_FMT_FP16, g->d_qk, g->d_v, false);
+	tile_shape(&s->rows_shape, (enum ikv_format)TILE_HALF, g->d_qk, g->d_v, false);
 	s->k_form = ikv_format_bytes(s->format, IKV_SIDE_K, KIVI_PAGE, g->d_qk);
 	s->v_form = ikv_format_bytes(s->format, IKV_SIDE_V, KIVI_PAGE, g->d_v);
 	s->form = ikv_alloc(s->k_form > s->v_form ? s->k_form : s->v_form, 1, err);

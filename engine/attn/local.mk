@@ -2,6 +2,7 @@
 libengine_la_SOURCES += \
 	engine/attn/geometry.h engine/attn/geometry.c engine/attn/slab.h engine/attn/slab.c \
 	engine/attn/crew.h engine/attn/crew.c engine/attn/flash.h engine/attn/flash.c \
+	engine/attn/flash_walk.h engine/attn/flash_walk.c \
 	engine/attn/join.h engine/attn/join.c engine/attn/wide.h engine/attn/wide.c engine/attn/wide_item.c \
 	engine/attn/lanes.h engine/attn/isa.h engine/attn/isa.c \
 	engine/attn/kivi_store.h engine/attn/kivi.c engine/attn/kivi_attend.c \

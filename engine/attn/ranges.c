@@ -115,24 +115,25 @@ static void lay_out(struct ikv_ranges *r, const struct ikv_ranges_call *c, uint3
 }
 
 static void locate(const void *source, const struct ikv_attn_unit *u, uint32_t kv_head, uint32_t index, uint32_t i,
-		   struct flash_tile *out)
+		   struct tile *tile, struct flash_heads *heads)
 {
 	const struct ikv_ranges *r = source;
 	const struct ikv_rows *rows = r->rows;
 	size_t t = (size_t)u->plan->pages[index].page + (size_t)i * TILE_TOKENS;
 	size_t size = rows->is_float ? sizeof(float) : sizeof(uint16_t);
-	out->tile = (struct tile){0};
-	out->shape = &r->shape;
-	out->tile.k = (const uint8_t *)rows->k + size * (t * rows->k_token + kv_head * rows->k_head);
-	out->tile.v = r->g.v_aliases_k
-			  ? out->tile.k
-			  : (const uint8_t *)rows->v + size * (t * rows->v_token + kv_head * rows->v_head);
+	*heads = (struct flash_heads){&r->shape, r->g.kv_heads - kv_head, (ptrdiff_t)(size * rows->k_head),
+				      (ptrdiff_t)(size * (r->g.v_aliases_k ? rows->k_head : rows->v_head))};
+	tile->k = (const uint8_t *)rows->k + size * (t * rows->k_token + kv_head * rows->k_head);
+	tile->v = r->g.v_aliases_k ? tile->k
+				   : (const uint8_t *)rows->v + size * (t * rows->v_token + kv_head * rows->v_head);
+	tile->group = tile->k;
 }
 
 static void set_rows(struct ikv_ranges *r, const struct ikv_rows *rows)
 {
 	size_t size = rows->is_float ? sizeof(float) : sizeof(uint16_t);
-	tile_shape(&r->shape, rows->is_float ? TILE_FLOAT : IKV_FMT_FP16, r->g.d_qk, r->g.d_v, r->g.v_aliases_k);
+	tile_shape(&r->shape, rows->is_float ? TILE_FLOAT : (enum ikv_format)TILE_HALF, r->g.d_qk, r->g.d_v,
+		   r->g.v_aliases_k);
 	r->shape.k_step = size * rows->k_token;
 	r->shape.v_step = r->g.v_aliases_k ? r->shape.k_step : size * rows->v_token;
 	r->rows = rows;

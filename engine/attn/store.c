@@ -93,9 +93,21 @@ static void drop(struct store *s, struct store_slot *slot)
 static void place(struct store *s, struct store_slot *slot, struct store_block *b, uint32_t i)
 {
 	b->live++;
-	*slot = (struct store_slot){(uint8_t *)(b + 1) + i * s->head[b->format], b, (uint8_t)b->format};
+	*slot = (struct store_slot){
+	    .data = (uint8_t *)(b + 1) + i * s->head[b->format], .block = b, .run = 1, .format = (uint8_t)b->format};
 	s->stats.bytes_stored += s->own[b->format];
 	s->stats.pages_stored++;
+}
+
+/* Heads of a page that lie behind each other, whenever one was placed. */
+static void find_runs(const struct store *s, struct store_slot *slots)
+{
+	for (uint32_t h = s->g.kv_heads - 1; h-- > 0;) {
+		const struct store_slot *after = &slots[h + 1];
+		bool behind =
+		    after->block == slots[h].block && after->data == slots[h].data + s->head[slots[h].format];
+		slots[h].run = behind ? after->run + 1 : 1;
+	}
 }
 
 static int check_layer(const struct store *s, uint32_t seq, uint32_t layer, struct ikv_err *err)
@@ -119,6 +131,7 @@ static int add_page(struct store *s, struct store_list *l, struct ikv_err *err)
 		return -1;
 	for (uint32_t h = 0; h < heads; h++)
 		place(s, &l->slots[(size_t)l->pages * heads + h], b, h);
+	find_runs(s, &l->slots[(size_t)l->pages * heads]);
 	l->pages++;
 	return 0;
 }
@@ -135,21 +148,22 @@ int store_append(struct store *s, uint32_t seq, uint32_t layer, uint32_t tokens,
 	if (codec_finite(k, tokens, g->kv_heads * g->d_qk, "K", err) ||
 	    (!g->v_aliases_k && codec_finite(v, tokens, g->kv_heads * g->d_v, "V", err)))
 		return -1;
-	for (uint32_t i = 0; i < tokens; i++) {
+	for (uint32_t n; tokens; tokens -= n) {
 		uint32_t t = l->tokens % g->page_tokens;
 		if (t == 0 && add_page(s, l, err))
 			return -1;
+		n = tokens < g->page_tokens - t ? tokens : g->page_tokens - t;
+		const struct store_slot *slots = &l->slots[(size_t)(l->pages - 1) * g->kv_heads];
+		const struct tile_shape *shape = &s->shape[IKV_FMT_FP16];
 		for (uint32_t h = 0; h < g->kv_heads; h++) {
-			const struct tile_shape *shape = &s->shape[IKV_FMT_FP16];
-			uint8_t *to =
-			    l->slots[(size_t)(l->pages - 1) * g->kv_heads + h].data + t / TILE_TOKENS * shape->bytes;
-			size_t row = (size_t)i * g->kv_heads + h, k_bytes = 2 * (size_t)g->d_qk;
-			size_t v_bytes = 2 * (size_t)g->d_v, in = t % TILE_TOKENS;
-			memcpy(to + in * k_bytes, k + row * g->d_qk, k_bytes);
+			tile_put(shape, false, t, n, k + h * g->d_qk, g->kv_heads * (size_t)g->d_qk, slots[h].data);
 			if (!g->v_aliases_k)
-				memcpy(to + shape->v_at + in * v_bytes, v + row * g->d_v, v_bytes);
+				tile_put(shape, true, t, n, v + h * g->d_v, g->kv_heads * (size_t)g->d_v,
+					 slots[h].data);
 		}
-		l->tokens++;
+		k += (size_t)n * g->kv_heads * g->d_qk;
+		v += g->v_aliases_k ? 0 : (size_t)n * g->kv_heads * g->d_v;
+		l->tokens += n;
 	}
 	return 0;
 }
@@ -260,6 +274,7 @@ int store_recode(struct store *s, uint32_t seq, uint32_t layer, uint32_t kv_firs
 		s->stats.recodes++;
 		s->stats.recoded_bytes += s->own[to];
 	}
+	find_runs(s, slots - kv_first);
 	return 0;
 }
 
@@ -290,6 +305,7 @@ int store_restore(struct store *s, uint32_t seq, uint32_t layer, uint32_t kv_fir
 		ikv_format_encode(to, IKV_SIDE_V, v + i * v_rows, n, s->g.d_v, s->rows[1], NULL);
 		tile_pack(&s->shape[to], true, s->rows[1], n, slots[i].data);
 	}
+	find_runs(s, slots - kv_first);
 	return 0;
 }
 

@@ -13,6 +13,7 @@ struct store_block;
 struct store_slot { /* one page of one KV head */
 	uint8_t *data;
 	struct store_block *block;
+	uint32_t run; /* heads from this one on whose data lie behind each other, in one format */
 	uint8_t format;
 };
 

@@ -55,8 +55,11 @@ uint64_t store_read_bytes(const struct store *s, const struct ikv_attn_unit *uni
 		for (uint32_t p = 0; u->q_count && p < u->plan->count; p++) {
 			const struct ikv_page_ref *r = &u->plan->pages[p];
 			const struct store_slot *slots = store_slot(s, u->seq, u->layer, 0, r->page);
-			for (uint32_t h = u->q_first / group; h <= (u->q_first + u->q_count - 1) / group; h++)
-				bytes += (r->hi - r->lo) * s->own[slots[h].format] / s->g.page_tokens;
+			uint32_t end = (u->q_first + u->q_count - 1) / group + 1;
+			for (uint32_t h = u->q_first / group, n; h < end; h += n) {
+				n = slots[h].run < end - h ? slots[h].run : end - h;
+				bytes += n * ((r->hi - r->lo) * s->own[slots[h].format] / s->g.page_tokens);
+			}
 		}
 	}
 	return bytes;

@@ -55,7 +55,8 @@ void wide_begin(struct wide *w, flash_locate *locate, const void *source)
 bool wide_takes(const struct wide *w, const struct ikv_attn_unit *u)
 {
 	uint32_t group = w->g.q_heads / w->g.kv_heads;
-	struct flash_tile t;
+	struct flash_heads at;
+	struct tile t;
 	if (!u->q_count)
 		return false;
 	if (ikv_attn_rows(u) > 1 || u->positions || u->bias)
@@ -63,9 +64,9 @@ bool wide_takes(const struct wide *w, const struct ikv_attn_unit *u)
 	if (!u->plan->count)
 		return false;
 	/* The first tile stands for the others: where formats are mixed either way is right. */
-	w->locate(w->source, u, u->q_first / group, 0, u->plan->pages[0].lo / TILE_TOKENS, &t);
-	const struct wide_least *least = &w->kernels->least[t.shape->format];
-	return (u->q_count < group ? u->q_count : group) >= (t.shape->alias ? least->alias : least->own);
+	w->locate(w->source, u, u->q_first / group, 0, u->plan->pages[0].lo / TILE_TOKENS, &t, &at);
+	const struct wide_least *least = &w->kernels->least[at.shape->format];
+	return (u->q_count < group ? u->q_count : group) >= (at.shape->alias ? least->alias : least->own);
 }
 
 /* Heads [h, end) of a unit use one KV head, end being the result. */
@@ -137,7 +138,7 @@ static int reserve(struct wide *w, const struct ikv_attn_unit *units, uint32_t c
 	return room(&w->shifts, &w->shifts_cap, mass, sizeof *w->shifts, err);
 }
 
-static int check_queries(const struct wide *w, const struct ikv_attn_unit *u, struct ikv_err *err)
+int wide_check_queries(const struct wide *w, const struct ikv_attn_unit *u, struct ikv_err *err)
 {
 	const size_t n = (size_t)ikv_attn_rows(u) * u->q_count * w->g.d_qk;
 	if (w->kernels->finite(u->q, n, w->g.scale))
@@ -188,7 +189,7 @@ int wide_lay_out(struct wide *w, const struct ikv_attn_unit *units, uint32_t cou
 		struct wide_job *j = &w->jobs[w->job_count];
 		if (!wide_takes(w, u))
 			continue;
-		if (check_queries(w, u, err))
+		if (wide_check_queries(w, u, err))
 			return -1;
 		j->unit = u;
 		j->rows = (size_t)ikv_attn_rows(u) * u->q_count;

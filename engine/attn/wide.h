@@ -54,6 +54,8 @@ void wide_destroy(struct wide *w);
 void wide_begin(struct wide *w, flash_locate *locate, const void *source);
 /* Is this the faster way, or the only one, for a unit? */
 bool wide_takes(const struct wide *w, const struct ikv_attn_unit *u);
+/* Are all queries of a unit, scaled, finite? */
+int wide_check_queries(const struct wide *w, const struct ikv_attn_unit *u, struct ikv_err *err);
 /* Take those of the units that wide_takes. Allocates only when a call is larger than all before it. */
 int wide_lay_out(struct wide *w, const struct ikv_attn_unit *units, uint32_t count, struct ikv_err *err);
 void wide_run(struct wide *w, struct crew *crew);

@@ -21,7 +21,8 @@ struct cursor { /* of the tiles of a piece that take part; one is found ahead, s
 	uint32_t index, last, i; /* where to look on */
 	uint64_t most;           /* last position that any row sees */
 	bool more;
-	struct flash_tile tile;
+	struct tile tile;
+	struct flash_heads at;
 	uint32_t page, position, mask; /* its page's index in the plan, its first token's position, tokens taken */
 };
 
@@ -98,22 +99,23 @@ static void load_rows(const struct wide *w, const struct wide_item *x, struct wi
 	memset(s->acc, 0, padded * w->acc_step * sizeof *s->acc);
 }
 
-static void decode(const struct wide *w, bool v, const struct flash_tile *t, float *rows, size_t step)
+static void decode(const struct wide *w, const struct tile_shape *shape, bool v, const struct tile *t, float *rows,
+		   size_t step)
 {
 	/* Tables of decoders are for pages, whose rows follow each other. */
-	wide_decode *f = w->kernels->decode && tile_in_order(t->shape) ? w->kernels->decode[t->shape->format] : NULL;
-	(f ? f : tile_decode)(t->shape, v, &t->tile, rows, step);
+	wide_decode *f = w->kernels->decode && tile_in_order(shape) ? w->kernels->decode[shape->format] : NULL;
+	(f ? f : tile_decode)(shape, v, t, rows, step);
 }
 
 /* Rows of a tile behind the block's n, those with a bit only. */
-static uint32_t take_tile(const struct wide *w, const struct flash_tile *t, uint32_t mask, struct wide_scratch *s,
-			  uint32_t n)
+static uint32_t take_tile(const struct wide *w, const struct tile_shape *shape, const struct tile *t, uint32_t mask,
+			  struct wide_scratch *s, uint32_t n)
 {
 	float *k = s->k + n * w->k_step, *v = s->v + n * w->v_step;
 	uint32_t kept = 0;
-	decode(w, false, t, k, w->k_step);
-	if (!w->g.v_aliases_k || !t->shape->alias)
-		decode(w, true, t, v, w->v_step);
+	decode(w, shape, false, t, k, w->k_step);
+	if (!w->g.v_aliases_k || !shape->alias)
+		decode(w, shape, true, t, v, w->v_step);
 	for (uint32_t m = mask; m; m &= m - 1, kept++) {
 		uint32_t from = (uint32_t)__builtin_ctz(m);
 		if (from == kept)
@@ -140,8 +142,8 @@ static void find_tile(const struct wide *w, const struct wide_item *x, struct cu
 			c->more = true;
 			c->page = c->index;
 			c->position = (uint32_t)position;
-			w->locate(w->source, u, x->kv_head, c->index, c->i, &c->tile);
-			c->tile.tile.rows = r->hi - first < TILE_TOKENS ? r->hi - first : TILE_TOKENS;
+			w->locate(w->source, u, x->kv_head, c->index, c->i, &c->tile, &c->at);
+			c->tile.rows = r->hi - first < TILE_TOKENS ? r->hi - first : TILE_TOKENS;
 		}
 		c->i++;
 		if (c->i * TILE_TOKENS >= r->hi) {
@@ -156,11 +158,12 @@ static uint32_t fill_block(const struct wide *w, const struct wide_item *x, stru
 {
 	uint32_t n = 0;
 	while (c->more && n + TILE_TOKENS <= w->block_tokens) {
-		struct flash_tile t = c->tile;
+		struct tile t = c->tile;
+		const struct tile_shape *shape = c->at.shape;
 		uint32_t mask = c->mask, page = c->page, position = c->position;
 		find_tile(w, x, c);
-		t.tile.ahead = c->more ? c->tile.tile.k - t.tile.k : 0;
-		uint32_t end = n + take_tile(w, &t, mask, s, n);
+		t.ahead = c->more ? c->tile.k - t.k : 0;
+		uint32_t end = n + take_tile(w, shape, &t, mask, s, n);
 		for (; n < end; n++, mask &= mask - 1) {
 			s->positions[n] = position + (uint32_t)__builtin_ctz(mask);
 			s->index[n] = page;

@@ -24,6 +24,7 @@ static inline __attribute__((always_inline)) void fetch(const uint8_t *p, ptrdif
 #define micro_avx512        micro_avx512_far
 #define micro_avx512bf16    micro_avx512bf16_far
 #define avx2_qk_fp16        avx2_qk_fp16_far
+#define avx2_qk_half        avx2_qk_half_far
 #define avx2_qk_bf16        avx2_qk_bf16_far
 #define avx2_qk_float       avx2_qk_float_far
 #define avx2_qk_sparse      avx2_qk_sparse_far
@@ -39,6 +40,7 @@ static inline __attribute__((always_inline)) void fetch(const uint8_t *p, ptrdif
 #define avx2_pv_kivi2       avx2_pv_kivi2_far
 #define avx2_pv_decoded     avx2_pv_decoded_far
 #define avx512_qk_fp16      avx512_qk_fp16_far
+#define avx512_qk_half      avx512_qk_half_far
 #define avx512_qk_bf16      avx512_qk_bf16_far
 #define avx512_qk_sparse    avx512_qk_sparse_far
 #define avx512_qk_float     avx512_qk_float_far

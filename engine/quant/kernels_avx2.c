@@ -330,6 +330,7 @@ const struct micro_kernels micro_avx2 = {
     .format =
 	{
 	    [IKV_FMT_FP16] = {avx2_qk_fp16, avx2_pv_fp16},
+	    [TILE_HALF] = {avx2_qk_half, avx2_pv_fp16},
 	    [IKV_FMT_BF16] = {avx2_qk_bf16, avx2_pv_bf16},
 	    [TILE_FLOAT] = {avx2_qk_float, avx2_pv_float},
 	    [IKV_FMT_FP8] = {qk_fp8, pv_fp8},

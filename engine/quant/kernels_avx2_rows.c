@@ -134,13 +134,43 @@ INLINE void pv_rows(const enum kind kind, const struct tile_shape *shape, const 
 #undef HEADS
 }
 
-#define KERNELS(name, kind)                                                                                          \
+/* Scores of a tile whose K lies by channels. */
+INLINE void qk_channels(const struct tile *tile, uint32_t dim, const float *q, size_t q_stride, const int heads,
+			float *s)
+{
+	__m256 sums[4][2];
+	UNROLL for (int h = 0; h < heads; h++) sums[h][0] = sums[h][1] = _mm256_setzero_ps();
+	for (uint32_t c = 0; c < dim; c++) {
+		const uint8_t *p = tile->k + (size_t)c * 2 * TILE_TOKENS;
+		__m256 k[2] = {halves8(p), halves8(p + 16)};
+		if (c % 2 == 0)
+			fetch(p, tile->ahead);
+		add_channel(k, q + c, q_stride, heads, sums);
+	}
+	UNROLL for (int h = 0; h < heads; h++) UNROLL for (int j = 0; j < 2; j++)
+	    _mm256_storeu_ps(s + h * MICRO_BLOCK + 8 * j, sums[h][j]);
+}
+
+void avx2_qk_fp16(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+		  const struct micro_query *q, uint32_t heads, float *s, float *scratch)
+{
+	(void)scratch;
+	for (uint32_t i = 0; i < count; i++) {
+#define TILE(n)                                                                                                      \
+	qk_channels(&tiles[i], shape->d_qk, q->f + h * q->stride, q->stride, n, s + h * MICRO_BLOCK + i * TILE_TOKENS)
+		BY_FOUR(heads, TILE)
+#undef TILE
+	}
+}
+
+#define QK(name, kind)                                                                                               \
 	void avx2_qk_##name(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,                \
 			    const struct micro_query *q, uint32_t heads, float *s, float *scratch)                   \
 	{                                                                                                            \
 		(void)scratch;                                                                                       \
 		qk_rows(kind, shape, tiles, count, q, heads, s);                                                     \
-	}                                                                                                            \
+	}
+#define PV(name, kind)                                                                                               \
 	void avx2_pv_##name(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,                \
 			    const float *w, bool fine, uint32_t heads, float *acc, size_t acc_stride,                \
 			    float *scratch)                                                                          \
@@ -149,4 +179,4 @@ INLINE void pv_rows(const enum kind kind, const struct tile_shape *shape, const 
 		(void)fine;                                                                                          \
 		pv_rows(kind, shape, tiles, count, w, heads, acc, acc_stride);                                       \
 	}
-KERNELS(fp16, HALF) KERNELS(bf16, UPPER) KERNELS(float, WHOLE)
+QK(half, HALF) QK(bf16, UPPER) QK(float, WHOLE) PV(fp16, HALF) PV(bf16, UPPER) PV(float, WHOLE)

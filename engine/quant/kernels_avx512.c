@@ -81,7 +81,7 @@ INLINE void qk_rows(const bool wide, const struct tile_shape *shape, const struc
 	}
 }
 
-void avx512_qk_fp16(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+void avx512_qk_half(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
 		    const struct micro_query *q, uint32_t heads, float *s, float *scratch)
 {
 	(void)scratch;
@@ -93,6 +93,71 @@ void avx512_qk_float(const struct tile_shape *shape, const struct tile *tiles, u
 {
 	(void)scratch;
 	qk_rows(true, shape, tiles, count, q, heads, s);
+}
+
+/* Channel c of `count` tiles whose K lies by channels, a token a lane, times that of the queries. */
+INLINE void add_channel(const uint8_t *const *from, const int count, size_t c, const float *q, const size_t q_stride,
+			const int heads, __m512 (*sums)[4])
+{
+	__m512 k[4];
+	UNROLL for (int i = 0; i < count; i++) k[i] = halves16(from[i] + 2 * TILE_TOKENS * c);
+	UNROLL for (int h = 0; h < heads; h++)
+	{
+		__m512 x = _mm512_set1_ps(q[(size_t)h * q_stride + c]);
+		UNROLL for (int i = 0; i < count; i++) sums[h][i] = _mm512_fmadd_ps(x, k[i], sums[h][i]);
+	}
+}
+
+/* Scores of 1, 2 or 4 such tiles. */
+INLINE void qk_channels(const struct tile *tiles, const int count, const uint32_t dim, const float *q,
+			const size_t q_stride, const int heads, float *s)
+{
+	const uint8_t *from[4], *next[4];
+	__m512 sums[4][4];
+	size_t c = 0;
+	UNROLL for (int i = 0; i < count; i++)
+	{
+		from[i] = tiles[i].k;
+		next[i] = tiles[i].k + tiles[i].ahead;
+		UNROLL for (int h = 0; h < heads; h++) sums[h][i] = _mm512_setzero_ps();
+	}
+	for (; c + 2 <= dim; c += 2) { /* 64 bytes */
+		add_channel(from, count, c, q, q_stride, heads, sums);
+		UNROLL for (int i = 0; i < count; i++) fetch(next[i] + 2 * TILE_TOKENS * c, 0);
+		add_channel(from, count, c + 1, q, q_stride, heads, sums);
+	}
+	if (c < dim)
+		add_channel(from, count, c, q, q_stride, heads, sums);
+	UNROLL for (int h = 0; h < heads; h++) UNROLL for (int i = 0; i < count; i++)
+	    _mm512_storeu_ps(s + h * MICRO_BLOCK + i * TILE_TOKENS, sums[h][i]);
+}
+
+void avx512_qk_fp16(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+		    const struct micro_query *q, uint32_t heads, float *s, float *scratch)
+{
+	(void)scratch;
+	const float *x = q->f;
+#define TILES(n, many, dim, stride)                                                                                  \
+	qk_channels(tiles + i, many, dim, x + h * (stride), stride, n, s + h * MICRO_BLOCK + i * TILE_TOKENS)
+#define HEADS_OF(n, dim, stride)                                                                                     \
+	do {                                                                                                         \
+		uint32_t i = 0;                                                                                      \
+		for (; i + 4 <= count; i += 4)                                                                       \
+			TILES(n, 4, dim, stride);                                                                    \
+		for (; i + 2 <= count; i += 2)                                                                       \
+			TILES(n, 2, dim, stride);                                                                    \
+		if (i < count)                                                                                       \
+			TILES(n, 1, dim, stride);                                                                    \
+	} while (0)
+#define HEADS(n)                                                                                                     \
+	if (shape->d_qk == 128 && q->stride == 128) /* known: less arithmetic of addresses */                        \
+		HEADS_OF(n, 128, 128);                                                                               \
+	else                                                                                                         \
+		HEADS_OF(n, shape->d_qk, q->stride)
+	BY_FOUR(heads, HEADS)
+#undef HEADS
+#undef HEADS_OF
+#undef TILES
 }
 
 /* Channels [c, c + 16 n) of all tokens, sums in registers. */
@@ -211,21 +276,25 @@ void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
 	float amax = _mm512_reduce_max_ps(most), scale = amax > 1e-30f ? 8e6f / amax : 0;
 	float step = amax > 1e-30f ? amax / 8e6f : 0;
 	__m512 lost[2];
-	memset(bias, 0, (padded + 127) / 128 * 4 * sizeof *bias);
+	__m512i total[3]; /* of digits of 128 channels */
 	for (uint32_t c = 0; c < padded; c += 16) {
 		__m512 x = _mm512_loadu_ps(q + c);
 		__m512i n = _mm512_cvtps_epi32(_mm512_mul_ps(x, _mm512_set1_ps(scale)));
 		__m512i digits = _mm512_setzero_si512();
+		if (c % 128 == 0)
+			total[0] = total[1] = total[2] = _mm512_setzero_si512();
 		UNROLL for (int i = 0; i < 3; i++) /* the lowest byte, as a signed one */
 		{
 			__m512i d = _mm512_srai_epi32(_mm512_slli_epi32(n, 24), 24);
 			digits = _mm512_or_si512(digits, _mm512_slli_epi32(_mm512_and_si512(d, byte), 8 * i));
-			bias[c / 128 * 4 + (uint32_t)i] += 128 * _mm512_reduce_add_epi32(d);
+			total[i] = _mm512_add_epi32(total[i], d);
 			n = _mm512_sub_epi32(n, d);
 			if (i == 0)
 				lost[c % 32 / 16] = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(n), _mm512_set1_ps(step), x);
 			n = _mm512_srai_epi32(n, 8);
 		}
+		for (uint32_t i = 0; i < 3 && (c % 128 == 112 || c + 16 == padded); i++)
+			bias[c / 128 * 4 + i] = 128 * _mm512_reduce_add_epi32(total[i]);
 		digits = _mm512_shuffle_epi8(digits, weave);
 		_mm512_storeu_si512((void *)(f.digits + 4 * c), digits);
 		/* The second and third dword of each four. */
@@ -326,6 +395,7 @@ const struct micro_kernels micro_avx512 = {
     .format =
 	{
 	    [IKV_FMT_FP16] = {avx512_qk_fp16, avx512_pv_fp16},
+	    [TILE_HALF] = {avx512_qk_half, avx512_pv_fp16},
 	    [IKV_FMT_FP8] = {qk_fp8, pv_fp8},
 	    [IKV_FMT_INT8] = {avx512_qk_int8, avx512_pv_int8},
 	    [IKV_FMT_INT4] = {avx512_qk_int4, avx512_pv_int4},

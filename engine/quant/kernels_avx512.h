@@ -147,7 +147,7 @@ avx512_qk avx512_qk_bf16, avx512_qk_sparse;
 avx512_pv avx512_pv_bf16, avx512_pv_sparse;
 avx512_qk avx512_qk_kivi8, avx512_qk_kivi4, avx512_qk_kivi2;
 avx512_pv avx512_pv_kivi8, avx512_pv_kivi4, avx512_pv_kivi2;
-avx512_qk avx512_qk_fp16, avx512_qk_float, avx512_qk_int8, avx512_qk_int4, avx512_qk_int4r;
+avx512_qk avx512_qk_fp16, avx512_qk_half, avx512_qk_float, avx512_qk_int8, avx512_qk_int4, avx512_qk_int4r;
 avx512_pv avx512_pv_fp16, avx512_pv_float, avx512_pv_int8, avx512_pv_int4, avx512_pv_int4r;
 /* Any format, by the plain decoder: for V that aliases K, whose tiles suit scores only. */
 avx512_pv avx512_pv_decoded;

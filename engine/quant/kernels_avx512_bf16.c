@@ -210,6 +210,7 @@ const struct micro_kernels micro_avx512bf16 = {
     .format =
 	{
 	    [IKV_FMT_FP16] = {avx512_qk_fp16, avx512_pv_fp16},
+	    [TILE_HALF] = {avx512_qk_half, avx512_pv_fp16},
 	    [IKV_FMT_FP8] = {qk, pv},
 	    [IKV_FMT_INT8] = {avx512_qk_int8, avx512_pv_int8},
 	    [IKV_FMT_INT4] = {avx512_qk_int4, avx512_pv_int4},

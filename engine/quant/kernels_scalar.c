@@ -88,6 +88,7 @@ const struct micro_kernels micro_scalar = {
 	    [IKV_FMT_SPARSE] = PLAIN,
 	    [IKV_FMT_INT4_RESIDUAL] = PLAIN,
 	    [TILE_FLOAT] = PLAIN,
+	    [TILE_HALF] = PLAIN,
 	},
     .peak = peak,
     .exp_sum = exp_sum,

@@ -35,7 +35,7 @@ struct wide_kernels;
 struct micro_kernels {
 	const char *isa;
 	const struct wide_kernels *wide; /* for many query rows (quant/wide.h) */
-	struct micro_format format[IKV_FMT_COUNT]; /* by enum ikv_format; TILE_FLOAT has SKIP's place */
+	struct micro_format format[TILE_FORMS]; /* by tile_shape.format */
 	/* Other forms of one query row of `dim` channels that the kernels want, forms_bytes(dim) of them, a multiple
 	 * of 64; both NULL: none. */
 	size_t (*forms_bytes)(uint32_t dim);

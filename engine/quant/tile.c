@@ -8,9 +8,10 @@ static size_t round64(size_t n)
 static size_t code_bytes(enum ikv_format f, uint32_t dim)
 {
 	size_t p = tile_padded(dim);
-	switch (f) {
+	switch ((unsigned)f) {
 	case IKV_FMT_FP16:
 	case IKV_FMT_BF16:
+	case TILE_HALF:
 		return round64(TILE_TOKENS * 2 * (size_t)dim);
 	case IKV_FMT_SPARSE:
 		return round64(TILE_TOKENS * 2 * (size_t)codec_sparse_kept(dim));
@@ -56,6 +57,7 @@ void tile_shape(struct tile_shape *s, enum ikv_format f, uint32_t d_qk, uint32_t
 void tile_shape_in(struct tile_shape *s, enum ikv_format f, uint32_t d_qk, uint32_t d_v, bool alias,
 		   uint32_t page_tokens)
 {
+	f = f == IKV_FMT_FP16 && alias ? (enum ikv_format)TILE_HALF : f;
 	*s = (struct tile_shape){.format = f, .d_qk = d_qk, .d_v = d_v, .alias = alias};
 	s->paired = codec_kivi_bits(f) && tile_count(page_tokens) % 2 == 0;
 	s->v_at = alias ? 0 : code_bytes(f, d_qk);
@@ -79,7 +81,7 @@ struct view {
 
 static bool plain(enum ikv_format f)
 {
-	return f == IKV_FMT_FP16 || f == IKV_FMT_BF16 || f == TILE_FLOAT;
+	return f == IKV_FMT_FP16 || f == IKV_FMT_BF16 || f == TILE_FLOAT || f == (enum ikv_format)TILE_HALF;
 }
 
 static struct view view_of(const struct tile_shape *s, bool v, uint32_t tokens, uint32_t i, const uint8_t *tiles)
@@ -258,6 +260,10 @@ void tile_pack(const struct tile_shape *s, bool v, const uint8_t *canonical, uin
 		tile_pack_sparse(s, v, canonical, tokens, tiles);
 		return;
 	}
+	if (s->format == IKV_FMT_FP16) {
+		tile_put(s, v, 0, tokens, (const uint16_t *)canonical, v ? s->d_v : s->d_qk, tiles);
+		return;
+	}
 	for (uint32_t i = 0; i < tile_count(tokens); i++) {
 		struct view w = view_of(s, v, tokens, i, tiles);
 		if (plain(w.f)) {
@@ -284,6 +290,10 @@ void tile_unpack(const struct tile_shape *s, bool v, const uint8_t *tiles, uint3
 	}
 	if (s->format == IKV_FMT_SPARSE) {
 		tile_unpack_sparse(s, v, tiles, tokens, canonical);
+		return;
+	}
+	if (tile_by_channel(s, v)) {
+		tile_unpack_channels(s, tiles, tokens, canonical);
 		return;
 	}
 	for (uint32_t i = 0; i < tile_count(tokens); i++) {
@@ -319,6 +329,10 @@ void tile_decode(const struct tile_shape *s, bool v, const struct tile *t, float
 	}
 	if (s->format == IKV_FMT_SPARSE) {
 		tile_decode_sparse(s, v, t, rows, stride);
+		return;
+	}
+	if (tile_by_channel(s, v)) {
+		tile_decode_channels(t, s->d_qk, rows, stride);
 		return;
 	}
 	uint32_t used = v ? s->d_v : s->d_qk, stored = as_v ? s->d_v : s->d_qk;

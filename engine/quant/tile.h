@@ -3,12 +3,13 @@
  * Codes and scales are those of docs/formats.md; only the order of the bytes differs. With P channels (a row padded
  * to a multiple of 32) a tile holds, one after the other:
  *
- *   FP16           K [16][d_qk], V [16][d_v]: rows as they come
+ *   FP16           K [d_qk][16 tokens], V [16][d_v]
  *   FP8, INT8      K codes [P/4][16 tokens][4 channels], V codes [4][P channels][4 tokens], K scales [16], V scales
  * [16] INT4           K pairs [P/32][4][16 tokens][4], V pairs [4][P/32][16][4 tokens], then for K and for V
  *                  [P/32]{scale [16 tokens], zero [16 tokens]}
  *   INT4_RESIDUAL  the same with each [4][16][4] of K and [16][4] of V followed by that of the remainders
- *   BF16           as FP16
+ *   BF16           K [16][d_qk], V [16][d_v]: rows as they come. FP16 the same where V aliases K, since weighted sums
+ *                  want rows (TILE_HALF)
  *   KIVI8, 4, 2    K codes [P/32][8, 4, 2][16 tokens][4], V codes of a tile of P · 16 · bits / 8 bytes, K scales and
  *                  zeros [P] each, V parameters as INT4's. The parameters of K belong to two tiles: with pages of an
  *                  even number of tiles the first of two has the scales and the second the zeros, else each tile has
@@ -36,16 +37,19 @@ struct tile_shape {
 	size_t k_zeros;        /* KIVI: from the scales of K to their zeros */
 	bool paired;           /* KIVI: two tiles share the parameters of K */
 	size_t bytes;          /* of a tile, a multiple of 64 */
-	size_t k_step, v_step; /* FP16, TILE_FLOAT: bytes from a row to the next, which need not follow it at once */
+	size_t k_step, v_step; /* of rows: bytes from one to the next, which need not follow it at once */
 };
 
-/* Rows of float: not of pages, for K and V of a caller's own. SKIP stores nothing, so its place in tables is free. */
+/* Forms of tiles beside those of the formats, for K and V that are rows of float or of FP16, a caller's own too. SKIP
+ * stores nothing, so its place in tables is free. */
 #define TILE_FLOAT IKV_FMT_SKIP
+#define TILE_HALF  IKV_FMT_COUNT
+#define TILE_FORMS (IKV_FMT_COUNT + 1)
 
 struct tile {
 	const uint8_t *k, *v; /* codes; parameters lie at fixed distances from k */
 	ptrdiff_t ahead;      /* from here to the tile that will be read later */
-	uint32_t rows;        /* FP16, BF16: rows that are there, at least 1 */
+	uint32_t rows;        /* rows that are there, at least 1: of 16-bit formats others hold anything */
 	const uint8_t *group; /* KIVI: scales of K */
 };
 
@@ -76,7 +80,10 @@ static inline void tile_at(const struct tile_shape *s, const uint8_t *tiles, uin
 	out->v = out->k + s->v_at;
 	out->group = tiles + (s->paired ? i & ~1u : i) * s->bytes + s->k_params_at;
 }
-/* K or V rows of a whole page between the canonical form and consecutive tiles. Not for FP16 rows of an open page. */
+/* FP16 rows [first, first + n) of K or V, `step` values apart, of a page of FP16 that may still be open. */
+void tile_put(const struct tile_shape *s, bool v, uint32_t first, uint32_t n, const uint16_t *rows, size_t step,
+	      uint8_t *tiles);
+/* K or V rows of a whole page between the canonical form and consecutive tiles. */
 void tile_pack(const struct tile_shape *s, bool v, const uint8_t *canonical, uint32_t tokens, uint8_t *tiles);
 void tile_unpack(const struct tile_shape *s, bool v, const uint8_t *tiles, uint32_t tokens, uint8_t *canonical);
 /* Values of a tile as floats [16][stride]; channels [0, dim) of K or V, d_v of K's where V aliases K. */

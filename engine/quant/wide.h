@@ -31,7 +31,7 @@ struct wide_least {
 };
 
 struct wide_kernels {
-	struct wide_least least[IKV_FMT_COUNT];
+	struct wide_least least[TILE_FORMS];
 	/* Is every value times scale finite? */
 	bool (*finite)(const float *x, size_t n, float scale);
 	/* to[d][row] = scale · rows[row][d]: a panel of 16 rows of dim channels */
@@ -50,10 +50,10 @@ struct wide_kernels {
 		     size_t acc_step);
 	/* total[row] = sum over t of w[t][row] */
 	void (*add)(const float *w, uint32_t n, float *total);
-	wide_decode *const *decode; /* [IKV_FMT_COUNT], NULL where tile_decode is all there is; may itself be NULL */
+	wide_decode *const *decode; /* [TILE_FORMS], NULL where tile_decode is all there is; may itself be NULL */
 };
 
-extern wide_decode *const wide_decode_avx2[IKV_FMT_COUNT], *const wide_decode_avx512[IKV_FMT_COUNT];
+extern wide_decode *const wide_decode_avx2[TILE_FORMS], *const wide_decode_avx512[TILE_FORMS];
 extern const struct wide_kernels wide_scalar, wide_avx2, wide_avx512;
 
 #endif

@@ -193,9 +193,56 @@ INLINE void decode_halves(const struct tile_shape *shape, bool v, const struct t
 	}
 }
 
-static void decode_fp16(const struct tile_shape *shape, bool v, const struct tile *t, float *rows, size_t stride)
+static void decode_half(const struct tile_shape *shape, bool v, const struct tile *t, float *rows, size_t stride)
 {
 	decode_halves(shape, v, t, rows, stride, false);
+}
+
+/* Eight channels of sixteen tokens to those of token i and, in the upper half, of token 8 + i. */
+INLINE void transpose8(const uint8_t *p, __m256i *out)
+{
+	__m256i a[8], b[8];
+	for (int i = 0; i < 8; i += 2) {
+		__m256i x = _mm256_loadu_si256((const __m256i *)(p + (size_t)i * 2 * TILE_TOKENS));
+		__m256i y = _mm256_loadu_si256((const __m256i *)(p + (size_t)(i + 1) * 2 * TILE_TOKENS));
+		b[i] = _mm256_unpacklo_epi16(x, y);
+		b[i + 1] = _mm256_unpackhi_epi16(x, y);
+	}
+	for (int i = 0; i < 2; i++) { /* channels 4 i to 4 i + 3: two tokens a register */
+		a[4 * i] = _mm256_unpacklo_epi32(b[4 * i], b[4 * i + 2]);
+		a[4 * i + 1] = _mm256_unpackhi_epi32(b[4 * i], b[4 * i + 2]);
+		a[4 * i + 2] = _mm256_unpacklo_epi32(b[4 * i + 1], b[4 * i + 3]);
+		a[4 * i + 3] = _mm256_unpackhi_epi32(b[4 * i + 1], b[4 * i + 3]);
+	}
+	for (int i = 0; i < 4; i++) {
+		out[2 * i] = _mm256_unpacklo_epi64(a[i], a[4 + i]);
+		out[2 * i + 1] = _mm256_unpackhi_epi64(a[i], a[4 + i]);
+	}
+}
+
+static void decode_fp16(const struct tile_shape *shape, bool v, const struct tile *t, float *rows, size_t stride)
+{
+	const size_t step = 2 * TILE_TOKENS;
+	uint32_t c = 0;
+	if (v) {
+		decode_halves(shape, v, t, rows, stride, false);
+		return;
+	}
+	for (; c + 16 <= shape->d_qk; c += 16) {
+		const uint8_t *p = t->k + c * step;
+		__m256i low[8], high[8];
+		for (size_t i = 0; i < 16; i += 2)
+			_mm_prefetch((const char *)p + i * step + t->ahead, _MM_HINT_T0);
+		transpose8(p, low);
+		transpose8(p + 8 * step, high);
+		for (uint32_t i = 0; i < 8; i++) {
+			put_halves(rows + i * stride + c, _mm256_permute2x128_si256(low[i], high[i], 0x20), 1);
+			put_halves(rows + (8 + i) * stride + c, _mm256_permute2x128_si256(low[i], high[i], 0x31), 1);
+		}
+	}
+	for (; c < shape->d_qk; c++)
+		for (uint32_t i = 0; i < TILE_TOKENS; i++)
+			rows[i * stride + c] = half(t->k + c * step, i);
 }
 
 static void decode_bf16(const struct tile_shape *shape, bool v, const struct tile *t, float *rows, size_t stride)
@@ -424,9 +471,16 @@ static void decode_sparse(const struct tile_shape *shape, bool v, const struct t
 	}
 }
 
-wide_decode *const DECODE_TABLE[IKV_FMT_COUNT] = {
-    [IKV_FMT_FP16] = decode_fp16,     [IKV_FMT_BF16] = decode_bf16,   [IKV_FMT_FP8] = decode_fp8,
-    [IKV_FMT_INT8] = decode_int8,     [IKV_FMT_INT4] = decode_int4,   [IKV_FMT_INT4_RESIDUAL] = decode_int4_residual,
-    [IKV_FMT_KIVI8] = decode_kivi8,   [IKV_FMT_KIVI4] = decode_kivi4, [IKV_FMT_KIVI2] = decode_kivi2,
+wide_decode *const DECODE_TABLE[TILE_FORMS] = {
+    [TILE_HALF] = decode_half,
+    [IKV_FMT_FP16] = decode_fp16,
+    [IKV_FMT_BF16] = decode_bf16,
+    [IKV_FMT_FP8] = decode_fp8,
+    [IKV_FMT_INT8] = decode_int8,
+    [IKV_FMT_INT4] = decode_int4,
+    [IKV_FMT_INT4_RESIDUAL] = decode_int4_residual,
+    [IKV_FMT_KIVI8] = decode_kivi8,
+    [IKV_FMT_KIVI4] = decode_kivi4,
+    [IKV_FMT_KIVI2] = decode_kivi2,
     [IKV_FMT_SPARSE] = decode_sparse,
 };

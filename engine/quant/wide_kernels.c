@@ -338,7 +338,7 @@ static void add(const float *w, uint32_t n, float *total)
 #if defined __AVX512F__
 #define LEAST                                                                                                        \
 	{                                                                                                            \
-		[TILE_FLOAT] = {24, 20}, [IKV_FMT_FP16] = {24, 20}, [IKV_FMT_FP8] = {48, 1},                         \
+		[TILE_FLOAT] = {24, 20}, [TILE_HALF] = {24, 20}, [IKV_FMT_FP16] = {128, 1}, [IKV_FMT_FP8] = {48, 1}, \
 		[IKV_FMT_INT8] = {WIDE_NEVER, 1}, [IKV_FMT_INT4] = {WIDE_NEVER, 1},                                  \
 		[IKV_FMT_INT4_RESIDUAL] = {WIDE_NEVER, 1}, [IKV_FMT_BF16] = {24, 1},                                 \
 		[IKV_FMT_KIVI8] = {WIDE_NEVER, 1}, [IKV_FMT_KIVI4] = {WIDE_NEVER, 1},                                \
@@ -347,7 +347,7 @@ static void add(const float *w, uint32_t n, float *total)
 #elif defined __AVX2__
 #define LEAST                                                                                                        \
 	{                                                                                                            \
-		[TILE_FLOAT] = {16, 16}, [IKV_FMT_FP16] = {16, 16}, [IKV_FMT_FP8] = {24, 1},                         \
+		[TILE_FLOAT] = {16, 16}, [TILE_HALF] = {16, 16}, [IKV_FMT_FP16] = {64, 1}, [IKV_FMT_FP8] = {24, 1},  \
 		[IKV_FMT_INT8] = {32, 1}, [IKV_FMT_INT4] = {32, 1}, [IKV_FMT_INT4_RESIDUAL] = {28, 1},               \
 		[IKV_FMT_BF16] = {16, 1}, [IKV_FMT_KIVI8] = {32, 1}, [IKV_FMT_KIVI4] = {32, 1},                      \
 		[IKV_FMT_KIVI2] = {32, 1}, [IKV_FMT_SPARSE] = {16, 1},                                               \
@@ -355,10 +355,10 @@ static void add(const float *w, uint32_t n, float *total)
 #else /* tiles are decoded value by value either way */
 #define LEAST                                                                                                        \
 	{                                                                                                            \
-		[TILE_FLOAT] = {4, 4}, [IKV_FMT_FP16] = {4, 4}, [IKV_FMT_FP8] = {2, 1}, [IKV_FMT_INT8] = {2, 1},     \
-		[IKV_FMT_INT4] = {2, 1}, [IKV_FMT_INT4_RESIDUAL] = {2, 1}, [IKV_FMT_BF16] = {4, 1},                  \
-		[IKV_FMT_KIVI8] = {2, 1}, [IKV_FMT_KIVI4] = {2, 1}, [IKV_FMT_KIVI2] = {2, 1},                        \
-		[IKV_FMT_SPARSE] = {2, 1},                                                                           \
+		[TILE_FLOAT] = {4, 4}, [TILE_HALF] = {4, 4}, [IKV_FMT_FP16] = {2, 1}, [IKV_FMT_FP8] = {2, 1},        \
+		[IKV_FMT_INT8] = {2, 1}, [IKV_FMT_INT4] = {2, 1}, [IKV_FMT_INT4_RESIDUAL] = {2, 1},                  \
+		[IKV_FMT_BF16] = {4, 1}, [IKV_FMT_KIVI8] = {2, 1}, [IKV_FMT_KIVI4] = {2, 1},                         \
+		[IKV_FMT_KIVI2] = {2, 1}, [IKV_FMT_SPARSE] = {2, 1},                                                 \
 	}
 #endif
 

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 #include <intentkv.h>
+#include "quant/tile.h"
 #include "tap.h"
 
 #define DIM_MAX 200
@@ -343,6 +344,43 @@ START_TEST(encoders_agree)
 }
 END_TEST
 
+/* Rows put into FP16 tiles a few at a time, from rows further apart, are the tiles of whole pages, and come back. */
+START_TEST(tiles_give_rows_back)
+{
+	enum { PAGE = 80, STEP = DIM_MAX + 7 };
+	static uint16_t rows[PAGE * STEP], dense[PAGE * DIM_MAX], back[PAGE * DIM_MAX];
+	static _Alignas(64) uint8_t tiles[2][2 * PAGE * 2 * (DIM_MAX + 32)];
+	static float values[TILE_TOKENS * DIM_MAX];
+	struct ikv_rng r;
+	ikv_rng_stream(&r, 77, IKV_STREAM_TEST, 0, 0);
+	for (uint32_t n = 0; n < 2000; n++) {
+		uint32_t dim = 1 + (uint32_t)ikv_rng_below(&r, DIM_MAX), other = 1 + (uint32_t)ikv_rng_below(&r, DIM_MAX);
+		uint32_t tokens = 1 + (uint32_t)ikv_rng_below(&r, PAGE);
+		bool v = n % 2, alias = !v && n % 4 == 2;
+		struct tile_shape s;
+		tile_shape(&s, IKV_FMT_FP16, v ? other : dim, v || alias ? dim : other, alias);
+		ck_assert(tile_count(tokens) * s.bytes <= sizeof tiles[0]);
+		for (uint32_t t = 0; t < tokens; t++)
+			for (uint32_t c = 0; c < dim; c++)
+				dense[t * dim + c] = rows[t * STEP + c] = (uint16_t)(ikv_rng_u64(&r) & 0xbbff);
+		memset(tiles, 0xa5, sizeof tiles);
+		tile_pack(&s, v, (const uint8_t *)dense, tokens, tiles[0]);
+		for (uint32_t t = 0, part; t < tokens; t += part) {
+			part = 1 + (uint32_t)ikv_rng_below(&r, tokens - t < 40 ? tokens - t : 40);
+			tile_put(&s, v, t, part, rows + t * STEP, STEP, tiles[1]);
+		}
+		ck_assert_mem_eq(tiles[0], tiles[1], sizeof tiles[0]);
+		tile_unpack(&s, v, tiles[0], tokens, (uint8_t *)back);
+		ck_assert_mem_eq(back, dense, 2 * (size_t)tokens * dim);
+		struct tile last = {.rows = (tokens - 1) % TILE_TOKENS + 1};
+		tile_at(&s, tiles[0], (tokens - 1) / TILE_TOKENS, &last);
+		tile_decode(&s, v, &last, values, dim);
+		for (uint32_t i = 0; i < last.rows * dim; i++)
+			ck_assert(values[i] == codec_half((const uint8_t *)(dense + (tokens - last.rows) * dim), i));
+	}
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("format");
@@ -355,6 +393,7 @@ int main(void)
 	tcase_add_test(t, rows_are_independent);
 	tcase_add_test(t, residual_begins_with_int4);
 	tcase_add_test(t, what_cannot_be_stored_is_an_error);
+	tcase_add_test(t, tiles_give_rows_back);
 	suite_add_tcase(s, t);
 	return tap_run(s);
 }
