@@ -186,7 +186,7 @@ void avx512_pv_decoded(const struct tile_shape *shape, const struct tile *tiles,
 size_t avx512_forms_bytes(uint32_t dim)
 {
 	size_t padded = tile_padded(dim);
-	size_t bytes = 16 * padded + 2 * forms_round(padded / 8) + forms_round(padded / 4) + (padded + 127) / 128 * 16 + 16;
+	size_t bytes = 17 * padded + 5 * forms_round(padded / 8) + (padded + 127) / 128 * 16 + 16;
 	return (bytes + 63) & ~(size_t)63;
 }
 
@@ -195,6 +195,44 @@ INLINE __m512i nearest_bf16(__m512 x)
 {
 	__m512i n = _mm512_castps_si512(x), odd = _mm512_and_si512(_mm512_srli_epi32(n, 16), _mm512_set1_epi32(1));
 	return _mm512_srli_epi32(_mm512_add_epi32(n, _mm512_add_epi32(_mm512_set1_epi32(0x7fff), odd)), 16);
+}
+
+/* One signed byte for each of 32 channels and their unit, of eight units tried the one that leaves the least squares. */
+static void round_group(const float *q, uint32_t group, float sum, const struct forms *f)
+{
+	const __m512 x = _mm512_loadu_ps(q), y = _mm512_loadu_ps(q + 16);
+	const float most = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(x), _mm512_abs_ps(y)));
+	float explained = 0, unit = 0, total = 0;
+	__m512i best[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+	for (int first = 0; first < 8 && most > 1e-18f; first += 4) {
+		float along[4], square[4];
+		__m512 n[4][2], xn[4], nn[4];
+		UNROLL for (int i = 0; i < 4; i++)
+		{
+			const __m512 factor = _mm512_set1_ps((127.4f - 0.9f * (float)(first + i)) / most);
+			n[i][0] = _mm512_roundscale_ps(_mm512_mul_ps(x, factor), 8);
+			n[i][1] = _mm512_roundscale_ps(_mm512_mul_ps(y, factor), 8);
+			xn[i] = _mm512_fmadd_ps(x, n[i][0], _mm512_mul_ps(y, n[i][1]));
+			nn[i] = _mm512_fmadd_ps(n[i][0], n[i][0], _mm512_mul_ps(n[i][1], n[i][1]));
+		}
+		_mm_storeu_ps(along, sums4(xn));
+		_mm_storeu_ps(square, sums4(nn));
+		for (int i = 0; i < 4; i++) {
+			/* Divided by the largest, so that no square overflows. */
+			float part = along[i] / most / square[i] * (along[i] / most);
+			if (part <= explained)
+				continue;
+			explained = part;
+			unit = along[i] / square[i];
+			best[0] = _mm512_cvtps_epi32(n[i][0]);
+			best[1] = _mm512_cvtps_epi32(n[i][1]);
+			total = _mm512_reduce_add_ps(_mm512_add_ps(n[i][0], n[i][1]));
+		}
+	}
+	_mm_storeu_si128((__m128i *)(f->single + 32 * group), _mm512_cvtepi32_epi8(best[0]));
+	_mm_storeu_si128((__m128i *)(f->single + 32 * group + 16), _mm512_cvtepi32_epi8(best[1]));
+	((float *)f->units)[group] = unit;
+	((float *)f->lost)[group] = 7.5f * (sum - unit * total);
 }
 
 void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
@@ -244,8 +282,8 @@ void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
 		float rest = _mm512_reduce_add_ps(_mm512_add_ps(lost[0], lost[1])) * scale / 256;
 		((float *)f.sums)[c / 32] = sum;
 		((float *)f.steps)[c / 32] = sum * scale / 256;
-		((int32_t *)f.middle)[c / 32 * 2] = (int32_t)lrintf(rest * 7.5f);
-		((int32_t *)f.middle)[c / 32 * 2 + 1] = (int32_t)lrintf(rest * 120);
+		((int32_t *)f.middle)[c / 32] = (int32_t)lrintf(rest * 120);
+		round_group(q + c - 16, c / 32, sum, &f);
 	}
 	*(float *)f.step = step;
 	*(float *)f.size = amax;
@@ -327,13 +365,13 @@ const struct micro_kernels micro_avx512 = {
 	{
 	    [IKV_FMT_FP16] = {avx512_qk_fp16, avx512_pv_fp16},
 	    [IKV_FMT_FP8] = {qk_fp8, pv_fp8},
-	    [IKV_FMT_INT8] = {avx512_qk_int8, avx512_pv_int8},
-	    [IKV_FMT_INT4] = {avx512_qk_int4, avx512_pv_int4},
-	    [IKV_FMT_INT4_RESIDUAL] = {avx512_qk_int4r, avx512_pv_int4r},
+	    [IKV_FMT_INT8] = {avx512_qk_int8, avx512_pv_int8, true},
+	    [IKV_FMT_INT4] = {avx512_qk_int4, avx512_pv_int4, true},
+	    [IKV_FMT_INT4_RESIDUAL] = {avx512_qk_int4r, avx512_pv_int4r, true},
 	    [IKV_FMT_BF16] = {avx512_qk_bf16, avx512_pv_bf16},
-	    [IKV_FMT_KIVI8] = {avx512_qk_kivi8, avx512_pv_kivi8},
-	    [IKV_FMT_KIVI4] = {avx512_qk_kivi4, avx512_pv_kivi4},
-	    [IKV_FMT_KIVI2] = {avx512_qk_kivi2, avx512_pv_kivi2},
+	    [IKV_FMT_KIVI8] = {avx512_qk_kivi8, avx512_pv_kivi8, true},
+	    [IKV_FMT_KIVI4] = {avx512_qk_kivi4, avx512_pv_int4, true},
+	    [IKV_FMT_KIVI2] = {avx512_qk_kivi2, avx512_pv_kivi2, true},
 	    [IKV_FMT_SPARSE] = {avx512_qk_sparse, avx512_pv_sparse},
 	    [TILE_FLOAT] = {avx512_qk_float, avx512_pv_float},
 	},

@@ -10,8 +10,9 @@ enum { CASES = 10000, SHARED = 100, ISAS = 8, TOKENS = 80, POOL = 1 << 18 };
 /* docs/formats.md: for scores of unit variance, and in proportion for larger ones. Up to 80 of the former have a
  * log-sum-exp of about 5. */
 static const double tolerance = 5e-5, latent_tolerance = 2e-4, usual = 5;
-/* Of FP8 with avx512bf16, whose queries and weights are rounded to 8 bits. */
-static const double rounded_tolerance = 4e-3;
+/* Of FP8 with avx512bf16, whose queries and weights are rounded to 8 bits, and of 4 and 2 bits with AVX-512, whose
+ * queries are a byte a channel. */
+static const double fp8_tolerance = 4e-3, byte_tolerance = 1e-2;
 
 struct rig {
 	struct ikv_rng r;
@@ -20,7 +21,7 @@ struct rig {
 	const char *isa[ISAS + 1];
 	uint32_t count;
 	struct ikv_plan plan;
-	bool any_fp8;
+	bool any_fp8, any_byte;
 };
 
 static uint16_t pool[POOL]; /* normal numbers, to be taken from anywhere */
@@ -84,10 +85,11 @@ static void fill(struct rig *x, enum ikv_format f, uint32_t tokens)
 	struct ikv_err err;
 	uint32_t k = below(x, POOL - TOKENS * 2 * 200), v = below(x, POOL - TOKENS * 2 * 200);
 	uint32_t closed = tokens / x->g.page_tokens, formats[TOKENS];
-	x->any_fp8 = false;
+	x->any_fp8 = x->any_byte = false;
 	for (uint32_t p = 0; p < closed; p++) {
 		formats[p] = below(x, 8) || x->g.v_aliases_k ? (uint32_t)f : 1 + below(x, IKV_FMT_COUNT - 1);
 		x->any_fp8 |= formats[p] == IKV_FMT_FP8;
+		x->any_byte |= formats[p] == IKV_FMT_INT4 || formats[p] == IKV_FMT_KIVI4 || formats[p] == IKV_FMT_KIVI2;
 	}
 	for (uint32_t i = 0; i < x->count; i++) {
 		struct ikv_backend *b = x->b[i];
@@ -142,9 +144,11 @@ static void run_case(struct rig *x, double allowed)
 			allowed *= size / usual;
 			continue;
 		}
-		double most = x->any_fp8 && !x->g.v_aliases_k && !strcmp(x->isa[i], "avx512bf16")
-				  ? rounded_tolerance * size / usual
-				  : allowed;
+		double most = allowed;
+		if (x->any_fp8 && !x->g.v_aliases_k && !strcmp(x->isa[i], "avx512bf16"))
+			most = fp8_tolerance * size / usual;
+		if (x->any_byte && !strncmp(x->isa[i], "avx512", 6))
+			most = byte_tolerance * size / usual;
 		double a = distance(out[0], out[1], (size_t)x->g.q_heads * x->g.d_v);
 		double b = distance(lse[0], lse[1], x->g.q_heads);
 		double c = distance(mass[0], mass[1], (size_t)x->g.q_heads * x->plan.count);
