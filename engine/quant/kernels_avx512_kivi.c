@@ -26,8 +26,8 @@ INLINE void find_most(const struct normal *q, uint32_t padded, const int heads)
 {
 	for (uint32_t c = 0; c < padded; c += 16) {
 		__m512 all = _mm512_setzero_ps();
-		UNROLL for (int h = 0; h < heads; h++) all =
-		    _mm512_max_ps(all, _mm512_abs_ps(_mm512_loadu_ps(q->q[h] + c)));
+		UNROLL for (int h = 0; h < heads; h++) all = /* the larger magnitude, without its sign */
+		    _mm512_range_ps(all, _mm512_loadu_ps(q->q[h] + c), 0xb);
 		_mm512_store_ps(q->most + c, all);
 	}
 }
@@ -103,7 +103,6 @@ INLINE void scale_query(const struct tile_shape *shape, const struct tile *t, co
 	const uint8_t *zeros = t->group + shape->k_zeros;
 	__m512 shares[4];
 	UNROLL for (int h = 0; h < 4; h++) shares[h] = _mm512_setzero_ps();
-	find_units(shape, t, q, digits, out);
 	for (uint32_t c = 0; c < padded; c += RUN) {
 		const bool half = c + 32 >= padded;
 		const float *unit = out->units + c / CODEC_GROUP, second = half ? 0 : unit[1];
@@ -230,8 +229,10 @@ INLINE void qk_heads(const int bits, const struct tile_shape *shape, const struc
 		x[k].stride = run;
 		x[k].units = units + 2 * (size_t)groups * k;
 		x[k].factors = x[k].units + groups;
-		scale_query(shape, &tiles[i], &q, digits, heads, (float)((1 << bits) - 1) / 2, &x[k]);
+		find_units(shape, &tiles[i], &q, digits, &x[k]);
 	}
+	for (uint32_t i = 0, k = 0; i < count; i += n[k++])
+		scale_query(shape, &tiles[i], &q, digits, heads, (float)((1 << bits) - 1) / 2, &x[k]);
 	for (uint32_t i = 0, k = 0; i < count; i += n[k++]) {
 		if (n[k] == 2 && digits < 3) {
 			qk_tiles(bits, shape, tiles + i, 2, &x[k], size, digits, heads, s + i * TILE_TOKENS);
