@@ -1,12 +1,12 @@
 /* Scores of KIVI for AVX-512 with VNNI.
  *
  * K has a scale and a zero for each channel of 32 tokens, so the query of a group, q_c · scale_c, is made for every two
- * tiles, as integers of one signed byte (KIVI8 two, fine three), the largest 127 (32500, 8 · 10^6) of every 32
+ * tiles, as integers of one signed byte (KIVI8 two, fine three), the largest 127 (32500, 8 · 10^6) of every 64
  * channels; products with codes are exact, 16 tokens lie across the lanes. What all tokens share is exact but for
  * float rounding: sum of q_c (zero_c + middle · scale_c), codes counting from their middle. */
 #include "quant/kernels_avx512_dots.h"
 
-#define RUN 64 /* channels whose digits lie in one register */
+#define RUN 64 /* channels whose digits lie in one register and have a unit of their own */
 
 /* Queries of up to four heads, each divided by its largest magnitude, and of each channel the largest of them. */
 struct normal {
@@ -18,7 +18,7 @@ struct normal {
 struct scaled {
 	int8_t *digits; /* [4][3][stride]; four channels c of a run of 64 lie at dword c % 16 / 4 * 4 + c / 16 */
 	size_t stride;
-	float *factors, *units; /* of each 32 channels: what queries are multiplied with, what 1 stands for */
+	float *factors, *units; /* of each run: what queries are multiplied with, what 1 stands for */
 	float share[4];
 };
 
@@ -37,16 +37,15 @@ INLINE __m512i narrow(__m512i a, __m512i b, __m512i c, __m512i d)
 	return _mm512_packus_epi16(_mm512_packus_epi32(a, b), _mm512_packus_epi32(c, d));
 }
 
-/* Digits of 64 channels. Returns the sum of the whole numbers: of the first 32 channels in lanes 0, 1 of each four,
- * of the others in lanes 2, 3; of three digits it is not wanted. */
+/* Digits of a run. Returns the sum of the whole numbers, lane by lane; of three digits it is not wanted. */
 INLINE __m512i put_digits(const __m512i *n, const int digits, int8_t *to, size_t stride)
 {
 	const __m512i byte = _mm512_set1_epi32(255), half = _mm512_set1_epi32(128), ones = _mm512_set1_epi16(1);
-	__m512i digit[3][4], low[2], high[2], part[2];
+	__m512i digit[3][4], low[2], high[2], sum = _mm512_setzero_si512();
 	if (digits == 1) {
 		__m512i all = _mm512_packs_epi16(_mm512_packs_epi32(n[0], n[1]), _mm512_packs_epi32(n[2], n[3]));
 		_mm512_store_si512(to, all);
-		return add_dots(_mm512_setzero_si512(), _mm512_set1_epi8(1), all);
+		return add_dots(sum, _mm512_set1_epi8(1), all);
 	}
 	if (digits == 3) {
 		UNROLL for (int i = 0; i < 4; i++)
@@ -60,39 +59,39 @@ INLINE __m512i put_digits(const __m512i *n, const int digits, int8_t *to, size_t
 		}
 		UNROLL for (int d = 0; d < 3; d++) _mm512_store_si512(
 		    to + (size_t)d * stride, narrow(digit[d][0], digit[d][1], digit[d][2], digit[d][3]));
-		return _mm512_setzero_si512();
+		return sum;
 	}
 	UNROLL for (int i = 0; i < 2; i++)
 	{
 		__m512i x = _mm512_packs_epi32(n[2 * i], n[2 * i + 1]);
-		part[i] = _mm512_madd_epi16(x, ones);
+		sum = _mm512_add_epi32(sum, _mm512_madd_epi16(x, ones));
 		low[i] = _mm512_and_si512(x, _mm512_set1_epi16(255));
 		high[i] = _mm512_srai_epi16(_mm512_add_epi16(x, _mm512_set1_epi16(128)), 8);
 	}
 	_mm512_store_si512(to, _mm512_packus_epi16(low[0], low[1]));
 	_mm512_store_si512(to + stride, _mm512_packs_epi16(high[0], high[1]));
-	return _mm512_add_epi32(_mm512_unpacklo_epi64(part[0], part[1]), _mm512_unpackhi_epi64(part[0], part[1]));
+	return sum;
 }
 
-/* Units of each 32 channels, by the largest product of all heads. */
+/* The unit of each run, by the largest product of all heads. */
 INLINE void find_units(const struct tile_shape *shape, const struct tile *t, const struct normal *q, const int digits,
 		       struct scaled *out)
 {
 	const float largest = digits == 1 ? 127 : digits == 2 ? 32500 : 8e6f;
-	const uint32_t groups = codec_groups(shape->d_qk);
-	for (uint32_t g = 0; g < groups; g += 4) {
+	const uint32_t padded = tile_padded(shape->d_qk);
+	for (uint32_t first = 0; first < padded; first += 4 * RUN) {
 		__m512 most[4];
 		UNROLL for (uint32_t k = 0; k < 4; k++)
 		{
-			const uint32_t c = CODEC_GROUP * (g + k < groups ? g + k : g);
-			const uint8_t *scales = t->group + 2 * c;
-			most[k] = _mm512_max_ps(_mm512_mul_ps(halves16(scales), _mm512_load_ps(q->most + c)),
-						_mm512_mul_ps(halves16(scales + 32), _mm512_load_ps(q->most + c + 16)));
+			most[k] = _mm512_setzero_ps();
+			for (uint32_t c = first + k * RUN; c < first + (k + 1) * RUN && c < padded; c += 16)
+				most[k] = _mm512_max_ps(most[k], _mm512_mul_ps(halves16(t->group + 2 * c),
+									       _mm512_load_ps(q->most + c)));
 		}
 		__m128 top = most4(most);
 		__mmask8 some = _mm_cmp_ps_mask(top, _mm_set1_ps(1e-30f), _CMP_GT_OQ);
-		_mm_storeu_ps(out->factors + g, _mm_maskz_div_ps(some, _mm_set1_ps(largest), top));
-		_mm_storeu_ps(out->units + g, _mm_maskz_mul_ps(some, top, _mm_set1_ps(1 / largest)));
+		_mm_storeu_ps(out->factors + first / RUN, _mm_maskz_div_ps(some, _mm_set1_ps(largest), top));
+		_mm_storeu_ps(out->units + first / RUN, _mm_maskz_mul_ps(some, top, _mm_set1_ps(1 / largest)));
 	}
 }
 
@@ -105,7 +104,7 @@ INLINE void scale_query(const struct tile_shape *shape, const struct tile *t, co
 	UNROLL for (int h = 0; h < 4; h++) shares[h] = _mm512_setzero_ps();
 	for (uint32_t c = 0; c < padded; c += RUN) {
 		const bool half = c + 32 >= padded;
-		const float *unit = out->units + c / CODEC_GROUP, second = half ? 0 : unit[1];
+		const __m512 factor = _mm512_set1_ps(out->factors[c / RUN]);
 		__m512i n[4][4];
 		UNROLL for (uint32_t i = 0; i < 4; i++)
 		{
@@ -117,7 +116,7 @@ INLINE void scale_query(const struct tile_shape *shape, const struct tile *t, co
 			__m512 scale = halves16(t->group + 2 * at), zero = halves16(zeros + 2 * at);
 			if (digits < 3)
 				zero = _mm512_fmadd_ps(scale, _mm512_set1_ps(middle), zero);
-			scale = _mm512_mul_ps(scale, _mm512_set1_ps(out->factors[at / CODEC_GROUP]));
+			scale = _mm512_mul_ps(scale, factor);
 			UNROLL for (int h = 0; h < heads; h++)
 			{
 				__m512 x = _mm512_loadu_ps(q->q[h] + at);
@@ -125,14 +124,13 @@ INLINE void scale_query(const struct tile_shape *shape, const struct tile *t, co
 				n[h][i] = _mm512_cvtps_epi32(_mm512_mul_ps(x, scale));
 			}
 		}
-		const __m512 units = _mm512_mul_ps(_mm512_broadcast_f32x4(_mm_setr_ps(*unit, *unit, second, second)),
-						   _mm512_set1_ps(middle));
+		const __m512 unit = _mm512_set1_ps(out->units[c / RUN] * middle);
 		UNROLL for (int h = 0; h < heads; h++)
 		{
 			__m512i sum =
 			    put_digits(n[h], digits, out->digits + 3 * (size_t)h * out->stride + c, out->stride);
 			if (digits < 3)
-				shares[h] = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(sum), units, shares[h]);
+				shares[h] = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(sum), unit, shares[h]);
 		}
 		fetch(t->group + 2 * c, t->ahead);
 		fetch(zeros + 2 * c, t->ahead);
@@ -184,20 +182,22 @@ INLINE void add_group(const int bits, const struct tile *t, const int tiles, con
 INLINE void qk_tiles(const int bits, const struct tile_shape *shape, const struct tile *t, const int tiles,
 		     const struct scaled *q, const float *size, const int digits, const int heads, float *s)
 {
+	const uint32_t groups = codec_groups(shape->d_qk);
 	__m512 total[2][4];
 	UNROLL for (int k = 0; k < tiles; k++) UNROLL for (int h = 0; h < heads; h++) total[k][h] =
 	    _mm512_set1_ps(q->share[h]);
-	for (uint32_t g = 0; g < codec_groups(shape->d_qk); g++) {
+	for (uint32_t g = 0; g < groups; g += 2) {
 		__m512i sums[2][4][3];
 		UNROLL for (int k = 0; k < tiles; k++) UNROLL for (int h = 0; h < heads; h++)
 		    UNROLL for (int i = 0; i < digits; i++) sums[k][h][i] = _mm512_setzero_si512();
-		add_group(bits, t, tiles, q, g, digits, heads, sums);
+		for (uint32_t i = g; i < g + 2 && i < groups; i++)
+			add_group(bits, t, tiles, q, i, digits, heads, sums);
 		UNROLL for (int k = 0; k < tiles; k++) UNROLL for (int h = 0; h < heads; h++)
 		{
 			__m512 x = _mm512_cvtepi32_ps(sums[k][h][digits - 1]);
 			UNROLL for (int i = digits - 2; i >= 0; i--) x =
 			    _mm512_fmadd_ps(x, _mm512_set1_ps(256), _mm512_cvtepi32_ps(sums[k][h][i]));
-			total[k][h] = _mm512_fmadd_ps(x, _mm512_set1_ps(q->units[g]), total[k][h]);
+			total[k][h] = _mm512_fmadd_ps(x, _mm512_set1_ps(q->units[g / 2]), total[k][h]);
 		}
 	}
 	UNROLL for (int k = 0; k < tiles; k++) UNROLL for (int h = 0; h < heads; h++) _mm512_storeu_ps(
@@ -208,10 +208,10 @@ INLINE void qk_heads(const int bits, const struct tile_shape *shape, const struc
 		     const struct micro_query *all, uint32_t first, const int digits, const int heads, float *s,
 		     float *scratch)
 {
-	const uint32_t padded = tile_padded(shape->d_qk), groups = (codec_groups(shape->d_qk) + 3) & ~3u;
+	const uint32_t padded = tile_padded(shape->d_qk), runs = (padded + 4 * RUN - 1) / (4 * RUN) * 4;
 	const size_t run = (padded + RUN - 1) / RUN * RUN;
 	float *most = (float *)(((uintptr_t)scratch + 63) & ~(uintptr_t)63), *units = most + padded, size[4];
-	int8_t *room = (int8_t *)(units + 2 * (size_t)groups * MICRO_TILES);
+	int8_t *room = (int8_t *)(units + 2 * (size_t)runs * MICRO_TILES);
 	struct normal q = {.most = most};
 	struct scaled x[MICRO_TILES];
 	uint32_t n[MICRO_TILES];
@@ -227,8 +227,8 @@ INLINE void qk_heads(const int bits, const struct tile_shape *shape, const struc
 		n[k] = i + 1 < count && tiles[i].group == tiles[i + 1].group ? 2 : 1;
 		x[k].digits = room + 3 * (size_t)heads * run * k;
 		x[k].stride = run;
-		x[k].units = units + 2 * (size_t)groups * k;
-		x[k].factors = x[k].units + groups;
+		x[k].units = units + 2 * (size_t)runs * k;
+		x[k].factors = x[k].units + runs;
 		find_units(shape, &tiles[i], &q, digits, &x[k]);
 	}
 	for (uint32_t i = 0, k = 0; i < count; i += n[k++])
