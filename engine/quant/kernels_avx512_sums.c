@@ -1,8 +1,7 @@
 /* Weighted sums of INT8, INT4, INT4_RESIDUAL and KIVI for AVX-512 with VNNI.
  *
  * Weights times scales of a block become integers of two bytes (three, if fine), the largest of a head and group 65535;
- * the error of each is at most 2^-17 (2^-25) of the largest. Those of a group of channels are made while the products
- * of the group before it are worked on, whose units they do not need. */
+ * the error of each is at most 2^-17 (2^-25) of the largest. */
 #include "quant/kernels_avx512_dots.h"
 
 enum kind { BYTES, PAIRS, JOINED, KIVI8, KIVI2 }; /* codes of KIVI4 are pairs */
@@ -238,69 +237,50 @@ INLINE void weigh_zeros(const enum kind kind, const struct call *call, uint32_t 
 	_mm_storeu_ps(call->zeros[g], sums4(sums));
 }
 
-/* Channels [c, c + 32) of tile i, and weights of it and its neighbour for half of the heads, of another group. */
-INLINE void add_tile(const enum kind kind, const struct call *call, uint32_t c, const struct group *x, const bool fine,
-		     uint32_t i, const __m512 *scale, struct group *made, const int heads,
-		     __m512i (*sums)[3][2])
+/* Channels [c, c + 32): two runs of 16, which are both halves of a group's pairs. */
+INLINE void pv_columns(const enum kind kind, const struct call *call, uint32_t c, const struct group *x, const bool fine,
+		       const int heads, float *acc, size_t acc_stride)
 {
 	const size_t wide = kind == PAIRS || kind == KIVI2 ? 2 : 4, step = wide * tile_padded(call->shape->d_v);
-	const uint32_t quads = kind == KIVI2 ? 2 : 1, bytes = fine ? 3 : 2;
-	const uint8_t *p = call->tiles[i].v + wide * c;
-	UNROLL for (uint32_t j = 0; j < 4; j += quads, p += step)
-	{
-		__m512i v[2][2];
-		codes_of(kind, p, call->tiles[i].ahead, v);
-		UNROLL for (uint32_t q = 0; q < quads; q++) UNROLL for (int h = 0; h < heads; h++)
-		    UNROLL for (uint32_t k = 0; k < bytes; k++)
-			add_weighted(sums[h][k], weights_at(&x->head[h], fine, i, j + q, k), v[q][0], v[q][1]);
-		const uint32_t h = i % 2 * 2 + j / 2;
-		if (kind != BYTES && !fine && j % 2 == 0 && h < (uint32_t)heads)
-			weigh_two(call->rows, scale, h, i & ~1u, made);
-	}
-}
-
-/* Channels [c, c + 32): two runs of 16, which are both halves of a group's pairs. Weights of group `then` are made
- * between the products of this one. */
-INLINE void pv_columns(const enum kind kind, const struct call *call, uint32_t c, const struct group *x, const bool fine,
-		       uint32_t then, struct group *made, const int heads, float *acc, size_t acc_stride)
-{
+	const uint32_t quads = kind == KIVI2 ? 2 : 1;
 	const int bytes = fine ? 3 : 2;
 	__m512i sums[4][3][2]; /* [head][byte][run] */
 	UNROLL for (int h = 0; h < heads; h++) UNROLL for (int i = 0; i < 2 * bytes; i++) sums[h][i / 2][i % 2] =
 	    _mm512_setzero_si512();
-	__m512 scale[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
 	for (uint32_t i = 0; i < call->count; i++) {
-		if (kind != BYTES && !fine && i % 2 == 0)
-			scales_of(call, then, i, scale);
-		add_tile(kind, call, c, x, fine, i, scale, made, heads, sums);
+		const uint8_t *p = call->tiles[i].v + wide * c;
+		UNROLL for (uint32_t j = 0; j < 4; j += quads, p += step)
+		{
+			__m512i v[2][2];
+			codes_of(kind, p, call->tiles[i].ahead, v);
+			UNROLL for (uint32_t q = 0; q < quads; q++) UNROLL for (int h = 0; h < heads; h++)
+			    UNROLL for (int k = 0; k < bytes; k++) add_weighted(
+				sums[h][k], weights_at(&x->head[h], fine, i, j + q, (uint32_t)k), v[q][0], v[q][1]);
+		}
 	}
-	for (uint32_t h = 2; kind != BYTES && !fine && call->count % 2 && h < (uint32_t)heads; h++)
-		weigh_two(call->rows, scale, h, call->count - 1, made);
 	UNROLL for (int h = 0; h < heads; h++) UNROLL for (int k = 0; k < 2; k++)
 	    add_sums(sums[h], k, bytes, x->units[h], kind == BYTES ? 0 : call->zeros[c / CODEC_GROUP][h],
 		     acc + (size_t)h * acc_stride + c + 16 * k);
 }
 
-/* What all groups need, and weights of the first one. */
-INLINE void begin(const enum kind kind, const struct call *call, uint32_t groups, const bool fine, const int heads,
-		  struct group *first)
+/* Weights of group g, and its sums of zeros. */
+INLINE void make_group(const enum kind kind, const struct call *call, uint32_t g, const bool fine, const int heads,
+		       struct group *out)
 {
-	for (uint32_t g = 0; g < groups && !fine; g++)
-		call->tops[g] = top_of(kind, call->shape, call->tiles, call->count, g);
-	if (!fine)
-		share_out(call->w, call->count, heads, call->rows);
-	for (uint32_t g = 0; g < groups && kind != BYTES; g++)
+	if (kind != BYTES)
 		weigh_zeros(kind, call, g, heads);
-	for (uint32_t i = 0; i < call->count && kind == BYTES; i++)
-		fetch(params_of(call->shape, call->tiles + i, 0), call->tiles[i].ahead);
 	UNROLL for (uint32_t i = 0; i < MICRO_TILES; i += 2)
 	{
 		__m512 scale[2];
 		if (fine || i >= call->count)
 			continue;
-		scales_of(call, 0, i, scale);
-		UNROLL for (uint32_t h = 0; h < (uint32_t)heads; h++) weigh_two(call->rows, scale, h, i, first);
+		scales_of(call, g, i, scale);
+		UNROLL for (uint32_t h = 0; h < (uint32_t)heads; h++) weigh_two(call->rows, scale, h, i, out);
 	}
+	UNROLL for (int h = 0; fine && h < heads; h++)
+	    weigh_exactly(kind, call->shape, call->tiles, call->count, g, call->w + h * MICRO_BLOCK, true, h, out);
+	if (!fine)
+		finish(kind, call->shape, call->tiles, call->count, g, call->w, call->rows, call->tops + g, heads, out);
 }
 
 /* Weighted sums for `heads` query heads. */
@@ -308,23 +288,20 @@ INLINE void pv_heads(const enum kind kind, const struct tile_shape *shape, const
 		     const float *w, const bool fine, const int heads, float *acc, size_t acc_stride, float *scratch)
 {
 	const uint32_t groups = kind == BYTES ? 1 : codec_groups(shape->d_v);
+	struct group *group = (struct group *)scratch; /* [groups] */
+	float(*zeros)[4] = (float(*)[4])(group + groups);
 	struct rows rows;
-	struct group two[2], *now = two, *next = two + 1;
-	const struct call call = {shape, tiles, count, w, &rows, (struct top *)(scratch + 4 * groups), (float(*)[4])scratch};
-	begin(kind, &call, groups, fine, heads, now);
-	for (uint32_t g = 0; g < groups; g++) {
-		const uint32_t then = g + 1 < groups ? g + 1 : g; /* after the last group for nothing */
-		const uint32_t c = g * CODEC_GROUP, end = kind == BYTES ? shape->d_v : c + CODEC_GROUP;
-		UNROLL for (int h = 0; fine && h < heads; h++)
-		    weigh_exactly(kind, shape, tiles, count, g, w + h * MICRO_BLOCK, true, h, now);
-		if (!fine)
-			finish(kind, shape, tiles, count, g, w, call.rows, call.tops + g, heads, now);
-		for (uint32_t at = c; at < end; at += CODEC_GROUP)
-			pv_columns(kind, &call, at, now, fine, then, next, heads, acc, acc_stride);
-		struct group *swap = now;
-		now = next;
-		next = swap;
-	}
+	const struct call call = {shape, tiles, count, w, &rows, (struct top *)(zeros + groups), zeros};
+	for (uint32_t g = 0; g < groups && !fine; g++)
+		call.tops[g] = top_of(kind, shape, tiles, count, g);
+	if (!fine)
+		share_out(w, count, heads, &rows);
+	for (uint32_t i = 0; i < count && kind == BYTES; i++)
+		fetch(params_of(shape, tiles + i, 0), tiles[i].ahead);
+	for (uint32_t g = 0; g < groups; g++)
+		make_group(kind, &call, g, fine, heads, group + g);
+	for (uint32_t c = 0; c < shape->d_v; c += CODEC_GROUP)
+		pv_columns(kind, &call, c, kind == BYTES ? group : group + c / CODEC_GROUP, fine, heads, acc, acc_stride);
 }
 
 INLINE void pv(const enum kind kind, const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
