@@ -279,7 +279,7 @@ static void score_step(const struct flash *f, const struct job *j, uint32_t spli
 		score(f, t, &q, heads, t->s, tops, rest);
 	}
 	t->any = weigh(f, j, &t->block, h, heads, tops, t->s, sums, j->acc + at * f->acc_stride, rest);
-	t->fine = rounded && stands_out(sums, tops, heads);
+	t->fine = q.fine && stands_out(sums, tops, heads); /* less often: the block itself counts now */
 }
 
 static void add_step(const struct flash *f, const struct job *j, uint32_t split, const struct step *t, float *scratch)

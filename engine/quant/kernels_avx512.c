@@ -197,42 +197,43 @@ INLINE __m512i nearest_bf16(__m512 x)
 	return _mm512_srli_epi32(_mm512_add_epi32(n, _mm512_add_epi32(_mm512_set1_epi32(0x7fff), odd)), 16);
 }
 
-/* One signed byte for each of 32 channels and their unit, of eight units tried the one that leaves the least squares. */
+#define UNITS_TRIED 8
+
+/* One signed byte for each of 32 channels and their unit, of those tried the one that leaves the least squares. */
 static void round_group(const float *q, uint32_t group, float sum, const struct forms *f)
 {
 	const __m512 x = _mm512_loadu_ps(q), y = _mm512_loadu_ps(q + 16);
 	const float most = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(x), _mm512_abs_ps(y)));
-	float explained = 0, unit = 0, total = 0;
-	__m512i best[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
-	for (int first = 0; first < 8 && most > 1e-18f; first += 4) {
-		float along[4], square[4];
-		__m512 n[4][2], xn[4], nn[4];
+	const float inverse = most > 1e-18f ? 1 / most : 0;
+	float factors[UNITS_TRIED], units[UNITS_TRIED], parts[UNITS_TRIED]; /* of the squares, what a unit explains */
+	for (int i = 0; i < UNITS_TRIED; i++)
+		factors[i] = (127.4f - 0.9f * (float)i) * inverse;
+	for (int first = 0; first < UNITS_TRIED; first += 4) {
+		__m512 xn[4], nn[4];
 		UNROLL for (int i = 0; i < 4; i++)
 		{
-			const __m512 factor = _mm512_set1_ps((127.4f - 0.9f * (float)(first + i)) / most);
-			n[i][0] = _mm512_roundscale_ps(_mm512_mul_ps(x, factor), 8);
-			n[i][1] = _mm512_roundscale_ps(_mm512_mul_ps(y, factor), 8);
-			xn[i] = _mm512_fmadd_ps(x, n[i][0], _mm512_mul_ps(y, n[i][1]));
-			nn[i] = _mm512_fmadd_ps(n[i][0], n[i][0], _mm512_mul_ps(n[i][1], n[i][1]));
+			const __m512 factor = _mm512_set1_ps(factors[first + i]);
+			__m512 m = _mm512_roundscale_ps(_mm512_mul_ps(x, factor), 8);
+			__m512 n = _mm512_roundscale_ps(_mm512_mul_ps(y, factor), 8);
+			xn[i] = _mm512_fmadd_ps(x, m, _mm512_mul_ps(y, n));
+			nn[i] = _mm512_fmadd_ps(m, m, _mm512_mul_ps(n, n));
 		}
-		_mm_storeu_ps(along, sums4(xn));
-		_mm_storeu_ps(square, sums4(nn));
-		for (int i = 0; i < 4; i++) {
-			/* Divided by the largest, so that no square overflows. */
-			float part = along[i] / most / square[i] * (along[i] / most);
-			if (part <= explained)
-				continue;
-			explained = part;
-			unit = along[i] / square[i];
-			best[0] = _mm512_cvtps_epi32(n[i][0]);
-			best[1] = _mm512_cvtps_epi32(n[i][1]);
-			total = _mm512_reduce_add_ps(_mm512_add_ps(n[i][0], n[i][1]));
-		}
+		__m128 along = sums4(xn), squares = _mm_max_ps(sums4(nn), _mm_set1_ps(1));
+		__m128 unit = _mm_div_ps(along, squares); /* both by the largest, so that no square overflows */
+		_mm_storeu_ps(units + first, unit);
+		_mm_storeu_ps(parts + first, _mm_mul_ps(_mm_mul_ps(along, _mm_set1_ps(inverse)),
+							_mm_mul_ps(unit, _mm_set1_ps(inverse))));
 	}
-	_mm_storeu_si128((__m128i *)(f->single + 32 * group), _mm512_cvtepi32_epi8(best[0]));
-	_mm_storeu_si128((__m128i *)(f->single + 32 * group + 16), _mm512_cvtepi32_epi8(best[1]));
-	((float *)f->units)[group] = unit;
-	((float *)f->lost)[group] = 7.5f * (sum - unit * total);
+	__m256 part = _mm256_loadu_ps(parts), best = _mm256_max_ps(part, _mm256_permute2f128_ps(part, part, 1));
+	best = _mm256_max_ps(best, _mm256_permute_ps(best, 0x4e));
+	best = _mm256_max_ps(best, _mm256_permute_ps(best, 0xb1));
+	int i = __builtin_ctz(_mm256_cmp_ps_mask(part, best, _CMP_EQ_OQ) | 1u << (UNITS_TRIED - 1));
+	__m512i m = _mm512_cvtps_epi32(_mm512_mul_ps(x, _mm512_set1_ps(factors[i])));
+	__m512i n = _mm512_cvtps_epi32(_mm512_mul_ps(y, _mm512_set1_ps(factors[i])));
+	_mm_storeu_si128((__m128i *)(f->single + 32 * group), _mm512_cvtepi32_epi8(m));
+	_mm_storeu_si128((__m128i *)(f->single + 32 * group + 16), _mm512_cvtepi32_epi8(n));
+	((float *)f->units)[group] = units[i];
+	((float *)f->lost)[group] = 7.5f * (sum - units[i] * (float)_mm512_reduce_add_epi32(_mm512_add_epi32(m, n)));
 }
 
 void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)

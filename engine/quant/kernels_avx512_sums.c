@@ -249,8 +249,7 @@ INLINE void pv_columns(const enum kind kind, const struct call *call, uint32_t c
 	    _mm512_setzero_si512();
 	for (uint32_t i = 0; i < call->count; i++) {
 		const uint8_t *p = call->tiles[i].v + wide * c;
-		UNROLL for (uint32_t j = 0; j < 4; j += quads, p += step)
-		{
+		for (uint32_t j = 0; j < 4; j += quads, p += step) {
 			__m512i v[2][2];
 			codes_of(kind, p, call->tiles[i].ahead, v);
 			UNROLL for (uint32_t q = 0; q < quads; q++) UNROLL for (int h = 0; h < heads; h++)
