@@ -199,41 +199,68 @@ INLINE __m512i nearest_bf16(__m512 x)
 
 #define UNITS_TRIED 8
 
-/* One signed byte for each of 32 channels and their unit, of those tried the one that leaves the least squares. */
-static void round_group(const float *q, uint32_t group, float sum, const struct forms *f)
+/* What makes signed bytes of up to four groups of 32 channels, each by its largest: of the factors tried, the ones that
+ * leave the least squares. */
+static __m128 find_factors(const __m512 *x, __m128 inverse)
 {
-	const __m512 x = _mm512_loadu_ps(q), y = _mm512_loadu_ps(q + 16);
-	const float most = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(x), _mm512_abs_ps(y)));
-	const float inverse = most > 1e-18f ? 1 / most : 0;
-	float factors[UNITS_TRIED], units[UNITS_TRIED], parts[UNITS_TRIED]; /* of the squares, what a unit explains */
-	for (int i = 0; i < UNITS_TRIED; i++)
-		factors[i] = (127.4f - 0.9f * (float)i) * inverse;
-	for (int first = 0; first < UNITS_TRIED; first += 4) {
-		__m512 xn[4], nn[4];
-		UNROLL for (int i = 0; i < 4; i++)
+	__m128 least = _mm_set1_ps(INFINITY), factor = _mm_setzero_ps();
+	for (int i = 0; i < UNITS_TRIED; i++) {
+		const float levels = 127.4f - 0.9f * (float)i;
+		const __m128 tried = _mm_mul_ps(_mm_set1_ps(levels), inverse);
+		__m512 lost[4];
+		UNROLL for (int g = 0; g < 4; g++)
 		{
-			const __m512 factor = _mm512_set1_ps(factors[first + i]);
-			__m512 m = _mm512_roundscale_ps(_mm512_mul_ps(x, factor), 8);
-			__m512 n = _mm512_roundscale_ps(_mm512_mul_ps(y, factor), 8);
-			xn[i] = _mm512_fmadd_ps(x, m, _mm512_mul_ps(y, n));
-			nn[i] = _mm512_fmadd_ps(m, m, _mm512_mul_ps(n, n));
+			const __m512 f = _mm512_broadcastss_ps(_mm_permutevar_ps(tried, _mm_set1_epi32(g)));
+			__m512 m = _mm512_reduce_ps(_mm512_mul_ps(x[2 * g], f), 8); /* less the nearest integer */
+			__m512 n = _mm512_reduce_ps(_mm512_mul_ps(x[2 * g + 1], f), 8);
+			lost[g] = _mm512_fmadd_ps(m, m, _mm512_mul_ps(n, n));
 		}
-		__m128 along = sums4(xn), squares = _mm_max_ps(sums4(nn), _mm_set1_ps(1));
-		__m128 unit = _mm_div_ps(along, squares); /* both by the largest, so that no square overflows */
-		_mm_storeu_ps(units + first, unit);
-		_mm_storeu_ps(parts + first, _mm_mul_ps(_mm_mul_ps(along, _mm_set1_ps(inverse)),
-							_mm_mul_ps(unit, _mm_set1_ps(inverse))));
+		const __m128 cost = _mm_mul_ps(sums4(lost), _mm_set1_ps(1 / (levels * levels)));
+		const __mmask8 better = _mm_cmp_ps_mask(cost, least, _CMP_LT_OQ);
+		least = _mm_mask_mov_ps(least, better, cost);
+		factor = _mm_mask_mov_ps(factor, better, tried);
 	}
-	__m256 part = _mm256_loadu_ps(parts), best = _mm256_max_ps(part, _mm256_permute2f128_ps(part, part, 1));
-	best = _mm256_max_ps(best, _mm256_permute_ps(best, 0x4e));
-	best = _mm256_max_ps(best, _mm256_permute_ps(best, 0xb1));
-	int i = __builtin_ctz(_mm256_cmp_ps_mask(part, best, _CMP_EQ_OQ) | 1u << (UNITS_TRIED - 1));
-	__m512i m = _mm512_cvtps_epi32(_mm512_mul_ps(x, _mm512_set1_ps(factors[i])));
-	__m512i n = _mm512_cvtps_epi32(_mm512_mul_ps(y, _mm512_set1_ps(factors[i])));
-	_mm_storeu_si128((__m128i *)(f->single + 32 * group), _mm512_cvtepi32_epi8(m));
-	_mm_storeu_si128((__m128i *)(f->single + 32 * group + 16), _mm512_cvtepi32_epi8(n));
-	((float *)f->units)[group] = units[i];
-	((float *)f->lost)[group] = 7.5f * (sum - units[i] * (float)_mm512_reduce_add_epi32(_mm512_add_epi32(m, n)));
+	return factor;
+}
+
+/* One signed byte a channel, and for each 32 of them the unit with which least is lost; f->sums are made. */
+static void round_groups(const float *q, uint32_t groups, const struct forms *f)
+{
+	for (uint32_t first = 0; first < groups; first += 4) {
+		__m512 x[8], most[4], whole[4], along[4], square[4];
+		UNROLL for (uint32_t g = 0; g < 4; g++)
+		{
+			const float *at = q + 32 * (first + g);
+			x[2 * g] = first + g < groups ? _mm512_loadu_ps(at) : _mm512_setzero_ps();
+			x[2 * g + 1] = first + g < groups ? _mm512_loadu_ps(at + 16) : _mm512_setzero_ps();
+			most[g] = _mm512_max_ps(_mm512_abs_ps(x[2 * g]), _mm512_abs_ps(x[2 * g + 1]));
+		}
+		const __m128 top = most4(most), one = _mm_set1_ps(1);
+		const __mmask8 some = _mm_cmp_ps_mask(top, _mm_set1_ps(1e-30f), _CMP_GT_OQ);
+		const __m128 factor = find_factors(x, _mm_maskz_div_ps(some, one, top));
+		UNROLL for (uint32_t g = 0; g < 4; g++)
+		{
+			const __m512 by = _mm512_broadcastss_ps(_mm_permutevar_ps(factor, _mm_set1_epi32((int)g)));
+			const __m512 y = _mm512_mul_ps(x[2 * g], by), z = _mm512_mul_ps(x[2 * g + 1], by);
+			const __m512i m = _mm512_cvtps_epi32(y), n = _mm512_cvtps_epi32(z);
+			const __m512 a = _mm512_cvtepi32_ps(m), b = _mm512_cvtepi32_ps(n);
+			whole[g] = _mm512_add_ps(a, b);
+			along[g] = _mm512_fmadd_ps(y, a, _mm512_mul_ps(z, b));
+			square[g] = _mm512_fmadd_ps(a, a, _mm512_mul_ps(b, b));
+			if (first + g >= groups)
+				continue;
+			_mm_storeu_si128((__m128i *)(f->single + 32 * (first + g)), _mm512_cvtepi32_epi8(m));
+			_mm_storeu_si128((__m128i *)(f->single + 32 * (first + g) + 16), _mm512_cvtepi32_epi8(n));
+		}
+		/* The least-squares unit, not the one that was rounded by. */
+		const __m128 ratio = _mm_div_ps(sums4(along), _mm_max_ps(sums4(square), one));
+		const __m128 unit = _mm_maskz_div_ps(some, ratio, factor);
+		const __mmask8 those = (__mmask8)((1u << (groups - first < 4 ? groups - first : 4)) - 1);
+		const __m128 sum = _mm_maskz_loadu_ps(those, f->sums + first);
+		const __m128 lost = _mm_mul_ps(_mm_set1_ps(7.5f), _mm_fnmadd_ps(unit, sums4(whole), sum));
+		_mm_mask_storeu_ps((float *)f->units + first, those, unit);
+		_mm_mask_storeu_ps((float *)f->lost + first, those, lost);
+	}
 }
 
 void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
@@ -284,8 +311,8 @@ void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
 		((float *)f.sums)[c / 32] = sum;
 		((float *)f.steps)[c / 32] = sum * scale / 256;
 		((int32_t *)f.middle)[c / 32] = (int32_t)lrintf(rest * 120);
-		round_group(q + c - 16, c / 32, sum, &f);
 	}
+	round_groups(q, padded / 32, &f);
 	*(float *)f.step = step;
 	*(float *)f.size = amax;
 	for (uint32_t c = 0; c < padded; c += 16)
