@@ -31,7 +31,7 @@ struct store_table {
 	int text_count;
 };
 extern const struct store_table store_tables[];
-enum { STORE_ROW_SESSION, STORE_ROW_STEP, STORE_ROW_ROLE, STORE_ROW_LAYER, STORE_ROW_COUNT };
+enum { STORE_ROW_SESSION, STORE_ROW_STEP, STORE_ROW_ROLE, STORE_ROW_LAYER, STORE_ROW_PREFILL, STORE_ROW_COUNT };
 
 struct store {
 	sqlite3 *db;
