@@ -9,9 +9,9 @@
 #define INLINE_PAGES 32      /* below so many pages and heads in all, waking threads costs more than they save */
 #define JOIN_ALONE   1000000 /* the same of so many values to join, some 100 us */
 
-/* A block's largest weight is 1 at most. While the sum of all weights so far is below this, one weight can be a good
- * part of it, and kernels that round queries or weights must do so more finely. */
-#define FINE_SUM 8
+/* Kernels that round queries and weights must do so more finely where a token of the block has more than 2^-FINE of
+ * all weight so far. */
+#define FINE 3
 
 static size_t padded(uint32_t dim)
 {
@@ -123,11 +123,29 @@ static void score(const struct flash *f, const struct stretch *t, const struct m
 	f->micro->peak(s, heads, t->count * TILE_TOKENS, tops);
 }
 
-/* Would what was summed so far be small beside a block's best score? */
-static bool outshone(const double *sums, const float *tops, uint32_t heads)
+/* log2(x) less at most .09; x > 0. */
+static float rough_log2(float x)
 {
+	uint32_t bits;
+	memcpy(&bits, &x, sizeof bits);
+	return (float)bits * 0x1p-23f - 127;
+}
+
+/* Has a token of a block with these best scores a good part of all that was summed so far? */
+static bool stands_out(const double *sums, const float *tops, uint32_t heads)
+{
+	const float log2_e = 1.442695f;
 	for (uint32_t i = 0; i < heads; i++)
-		if (tops[i] > sums[2 * i] && sums[2 * i + 1] * expf((float)sums[2 * i] - tops[i]) < FINE_SUM)
+		if ((tops[i] - (float)sums[2 * i]) * log2_e + FINE > rough_log2((float)sums[2 * i + 1]))
+			return true;
+	return false;
+}
+
+/* Does a kernel of the stretch round queries and weights? */
+static bool rounds(const struct flash *f, const struct stretch *t)
+{
+	for (uint32_t k = 0; k < t->count; k += t->run[k])
+		if (f->micro->format[t->at[k].shape->format].rounds)
 			return true;
 	return false;
 }
@@ -141,20 +159,19 @@ static void attend_head(const struct flash *f, const struct stretch *t, uint32_t
 	float *acc = j->acc + at * f->acc_stride;
 	double *sums = j->sums + 2 * (size_t)at;
 	struct micro_query q = {j->q + h * f->q_stride, f->q_stride, NULL, f->forms_stride, false};
-	bool fine = false;
+	bool rounded = rounds(f, t);
 	if (j->forms)
 		q.forms = j->forms + h * f->forms_stride;
-	for (uint32_t i = 0; i < heads; i++)
-		q.fine |= sums[2 * i + 1] < FINE_SUM;
+	for (uint32_t i = 0; rounded && i < heads; i++)
+		q.fine |= sums[2 * i + 1] == 0; /* the first block */
 	score(f, t, &q, heads, s, tops, rest);
-	if (!q.fine && outshone(sums, tops, heads)) {
+	if (rounded && !q.fine && stands_out(sums, tops, heads)) {
 		q.fine = true;
 		score(f, t, &q, heads, s, tops, rest);
 	}
 	if (!weigh(f, t, h, heads, tops, s, sums, acc, rest))
 		return;
-	for (uint32_t i = 0; i < heads; i++)
-		fine |= sums[2 * i + 1] < FINE_SUM;
+	bool fine = q.fine && stands_out(sums, tops, heads); /* less often: the block itself counts now */
 	for (uint32_t k = 0; k < t->count; k += t->run[k]) {
 		const struct tile_shape *shape = t->at[k].shape;
 		f->micro->format[shape->format].pv(shape, t->tile + k, t->run[k], s + k * TILE_TOKENS, fine, heads,

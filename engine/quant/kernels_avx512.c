@@ -251,7 +251,7 @@ void avx512_pv_decoded(const struct tile_shape *shape, const struct tile *tiles,
 size_t avx512_forms_bytes(uint32_t dim)
 {
 	size_t padded = tile_padded(dim);
-	size_t bytes = 16 * padded + 2 * forms_round(padded / 8) + forms_round(padded / 4) + (padded + 127) / 128 * 16 + 16;
+	size_t bytes = 17 * padded + 5 * forms_round(padded / 8) + (padded + 127) / 128 * 16 + 16;
 	return (bytes + 63) & ~(size_t)63;
 }
 
@@ -260,6 +260,72 @@ INLINE __m512i nearest_bf16(__m512 x)
 {
 	__m512i n = _mm512_castps_si512(x), odd = _mm512_and_si512(_mm512_srli_epi32(n, 16), _mm512_set1_epi32(1));
 	return _mm512_srli_epi32(_mm512_add_epi32(n, _mm512_add_epi32(_mm512_set1_epi32(0x7fff), odd)), 16);
+}
+
+#define UNITS_TRIED 8
+
+/* What makes signed bytes of up to four groups of 32 channels, each by its largest: of the factors tried, the ones that
+ * leave the least squares. */
+static __m128 find_factors(const __m512 *x, __m128 inverse)
+{
+	__m128 least = _mm_set1_ps(INFINITY), factor = _mm_setzero_ps();
+	for (int i = 0; i < UNITS_TRIED; i++) {
+		const float levels = 127.4f - 0.9f * (float)i;
+		const __m128 tried = _mm_mul_ps(_mm_set1_ps(levels), inverse);
+		__m512 lost[4];
+		UNROLL for (int g = 0; g < 4; g++)
+		{
+			const __m512 f = _mm512_broadcastss_ps(_mm_permutevar_ps(tried, _mm_set1_epi32(g)));
+			__m512 m = _mm512_reduce_ps(_mm512_mul_ps(x[2 * g], f), 8); /* less the nearest integer */
+			__m512 n = _mm512_reduce_ps(_mm512_mul_ps(x[2 * g + 1], f), 8);
+			lost[g] = _mm512_fmadd_ps(m, m, _mm512_mul_ps(n, n));
+		}
+		const __m128 cost = _mm_mul_ps(sums4(lost), _mm_set1_ps(1 / (levels * levels)));
+		const __mmask8 better = _mm_cmp_ps_mask(cost, least, _CMP_LT_OQ);
+		least = _mm_mask_mov_ps(least, better, cost);
+		factor = _mm_mask_mov_ps(factor, better, tried);
+	}
+	return factor;
+}
+
+/* One signed byte a channel, and for each 32 of them the unit with which least is lost; f->sums are made. */
+static void round_groups(const float *q, uint32_t groups, const struct forms *f)
+{
+	for (uint32_t first = 0; first < groups; first += 4) {
+		__m512 x[8], most[4], whole[4], along[4], square[4];
+		UNROLL for (uint32_t g = 0; g < 4; g++)
+		{
+			const float *at = q + 32 * (first + g);
+			x[2 * g] = first + g < groups ? _mm512_loadu_ps(at) : _mm512_setzero_ps();
+			x[2 * g + 1] = first + g < groups ? _mm512_loadu_ps(at + 16) : _mm512_setzero_ps();
+			most[g] = _mm512_max_ps(_mm512_abs_ps(x[2 * g]), _mm512_abs_ps(x[2 * g + 1]));
+		}
+		const __m128 top = most4(most), one = _mm_set1_ps(1);
+		const __mmask8 some = _mm_cmp_ps_mask(top, _mm_set1_ps(1e-30f), _CMP_GT_OQ);
+		const __m128 factor = find_factors(x, _mm_maskz_div_ps(some, one, top));
+		UNROLL for (uint32_t g = 0; g < 4; g++)
+		{
+			const __m512 by = _mm512_broadcastss_ps(_mm_permutevar_ps(factor, _mm_set1_epi32((int)g)));
+			const __m512 y = _mm512_mul_ps(x[2 * g], by), z = _mm512_mul_ps(x[2 * g + 1], by);
+			const __m512i m = _mm512_cvtps_epi32(y), n = _mm512_cvtps_epi32(z);
+			const __m512 a = _mm512_cvtepi32_ps(m), b = _mm512_cvtepi32_ps(n);
+			whole[g] = _mm512_add_ps(a, b);
+			along[g] = _mm512_fmadd_ps(y, a, _mm512_mul_ps(z, b));
+			square[g] = _mm512_fmadd_ps(a, a, _mm512_mul_ps(b, b));
+			if (first + g >= groups)
+				continue;
+			_mm_storeu_si128((__m128i *)(f->single + 32 * (first + g)), _mm512_cvtepi32_epi8(m));
+			_mm_storeu_si128((__m128i *)(f->single + 32 * (first + g) + 16), _mm512_cvtepi32_epi8(n));
+		}
+		/* The least-squares unit, not the one that was rounded by. */
+		const __m128 ratio = _mm_div_ps(sums4(along), _mm_max_ps(sums4(square), one));
+		const __m128 unit = _mm_maskz_div_ps(some, ratio, factor);
+		const __mmask8 those = (__mmask8)((1u << (groups - first < 4 ? groups - first : 4)) - 1);
+		const __m128 sum = _mm_maskz_loadu_ps(those, f->sums + first);
+		const __m128 lost = _mm_mul_ps(_mm_set1_ps(7.5f), _mm_fnmadd_ps(unit, sums4(whole), sum));
+		_mm_mask_storeu_ps((float *)f->units + first, those, unit);
+		_mm_mask_storeu_ps((float *)f->lost + first, those, lost);
+	}
 }
 
 void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
@@ -313,9 +379,9 @@ void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
 		float rest = _mm512_reduce_add_ps(_mm512_add_ps(lost[0], lost[1])) * scale / 256;
 		((float *)f.sums)[c / 32] = sum;
 		((float *)f.steps)[c / 32] = sum * scale / 256;
-		((int32_t *)f.middle)[c / 32 * 2] = (int32_t)lrintf(rest * 7.5f);
-		((int32_t *)f.middle)[c / 32 * 2 + 1] = (int32_t)lrintf(rest * 120);
+		((int32_t *)f.middle)[c / 32] = (int32_t)lrintf(rest * 120);
 	}
+	round_groups(q, padded / 32, &f);
 	*(float *)f.step = step;
 	*(float *)f.size = amax;
 	for (uint32_t c = 0; c < padded; c += 16)
@@ -397,13 +463,13 @@ const struct micro_kernels micro_avx512 = {
 	    [IKV_FMT_FP16] = {avx512_qk_fp16, avx512_pv_fp16},
 	    [TILE_HALF] = {avx512_qk_half, avx512_pv_fp16},
 	    [IKV_FMT_FP8] = {qk_fp8, pv_fp8},
-	    [IKV_FMT_INT8] = {avx512_qk_int8, avx512_pv_int8},
-	    [IKV_FMT_INT4] = {avx512_qk_int4, avx512_pv_int4},
-	    [IKV_FMT_INT4_RESIDUAL] = {avx512_qk_int4r, avx512_pv_int4r},
+	    [IKV_FMT_INT8] = {avx512_qk_int8, avx512_pv_int8, true},
+	    [IKV_FMT_INT4] = {avx512_qk_int4, avx512_pv_int4, true},
+	    [IKV_FMT_INT4_RESIDUAL] = {avx512_qk_int4r, avx512_pv_int4r, true},
 	    [IKV_FMT_BF16] = {avx512_qk_bf16, avx512_pv_bf16},
-	    [IKV_FMT_KIVI8] = {avx512_qk_kivi8, avx512_pv_kivi8},
-	    [IKV_FMT_KIVI4] = {avx512_qk_kivi4, avx512_pv_kivi4},
-	    [IKV_FMT_KIVI2] = {avx512_qk_kivi2, avx512_pv_kivi2},
+	    [IKV_FMT_KIVI8] = {avx512_qk_kivi8, avx512_pv_kivi8, true},
+	    [IKV_FMT_KIVI4] = {avx512_qk_kivi4, avx512_pv_int4, true},
+	    [IKV_FMT_KIVI2] = {avx512_qk_kivi2, avx512_pv_kivi2, true},
 	    [IKV_FMT_SPARSE] = {avx512_qk_sparse, avx512_pv_sparse},
 	    [TILE_FLOAT] = {avx512_qk_float, avx512_pv_float},
 	},

@@ -13,20 +13,23 @@
  * stay in the first-level cache. Each begins at a multiple of 16 bytes.
  *   int8 coarse [P/4][2][4]: of four channels d1, d2 of
  *                        q = step · (65536 d2 + 256 d1 + d0), |q / step| <= 8·10^6: 23 bits and a sign
- *   float steps [P/32]   sums of each 32 channels, in units of 256 step
- *   int32 middle [P/32][2]: what each 32 channels lose without d0, in units of 256 step, times the middle code of INT4
- *                        and of INT4_RESIDUAL
+ *   int8 single [P]      q = unit · single, at the nearest, with a unit for each 32 channels
+ *   float units [P/32]
+ *   float lost [P/32]    what each 32 channels lose in `single`, times the middle code of INT4
+ *   float sums [P/32]    of each 32 channels
+ *   float steps [P/32]   the same in units of 256 step
+ *   int32 middle [P/32]  what each 32 channels lose without d0, in units of 256 step, times the middle code of
+ *                        INT4_RESIDUAL
  *   int32 bias [P/128][4]: 128 times the sum of digits 0, 1, 2 of each 128 channels
  *   float step, size   size: the row's largest magnitude
  *   int8 digits [P/4][4][4]: of four channels d0, d1, d2 and padding
- *   float sums [P/32]    of each 32 channels
  *   bf16 halves [P/4][2][4]: q = high + low within 2^-17 |q|; high by truncation, so that it cannot overflow
  *   float parts [P]      the row divided by its largest magnitude
  *   bf16 nearest [P]     the row rounded to nearest even */
 struct forms {
-	const int8_t *coarse, *digits;
+	const int8_t *coarse, *single, *digits;
 	const uint16_t *halves, *nearest;
-	const float *sums, *steps;
+	const float *units, *lost, *sums, *steps;
 	const int32_t *middle, *bias;
 	const float *step, *size, *parts;
 };
@@ -42,18 +45,24 @@ static inline struct forms forms_of(const uint8_t *p, uint32_t dim)
 	struct forms f;
 	f.coarse = (const int8_t *)p;
 	p += 2 * padded;
+	f.single = (const int8_t *)p;
+	p += padded;
+	f.units = (const float *)p;
+	p += forms_round(padded / 8);
+	f.lost = (const float *)p;
+	p += forms_round(padded / 8);
+	f.sums = (const float *)p;
+	p += forms_round(padded / 8);
 	f.steps = (const float *)p;
 	p += forms_round(padded / 8);
 	f.middle = (const int32_t *)p;
-	p += forms_round(padded / 4);
+	p += forms_round(padded / 8);
 	f.bias = (const int32_t *)p;
 	p += (padded + 127) / 128 * 16;
 	f.step = (const float *)p;
 	p += 16;
 	f.digits = (const int8_t *)p;
 	p += 4 * padded;
-	f.sums = (const float *)p;
-	p += forms_round(padded / 8);
 	f.halves = (const uint16_t *)p;
 	p += 4 * padded;
 	f.size = f.step + 1;
@@ -146,7 +155,7 @@ typedef void avx512_pv(const struct tile_shape *shape, const struct tile *tiles,
 avx512_qk avx512_qk_bf16, avx512_qk_sparse;
 avx512_pv avx512_pv_bf16, avx512_pv_sparse;
 avx512_qk avx512_qk_kivi8, avx512_qk_kivi4, avx512_qk_kivi2;
-avx512_pv avx512_pv_kivi8, avx512_pv_kivi4, avx512_pv_kivi2;
+avx512_pv avx512_pv_kivi8, avx512_pv_kivi2;
 avx512_qk avx512_qk_fp16, avx512_qk_half, avx512_qk_float, avx512_qk_int8, avx512_qk_int4, avx512_qk_int4r;
 avx512_pv avx512_pv_fp16, avx512_pv_float, avx512_pv_int8, avx512_pv_int4, avx512_pv_int4r;
 /* Any format, by the plain decoder: for V that aliases K, whose tiles suit scores only. */

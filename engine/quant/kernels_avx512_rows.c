@@ -4,41 +4,49 @@
 
 enum kind { UPPER, SPREAD };
 
-/* Where the next channels of a row are. */
+/* Where the next channels of a row are; of BF16 its first. */
 struct at {
-	const uint8_t *values, *map;
+	const uint16_t *values;
+	const uint8_t *map;
 };
+
+/* Sixteen channels of SPARSE. Each byte of the bitmap chooses a shuffle: operations off the units that multiply, where
+ * `vexpandps` is two on them. */
+INLINE __m512 spread16(struct at *at, uint32_t c)
+{
+	uint16_t bits;
+	memcpy(&bits, at->map + c / 8, sizeof bits);
+	const uint32_t map = bits, low = map & 255, high = map >> 8;
+	__m128i x = _mm_loadu_si128((const __m128i *)at->values);
+	__m128i y = _mm_loadu_si128((const __m128i *)(at->values + (size_t)__builtin_popcount(low)));
+	at->values += (size_t)__builtin_popcount(map);
+	return _mm512_cvtph_ps(_mm256_set_m128i(_mm_shuffle_epi8(y, *(const __m128i *)codec_spread[high]),
+						_mm_shuffle_epi8(x, *(const __m128i *)codec_spread[low])));
+}
 
 /* Channels [c, c + 16) of a row; `last` are those that BF16 has of them. */
 INLINE __m512 next16(const enum kind kind, struct at *at, uint32_t c, __mmask16 last)
 {
-	if (kind == UPPER) {
-		__m256i x = last == 0xffff ? _mm256_loadu_si256((const __m256i *)(at->values + 2 * c))
-					   : _mm256_maskz_loadu_epi16(last, at->values + 2 * c);
-		return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16));
-	}
-	uint16_t map;
-	memcpy(&map, at->map + c / 8, sizeof map);
-	/* Written out: the zeroing form waits for what its register held before (5 cycles on Zen 5). */
-	__m512 x = _mm512_setzero_ps();
-	__asm__("vexpandps %1, %0%{%2%}" : "+v"(x) : "v"(halves16(at->values)), "Yk"((__mmask16)map));
-	at->values += 2 * (unsigned)__builtin_popcount(map);
-	return x;
+	if (kind == SPREAD)
+		return spread16(at, c);
+	__m256i x = last == 0xffff ? _mm256_loadu_si256((const __m256i *)(at->values + c))
+				   : _mm256_maskz_loadu_epi16(last, at->values + c);
+	return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16));
 }
 
 /* A row of `dim` channels of K or V of a tile, from channel c on, a multiple of 64. */
 INLINE struct at row_at(const enum kind kind, const struct tile_shape *shape, const struct tile *t, bool v,
 			const uint32_t dim, uint32_t row, uint32_t c)
 {
-	const uint8_t *codes = v ? t->v : t->k;
+	const uint16_t *codes = (const uint16_t *)(v ? t->v : t->k);
 	if (kind == UPPER) /* a row that is not there is masked out: any will do */
-		return (struct at){codes + (size_t)(row < t->rows ? row : t->rows - 1) * 2 * dim, NULL};
-	struct at at = {codes + (size_t)row * 2 * codec_sparse_kept(dim),
+		return (struct at){codes + (size_t)(row < t->rows ? row : t->rows - 1) * dim, NULL};
+	struct at at = {codes + (size_t)row * codec_sparse_kept(dim),
 			t->k + (v ? shape->v_params_at : shape->k_params_at) + (size_t)row * (tile_padded(dim) / 8)};
 	for (uint32_t i = 0; i < c; i += 64) {
 		uint64_t map;
 		memcpy(&map, at.map + i / 8, sizeof map);
-		at.values += 2 * (unsigned)__builtin_popcountll(map);
+		at.values += (size_t)__builtin_popcountll(map);
 	}
 	return at;
 }
@@ -49,31 +57,25 @@ INLINE __mmask16 mask_of(uint32_t dim, uint32_t c)
 	return dim - c < 16 ? (__mmask16)((1u << (dim - c)) - 1) : 0xffff;
 }
 
-INLINE void add_row(const enum kind kind, struct at *at, uint32_t c, __mmask16 last, ptrdiff_t ahead, const __m512 *x,
-		    const int heads, __m512 *a)
-{
-	__m512 k = next16(kind, at, c, last);
-	UNROLL for (int h = 0; h < heads; h++) a[4 * h] = _mm512_fmadd_ps(x[h], k, a[4 * h]);
-	if (kind == UPPER && c % 32 == 0)
-		fetch(at->values + 2 * c, ahead);
-}
-
 /* Sums of four rows from t0 on times the queries, lane by lane; a[4 * head + row]. */
 INLINE void qk_rows(const enum kind kind, const struct tile_shape *shape, const struct tile *tile, const uint32_t dim,
 		    uint32_t t0, const float *q, size_t q_stride, const int heads, __m512 *a)
 {
-	struct at row0 = row_at(kind, shape, tile, false, dim, t0, 0);
-	struct at row1 = row_at(kind, shape, tile, false, dim, t0 + 1, 0);
-	struct at row2 = row_at(kind, shape, tile, false, dim, t0 + 2, 0);
-	struct at row3 = row_at(kind, shape, tile, false, dim, t0 + 3, 0);
+	struct at row[4];
+	UNROLL for (uint32_t i = 0; i < 4; i++) row[i] = row_at(kind, shape, tile, false, dim, t0 + i, 0);
 	for (uint32_t c = 0; c < dim; c += 16) {
 		__m512 x[4];
 		__mmask16 last = kind == UPPER ? mask_of(dim, c) : 0xffff;
 		UNROLL for (int h = 0; h < heads; h++) x[h] = _mm512_loadu_ps(q + (size_t)h * q_stride + c);
-		add_row(kind, &row0, c, last, tile->ahead, x, heads, a);
-		add_row(kind, &row1, c, last, tile->ahead, x, heads, a + 1);
-		add_row(kind, &row2, c, last, tile->ahead, x, heads, a + 2);
-		add_row(kind, &row3, c, last, tile->ahead, x, heads, a + 3);
+		UNROLL for (int i = 0; i < 4; i++)
+		{
+			if (kind == SPREAD) /* from one address */
+				row[i].map = row[0].map + (size_t)i * (tile_padded(dim) / 8);
+			__m512 k = next16(kind, &row[i], c, last);
+			UNROLL for (int h = 0; h < heads; h++) a[4 * h + i] = _mm512_fmadd_ps(x[h], k, a[4 * h + i]);
+			if (kind == UPPER && c % 32 == 0)
+				fetch((const uint8_t *)(row[i].values + c), tile->ahead);
+		}
 	}
 }
 
@@ -143,7 +145,7 @@ INLINE void pv_columns(const enum kind kind, const struct tile_shape *shape, con
 			{
 				v[j] = next16(kind, &at, c + 16 * (uint32_t)j, j == n - 1 ? last : 0xffff);
 				if (kind == UPPER && j % 2 == 0)
-					fetch(at.values + 2 * (c + 16 * (uint32_t)j), tiles[i].ahead);
+					fetch((const uint8_t *)(at.values + c + 16 * (uint32_t)j), tiles[i].ahead);
 			}
 			UNROLL for (int h = 0; h < heads; h++)
 			{

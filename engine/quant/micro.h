@@ -17,7 +17,7 @@ struct micro_query {
 	size_t stride;
 	const uint8_t *forms; /* what `prepare` made of them, [heads][forms_stride]; 64-byte aligned */
 	size_t forms_stride;
-	bool fine; /* a token may get a good part of all weight: round nothing */
+	bool fine; /* a token may have a good part of all weight: round nothing */
 };
 
 struct micro_format {
@@ -25,9 +25,10 @@ struct micro_format {
 	void (*qk)(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
 		   const struct micro_query *q, uint32_t heads, float *s, float *scratch);
 	/* acc_h += sum w[h][16 i + t] · V row t of tile i; acc [heads][acc_stride], padded. Where a row is not there
-	 * its weight is 0. `fine`: these weights are a good part of the whole sum, so round none of them. */
+	 * its weight is 0. `fine`: one of them is a good part of the whole sum, so round none. */
 	void (*pv)(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
 		   bool fine, uint32_t heads, float *acc, size_t acc_stride, float *scratch);
+	bool rounds; /* queries and weights, where they are not fine */
 };
 
 struct wide_kernels;

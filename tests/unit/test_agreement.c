@@ -10,8 +10,9 @@ enum { CASES = 10000, SHARED = 100, ISAS = 8, TOKENS = 80, POOL = 1 << 18 };
 /* docs/formats.md: for scores of unit variance, and in proportion for larger ones. Up to 80 of the former have a
  * log-sum-exp of about 5. */
 static const double tolerance = 5e-5, latent_tolerance = 2e-4, usual = 5;
-/* Of FP8 with avx512bf16, whose queries and weights are rounded to 8 bits. */
-static const double rounded_tolerance = 4e-3;
+/* Of FP8 with avx512bf16, whose queries and weights are rounded to 8 bits, and of 4 and 2 bits with AVX-512, whose
+ * queries are a byte a channel. */
+static const double fp8_tolerance = 4e-3, int4_tolerance = 5e-3, kivi_tolerance = 1e-2;
 
 struct rig {
 	struct ikv_rng r;
@@ -20,7 +21,7 @@ struct rig {
 	const char *isa[ISAS + 1];
 	uint32_t count;
 	struct ikv_plan plan;
-	bool any_fp8;
+	bool any_fp8, any_int4, any_kivi; /* KIVI4, KIVI2 */
 };
 
 static uint16_t pool[POOL]; /* normal numbers, to be taken from anywhere */
@@ -84,10 +85,12 @@ static void fill(struct rig *x, enum ikv_format f, uint32_t tokens)
 	struct ikv_err err;
 	uint32_t k = below(x, POOL - TOKENS * 2 * 200), v = below(x, POOL - TOKENS * 2 * 200);
 	uint32_t closed = tokens / x->g.page_tokens, formats[TOKENS];
-	x->any_fp8 = false;
+	x->any_fp8 = x->any_int4 = x->any_kivi = false;
 	for (uint32_t p = 0; p < closed; p++) {
 		formats[p] = below(x, 8) || x->g.v_aliases_k ? (uint32_t)f : 1 + below(x, IKV_FMT_COUNT - 1);
 		x->any_fp8 |= formats[p] == IKV_FMT_FP8;
+		x->any_int4 |= formats[p] == IKV_FMT_INT4;
+		x->any_kivi |= formats[p] == IKV_FMT_KIVI4 || formats[p] == IKV_FMT_KIVI2;
 	}
 	for (uint32_t i = 0; i < x->count; i++) {
 		struct ikv_backend *b = x->b[i];
@@ -142,9 +145,13 @@ static void run_case(struct rig *x, double allowed)
 			allowed *= size / usual;
 			continue;
 		}
-		double most = x->any_fp8 && !x->g.v_aliases_k && !strcmp(x->isa[i], "avx512bf16")
-				  ? rounded_tolerance * size / usual
-				  : allowed;
+		double most = allowed;
+		if (x->any_fp8 && !x->g.v_aliases_k && !strcmp(x->isa[i], "avx512bf16"))
+			most = fp8_tolerance * size / usual;
+		if (x->any_int4 && !strncmp(x->isa[i], "avx512", 6))
+			most = int4_tolerance * size / usual;
+		if (x->any_kivi && !strncmp(x->isa[i], "avx512", 6))
+			most = kivi_tolerance * size / usual;
 		double a = distance(out[0], out[1], (size_t)x->g.q_heads * x->g.d_v);
 		double b = distance(lse[0], lse[1], x->g.q_heads);
 		double c = distance(mass[0], mass[1], (size_t)x->g.q_heads * x->plan.count);
@@ -186,6 +193,68 @@ START_TEST(latents_agree)
 }
 END_TEST
 
+enum { LONG = 1024, WIDE = 128, GROUP = 4, ANSWER = GROUP * WIDE };
+
+/* All of LONG tokens from the pool in one format. */
+static void answer(const struct ikv_backend_ops *ops, const char *isa, enum ikv_format f, const float *q, float *out)
+{
+	struct ikv_err err;
+	struct ikv_backend *b;
+	struct ikv_plan plan;
+	struct ikv_geometry g = {1, GROUP, 1, WIDE, WIDE, false, 32, 1 / sqrtf(WIDE)};
+	struct ikv_backend_config config = {.threads = 1, .isa = isa, .sequences = 1};
+	struct ikv_attn_unit u = {.q_count = GROUP, .plan = &plan, .q = q, .out = out};
+	ck_assert_int_eq(ops->open(&b, &g, &config, &err), 0);
+	ck_assert_int_eq(ops->append(b, 0, 0, LONG, pool, pool + LONG * WIDE, &err), 0);
+	for (uint32_t p = 0; p < LONG / g.page_tokens && f != IKV_FMT_FP16; p++)
+		ck_assert_int_eq(ops->recode(b, 0, 0, 0, 1, p, f, &err), 0);
+	ck_assert_int_eq(ikv_plan_init(&plan, g.page_tokens, LONG, &err), 0);
+	ikv_plan_reset(&plan, LONG);
+	ikv_plan_add(&plan, 0, LONG, IKV_FMT_FP16, 0);
+	ck_assert_int_eq(ops->decode(b, &u, 1, &err), 0);
+	ikv_plan_free(&plan);
+	ops->close(b);
+}
+
+static double relative(const float *a, const float *b)
+{
+	double error = 0, norm = 0;
+	for (int i = 0; i < ANSWER; i++) {
+		error += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+		norm += (double)b[i] * b[i];
+	}
+	return sqrt(error / norm);
+}
+
+/* What kernels round is at most a tenth of what storing K and V costs, and nothing where scores are flat. */
+START_TEST(rounding_is_small_beside_the_format)
+{
+	static const enum ikv_format formats[] = {IKV_FMT_INT8,  IKV_FMT_INT4,  IKV_FMT_INT4_RESIDUAL, IKV_FMT_FP8,
+						  IKV_FMT_KIVI8, IKV_FMT_KIVI4, IKV_FMT_KIVI2};
+	static float exact[ANSWER], stored[ANSWER], got[ANSWER], q[ANSWER];
+	uint32_t isas;
+	const struct ikv_isa_info *isa = ikv_isa_list(&isas);
+	struct rig x = {0};
+	ikv_rng_stream(&x.r, 0, IKV_STREAM_TEST, 61, 0);
+	fill_pools(&x);
+	for (size_t n = 0; n < 2 * sizeof formats / sizeof *formats; n++) {
+		enum ikv_format f = formats[n / 2];
+		for (int i = 0; i < ANSWER; i++)
+			q[i] = queries[i] * (n % 2 ? 1e-3f : 1);
+		answer(&ikv_backend_ref, "auto", IKV_FMT_FP16, q, exact);
+		answer(&ikv_backend_ref, "auto", f, q, stored);
+		for (uint32_t i = 0; i < isas; i++) {
+			if (!isa[i].usable)
+				continue;
+			answer(&ikv_backend_cpu, isa[i].name, f, q, got);
+			double most = n % 2 && f != IKV_FMT_FP8 ? 1e-3 : relative(stored, exact) / 10;
+			ck_assert_msg(relative(got, stored) <= most, "%s, %s: %g, at most %g expected", isa[i].name,
+				      ikv_format_info(f)->name, relative(got, stored), most);
+		}
+	}
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("agreement");
@@ -193,6 +262,7 @@ int main(void)
 	tcase_set_timeout(t, 300);
 	tcase_add_loop_test(t, every_isa_agrees_with_ref, IKV_FMT_FP16, IKV_FMT_COUNT);
 	tcase_add_test(t, latents_agree);
+	tcase_add_test(t, rounding_is_small_beside_the_format);
 	suite_add_tcase(s, t);
 	return tap_run(s);
 }
