@@ -10,7 +10,7 @@
 #include <intentkv.h>
 
 #define STORE_APPLICATION_ID 0x494b5653 /* "IKVS" */
-#define STORE_VERSION        4 /* 1: fewer formats; 2: without roll-ups; 3: without times of a device */
+#define STORE_VERSION        5 /* 1: fewer formats; 2: without roll-ups; 3: without times of a device; 4: step by its key */
 
 struct store;
 

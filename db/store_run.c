@@ -108,7 +108,7 @@ static int renumber_scenario(struct store *s, int64_t *id, struct ikv_err *err)
 	if (highest == *id)
 		return 0;
 	snprintf(sql, sizeof sql,
-		 "PRAGMA defer_foreign_keys=ON; UPDATE scenario SET scenario_id = %lld WHERE scenario_id = %lld;"
+		 "UPDATE scenario SET scenario_id = %lld WHERE scenario_id = %lld;"
 		 " UPDATE run SET scenario_id = %lld WHERE scenario_id = %lld",
 		 (long long)highest + 1, (long long)*id, (long long)highest + 1, (long long)*id);
 	*id = highest + 1;
@@ -197,6 +197,19 @@ static int write_run(struct store *s, const struct store_run *run, int64_t scena
 	return finish(s, stmt, err);
 }
 
+/* Foreign keys, which cost a look-up a row else, take the rows of these runs with them. */
+int store_delete_runs(struct store *s, const char *where, struct ikv_err *err)
+{
+	char *sql = sqlite3_mprintf("DELETE FROM main.run WHERE %s", where);
+	int rc = sql ? store_begin(s, err) : ikv_err_set(err, IKV_FAILED, "out of memory");
+	sqlite3_db_config(s->db, SQLITE_DBCONFIG_ENABLE_FKEY, 1, NULL);
+	if (rc == 0)
+		rc = store_exec(s->db, s->path, sql, err);
+	sqlite3_db_config(s->db, SQLITE_DBCONFIG_ENABLE_FKEY, 0, NULL);
+	sqlite3_free(sql);
+	return rc;
+}
+
 int store_env(struct store *s, struct ikv_err *err)
 {
 	return s->env_id ? 0 : write_env(s, err);
@@ -211,7 +224,7 @@ int store_run_begin(struct store *s, const struct store_run *run, int64_t *run_i
 		*run_id = 0;
 		return spool_run(s, run, err);
 	}
-	if ((!s->whole && store_commit(s, err) != 0) || store_begin(s, err) != 0)
+	if (store_commit(s, err) != 0 || store_begin(s, err) != 0)
 		return -1;
 	int64_t env = s->env_id;
 	if (store_env(s, err) != 0 || write_scenario(s, run, &scenario, err) != 0 ||
@@ -222,7 +235,7 @@ int store_run_begin(struct store *s, const struct store_run *run, int64_t *run_i
 	s->summed = *run_id;
 	if (write_params(s, *run_id, run, err) != 0)
 		goto fail;
-	return s->whole ? 0 : store_commit(s, err);
+	return store_commit(s, err);
 fail:
 	store_batch_drop(s);
 	sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
@@ -285,11 +298,9 @@ int store_run_end(struct store *s, int64_t run_id, const char *status, uint64_t 
 	sqlite3_stmt *stmt;
 	if (store_settle(&s, err) != 0)
 		return -1;
-	/* SQLite refuses the pragma inside a transaction; one that holds a whole run began with it. */
-	if (!s->whole &&
-	    (store_commit(s, err) != 0 || store_exec(s->db, s->path, "PRAGMA synchronous=FULL", err) != 0))
-		return -1;
-	if (store_begin(s, err) != 0 || store_batch_write(s, err) != 0)
+	/* SQLite refuses the pragma inside a transaction. */
+	if (store_commit(s, err) != 0 || store_exec(s->db, s->path, "PRAGMA synchronous=FULL", err) != 0 ||
+	    store_begin(s, err) != 0)
 		return -1;
 	if (store_prepare(s, "UPDATE run SET status = ?, ended_utc = ?, wall_ns = ? WHERE run_id = ?", &stmt, err) !=
 	    0)
