@@ -76,7 +76,7 @@ CREATE TABLE session (
   PRIMARY KEY (run_id, session)
 ) STRICT, WITHOUT ROWID;
 
--- step: One row per decode step of one session, in the order of recording. The columns up to sim_dense_ns are deterministic and make the canonical hash; those from mass_by on are measured.
+-- step: One row per decode step of one session. The columns up to sim_dense_ns are deterministic and make the canonical hash; those from mass_by on are measured.
 CREATE TABLE step (
   step_id INTEGER PRIMARY KEY,
   run_id INTEGER NOT NULL REFERENCES run (run_id) ON DELETE CASCADE,

@@ -19,7 +19,7 @@ struct key { /* of a step */
 };
 struct store_batch {
 	struct image *image;
-	sqlite3_stmt *insert[STORE_ROW_COUNT], *last_id;
+	sqlite3_stmt *insert[STORE_ROW_COUNT], *last_id, *last_step, *find_step;
 	int64_t count[STORE_ROW_COUNT];
 	int64_t id;       /* of the newest step */
 	struct key *keys; /* of the steps that wait; owned */
@@ -121,6 +121,12 @@ int store_batch_open(struct store *s, struct ikv_err *err)
 	if (rc == 0)
 		rc = store_prepare(s, "SELECT max(step_id) FROM main.step", &b->last_id, err);
 	if (rc == 0)
+		rc = store_prepare(s, "SELECT max(step) FROM main.step WHERE run_id = ? AND session = ?", &b->last_step,
+				   err);
+	if (rc == 0)
+		rc = store_prepare(s, "SELECT step FROM main.step WHERE run_id = ? AND session = ? AND step = ?",
+				   &b->find_step, err);
+	if (rc == 0)
 		rc = store_prepare(s, "INSERT INTO main.step SELECT * FROM batch.step", &b->insert[STORE_ROW_STEP], err);
 	if (rc == 0)
 		rc = store_prepare(s, "INSERT INTO main.step_role SELECT * FROM batch.step_role",
@@ -200,12 +206,47 @@ int store_batch_add(struct store *s, int which, const void *row, struct ikv_err 
 	return 0;
 }
 
-static int put_keys(struct store_batch *b, struct ikv_err *err)
+/* The one number that a query for this key gives; -1: none. */
+static int ask(struct store *s, sqlite3_stmt *stmt, const struct key *k, int64_t *value, struct ikv_err *err)
 {
+	sqlite3_bind_int64(stmt, 1, k->run);
+	sqlite3_bind_int64(stmt, 2, k->session);
+	sqlite3_bind_int64(stmt, 3, k->step); /* refused, which is no harm, where there are two parameters */
+	int rc = sqlite3_step(stmt);
+	*value = rc == SQLITE_ROW && sqlite3_column_type(stmt, 0) != SQLITE_NULL ? sqlite3_column_int64(stmt, 0) : -1;
+	if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+		return store_fail(s->db, s->path, "cannot read", err);
+	sqlite3_reset(stmt);
+	return 0;
+}
+
+/* No unique index guards the key. Steps of a session come in order: it is looked up once a session, and where what comes
+ * is not beyond it, once a step. `keys` are sorted. */
+static int check_keys(struct store *s, const struct key *keys, size_t n, struct ikv_err *err)
+{
+	int64_t last = -1, there;
+	for (size_t i = 0; i < n; i++) {
+		const struct key *k = &keys[i];
+		bool same = i > 0 && k[-1].run == k->run && k[-1].session == k->session;
+		if (!same && ask(s, s->batch->last_step, k, &last, err) != 0)
+			return -1;
+		there = same && k[-1].step == k->step ? k->step : -1;
+		if (there == -1 && k->step <= last && ask(s, s->batch->find_step, k, &there, err) != 0)
+			return -1;
+		if (there != -1)
+			return ikv_err_set(err, IKV_BAD_INPUT, "%s: run %lld has step %lld of session %lld twice", s->path,
+					   (long long)k->run, (long long)k->step, (long long)k->session);
+	}
+	return 0;
+}
+
+static int put_keys(struct store *s, struct ikv_err *err)
+{
+	struct store_batch *b = s->batch;
 	size_t n = (size_t)b->count[STORE_ROW_STEP];
-	int rc = 0;
 	if (!b->in_order)
 		qsort(b->keys, n, sizeof *b->keys, by_key);
+	int rc = check_keys(s, b->keys, n, err);
 	for (size_t i = 0; i < n && rc == 0; i++) {
 		struct image_record r;
 		r.head_size = r.body_size = 0;
@@ -222,7 +263,7 @@ static int put_keys(struct store_batch *b, struct ikv_err *err)
 int store_batch_write(struct store *s, struct ikv_err *err)
 {
 	struct store_batch *b = s->batch;
-	int rc = put_keys(b, err);
+	int rc = put_keys(s, err);
 	if (rc == 0)
 		rc = image_finish(b->image, err);
 	for (int i = 0; i < STORE_ROW_COUNT && rc == 0; i++)
@@ -244,8 +285,11 @@ void store_batch_end(struct store *s)
 {
 	for (int i = 0; i < STORE_ROW_COUNT && s->batch; i++)
 		sqlite3_finalize(s->batch->insert[i]);
-	if (s->batch)
+	if (s->batch) {
 		sqlite3_finalize(s->batch->last_id);
+		sqlite3_finalize(s->batch->last_step);
+		sqlite3_finalize(s->batch->find_step);
+	}
 }
 
 void store_batch_free(struct store *s)

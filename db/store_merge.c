@@ -144,9 +144,7 @@ static int copy_rows(struct store *s, int64_t from, int64_t to, struct ikv_err *
 			    sqlite3_mprintf("INSERT INTO main.\"%w\" (run_id, %s) SELECT %lld, %s FROM src.\"%w\""
 					    " WHERE run_id = %lld%s",
 					    tables[i], columns, (long long)to, columns, tables[i], (long long)from,
-					    !strcmp(tables[i], "page_event") ? " ORDER BY event_id"
-					    : !strcmp(tables[i], "step")     ? " ORDER BY step_id"
-									     : ""),
+					    strcmp(tables[i], "page_event") ? "" : " ORDER BY event_id"),
 			    err);
 		sqlite3_free(columns);
 		sqlite3_free(tables[i]);
