@@ -38,6 +38,7 @@ struct store_run {
 	uint32_t param_count;
 	int64_t run_id;        /* number it should have where that is free; 0: the next */
 	const char *point_key; /* 32 hex digits, or NULL */
+	const char *message;   /* what its row says until store_run_message, or NULL */
 };
 /* Begin a run (status `running`); also records env (host, CPU, versions, command line, UTC time). */
 int store_run_begin(struct store *s, const struct store_run *run, int64_t *run_id, struct ikv_err *err);
@@ -57,7 +58,8 @@ int store_spool_file(const char *path, int *fd, struct ikv_err *err);
 int store_spool_open(struct store **out, int fd, struct ikv_err *err);
 /* Write out what is buffered; `bytes` is what a complete spool has. Closes the spool, not the descriptor. */
 int store_spool_close(struct store *s, uint64_t *bytes, struct store_figures *figures, struct ikv_err *err);
-/* Take the run of a spool in, all of it in one synced transaction, in place of earlier failures of its point. */
+/* Take the run of a spool in, in place of earlier failures of its point. Where that is cut off, the point is not done,
+ * and what was taken in makes way when the point is taken again; after an error nothing of it stays. */
 int store_spool_take(struct store *s, int fd, uint64_t bytes, int64_t run_id, const char *point_key, uint64_t wall_ns,
 		     struct ikv_err *err);
 /* A run that failed, without rows, in place of earlier failures of its point. */

@@ -174,8 +174,8 @@ static int write_run(struct store *s, const struct store_run *run, int64_t scena
 	if (store_prepare(s,
 			  "INSERT INTO run (scenario_id, env_id, name, point, status, started_utc, seed, params_hash,"
 			  " threads, router, scorer, source, backend, isa, execute, ladder, model, machine, format,"
-			  " point_key, run_id) VALUES (?1,?2,?3,?4,'running',?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,"
-			  "?16,?17,?18,?19, (SELECT ?20 WHERE NOT EXISTS (SELECT 1 FROM run WHERE run_id = ?20)))",
+			  " point_key, run_id, message) VALUES (?1,?2,?3,?4,'running',?5,?6,?7,?8,?9,?10,?11,?12,?13,"
+			  "?14,?15,?16,?17,?18,?19, (SELECT ?20 WHERE NOT EXISTS (SELECT 1 FROM run WHERE run_id = ?20)), ?21)",
 			  &stmt, err) != 0)
 		return -1;
 	store_utc(utc);
@@ -192,6 +192,7 @@ static int write_run(struct store *s, const struct store_run *run, int64_t scena
 	for (int i = 0; i < 10; i++)
 		bind(stmt, 9 + i, texts[i]);
 	bind(stmt, 19, run->point_key);
+	bind(stmt, 21, run->message);
 	if (run->run_id > 0) /* NULL takes the next number, and so does a number that is taken */
 		sqlite3_bind_int64(stmt, 20, run->run_id);
 	return finish(s, stmt, err);

@@ -11,8 +11,6 @@
 #include "store_spool.h"
 
 enum { HAND_OVER_MS = 250 };
-/* Message of a run while its rows come in, a transaction after the other: so one that is cut off there is known. */
-#define TAKEN_IN_PART "cut off while it was taken in from a worker"
 
 const size_t spool_run_texts[SPOOL_RUN_TEXTS] = {
     offsetof(struct store_run, name),          offsetof(struct store_run, scenario_path),
@@ -258,7 +256,7 @@ static int more_of_file(void *source, const unsigned char **at, size_t *size, st
 static int make_way(struct store *s, const char *key, struct ikv_err *err)
 {
 	char *where = key ? sqlite3_mprintf("point_key = %Q AND (status = 'failed' OR (status = 'interrupted' AND message = %Q))",
-					    key, TAKEN_IN_PART)
+					    key, SPOOL_TAKEN_IN_PART)
 			  : NULL;
 	int rc = !key     ? 0
 		 : !where ? ikv_err_set(err, IKV_FAILED, "out of memory")
@@ -270,11 +268,9 @@ static int make_way(struct store *s, const char *key, struct ikv_err *err)
 static int take_records(struct store *s, struct spool_reader *r, int64_t *run_id, const char *key, uint64_t wall_ns,
 			struct ikv_err *err)
 {
-	int rc = spool_take(s, r, run_id, key, err); /* begins the run */
-	if (rc > 0 && store_run_message(s, *run_id, TAKEN_IN_PART, err) != 0)
-		rc = -1;
-	while (rc > 0)
-		rc = spool_take(s, r, run_id, key, err);
+	int rc;
+	while ((rc = spool_take(s, r, run_id, key, err)) > 0)
+		;
 	return rc == 0 && store_run_message(s, *run_id, NULL, err) == 0 ? store_run_end(s, *run_id, "done", wall_ns, err)
 									: -1;
 }
