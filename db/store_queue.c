@@ -1,4 +1,4 @@
-/* A thread of its own for SQLite: rows go as records through a few buffers, so that what plays a run only copies them.
+/* A thread of its own for SQLite: rows go as records through buffers, so that what plays a run only copies them.
  * Where all buffers are full, it waits. Everything but rows waits until the thread has written what was given, and
  * then has the database to itself; the database has one user at any time. */
 #include <errno.h>
@@ -7,7 +7,9 @@
 #include <string.h>
 #include "store_spool.h"
 
-enum { QUEUE_BUFFERS = 4 };
+/* The last one that became empty is the next to be filled: while the thread keeps up, a few go to and fro between two
+ * caches; the others are for when a disk makes it wait. */
+enum { QUEUE_BUFFERS = 32 };
 
 struct queue {
 	struct store *to; /* has the database; the thread's while it is not idle */
@@ -73,6 +75,7 @@ static void *write_rows(void *arg)
 			pthread_mutex_lock(&q->mutex);
 			failed = q->failed && !q->stop;
 			pthread_mutex_unlock(&q->mutex);
+			memset(q->reader.before, 0, sizeof q->reader.before); /* as in store_settle */
 		}
 	}
 	return NULL;
@@ -115,6 +118,8 @@ int store_settle(struct store **s, struct ikv_err *err)
 		pthread_cond_wait(&q->changed, &q->mutex);
 	if (tell(q, err) != 0)
 		rc = -1;
+	if (q->failed) /* the thread does not know the rows that it has thrown away */
+		memset((*s)->spool->before, 0, sizeof (*s)->spool->before);
 	q->failed = false;
 	pthread_mutex_unlock(&q->mutex);
 	*s = q->to;

@@ -162,10 +162,38 @@ static int hand_over(struct spool *p, struct ikv_err *err)
 	return spool_drain(p, err);
 }
 
+/* Where a record fits into the buffer, as nearly all do, it is made there. */
+static int put_row(struct spool *p, int which, const void *row, struct ikv_err *err)
+{
+	size_t size = store_tables[which].row_bytes, bits = spool_bits(size), n = 1 + bits;
+	unsigned char *before = (unsigned char *)&p->before[which], room[1 + 32 + sizeof(union spool_row)];
+	bool fits = SPOOL_BUFFER - p->used > sizeof room;
+	unsigned char *to = fits ? p->buffer + p->used : room;
+	to[0] = (unsigned char)which;
+	for (size_t i = 0; i < size; i += 64) {
+		unsigned mask = 0;
+		for (size_t k = i; k < size && k < i + 64; k += 8) {
+			uint64_t now, then;
+			memcpy(&now, (const unsigned char *)row + k, 8);
+			memcpy(&then, before + k, 8);
+			memcpy(to + n, &now, 8);
+			memcpy(before + k, &now, 8);
+			n += now != then ? 8 : 0;
+			mask |= (unsigned)(now != then) << (k - i) / 8;
+		}
+		to[1 + i / 64] = (unsigned char)mask;
+	}
+	if (!fits)
+		return put(p, room, n, err);
+	p->bytes += n;
+	p->used += n;
+	return 0;
+}
+
 int spool_row(struct store *s, int which, const void *row, struct ikv_err *err)
 {
 	const struct store_table *table = &store_tables[which];
-	if (put_head(s->spool, which, row, table->row_bytes, err) != 0)
+	if (put_row(s->spool, which, row, err) != 0)
 		return -1;
 	for (int i = 0; i < table->text_count; i++)
 		if (put_text(s->spool, *(const char *const *)((const char *)row + table->texts[i]), err) != 0)
