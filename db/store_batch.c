@@ -174,6 +174,8 @@ static int by_key(const void *a, const void *b)
 static int keep_key(struct store_batch *b, const struct store_step *row, struct ikv_err *err)
 {
 	size_t n = (size_t)b->count[STORE_ROW_STEP];
+	if (row->run_id == -1 || row->session == -1 || row->step == -1) /* copied records are not checked for NULL */
+		return ikv_err_set(err, IKV_BAD_INPUT, "a step without its run, session or number");
 	if (n == b->key_cap) {
 		size_t cap = n ? 2 * n : 1024;
 		if (ikv_grow(&b->keys, n, cap, sizeof *b->keys, err) != 0)

@@ -225,3 +225,9 @@ test_store_queue_SOURCES = tests/unit/test_store_queue.c tests/unit/store_sample
 test_store_queue_CFLAGS = $(UNIT_CFLAGS) $(SQLITE_CFLAGS)
 test_store_queue_LDADD = libdb.la $(UNIT_LDADD)
 TESTS += test_store_queue
+
+check_PROGRAMS += test_store_image
+test_store_image_SOURCES = tests/unit/test_store_image.c tests/unit/store_sample.h tests/tap.h
+test_store_image_CFLAGS = $(UNIT_CFLAGS) $(SQLITE_CFLAGS)
+test_store_image_LDADD = libdb.la $(UNIT_LDADD)
+TESTS += test_store_image
