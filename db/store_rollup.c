@@ -175,9 +175,9 @@ static int write_stats(struct rollup *r, struct ikv_err *err)
 		struct sum_metric *m = &s->metrics[i];
 		double count = s->all.count[i], total = store_sums_value(s->all.sum[i], s->all.rest[i]);
 		bool none = !(count > 0);
-		if (none && i == s->mass && s->model_count > 0) { /* only where nothing was measured */
-			count = s->model_count;
-			total = store_sums_value(s->model_sum, s->model_rest);
+		if (none && i == s->mass && s->modelled.count > 0) { /* only where nothing was measured */
+			count = s->modelled.count;
+			total = store_sums_value(s->modelled.sum, s->modelled.rest);
 		}
 		if (!(count > 0) && i != 0) /* the first stays, so that a run without steps has its roll-up too */
 			continue;
@@ -332,6 +332,7 @@ int store_rollup_write(sqlite3 *db, const char *path, int64_t run_id, struct sto
 	struct rollup r = {db, path, run_id, sums};
 	char sql[80];
 	int rc = 0;
+	store_sums_total(sums);
 	for (size_t i = 0; i < sizeof clear / sizeof *clear && rc == 0; i++) {
 		sqlite3_snprintf(sizeof sql, sql, "DELETE FROM %s WHERE run_id = ?", clear[i]);
 		rc = execute(&r, sql, err);
