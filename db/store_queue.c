@@ -8,8 +8,8 @@
 #include "store_spool.h"
 
 /* The last one that became empty is the next to be filled: while the thread keeps up, a few go to and fro between two
- * caches; the others are for when a disk makes it wait. */
-enum { QUEUE_BUFFERS = 32 };
+ * caches. The others, made when they are wanted, are for when a disk makes it wait. */
+enum { QUEUE_BUFFERS = 128 };
 
 struct queue {
 	struct store *to; /* has the database; the thread's while it is not idle */
@@ -18,7 +18,7 @@ struct queue {
 	pthread_cond_t changed;
 	unsigned char *full[QUEUE_BUFFERS], *empty[QUEUE_BUFFERS]; /* full: oldest first; owned */
 	size_t used[QUEUE_BUFFERS];
-	unsigned full_count, empty_count;
+	unsigned full_count, empty_count, made;
 	bool idle; /* the thread waits: it has taken all that it was given */
 	bool stop;
 	bool failed, told; /* a row could not be written; the caller knows */
@@ -95,6 +95,10 @@ static int tell(struct queue *q, struct ikv_err *err)
 int queue_give(struct queue *q, unsigned char **buffer, size_t used, struct ikv_err *err)
 {
 	pthread_mutex_lock(&q->mutex);
+	if (q->empty_count == 0 && q->made < QUEUE_BUFFERS && (q->empty[0] = ikv_alloc(SPOOL_BUFFER, 1, NULL))) {
+		q->empty_count = 1;
+		q->made++;
+	}
 	while (q->empty_count == 0)
 		pthread_cond_wait(&q->changed, &q->mutex);
 	q->full[q->full_count] = *buffer;
@@ -187,13 +191,11 @@ int store_concurrent(struct store **s, struct ikv_err *err)
 	front->queue = q;
 	front->lock_fd = -1;
 	front->spool = ikv_alloc(1, sizeof *front->spool, err);
-	bool made = front->spool && (front->spool->buffer = ikv_alloc(SPOOL_BUFFER, 1, err));
-	while (made && q->empty_count < QUEUE_BUFFERS - 1) {
-		q->empty[q->empty_count] = ikv_alloc(SPOOL_BUFFER, 1, err);
-		made = q->empty[q->empty_count] != NULL;
-		q->empty_count += made;
-	}
+	bool made = front->spool && (front->spool->buffer = ikv_alloc(SPOOL_BUFFER, 1, err)) &&
+		    (q->empty[0] = ikv_alloc(SPOOL_BUFFER, 1, err));
 	if (made) {
+		q->empty_count = 1;
+		q->made = 2;
 		front->spool->fd = -1;
 		front->spool->queue = q;
 		int e = start(q);
