@@ -49,6 +49,7 @@ QUERIES_SQL = \
 	db/queries/plot-wall.sql \
 	db/queries/predictions.sql \
 	db/queries/prefetch.sql \
+	db/queries/prefill.sql \
 	db/queries/regret.sql \
 	db/queries/regret-by-role.sql \
 	db/queries/runs.sql \

@@ -190,6 +190,22 @@ CREATE TABLE step_layer (
   PRIMARY KEY (run_id, session, step, layer)
 ) STRICT, WITHOUT ROWID;
 
+-- prefill: One row per prompt whose attention ran (attention.prefill); measured, no part of the canonical hash.
+CREATE TABLE prefill (
+  run_id INTEGER NOT NULL REFERENCES run (run_id) ON DELETE CASCADE,
+  session INTEGER NOT NULL,
+  prompt INTEGER NOT NULL,
+  turn INTEGER,
+  tokens INTEGER,
+  context_tokens INTEGER,
+  sim_ns REAL,
+  sim_executed_ns REAL,
+  flops REAL,
+  wall_ns REAL,
+  rel_l2 REAL,
+  PRIMARY KEY (run_id, session, prompt)
+) STRICT, WITHOUT ROWID;
+
 -- block_event: Opt-in log of the router's decisions, one row per block or piece of a block.
 CREATE TABLE block_event (
   run_id INTEGER NOT NULL REFERENCES run (run_id) ON DELETE CASCADE, -- the run
@@ -271,7 +287,7 @@ CREATE TABLE calibration_cell (
   PRIMARY KEY (calibration_id, cell)
 ) STRICT, WITHOUT ROWID;
 
--- metric_def: What the columns of step, step_role, step_layer and of the query summary mean.
+-- metric_def: What the columns of step, step_role, step_layer, prefill and of the query summary mean.
 CREATE TABLE metric_def (
   table_name TEXT NOT NULL, -- table of the column, or summary
   name TEXT NOT NULL, -- column

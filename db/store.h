@@ -10,7 +10,8 @@
 #include <intentkv.h>
 
 #define STORE_APPLICATION_ID 0x494b5653 /* "IKVS" */
-#define STORE_VERSION        5 /* 1: fewer formats; 2: without roll-ups; 3: without times of a device; 4: step by its key */
+/* 1: fewer formats; 2: without roll-ups; 3: without times of a device; 4: without prompts; 5: steps in order of their key */
+#define STORE_VERSION        6
 
 struct store;
 
@@ -146,6 +147,18 @@ struct store_layer {
 	double mass_recall, rel_l2, max_abs, cosine, kl;
 };
 int store_layer(struct store *s, const struct store_layer *row, struct ikv_err *err);
+
+/* One prompt whose attention ran; measured, outside the canonical hash. */
+struct store_prefill {
+	int64_t run_id, session, prompt; /* prompt counts the session's appended blocks from 0 */
+	int64_t turn, tokens, context_tokens; /* context: the prompt included */
+	double sim_ns;                        /* modelled time of the prompt: all layers, weights included */
+	double sim_executed_ns;               /* modelled time of what wall_ns measured */
+	double flops;                         /* of what was measured: attention of the executed layers */
+	double wall_ns;
+	double rel_l2; /* of the last token's output against dense attention over exact K and V, mean over layers */
+};
+int store_prefill(struct store *s, const struct store_prefill *row, struct ikv_err *err);
 
 /* Opt-in event logs. */
 struct store_block_event {

@@ -10,9 +10,11 @@
 #include "store_image.h"
 #include "store_internal.h"
 
-enum { TREE_STEP, TREE_KEY, TREE_ROLE, TREE_LAYER, TREES };
-static const int tree_of[STORE_ROW_COUNT] = {
-    [STORE_ROW_STEP] = TREE_STEP, [STORE_ROW_ROLE] = TREE_ROLE, [STORE_ROW_LAYER] = TREE_LAYER};
+enum { TREE_STEP, TREE_KEY, TREE_ROLE, TREE_LAYER, TREE_PREFILL, TREES };
+static const int tree_of[STORE_ROW_COUNT] = {[STORE_ROW_STEP] = TREE_STEP,
+					     [STORE_ROW_ROLE] = TREE_ROLE,
+					     [STORE_ROW_LAYER] = TREE_LAYER,
+					     [STORE_ROW_PREFILL] = TREE_PREFILL};
 
 struct key { /* of a step */
 	int64_t run, session, step, id;
@@ -102,22 +104,17 @@ static char *plain_table(int which)
 	return text;
 }
 
-int store_batch_open(struct store *s, struct ikv_err *err)
+static int prepare_all(struct store *s, struct ikv_err *err)
 {
-	struct store_batch *b = s->batch = ikv_alloc(1, sizeof *b, err);
-	if (!b)
-		return -1;
-	char *step = definition(s, "step", err), *key = step ? definition(s, "step_by_key", err) : NULL,
-	     *role = plain_table(STORE_ROW_ROLE), *layer = plain_table(STORE_ROW_LAYER);
-	const struct image_tree trees[TREES] = {[TREE_STEP] = {"table", "step", "step", step},
-						[TREE_KEY] = {"index", "step_by_key", "step", key},
-						[TREE_ROLE] = {"table", "step_role", "step_role", role},
-						[TREE_LAYER] = {"table", "step_layer", "step_layer", layer}};
-	int rc = step && key ? 0 : -1;
-	if (rc == 0 && !(role && layer))
-		rc = ikv_err_set(err, IKV_FAILED, "out of memory");
-	if (rc == 0)
-		rc = image_open(&b->image, s->db, trees, TREES, err);
+	struct store_batch *b = s->batch;
+	char sql[100];
+	int rc = 0;
+	for (int i = 0; i < STORE_ROW_COUNT && rc == 0; i++) {
+		sqlite3_snprintf(sizeof sql, sql, "INSERT INTO main.%s SELECT * FROM batch.%s", store_tables[i].name,
+				 store_tables[i].name);
+		if (i != STORE_ROW_SESSION)
+			rc = store_prepare(s, sql, &b->insert[i], err);
+	}
 	if (rc == 0)
 		rc = store_prepare(s, "SELECT max(step_id) FROM main.step", &b->last_id, err);
 	if (rc == 0)
@@ -126,18 +123,35 @@ int store_batch_open(struct store *s, struct ikv_err *err)
 	if (rc == 0)
 		rc = store_prepare(s, "SELECT step FROM main.step WHERE run_id = ? AND session = ? AND step = ?",
 				   &b->find_step, err);
+	return rc;
+}
+
+int store_batch_open(struct store *s, struct ikv_err *err)
+{
+	struct store_batch *b = s->batch = ikv_alloc(1, sizeof *b, err);
+	if (!b)
+		return -1;
+	char *step = definition(s, "step", err), *key = step ? definition(s, "step_by_key", err) : NULL,
+	     *plain[STORE_ROW_COUNT] = {NULL};
+	struct image_tree trees[TREES] = {[TREE_STEP] = {"table", "step", "step", step},
+					  [TREE_KEY] = {"index", "step_by_key", "step", key}};
+	int rc = step && key ? 0 : -1;
+	for (int i = 0; i < STORE_ROW_COUNT && rc == 0; i++) {
+		const char *name = store_tables[i].name;
+		if (i == STORE_ROW_SESSION || i == STORE_ROW_STEP)
+			continue;
+		trees[tree_of[i]] = (struct image_tree){"table", name, name, plain[i] = plain_table(i)};
+		if (!plain[i])
+			rc = ikv_err_set(err, IKV_FAILED, "out of memory");
+	}
 	if (rc == 0)
-		rc = store_prepare(s, "INSERT INTO main.step SELECT * FROM batch.step", &b->insert[STORE_ROW_STEP], err);
+		rc = image_open(&b->image, s->db, trees, TREES, err);
 	if (rc == 0)
-		rc = store_prepare(s, "INSERT INTO main.step_role SELECT * FROM batch.step_role",
-				   &b->insert[STORE_ROW_ROLE], err);
-	if (rc == 0)
-		rc = store_prepare(s, "INSERT INTO main.step_layer SELECT * FROM batch.step_layer",
-				   &b->insert[STORE_ROW_LAYER], err);
+		rc = prepare_all(s, err);
+	for (int i = 0; i < STORE_ROW_COUNT; i++)
+		sqlite3_free(plain[i]);
 	sqlite3_free(step);
 	sqlite3_free(key);
-	sqlite3_free(role);
-	sqlite3_free(layer);
 	b->in_order = true;
 	return rc;
 }

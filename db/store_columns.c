@@ -120,6 +120,14 @@ static const struct store_column layer_columns[] = {
     COLUMN(store_layer, cosine, REAL),
     COLUMN(store_layer, kl, REAL),
 };
+static const struct store_column prefill_columns[] = {
+    COLUMN(store_prefill, run_id, INT),  COLUMN(store_prefill, session, INT),
+    COLUMN(store_prefill, prompt, INT),  COLUMN(store_prefill, turn, INT),
+    COLUMN(store_prefill, tokens, INT),  COLUMN(store_prefill, context_tokens, INT),
+    COLUMN(store_prefill, sim_ns, REAL), COLUMN(store_prefill, sim_executed_ns, REAL),
+    COLUMN(store_prefill, flops, REAL),  COLUMN(store_prefill, wall_ns, REAL),
+    COLUMN(store_prefill, rel_l2, REAL),
+};
 #define ALL(columns) columns, sizeof columns / sizeof *columns
 const struct store_table store_tables[STORE_ROW_COUNT] = {
     [STORE_ROW_SESSION] = {"session",
@@ -133,4 +141,5 @@ const struct store_table store_tables[STORE_ROW_COUNT] = {
 	{"step", ALL(step_columns), 56, sizeof(struct store_step), {offsetof(struct store_step, mass_by)}, 1},
     [STORE_ROW_ROLE] = {"step_role", ALL(role_columns), 0, sizeof(struct store_role), {0}, 0},
     [STORE_ROW_LAYER] = {"step_layer", ALL(layer_columns), 0, sizeof(struct store_layer), {0}, 0},
+    [STORE_ROW_PREFILL] = {"prefill", ALL(prefill_columns), 0, sizeof(struct store_prefill), {0}, 0},
 };

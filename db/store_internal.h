@@ -31,7 +31,7 @@ struct store_table {
 	int text_count;
 };
 extern const struct store_table store_tables[];
-enum { STORE_ROW_SESSION, STORE_ROW_STEP, STORE_ROW_ROLE, STORE_ROW_LAYER, STORE_ROW_COUNT };
+enum { STORE_ROW_SESSION, STORE_ROW_STEP, STORE_ROW_ROLE, STORE_ROW_LAYER, STORE_ROW_PREFILL, STORE_ROW_COUNT };
 
 struct store {
 	sqlite3 *db;
@@ -74,7 +74,7 @@ bool store_is_written(const char *path);
 /* Does the header say that this is ours and of a version we know? Reads only. *fresh: absent or empty. */
 int store_check_header(const char *path, bool *fresh, struct ikv_err *err);
 
-/* store_batch.c: rows of steps, roles and layers go into their tables many at a time: add one, write those that wait
+/* store_batch.c: rows of steps, roles, layers and prompts go into their tables many at a time: add one, write those that wait
  * at the end of a transaction, forget them. */
 enum { STORE_TEXT_MAX = 1000 }; /* bytes of a text in such a row */
 int store_batch_open(struct store *s, struct ikv_err *err);

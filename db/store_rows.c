@@ -113,6 +113,11 @@ int store_layer(struct store *s, const struct store_layer *row, struct ikv_err *
 	return write_row(s, STORE_ROW_LAYER, row, err);
 }
 
+int store_prefill(struct store *s, const struct store_prefill *row, struct ikv_err *err)
+{
+	return write_row(s, STORE_ROW_PREFILL, row, err);
+}
+
 static const char *format_name(unsigned format)
 {
 	return format < IKV_FMT_COUNT ? ikv_format_names()[format] : "?";

@@ -14,6 +14,7 @@ union spool_row {
 	struct store_step step;
 	struct store_role role;
 	struct store_layer layer;
+	struct store_prefill prefill;
 	int64_t run_id; /* first in all of them */
 	uint64_t words[1];
 };

@@ -119,7 +119,8 @@ static int take_row(struct store *s, struct spool_reader *r, int which, int64_t 
 	return which == STORE_ROW_SESSION ? store_session(s, &row.session, err)
 	       : which == STORE_ROW_STEP  ? store_step(s, &row.step, err)
 	       : which == STORE_ROW_ROLE  ? store_role(s, &row.role, err)
-					  : store_layer(s, &row.layer, err);
+	       : which == STORE_ROW_LAYER ? store_layer(s, &row.layer, err)
+					  : store_prefill(s, &row.prefill, err);
 }
 
 static int take_event(struct store *s, struct spool_reader *r, int type, int64_t run_id, struct ikv_err *err)

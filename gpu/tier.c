@@ -157,20 +157,19 @@ static struct gather_list list_items(struct pages *p, const struct moves *m, boo
 		const struct moves_item *x = &m->items[i];
 		if (x->out != out)
 			continue;
-		uint64_t bytes = pages_slot_bytes(p, pages_entry_format(x->from));
-		t->items[t->item_count++] =
-		    (struct gather_item){pages_entry_slot(x->from), pages_entry_slot(x->to), bytes};
-		p->stats.placed_bytes += bytes;
+		t->items[t->item_count++] = (struct gather_item){pages_entry_slot(x->from), pages_entry_slot(x->to),
+								 pages_slot_bytes(p, pages_entry_format(x->from))};
 		list.count++;
 	}
 	return list;
 }
 
-/* The pages lie elsewhere now. */
+/* The pages lie elsewhere now. Bytes are counted here, not where copies are listed: those of a call that fails are listed again. */
 static void arrive(struct pages *p, const struct moves *m)
 {
 	for (uint32_t i = 0; i < m->count; i++) {
 		const struct moves_item *x = &m->items[i];
+		p->stats.placed_bytes += pages_slot_bytes(p, pages_entry_format(x->from));
 		pages_set(p, list_of(p, x), x->page, x->head, x->to, x->out);
 		device_give(&p->device, !x->out, pages_entry_format(x->from), pages_entry_slot(x->from));
 	}
@@ -381,8 +380,10 @@ int tier_settle(struct pages *p, struct ikv_err *err)
 	if (!t->stream)
 		return 0;
 	mark_dirty(p, &t->through, true);
-	for (uint32_t i = 0; i < t->through.count; i++)
+	for (uint32_t i = 0; i < t->through.count; i++) {
+		p->stats.placed_bytes += pages_slot_bytes(p, pages_entry_format(t->through.items[i].from));
 		give_target(p, &t->through.items[i]);
+	}
 	t->through.count = 0;
 	if (!t->launched && copy_before(p, &t->running, err)) /* no attention came of it */
 		return -1;

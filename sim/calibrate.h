@@ -32,6 +32,7 @@ struct calibrate_setup {
 	uint32_t page_tokens;
 	uint32_t tokens;                              /* the longest context */
 	double seconds;                               /* a cell */
+	int64_t cool_bytes;                           /* read before each call */
 	void (*progress)(uint32_t done, uint32_t of); /* or NULL */
 };
 /* Time the backend's decode on random data, cold, with page mass asked for, as a run does. `m` gets what is measured

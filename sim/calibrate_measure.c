@@ -126,7 +126,7 @@ static int time_units(struct scene *s, double *median_ns, struct ikv_err *err)
 {
 	double ns[RUNS];
 	uint32_t n = 0;
-	for (double end = bench_now() + s->setup->seconds / ROUNDS; n < RUNS && (n < 5 || bench_now() < end); n++) {
+	for (double end = bench_now() + s->setup->seconds / ROUNDS; n < RUNS && (n < 3 || bench_now() < end); n++) {
 		bench_reader_all(s->cool);
 		double t = bench_now();
 		if (s->b->ops->decode(s->b, s->units, s->plan_count, err))
@@ -329,7 +329,7 @@ int calibrate_measure(const struct calibrate_setup *setup, struct calibrate_set 
 {
 	struct scene s = {.setup = setup, .set = set, .machine = m};
 	uint32_t done = 0;
-	int rc = bench_reader_create(&s.cool, BENCH_COOL_BYTES, 1, err);
+	int rc = bench_reader_create(&s.cool, (size_t)setup->cool_bytes, 1, err);
 	s.pool = rc ? NULL : ikv_alloc(POOL, sizeof *s.pool, err);
 	ikv_rng_stream(&s.rng, 1, IKV_STREAM_TEST, 0, 0);
 	for (size_t i = 0; s.pool && i < POOL; i++)

@@ -3,11 +3,12 @@
 #include <string.h>
 #include <unistd.h>
 #include "gpu/gpu.h"
+#include "sim/bench_attention.h"
 #include "sim/calibrate.h"
 #include "sim/command.h"
 #include "sim/scenario.h"
 
-enum { FORCE = 256, DB, NAME, BACKEND, ISA, THREADS, MODEL, PAGE, TOKENS, SECONDS, FROM, BYTES, FORMAT };
+enum { FORCE = 256, DB, NAME, BACKEND, ISA, THREADS, MODEL, PAGE, TOKENS, SECONDS, CACHE, FROM, BYTES, FORMAT };
 static const struct command_option options[] = {
     {"output", 'o', "FILE", "*.yaml", NULL, "the profile to write; needed"},
     {"force", FORCE, NULL, NULL, NULL, "replace FILE"},
@@ -21,6 +22,7 @@ static const struct command_option options[] = {
     {"page-tokens", PAGE, "N", NULL, "16", "tokens of a page"},
     {"tokens", TOKENS, "N", NULL, "32768", "of the longest context"},
     {"seconds", SECONDS, "S", NULL, "0.1", "measuring time of a call"},
+    {"cache", CACHE, "BYTES", NULL, "256MiB", "read between calls, so that none finds its data in a cache: twice the last one's size"},
     {"from", FROM, "CSV", "*.csv", NULL, "fit decode rows of a file instead: columns n_decode, kv_decode, time_us"},
     {"token-bytes", BYTES, "N", NULL, "4096", "its KV bytes of a token in a layer"},
     {"format", FORMAT, "FORMAT", "table csv json", "table",
@@ -90,12 +92,17 @@ static int pick_model(const char *name, struct calibrate_setup *s)
 			     name, near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
 }
 
+/* A number or a size, as the scenario's keys of that kind are written. */
+static int take_value(const struct ikv_option *option, void *value)
+{
+	const struct ikv_option table[] = {*option, IKV_OPTION_END};
+	struct ikv_err err;
+	return ikv_option_set(table, value, option->name, optarg, &err) ? command_usage("calibrate", "%s", err.text) : 0;
+}
+
 static int take(int c, struct choice *x)
 {
 	struct calibrate_setup *s = &x->setup;
-	static const struct ikv_option seconds[] = {{"--seconds", IKV_OPT_REAL, 0, "0.1", 0.001, 60, NULL, ""},
-						    IKV_OPTION_END};
-	struct ikv_err err;
 	switch (c) {
 	case 'o':
 		x->output = optarg;
@@ -123,9 +130,10 @@ static int take(int c, struct choice *x)
 	case TOKENS:
 		return command_count("calibrate", "--tokens", optarg, 1024, 1 << 22, &s->tokens);
 	case SECONDS:
-		return ikv_option_set(seconds, &s->seconds, "--seconds", optarg, &err)
-			   ? command_usage("calibrate", "%s", err.text)
-			   : 0;
+		return take_value(&(struct ikv_option){"--seconds", IKV_OPT_REAL, 0, "0.1", 0.001, 60, NULL, ""}, &s->seconds);
+	case CACHE:
+		return take_value(&(struct ikv_option){"--cache", IKV_OPT_BYTES, 0, "256MiB", 1 << 20, 0x1p40, NULL, ""},
+				  &s->cool_bytes);
 	case FROM:
 		x->from = optarg;
 		return 0;
@@ -292,6 +300,7 @@ int cmd_calibrate(int argc, char **argv)
 				     .page_tokens = 16,
 				     .tokens = 32768,
 				     .seconds = 0.1,
+				     .cool_bytes = BENCH_COOL_BYTES,
 				     .progress = progress}};
 	struct calibrate_set set = {0};
 	struct ikv_err err;

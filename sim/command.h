@@ -70,6 +70,7 @@ int cmd_route(int argc, char **argv);
 int cmd_import(int argc, char **argv);
 int cmd_lint(int argc, char **argv);
 int cmd_size(int argc, char **argv);
+int cmd_formats(int argc, char **argv);
 int cmd_mrc(int argc, char **argv);
 int cmd_list(int argc, char **argv);
 int cmd_check(int argc, char **argv);
@@ -79,8 +80,8 @@ int cmd_trace_stats(int argc, char **argv);
 int cmd_generate(int argc, char **argv);
 extern const struct command command_run, command_sweep, command_merge, command_runs, command_query, command_db,
     command_plot, command_report, command_compare, command_explain, command_route, command_import, command_lint,
-    command_mrc, command_trace_stats, command_generate, command_size, command_list, command_check, command_doctor,
-    command_bench, command_calibrate, command_completion, command_manual;
+    command_mrc, command_trace_stats, command_generate, command_size, command_formats, command_list, command_check,
+    command_doctor, command_bench, command_calibrate, command_completion, command_manual;
 
 /* Options of one command line, by getopt_long from the command's table. */
 struct command_line {

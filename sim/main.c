@@ -5,11 +5,19 @@
 #include "sim/command.h"
 
 const struct command *const commands[] = {
-    &command_run,      &command_sweep,     &command_merge,      &command_runs,    &command_query,
-    &command_db,       &command_plot,      &command_report,     &command_compare, &command_explain,
-    &command_route,    &command_import,    &command_lint,       &command_mrc,     &command_trace_stats,
-    &command_generate, &command_size,      &command_list,       &command_check,   &command_doctor,
-    &command_bench,    &command_calibrate, &command_completion, &command_manual,  NULL,
+    &command_run,         &command_sweep,
+    &command_merge,       &command_runs,
+    &command_query,       &command_db,
+    &command_plot,        &command_report,
+    &command_compare,     &command_explain,
+    &command_route,       &command_import,
+    &command_lint,        &command_mrc,
+    &command_trace_stats, &command_generate,
+    &command_size,        &command_formats,
+    &command_list,        &command_check,
+    &command_doctor,      &command_bench,
+    &command_calibrate,   &command_completion,
+    &command_manual,      NULL,
 };
 
 static const struct command_option options[] = {

@@ -62,6 +62,7 @@ struct slot {
 	uint32_t block_cap;
 	uint64_t next_uid;
 	uint64_t compactions;
+	uint32_t prompts;  /* appended so far */
 	uint32_t page_cap; /* pages that the arrays below have room for */
 	struct unit *units;
 	struct group *groups;
@@ -82,6 +83,14 @@ struct slot {
 	double sim_executed; /* modelled time of what wall_attention measures; NaN where no attention ran */
 	struct account account;
 	uint64_t wall_score, wall_route, wall_memory, wall_recode, wall_source, wall_attention, wall_dense;
+};
+
+struct prefill {               /* attention of prompts, chunk by chunk */
+	uint32_t first, count; /* tokens of the newest chunk */
+	float *q, *out;        /* [count][q_heads][d] of it, at the last layer */
+	float *dense;          /* [q_heads][d_v] of its last row */
+	uint32_t *positions;   /* [count] */
+	struct ikv_plan plan;  /* all pages up to its end */
 };
 
 struct run {
@@ -109,6 +118,7 @@ struct run {
 	void *scorer, *router, *prefetcher;
 	struct ikv_memory *memory;
 	struct ikv_memory_step moved; /* of the current step, all sequences; actions valid until the next */
+	struct prefill *prefill;      /* NULL: prompts cost modelled time only */
 	struct ikv_specattn *spec;
 	float *projection; /* [64][q_heads * d]: the SpecAttn proxy */
 	uint64_t page_bytes[IKV_FMT_COUNT];
@@ -156,6 +166,14 @@ int slot_decode_token(struct run *run, struct slot *s, struct ikv_err *err);
 void slot_end(struct run *run, struct slot *s);
 void slot_free(struct run *run, struct slot *s);
 
+/* prefill.c: prompts. Modelled time of one of `tokens` tokens after `before` others: dense arithmetic of the weights
+ * and the causal attention, all layers. */
+double prefill_model_ns(const struct run *run, uint64_t before, uint64_t tokens);
+int prefill_open(struct run *run, struct ikv_err *err);
+void prefill_close(struct run *run);
+/* Run the attention of tokens [first, s->tokens), which were just appended, and record it beside sim_ns. */
+int prefill_execute(struct run *run, struct slot *s, uint32_t first, double sim_ns, struct ikv_err *err);
+
 /* Memory pressure at this moment: as the scenario says, or the fast tier's occupancy. */
 double run_pressure(const struct run *run);
 
@@ -167,6 +185,8 @@ int step_route(struct run *run, struct slot *s, struct ikv_err *err);
 int step_memory(struct run *run, struct ikv_err *err);
 int step_attend(struct run *run, struct ikv_err *err);
 uint64_t step_selected_tokens(const struct run *run, const struct slot *s); /* summed over the units' plans */
+/* Error of an output of n values against the dense one: rel_l2, cosine and max_abs. */
+void step_output_errors(const float *out, const float *dense, size_t n, struct layer_result *r);
 void step_measure(struct run *run, struct slot *s, uint32_t layer);
 int step_measure_model(struct run *run, struct slot *s, struct ikv_err *err);
 int step_verify(struct run *run, struct slot *s, struct ikv_err *err);

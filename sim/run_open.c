@@ -177,6 +177,8 @@ static int open_execution(struct run *run, struct ikv_err *err)
 	if (!run->k || !run->v || !run->attn_units || (run->selects && !run->select_units))
 		return -1;
 	const struct scenario *sc = run->sc;
+	if (sc->attention.prefill && prefill_open(run, err))
+		return -1;
 	return sc->scorer_ops->create(&run->scorer, sc->scorer.config, &run->geometry, run->batch, err);
 }
 
@@ -295,6 +297,7 @@ void run_close(struct run *run)
 	ikv_exact_destroy(run->exact);
 	bench_reader_destroy(run->cool);
 	ikv_memory_destroy(run->memory);
+	prefill_close(run);
 	ikv_specattn_destroy(run->spec);
 	ikv_free(run->projection);
 	ikv_free(run->slots);

@@ -52,7 +52,7 @@ struct attention_config {
 	int backend; /* index into backend names */
 	int execute; /* enum execute_level */
 	int64_t every, threads;
-	bool cold, device_scores;
+	bool cold, device_scores, prefill;
 	char isa[IKV_OPT_STRING_BYTES];
 };
 extern const char *const backend_names[]; /* auto, cpu, ref, cuda, NULL */

@@ -173,6 +173,30 @@ int scenario_formats(const struct yaml_node *n, const char *file, struct scenari
 	return rules ? own_rules(rules, file, s, err) : 0;
 }
 
+/* Prompts that are really attended to. */
+static int check_prefill(const struct yaml_node *root, const char *file, const struct scenario *s,
+			 struct ikv_err *err)
+{
+	const struct yaml_node *n = yaml_get(root, "attention");
+	const struct yaml_node *place = n && yaml_get(n, "prefill") ? yaml_get(n, "prefill") : root;
+	const char *backend = backend_names[s->attention.backend];
+	if (!s->attention.prefill)
+		return 0;
+	if (s->attention.execute == EXECUTE_OFF)
+		return ikv_err_at(
+		    err, IKV_BAD_INPUT, YAML_PLACE(file, place), "attention.prefill",
+		    "got true, but at attention.execute off no attention runs; expected sampled or full");
+	if (!strcmp(backend, "cuda"))
+		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, place), "attention.prefill",
+				  "got true, but the backend cuda is not for more than 16 query rows a head; expected "
+				  "cpu or ref");
+	if (!s->source->prompt)
+		return ikv_err_at(
+		    err, IKV_BAD_INPUT, YAML_PLACE(file, place), "attention.prefill",
+		    "got true, but kv.source \"%s\" has no queries of prompt tokens; expected synthetic", s->kv.name);
+	return 0;
+}
+
 int scenario_cross_check(const struct yaml_node *root, const char *file, struct scenario *s, struct ikv_err *err)
 {
 	const struct yaml_node *n = yaml_get(root, "sessions");
@@ -215,7 +239,7 @@ int scenario_cross_check(const struct yaml_node *root, const char *file, struct 
 				  "\"%s\" scores blocks only; router \"%s\" needs page scores: expected quest",
 				  s->scorer.name, s->router.name);
 	}
-	return 0;
+	return check_prefill(root, file, s, err);
 }
 
 static const char *origin_of(const struct yaml_node *n)

@@ -72,6 +72,9 @@ const struct ikv_option scenario_attention_options[] = {
     {"every", IKV_OPT_INT, AT(attention_config, every), "16", 1, 1e9, NULL, "sampled: n"},
     {"cold", IKV_OPT_BOOL, AT(attention_config, cold), "false", 0, 0, NULL,
      "empty the caches before attention is timed, as the layers that are not executed would: 256 MiB are read each time"},
+    {"prefill", IKV_OPT_BOOL, AT(attention_config, prefill), "false", 0, 0, NULL,
+     "run the attention of prompts too, causal over all earlier pages as they are stored, and record its time (query "
+     "prefill); backends cpu and ref"},
     {"device_scores", IKV_OPT_BOOL, AT(attention_config, device_scores), "true", 0, 0, NULL,
      "a backend that can (cuda) makes the page scores of scorer quest, and the choice of router quest, on its device; "
      "false: on the CPU, with the same results"},

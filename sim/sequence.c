@@ -91,7 +91,7 @@ int slot_begin(struct run *run, struct slot *s, uint32_t index, struct ikv_err *
 	s->index = index;
 	s->event = s->decode_left = s->tokens = s->turn = 0;
 	s->decode_begun = false;
-	s->steps = s->compactions = 0;
+	s->steps = s->compactions = s->prompts = 0;
 	s->next_uid = 1;
 	s->layout.count = s->layout.total_tokens = 0;
 	s->layout.page_tokens = run->geometry.page_tokens;
@@ -238,19 +238,14 @@ static int compact(struct run *run, struct slot *s, uint32_t keep, struct ikv_er
 		   : 0;
 }
 
-/* Modelled time of a prefill: dense arithmetic of the weights and the causal attention. */
-static double prefill_ns(const struct run *run, uint64_t before, uint64_t tokens)
+static int append(struct run *run, struct slot *s, const struct session_event *e, struct ikv_err *err)
 {
-	const struct ikv_machine *m = &run->sc->machine;
-	if (m->prefill_flops_per_s <= 0)
-		return 0;
-	double parameters = (double)run->sc->model.weight_bytes / 2;
-	double keys = (double)tokens * ((double)before + (double)tokens / 2), channels = 2.0 * run->geometry.d_qk;
-	if (run->geometry.v_aliases_k) /* a prefill makes each head's keys and values from the latents */
-		channels = 2.0 * run->sc->preset.head_dim + run->sc->preset.rope_dim;
-	double flops =
-	    2 * parameters * (double)tokens + 2.0 * run->sc->preset.layers * run->geometry.q_heads * keys * channels;
-	return m->step_overhead_ns + flops / m->prefill_flops_per_s * 1e9;
+	uint32_t first = s->tokens;
+	if ((!e->unowned && add_block(run, s, e, err)) || grow(run, s, e->tokens, e->unowned, err))
+		return -1;
+	double ns = prefill_model_ns(run, first, e->tokens);
+	s->ready_ns += ns;
+	return run->prefill ? prefill_execute(run, s, first, ns, err) : 0;
 }
 
 int slot_advance(struct run *run, struct slot *s, bool *decode, struct ikv_err *err)
@@ -261,9 +256,8 @@ int slot_advance(struct run *run, struct slot *s, bool *decode, struct ikv_err *
 		s->turn = e->turn;
 		switch (e->op) {
 		case SESSION_APPEND:
-			if ((!e->unowned && add_block(run, s, e, err)) || grow(run, s, e->tokens, e->unowned, err))
+			if (append(run, s, e, err))
 				return -1;
-			s->ready_ns += prefill_ns(run, s->tokens - e->tokens, e->tokens);
 			break;
 		case SESSION_COMPACT:
 			if (compact(run, s, e->tokens, err))

@@ -47,6 +47,10 @@ struct source_ops {
 	int (*advance)(struct source *s, uint32_t seq, uint64_t step, struct ikv_err *err);
 	/* Query rows of the newest token: float [q_heads][d_qk]. */
 	int (*query)(struct source *s, uint32_t seq, uint32_t layer, float *q, struct ikv_err *err);
+	/* Query rows of tokens [first, first + count) of a prompt: float [count][q_heads][d_qk]. NULL: the source has
+	 * those of decode steps only. */
+	int (*prompt)(struct source *s, uint32_t seq, uint32_t layer, uint32_t first, uint32_t count, float *q,
+		      struct ikv_err *err);
 	int (*consume)(struct source *s, uint32_t seq, uint32_t layer, const float *out, struct ikv_err *err);
 	/* Where nothing is executed: modelled relevance in [0,1] of each block, and modelled softmax mass of each
 	 * page for the coming step (sums to 1), mean over the heads [q_first, q_first + q_count). */

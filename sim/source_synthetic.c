@@ -191,7 +191,7 @@ static int synthetic_begin(struct source *src, uint32_t seq, const struct sessio
 		return ikv_err_set(err, IKV_FAILED, "synthetic source: sequence %u of %u", seq, s->sequence_count);
 	struct synthetic_sequence *q = &s->sequences[seq];
 	q->key = synthetic_mix2(s->seed, (uint64_t)index + 1);
-	q->step = 0;
+	q->step = q->row = 0;
 	q->tokens = q->block_count = q->segment_count = 0;
 	memset(q->focus, 0, sizeof q->focus);
 	return 0;
@@ -279,6 +279,17 @@ static void add_token(struct synthetic *s, struct synthetic_sequence *q, const s
 	q->tokens = token + 1;
 }
 
+void synthetic_sum_last(const struct synthetic *s, struct synthetic_sequence *q)
+{
+	struct synthetic_segment *g = &q->segments[q->segment_count - 1];
+	const struct synthetic_block *b = &q->blocks[g->block];
+	memset(g->tokens_sum, 0, sizeof g->tokens_sum);
+	for (uint32_t t = g->start; t < q->tokens; t++)
+		for (int p = 0; p < SYNTHETIC_PRESETS; p++)
+			g->tokens_sum[p] += s->token_factor[p][synthetic_variate(
+			    synthetic_mix2(b->content ^ 0x70c, b->first_offset + (t - b->start)))];
+}
+
 static int synthetic_truncate(struct source *src, uint32_t seq, uint32_t tokens, struct ikv_err *err)
 {
 	struct synthetic *s = self(src);
@@ -293,14 +304,8 @@ static int synthetic_truncate(struct source *src, uint32_t seq, uint32_t tokens,
 	q->tokens = tokens;
 	if (!q->block_count)
 		return 0;
-	struct synthetic_block *b = &q->blocks[q->block_count - 1];
-	struct synthetic_segment *g = &q->segments[q->segment_count - 1];
-	b->end = tokens;
-	memset(g->tokens_sum, 0, sizeof g->tokens_sum);
-	for (uint32_t t = g->start; t < tokens; t++)
-		for (int p = 0; p < SYNTHETIC_PRESETS; p++)
-			g->tokens_sum[p] += s->token_factor[p][synthetic_variate(
-			    synthetic_mix2(b->content ^ 0x70c, b->first_offset + (t - b->start)))];
+	q->blocks[q->block_count - 1].end = tokens;
+	synthetic_sum_last(s, q);
 	return 0;
 }
 
@@ -348,7 +353,7 @@ static int synthetic_advance(struct source *src, uint32_t seq, uint64_t step, st
 {
 	struct synthetic *s = self(src);
 	(void)err;
-	s->sequences[seq].step = step;
+	s->sequences[seq].step = s->sequences[seq].row = step;
 	synthetic_focus(s, &s->sequences[seq]);
 	return 0;
 }
@@ -381,6 +386,7 @@ const struct source_ops source_synthetic = {
     .kv = synthetic_kv,
     .advance = synthetic_advance,
     .query = synthetic_query,
+    .prompt = synthetic_prompt,
     .consume = synthetic_consume,
     .model_scores = synthetic_scores,
     .model_mass = synthetic_mass,

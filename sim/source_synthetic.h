@@ -59,6 +59,7 @@ typedef float synthetic_lanes __attribute__((vector_size(64)));
 #define MODEL_HEADS  8u   /* at most so many heads stand for a range of them in model_mass */
 #define FOCUS_MAX    8u
 #define NOISE_LATENT 64u
+#define PROMPT_ROWS  (1ull << 40) /* beyond every step */
 
 /* Where the parts of a key row lie: pairs, topics, bias, sink, noise. Where V aliases K (MLA) the row is a latent and
  * a key beside it: topics, noise, values; pairs, bias, sink. */
@@ -86,6 +87,7 @@ struct synthetic_segment {
 struct synthetic_sequence {
 	uint64_t key; /* of its random streams */
 	uint64_t step;
+	uint64_t row; /* names what is new in a query: the step, or PROMPT_ROWS and the place of a prompt's token */
 	uint32_t tokens;
 	struct synthetic_block *blocks;
 	uint32_t block_count, block_cap;
@@ -168,6 +170,8 @@ static inline uint32_t synthetic_variate(uint64_t content)
 
 /* Segment that holds token t. */
 uint32_t synthetic_segment_at(const struct synthetic_sequence *q, uint32_t t);
+/* The last segment ends with the sequence: make its sum over tokens anew. */
+void synthetic_sum_last(const struct synthetic *s, struct synthetic_sequence *q);
 void synthetic_topic(uint64_t content, uint32_t topics, float *out);
 
 int synthetic_recency_grow(struct synthetic *s, uint32_t tokens, struct ikv_err *err);
@@ -188,6 +192,8 @@ double synthetic_weights(const struct synthetic *s, const struct synthetic_seque
 int synthetic_kv(struct source *src, uint32_t seq, uint32_t layer, uint32_t first, uint32_t count, uint16_t *k,
 		 uint16_t *v, struct ikv_err *err);
 int synthetic_query(struct source *src, uint32_t seq, uint32_t layer, float *q, struct ikv_err *err);
+int synthetic_prompt(struct source *src, uint32_t seq, uint32_t layer, uint32_t first, uint32_t count, float *q,
+		     struct ikv_err *err);
 int synthetic_scores(struct source *src, uint32_t seq, const struct ikv_layout *layout, double *scores,
 		     struct ikv_err *err);
 int synthetic_mass(struct source *src, uint32_t seq, uint32_t layer, uint32_t q_first, uint32_t q_count,

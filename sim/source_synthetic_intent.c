@@ -61,7 +61,7 @@ void synthetic_intent(const struct synthetic *s, const struct synthetic_sequence
 		uint64_t key = synthetic_mix2(synthetic_mix2(q->key, layer + 1), who[i]);
 		add_drift(key + 1, q->step, p->slow_steps, p->topic_slow * share[i], n, out);
 		add_drift(key + 2, q->step, p->mid_steps, p->topic_mid * share[i], n, out);
-		add_drift(key + 3, q->step, 1, p->topic_fresh * share[i], n, out);
+		add_drift(key + 3, q->row, 1, p->topic_fresh * share[i], n, out);
 	}
 }
 
@@ -173,17 +173,13 @@ double synthetic_weights(const struct synthetic *s, const struct synthetic_seque
 	return sum;
 }
 
-int synthetic_query(struct source *src, uint32_t seq, uint32_t layer, float *out, struct ikv_err *err)
+/* Query rows of the last token of q: [q_heads][d_qk]. */
+static void query_rows(const struct synthetic *s, struct synthetic_sequence *q, uint32_t layer, float *out)
 {
-	struct synthetic *s = (struct synthetic *)src;
-	struct synthetic_sequence *q = &s->sequences[seq];
 	const struct ikv_geometry *g = &s->geometry;
 	const struct synthetic_channels *c = &s->channels;
 	int preset = synthetic_preset_of(layer);
 	const struct synthetic_params *p = &s->params[preset];
-	if (!q->tokens || layer >= g->layers)
-		return ikv_err_set(err, IKV_FAILED, "synthetic source: a query of layer %u in an empty sequence",
-				   layer);
 	double at = q->tokens - 1, inverse = 1 / (double)g->scale;
 	if (p->sink > 0)
 		synthetic_base(s, q, preset);
@@ -200,18 +196,53 @@ int synthetic_query(struct source *src, uint32_t seq, uint32_t layer, float *out
 		}
 		memcpy(row + c->topic_first, intent, c->topics * sizeof *row);
 		row[c->bias] = 1;
-		if (p->sink > 0) {
-			/* Against the weight of all others, which the model knows but for the noise's mean. */
-			double z = synthetic_weights(s, q, intent, q->weight) * ikv_det_exp(p->noise * p->noise / 2);
+		/* Against the weight of all others, which the model knows but for the noise's mean. */
+		double z = p->sink > 0 ? synthetic_weights(s, q, intent, q->weight) : 0;
+		if (z > 0) { /* else there are sinks alone */
+			z *= ikv_det_exp(p->noise * p->noise / 2);
 			double logit = ikv_det_log(z * p->sink / (1 - p->sink) / SINK_TOKENS);
 			row[c->sink] = (float)((logit - synthetic_recency(s, preset, at)) / SINK_CHANNEL);
 		}
-		uint64_t key = synthetic_mix2(synthetic_mix2(q->key ^ 0x9e, q->step), (uint64_t)layer << 32 | h);
+		uint64_t key = synthetic_mix2(synthetic_mix2(q->key ^ 0x9e, q->row), (uint64_t)layer << 32 | h);
 		double unit = p->noise / __builtin_sqrt(c->noise);
 		for (uint32_t i = 0; i < c->noise; i++)
 			row[c->noise_first + i] = (float)(unit * synthetic_normal(key + i * 0x9e3779b97f4a7c15u));
 		for (uint32_t i = 0; i < g->d_qk; i++)
 			row[i] = (float)(row[i] * inverse) * signs[i];
+	}
+}
+
+int synthetic_query(struct source *src, uint32_t seq, uint32_t layer, float *out, struct ikv_err *err)
+{
+	struct synthetic *s = (struct synthetic *)src;
+	struct synthetic_sequence *q = &s->sequences[seq];
+	if (!q->tokens || layer >= s->geometry.layers)
+		return ikv_err_set(err, IKV_FAILED, "synthetic source: a query of layer %u in an empty sequence",
+				   layer);
+	query_rows(s, q, layer, out);
+	return 0;
+}
+
+/* A prompt is read with the intent of the newest step; each of its tokens has a fresh part and noise of its own, and
+ * sees the sequence as it was when it ended there. */
+int synthetic_prompt(struct source *src, uint32_t seq, uint32_t layer, uint32_t first, uint32_t count, float *out,
+		     struct ikv_err *err)
+{
+	struct synthetic *s = (struct synthetic *)src;
+	const struct synthetic_sequence *whole = &s->sequences[seq];
+	if (first > whole->tokens || count > whole->tokens - first || layer >= s->geometry.layers)
+		return ikv_err_set(err, IKV_FAILED, "synthetic source: layer %u, queries %u + %u of %u", layer, first,
+				   count, whole->tokens);
+	for (uint32_t t = first; t < first + count; t++, out += (size_t)s->geometry.q_heads * s->geometry.d_qk) {
+		struct synthetic_sequence q = *whole;
+		uint32_t last = synthetic_segment_at(whole, t);
+		const struct synthetic_segment segment = whole->segments[last];
+		q.row = PROMPT_ROWS + t;
+		q.tokens = t + 1;
+		q.segment_count = last + 1;
+		synthetic_sum_last(s, &q);
+		query_rows(s, &q, layer, out);
+		q.segments[last] = segment;
 	}
 	return 0;
 }

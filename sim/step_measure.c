@@ -122,11 +122,8 @@ static double page_kl(const struct run *run, const struct slot *s, const struct 
 	return kl;
 }
 
-static void output_errors(const struct run *run, const struct slot *s, uint32_t layer, struct layer_result *r)
+void step_output_errors(const float *out, const float *dense, size_t n, struct layer_result *r)
 {
-	const struct ikv_geometry *g = &run->geometry;
-	size_t n = (size_t)g->q_heads * g->d_v;
-	const float *out = s->out + layer * n, *dense = s->dense + layer * n;
 	double diff = 0, norm = 0, own = 0, dot = 0, max = 0;
 	for (size_t i = 0; i < n; i++) {
 		double d = (double)out[i] - dense[i];
@@ -158,7 +155,8 @@ void step_measure(struct run *run, struct slot *s, uint32_t layer)
 		r->kl += share * page_kl(run, s, u, mass);
 		mass += (size_t)u->q_count * u->route.plan.count;
 	}
-	output_errors(run, s, layer, r);
+	size_t n = (size_t)g->q_heads * g->d_v;
+	step_output_errors(s->out + layer * n, s->dense + layer * n, n, r);
 }
 
 /* One unit at one layer of a step where no attention ran. */

@@ -26,7 +26,7 @@ store_driver_SOURCES = \
 	tests/cli/store_driver.c tests/unit/store_sample.h sim/cmd_db.c sim/cmd_plot.c sim/cmd_query.c sim/cmd_runs.c sim/command.c sim/command_help.c sim/command_text.h sim/datadir.c sim/figure.c sim/plot.c
 store_driver_CPPFLAGS = $(AM_CPPFLAGS) $(DATADIR_CPPFLAGS) -I$(srcdir)/tests
 store_driver_LDADD = libdb.la libengine.la -lm
-cli_tests = tests/cli/analysis.sh tests/cli/completion.sh tests/cli/manual.sh tests/cli/bench.sh tests/cli/calibrate.sh tests/cli/query.sh tests/cli/errors.sh tests/cli/run.sh tests/cli/sweep.sh tests/cli/determinism.sh tests/cli/interrupt.sh tests/cli/shared.sh tests/cli/semantics.sh tests/cli/mrc.sh tests/cli/trace_stats.sh tests/cli/latent.sh tests/cli/tutorial.sh
+cli_tests = tests/cli/analysis.sh tests/cli/completion.sh tests/cli/manual.sh tests/cli/bench.sh tests/cli/calibrate.sh tests/cli/query.sh tests/cli/errors.sh tests/cli/run.sh tests/cli/sweep.sh tests/cli/determinism.sh tests/cli/interrupt.sh tests/cli/shared.sh tests/cli/semantics.sh tests/cli/mrc.sh tests/cli/formats.sh tests/cli/trace_stats.sh tests/cli/latent.sh tests/cli/tutorial.sh
 TESTS += $(cli_tests)
 dist_check_SCRIPTS += $(cli_tests)
 EXTRA_DIST += tests/errors tests/cli/tiny.yaml tests/cli/tiny.profile.yaml tests/cli/semantics.yaml tests/cli/semantics.jsonl

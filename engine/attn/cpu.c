@@ -101,7 +101,7 @@ static void locate(const void *source, const struct ikv_attn_unit *u, uint32_t k
 static int cpu_decode(struct ikv_backend *b, const struct ikv_attn_unit *units, uint32_t count, struct ikv_err *err)
 {
 	struct cpu *c = (struct cpu *)b;
-	if (store_check(&c->store, units, count, err) || flash_attend(c->flash, units, count, locate, &c->store, err))
+	if (store_check_units(&c->store, units, count, err) || flash_attend(c->flash, units, count, locate, &c->store, err))
 		return -1;
 	c->store.stats.kv_bytes_read += store_read_bytes(&c->store, units, count);
 	return 0;

@@ -101,6 +101,28 @@ static const struct {
 };
 #define ROWS (sizeof table / sizeof *table)
 
+/* What CPUID says, asked once: in a virtual machine each question costs microseconds. Bit i: row i runs here. */
+#define KNOWN 0x80000000u
+#define NEAR  0x40000000u
+
+static uint32_t cpu(void)
+{
+	static _Atomic uint32_t answers;
+	uint32_t a = atomic_load_explicit(&answers, memory_order_relaxed);
+	if (a)
+		return a;
+	a = KNOWN | (fetches_near() ? NEAR : 0);
+	for (size_t i = 0; i < ROWS; i++)
+		a |= (uint32_t)table[i].usable() << i;
+	atomic_store_explicit(&answers, a, memory_order_relaxed);
+	return a;
+}
+
+static bool runs_here(size_t row)
+{
+	return cpu() >> row & 1;
+}
+
 static _Atomic(const struct lanes_kernels *) selected;
 
 const struct lanes_kernels *lanes_table(void)
@@ -109,7 +131,7 @@ const struct lanes_kernels *lanes_table(void)
 	if (t)
 		return t;
 	for (size_t i = 0; i < ROWS && !t; i++)
-		if (table[i].usable())
+		if (runs_here(i))
 			t = table[i].lanes;
 	atomic_store_explicit(&selected, t, memory_order_relaxed);
 	return t;
@@ -130,7 +152,7 @@ const struct ikv_isa_info *ikv_isa_list(uint32_t *count)
 	*count = 0;
 	for (size_t i = 0; i < ROWS; i++)
 		if (table[i].micro)
-			list[(*count)++] = (struct ikv_isa_info){table[i].name, table[i].needs, table[i].usable()};
+			list[(*count)++] = (struct ikv_isa_info){table[i].name, table[i].needs, runs_here(i)};
 	return list;
 }
 
@@ -142,7 +164,7 @@ static int find(const char *name, bool need_micro, struct ikv_err *err)
 	for (size_t i = 0; i < ROWS; i++) {
 		if (need_micro && !table[i].micro)
 			continue;
-		bool runs = table[i].usable();
+		bool runs = runs_here(i);
 		if (runs && (best || !strcmp(name, table[i].name)))
 			return (int)i;
 		if (!best && !runs && !strcmp(name, table[i].name))
@@ -173,7 +195,7 @@ const char *ikv_isa_selected(void)
 
 static const struct micro_kernels *micro_of(size_t row)
 {
-	return fetches_near() ? table[row].micro : table[row].far;
+	return cpu() & NEAR ? table[row].micro : table[row].far;
 }
 
 /* "NAME:near" and "NAME:far" say where tiles are fetched to, for measurements and tests. */
@@ -197,7 +219,7 @@ const struct micro_kernels *isa_micro_selected(void)
 {
 	const struct lanes_kernels *lanes = lanes_table();
 	for (size_t i = 0; i < ROWS; i++)
-		if (table[i].lanes == lanes && table[i].micro && table[i].usable())
+		if (table[i].lanes == lanes && table[i].micro && runs_here(i))
 			return micro_of(i);
 	return isa_micro("auto", NULL);
 }

@@ -236,7 +236,7 @@ static int room(double **array, size_t *cap, size_t need, struct ikv_err *err)
 static int ref_decode(struct ikv_backend *b, const struct ikv_attn_unit *units, uint32_t count, struct ikv_err *err)
 {
 	struct ref *r = (struct ref *)b;
-	if (store_check(&r->store, units, count, err))
+	if (store_check_units(&r->store, units, count, err))
 		return -1;
 	for (uint32_t i = 0; i < count; i++) {
 		size_t pages = units[i].plan->count;

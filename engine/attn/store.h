@@ -48,7 +48,7 @@ int store_restore(struct store *s, uint32_t seq, uint32_t layer, uint32_t kv_fir
 enum ikv_format store_format(const struct store *s, uint32_t seq, uint32_t layer, uint32_t kv_head, uint32_t page);
 
 /* Units refer to what is there. */
-int store_check(const struct store *s, const struct ikv_attn_unit *units, uint32_t count, struct ikv_err *err);
+int store_check_units(const struct store *s, const struct ikv_attn_unit *units, uint32_t count, struct ikv_err *err);
 /* Stored bytes that the units read: a KV head once a unit, tokens [lo, hi) of each page. */
 uint64_t store_read_bytes(const struct store *s, const struct ikv_attn_unit *units, uint32_t count);
 

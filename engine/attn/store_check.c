@@ -29,7 +29,7 @@ static int check_bias(const struct ikv_attn_unit *u, uint32_t unit, struct ikv_e
 	return 0;
 }
 
-int store_check(const struct store *s, const struct ikv_attn_unit *units, uint32_t count, struct ikv_err *err)
+int store_check_units(const struct store *s, const struct ikv_attn_unit *units, uint32_t count, struct ikv_err *err)
 {
 	for (uint32_t i = 0; i < count; i++) {
 		const struct ikv_attn_unit *u = &units[i];

@@ -27,7 +27,7 @@ is "a database keeps all calibrations" "2 63" \
 	"$(./intentkv query "$folder/r.db" --no-header --format csv --sql \
 	'SELECT count(*) || " " || max(cells + held_cells) FROM calibration' | tr -d '\r"')"
 
-./intentkv calibrate -o "$folder/cpu.yaml" --tokens 1024 --seconds 0.001 --threads 1 --model agent-23m \
+./intentkv calibrate -o "$folder/cpu.yaml" --tokens 1024 --seconds 0.001 --cache 1MiB --threads 1 --model agent-23m \
 	--db "$folder/r.db" --format json >"$folder/cpu.json" 2>"$folder/cpu.err"
 ok "this machine is measured" test $? = 0
 ok "errors come by shape and format" grep -q '"format":"mixed","calls":' "$folder/cpu.json"
@@ -38,7 +38,7 @@ is "what was measured has a prediction" 1 "$(./intentkv query "$folder/r.db" --n
 	'SELECT min(sim_executed_ns > 0) FROM step WHERE wall_attention_ns > 0' | tr -d '\r')"
 ok "predictions stand beside measurements" sh -c "./intentkv query '$folder/r.db' predictions --format csv | grep -q error_median_pct"
 none "wrong values are refused, and the option named" "$(for words in '--threads 0' '--tokens 5' '--model none' '--backend ref' \
-	'--format markdown' '--seconds 0' '--token-bytes x'; do
+	'--format markdown' '--seconds 0' '--cache 5' '--cache x' '--token-bytes x'; do
 	message=$(./intentkv calibrate -o "$folder/no.yaml" $words 2>&1)
 	[ $? = 64 ] || echo "$words: not refused"
 	case $message in *"${words%% *}: "*) ;; *) echo "$words: $message" ;; esac

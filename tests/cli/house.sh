@@ -6,7 +6,7 @@
 build=$PWD
 cd "$srcdir" || exit 99
 : "${HEADER_CPPFLAGS:=-Iengine -I. -I$build}"
-plan 14
+plan 15
 
 folders=
 for folder in engine gpu db sim plots scenarios machines docs tests bindings; do
@@ -95,6 +95,7 @@ if [ -e "$library" ] && $NM "$library" 2>/dev/null | grep -q ' __gcov_'; then
 	# gcov's own runtime is linked in, and it writes files.
 	skip "libintentkv exports ikv_ symbols only: instrumented for coverage"
 	skip "libintentkv prints nothing: instrumented for coverage"
+	skip "the program uses what libintentkv exports: instrumented for coverage"
 elif [ -e "$library" ]; then
 	none "libintentkv exports ikv_ symbols only" "$($NM -D --defined-only "$library" | awk '{print $NF}' |
 		sed 's/@.*//' | grep -Ev '^(ikv_|_init$|_fini$|_edata$|_end$|__bss_start$|__(odr_asan|asan|ubsan|tsan|gcov)|___asan)')"
@@ -102,7 +103,15 @@ elif [ -e "$library" ]; then
 	none "libintentkv prints nothing, and uses no file, clock, environment or exit" "$(
 		$NM -D --undefined-only "$library" | awk '{print $NF}' | sed 's/@.*//; s/^__\(.*\)_chk$/\1/' |
 			grep -Ex 'v?f?printf|v?dprintf|puts|putchar|putc|fput[cs]|fputc|fwrite|fread|perror|std(in|out|err)|write|read|fopen(64)?|fdopen|freopen(64)?|open(64)?|openat(64)?|popen|mmap(64)?|system|fork|exec.*|_?exit|_Exit|quick_exit|atexit|abort|(secure_)?getenv|setenv|putenv|time|clock|clock_gettime|gettimeofday|timespec_get|s?rand(om)?|signal|sigaction')"
+	none "the program uses what libintentkv exports, nothing else of the engine" "$({
+		$NM -D --defined-only "$library" | awk '{ print "exported", $NF }'
+		$NM --defined-only "$build/.libs/libengine.a" | awk 'NF == 3 { print "engine", $NF }'
+		$NM --undefined-only "$build"/.libs/libsim.a "$build"/.libs/libdb.a "$build"/sim/intentkv-*.o |
+			awk 'NF == 2 { print "used", $NF }'
+	} | awk '{ is[$1, $2] = 1 } $1 == "used" { used[$2] = 1 }
+		END { for (name in used) if (is["engine", name] && !is["exported", name]) print name }')"
 else
 	skip "libintentkv exports ikv_ symbols only: no shared library in this build"
 	skip "libintentkv prints nothing: no shared library in this build"
+	skip "the program uses what libintentkv exports: no shared library in this build"
 fi

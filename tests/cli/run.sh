@@ -76,6 +76,22 @@ is "its pages are KIVI8, and KIVI4 or KIVI2 when they are cold" 1 "SELECT sum(pa
 	sum(pages_kivi2) > 0 AND sum(pages_int8 + pages_fp8 + pages_int4 + pages_int4_residual + pages_sparse + pages_bf16) = 0
 	FROM step"
 
+# The attention of prompts.
+db=$d/p.db
+for on in true false; do
+	$p sweep --db "$db" "$tiny" -s attention.prefill=$on -s attention.every=4 -s cost.prefill_flops_per_s=1e12 \
+		-x attention.execute=sampled,full >"$d/out" 2>&1 || cp "$d/out" "$d/failed"
+done
+none "runs with and without prefill end" "$(cat "$d/failed" 2>/dev/null)"
+is "every appended token was a prompt's, in the runs that ask for it" 2,2 "SELECT count(*), sum(tokens = appended) FROM
+	(SELECT run_id, sum(tokens) AS tokens FROM prefill GROUP BY 1) JOIN
+	(SELECT run_id, sum(appended_tokens) AS appended FROM session GROUP BY 1) USING (run_id)"
+is "prompts are timed, beside the model's time for the same and for the whole" 0 "SELECT count(*) FROM prefill
+	WHERE NOT (wall_ns > 0 AND sim_executed_ns BETWEEN 1 AND sim_ns AND flops > 0 AND context_tokens >= tokens AND rel_l2 BETWEEN 0 AND 1)"
+is "the first prompt, all of it FP16, has no error" 0 "SELECT count(*) FROM prefill WHERE prompt = 0 AND rel_l2 > 1e-5"
+ok "query prefill shows them" sh -c "$p query '$db' prefill --param run=all --format csv | tail -n +2 | grep -c . | grep -qx 2"
+none "hashes are the same with and without" "$($p runs "$db" --hash | cut -f 2 | sort | uniq -c | awk '$1 % 2')"
+
 # Pressure: a fast tier that holds a part of the sessions.
 db=$d/m.db
 $p run --quiet --no-plots --db "$db" "$tiny" -s router.memory_pressure=auto -s memory.demote_cold_after_steps=2 \

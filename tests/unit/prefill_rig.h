@@ -186,20 +186,20 @@ static inline bool near(double a, double b, double tolerance)
 	return a == b || fabs(a - b) <= tolerance;
 }
 
+static inline void check_near(double got, double want, double tolerance, const char *what, size_t row, size_t at)
+{
+	must_msg(near(got, want, tolerance), "row %zu: %s %zu is %g, expected %g", row, what, at, got, want);
+}
+
 static inline void same(struct answer a, struct answer b, double tolerance)
 {
 	ck_assert_uint_eq(a.rows, b.rows);
 	for (size_t i = 0; i < a.rows; i++) {
-		ck_assert_msg(near(a.lse[i], b.lse[i], tolerance), "row %zu: lse %g, expected %g", i, a.lse[i],
-			      b.lse[i]);
+		check_near(a.lse[i], b.lse[i], tolerance, "lse", i, 0);
 		for (size_t d = 0; d < a.d_v; d++)
-			ck_assert_msg(near(a.out[i * a.d_v + d], b.out[i * a.d_v + d], tolerance),
-				      "row %zu channel %zu: %g, expected %g", i, d, a.out[i * a.d_v + d],
-				      b.out[i * a.d_v + d]);
+			check_near(a.out[i * a.d_v + d], b.out[i * a.d_v + d], tolerance, "channel", i, d);
 		for (size_t p = 0; p < a.pages && a.pages == b.pages; p++)
-			ck_assert_msg(near(a.mass[i * a.pages + p], b.mass[i * a.pages + p], tolerance),
-				      "row %zu page %zu: mass %g, expected %g", i, p, a.mass[i * a.pages + p],
-				      b.mass[i * a.pages + p]);
+			check_near(a.mass[i * a.pages + p], b.mass[i * a.pages + p], tolerance, "mass of page", i, p);
 	}
 }
 

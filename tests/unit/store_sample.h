@@ -86,7 +86,16 @@ static inline int sample_run(struct store *s, int variant, int steps, int64_t *r
 					    .turns = 4,
 					    .decoded_tokens = steps,
 					    .longest_context = 9000};
-		if (store_session(s, &row, err) != 0)
+		struct store_prefill prompt = {.run_id = *run_id,
+					       .session = session,
+					       .tokens = 8192,
+					       .context_tokens = 8192,
+					       .sim_ns = 4e8,
+					       .sim_executed_ns = 2e7,
+					       .flops = 3e9,
+					       .wall_ns = 2.5e7,
+					       .rel_l2 = 1e-3};
+		if (store_session(s, &row, err) != 0 || store_prefill(s, &prompt, err) != 0)
 			return -1;
 	}
 	for (int i = 0; i < steps; i++) {

@@ -124,7 +124,7 @@ START_TEST(values_lie_with_their_lane)
 		for (unsigned i = 0; i < 8; i++) {
 			unsigned row = g + 8 * (i / 2 % 2), col = 2 * t + i % 2 + 8 * (i / 4);
 			for (unsigned step = 0; step < 4; step++) {
-				ck_assert_uint_eq(tile[step * 256 + lane * 8 + i], row * 64 + step * 16 + col);
+				must(tile[step * 256 + lane * 8 + i] == row * 64 + step * 16 + col);
 				ck_assert_uint_eq(tile[1024 + step * 256 + lane * 8 + i],
 						  1024 + col * 64 + step * 16 + row);
 			}
@@ -149,7 +149,7 @@ static void check_summaries(const struct summaries *s, const struct ikv_exact *x
 			for (uint32_t d = 0; d < s->words; d++) {
 				float low = ikv_fp16_to_float((uint16_t)w[select_word(d)]),
 				      high = ikv_fp16_to_float((uint16_t)(w[select_word(d)] >> 16));
-				ck_assert_msg(d < g->d_qk ? low == least[d] && high == most[d] : !low && !high,
+				must_msg(d < g->d_qk ? low == least[d] && high == most[d] : !low && !high,
 					      "page %u, head %u, channel %u: %g to %g", page, h, d, (double)low, (double)high);
 			}
 		}

@@ -11,12 +11,12 @@ static void check_all(struct ikv_memory *m, const struct ikv_memory_step *s, con
 		for (uint32_t g = 0; g < 2; g++) {
 			for (uint32_t p = 0; p < pages[seq]; p++) {
 				struct ikv_page_state st;
-				ck_assert_int_eq(ikv_memory_page(m, seq, g, p, &st, NULL), 0);
+				must(ikv_memory_page(m, seq, g, p, &st, NULL) == 0);
 				tier[st.tier] += bytes_of[st.format];
 				count[st.tier]++;
 				formats[st.format]++;
 				open += st.open ? bytes_of[st.format] : 0;
-				ck_assert(!st.open || (st.tier == 0 && st.format == IKV_FMT_FP16));
+				must(!st.open || (st.tier == 0 && st.format == IKV_FMT_FP16));
 			}
 		}
 	}
@@ -25,7 +25,7 @@ static void check_all(struct ikv_memory *m, const struct ikv_memory_step *s, con
 		ck_assert_uint_eq(count[t], s->tier_pages[t]);
 	}
 	for (int f = 0; f < IKV_FMT_COUNT; f++)
-		ck_assert_uint_eq(formats[f], s->format_pages[f]);
+		must(formats[f] == s->format_pages[f]);
 	ck_assert(tier[0] <= (uint64_t)capacity || tier[0] == open);
 }
 
@@ -46,21 +46,21 @@ static void check_tallies(const struct ikv_memory_step *s, const struct ikv_memo
 	for (uint32_t i = 0; i < s->action_count; i++) {
 		const struct ikv_action *a = &s->actions[i];
 		uint32_t by = 0;
-		ck_assert(a->page < pages[a->seq] && a->group < 2);
+		must(a->page < pages[a->seq] && a->group < 2);
 		while (by < count && (uses[by].seq != a->seq || uses[by].group != a->group))
 			by++;
 		moved[by < count ? by : 4][a->move] += a->bytes;
 		moves[by < count ? by : 4][a->move]++;
 		if (a->move == IKV_MOVE_DEMOTE) {
-			ck_assert_int_lt(precision[a->to_format], precision[a->from_format]);
-			ck_assert_uint_le(bytes_of[a->to_format], bytes_of[a->from_format]);
+			must(precision[a->to_format] < precision[a->from_format]);
+			must(bytes_of[a->to_format] <= bytes_of[a->from_format]);
 		}
 		if (a->move == IKV_MOVE_EVICT) {
-			ck_assert(a->from_tier == 0 && a->to_tier == 1);
-			ck_assert(!all_fit || by == count || !selects(&uses[by], a->page));
+			must(a->from_tier == 0 && a->to_tier == 1);
+			must(!all_fit || by == count || !selects(&uses[by], a->page));
 		}
 		if (a->move == IKV_MOVE_FETCH || a->move == IKV_MOVE_PREFETCH)
-			ck_assert(a->from_tier == 1 && a->to_tier == 0);
+			must(a->from_tier == 1 && a->to_tier == 0);
 	}
 	for (uint32_t i = 0; i < count; i++) {
 		const struct ikv_memory_tally *t = &uses[i].tally;
@@ -71,7 +71,7 @@ static void check_tallies(const struct ikv_memory_step *s, const struct ikv_memo
 		ck_assert_uint_eq(t->read_bytes, read);
 		for (int k = 0; k < IKV_MOVE_COUNT; k++)
 			if (k != IKV_MOVE_EVICT && k != IKV_MOVE_REFETCH) /* another's pages; reopened pages */
-				ck_assert(t->moved_bytes[k] == moved[i][k] && t->moves[k] == moves[i][k]);
+				must(t->moved_bytes[k] == moved[i][k] && t->moves[k] == moves[i][k]);
 		ck_assert_uint_ge(t->moved_bytes[IKV_MOVE_REFETCH], moved[i][IKV_MOVE_REFETCH]);
 		ikv_memory_tally_add(&sum, t);
 	}
@@ -79,9 +79,9 @@ static void check_tallies(const struct ikv_memory_step *s, const struct ikv_memo
 		uint64_t all = 0;
 		for (uint32_t i = 0; i < 5; i++)
 			all += moved[i][k];
-		ck_assert(k == IKV_MOVE_REFETCH || s->total.moved_bytes[k] == all);
+		must(k == IKV_MOVE_REFETCH || s->total.moved_bytes[k] == all);
 		bool aging = k == IKV_MOVE_DEMOTE || k == IKV_MOVE_ENCODE || k == IKV_MOVE_EVICT;
-		ck_assert(aging ? sum.moves[k] <= s->total.moves[k] : sum.moves[k] == s->total.moves[k]);
+		must(aging ? sum.moves[k] <= s->total.moves[k] : sum.moves[k] == s->total.moves[k]);
 		if (k == IKV_MOVE_DEMOTE || k == IKV_MOVE_ENCODE) {
 			sum.moves[k] += (uint32_t)moves[4][k];
 			sum.moved_bytes[k] += moved[4][k];

@@ -340,11 +340,12 @@ START_TEST(wrong_databases_are_refused)
 	spoil("application_id=7", IKV_BAD_INPUT);
 	unlink(path);
 	fill(1, 5);
-	spoil("user_version=6", IKV_BAD_INPUT);
-	spoil("user_version=1", IKV_BAD_INPUT);
-	spoil("user_version=2", IKV_BAD_INPUT);
-	spoil("user_version=3", IKV_BAD_INPUT);
-	spoil("user_version=4", IKV_BAD_INPUT);
+	for (int version = 1; version <= STORE_VERSION + 1; version++) {
+		char pragma[40];
+		snprintf(pragma, sizeof pragma, "user_version=%d", version);
+		if (version != STORE_VERSION)
+			spoil(pragma, IKV_BAD_INPUT);
+	}
 	FILE *f = fopen(path, "w");
 	fputs("these are notes\n", f);
 	fclose(f);

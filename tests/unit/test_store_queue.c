@@ -45,9 +45,9 @@ static void check_same(const char *a, const char *b, const char *sql)
 	free(y);
 }
 
-static const char *const tables[] = {"session",    "step",        "step_role", "step_layer", "block_event",
-				     "page_event", "run_stat",    "run_series", "run_session", "run_slow",
-				     "run_role",   "run_layer",   "run_decision"};
+static const char *const tables[] = {"session",     "step",       "step_role", "step_layer",  "prefill",
+				     "block_event", "page_event", "run_stat",  "run_series",  "run_session",
+				     "run_slow",    "run_role",   "run_layer", "run_decision"};
 enum { TABLES = sizeof tables / sizeof *tables };
 
 /* Rows of every kind; `sessions` at a time, in an order that is not that of their numbers. */
@@ -80,7 +80,9 @@ static void record(const char *file, bool thread, int64_t sessions, int64_t step
 			struct store_role role = {run, session, i, IKV_KIND_SYSTEM, i, 2, 3, 4, -1, 0.5, NAN};
 			struct store_layer layer = {run, session, i, 7, 0.5, 0.25, NAN, NAN, 1, 0};
 			ck_assert_int_eq(store_role(s, &role, &err), 0);
+			struct store_prefill prompt = {run, session, i, 2, 100, 200 + i, NAN, 5, 6, (double)i, 0.5};
 			ck_assert_int_eq(store_layer(s, &layer, &err), 0);
+			ck_assert_int_eq(i % 3 || store_prefill(s, &prompt, &err) == 0, 1);
 			struct ikv_decision d = {.start = 1, .end = 3, .score = 0.5f};
 			struct store_block_event e = {run, session, i, 1, 2, "a block", IKV_KIND_SYSTEM, 0, &d};
 			struct ikv_action a = {.page = (uint32_t)i, .bytes = 77};

@@ -142,6 +142,67 @@ START_TEST(other_shapes_behave_alike)
 }
 END_TEST
 
+/* Softmax mass of token t's query on the first four tokens, mean over the heads. */
+static double sink_mass(struct source *s, uint32_t layer, uint32_t t, const float *q)
+{
+	const struct ikv_geometry *g = &small_model;
+	static uint16_t k[400][2][64], v[400][2][64];
+	struct ikv_err err;
+	double mass = 0;
+	ck_assert_int_eq(s->ops->kv(s, 0, layer, 0, t + 1, k[0][0], v[0][0], &err), 0);
+	for (uint32_t h = 0; h < g->q_heads; h++) {
+		double sum = 0, first = 0;
+		for (uint32_t i = 0; i <= t; i++) {
+			double dot = 0;
+			for (uint32_t c = 0; c < g->d_qk; c++)
+				dot += (double)q[h * g->d_qk + c] *
+				       (double)ikv_fp16_to_float(k[i][h / (g->q_heads / g->kv_heads)][c]);
+			double x = exp(dot * (double)g->scale);
+			sum += x;
+			first += i < 4 ? x : 0;
+		}
+		mass += first / sum / g->q_heads;
+	}
+	return mass;
+}
+
+/* Queries of a prompt do not depend on what comes after it, nor on how many are asked for at once. */
+START_TEST(prompts_see_what_was_there)
+{
+	enum { PROMPT = 137, ALL = 400, ROW = 8 * 64 };
+	static float whole[PROMPT][ROW], pieces[PROMPT][ROW], before[ROW], after[ROW];
+	struct source_setup setup = {.geometry = small_model, .sequences = 1, .seed = 5};
+	struct source *s = open_source(&setup, "large-sink", NULL, NULL);
+	struct ikv_block blocks[] = {{.name = "a", .start = 0, .end = 90, .uid = 1},
+				     {.name = "b", .start = 90, .end = 300, .uid = 2, .kind = IKV_KIND_USER}};
+	struct ikv_layout l = {.blocks = blocks, .count = 2, .page_tokens = 16, .total_tokens = PROMPT};
+	struct ikv_err err;
+	double mass = 0;
+	ck_assert_int_eq(s->ops->begin(s, 0, NULL, 0, &err), 0);
+	ck_assert_int_eq(s->ops->extend(s, 0, &l, 0, &err), 0);
+	ck_assert_int_eq(s->ops->query(s, 0, 1, before, &err), 0);
+	ck_assert_int_eq(s->ops->prompt(s, 0, 1, 0, PROMPT, whole[0], &err), 0);
+	ck_assert_int_eq(s->ops->query(s, 0, 1, after, &err), 0);
+	ck_assert_mem_eq(before, after, sizeof before);
+	l.total_tokens = ALL;
+	ck_assert_int_eq(s->ops->extend(s, 0, &l, PROMPT, &err), 0);
+	for (uint32_t t = 0; t < PROMPT; t += 5)
+		ck_assert_int_eq(s->ops->prompt(s, 0, 1, t, PROMPT - t < 5 ? PROMPT - t : 5, pieces[t], &err), 0);
+	ck_assert_mem_eq(whole, pieces, sizeof whole);
+	uint32_t odd = 0;
+	for (uint32_t t = 0; t < PROMPT; t++) {
+		for (uint32_t c = 0; c < ROW; c++)
+			odd += !isfinite(whole[t][c]);
+		odd += t && !memcmp(whole[t], whole[t - 1], sizeof whole[t]);
+		mass += t < 64 ? 0 : sink_mass(s, 1, t, whole[t]) / (PROMPT - 64);
+	}
+	ck_assert_uint_eq(odd, 0);
+	ck_assert_double_le(fabs(mass - .4), .1);
+	ck_assert_int_eq(s->ops->prompt(s, 0, 1, ALL - 1, 2, whole[0], &err), -1);
+	s->ops->close(s);
+}
+END_TEST
+
 #define N            300
 #define GOLDEN_ROWS  0x55c53f70dfa3cfecu
 #define GOLDEN_QUERY 0xac1bf10fe26b9df6u
@@ -256,6 +317,7 @@ int main(void)
 	tcase_add_loop_test(t, presets_match_recorded_attention, 0, 2);
 	tcase_add_test(t, sinks_take_their_share);
 	tcase_add_loop_test(t, other_shapes_behave_alike, 0, sizeof shapes / sizeof *shapes);
+	tcase_add_test(t, prompts_see_what_was_there);
 	tcase_add_test(t, answers_depend_on_content_alone);
 	tcase_add_test(t, bits_are_fixed);
 	tcase_add_test(t, values_follow_blocks);
