@@ -61,6 +61,10 @@ int store_commit(struct store *s, struct ikv_err *err);
 /* Commit if the batch is full and `batch_step` begins a new iteration. */
 int store_pace(struct store *s, int64_t batch_step, struct ikv_err *err);
 
+/* Message of a run from a spool while its rows come in, a transaction after the other: so one that was cut off there is
+ * known. The commit that marks it done takes the message away. */
+#define STORE_TAKEN_IN_PART "cut off while it was taken in from a worker"
+
 /* store_run.c: write the row of this process in env, unless it is there; the time as ISO 8601. */
 int store_env(struct store *s, struct ikv_err *err);
 /* Delete runs with all their rows, in the transaction that is open or begins. */

@@ -303,14 +303,17 @@ int store_run_end(struct store *s, int64_t run_id, const char *status, uint64_t 
 	if (store_commit(s, err) != 0 || store_exec(s->db, s->path, "PRAGMA synchronous=FULL", err) != 0 ||
 	    store_begin(s, err) != 0)
 		return -1;
-	if (store_prepare(s, "UPDATE run SET status = ?, ended_utc = ?, wall_ns = ? WHERE run_id = ?", &stmt, err) !=
-	    0)
+	if (store_prepare(s,
+			  "UPDATE run SET status = ?, ended_utc = ?, wall_ns = ?, message = nullif(message, ?)"
+			  " WHERE run_id = ?",
+			  &stmt, err) != 0)
 		return -1;
 	store_utc(utc);
 	bind(stmt, 1, status);
 	bind(stmt, 2, utc);
 	sqlite3_bind_int64(stmt, 3, (int64_t)wall_ns);
-	sqlite3_bind_int64(stmt, 4, run_id);
+	bind(stmt, 4, STORE_TAKEN_IN_PART);
+	sqlite3_bind_int64(stmt, 5, run_id);
 	int rc = finish(s, stmt, err);
 	if (rc == 0 && sqlite3_changes(s->db) != 1)
 		rc = ikv_err_set(err, IKV_FAILED, "%s: there is no run %lld", s->path, (long long)run_id);

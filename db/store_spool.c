@@ -289,7 +289,7 @@ static int more_of_file(void *source, const unsigned char **at, size_t *size, st
 static int make_way(struct store *s, const char *key, struct ikv_err *err)
 {
 	char *where = key ? sqlite3_mprintf("point_key = %Q AND (status = 'failed' OR (status = 'interrupted' AND message = %Q))",
-					    key, SPOOL_TAKEN_IN_PART)
+					    key, STORE_TAKEN_IN_PART)
 			  : NULL;
 	int rc = !key     ? 0
 		 : !where ? ikv_err_set(err, IKV_FAILED, "out of memory")
@@ -304,8 +304,7 @@ static int take_records(struct store *s, struct spool_reader *r, int64_t *run_id
 	int rc;
 	while ((rc = spool_take(s, r, run_id, key, err)) > 0)
 		;
-	return rc == 0 && store_run_message(s, *run_id, NULL, err) == 0 ? store_run_end(s, *run_id, "done", wall_ns, err)
-									: -1;
+	return rc == 0 ? store_run_end(s, *run_id, "done", wall_ns, err) : -1;
 }
 
 /* Of a run that could not be taken in nothing stays; where that fails too, the next that opens the file marks it. */

@@ -24,9 +24,6 @@ static inline size_t spool_bits(size_t row_bytes)
 	return (row_bytes / 8 + 7) / 8;
 }
 
-/* Message of a run while its rows come in, a transaction after the other: so one that was cut off there is known. */
-#define SPOOL_TAKEN_IN_PART "cut off while it was taken in from a worker"
-
 extern const size_t spool_run_texts[SPOOL_RUN_TEXTS]; /* offsets in struct store_run */
 struct spool_page {
 	int64_t run_id, session, step;

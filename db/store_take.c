@@ -73,7 +73,7 @@ static int take_run(struct store *s, struct spool_reader *r, int64_t *run_id, co
 		return -1;
 	run.run_id = *run_id;
 	run.point_key = key;
-	run.message = SPOOL_TAKEN_IN_PART;
+	run.message = STORE_TAKEN_IN_PART;
 	for (int i = 0; i < SPOOL_RUN_TEXTS; i++)
 		if (get_text(r, (const char **)((char *)&run + spool_run_texts[i]), err) != 0)
 			return -1;
