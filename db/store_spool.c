@@ -162,29 +162,41 @@ static int hand_over(struct spool *p, struct ikv_err *err)
 	return spool_drain(p, err);
 }
 
+/* Append those of up to 8 words that differ from the row before, and put them there; a bit for each. Branches are foreseen
+ * well: it is the same columns again and again. */
+static inline unsigned put_words(unsigned char **to, const unsigned char *row, unsigned char *before, size_t words)
+{
+	unsigned char *at = *to;
+	unsigned mask = 0;
+#pragma GCC unroll 8
+	for (size_t i = 0; i < words; i++) {
+		uint64_t now, then;
+		memcpy(&now, row + 8 * i, 8);
+		memcpy(&then, before + 8 * i, 8);
+		if (now == then)
+			continue;
+		memcpy(at, &now, 8);
+		memcpy(before + 8 * i, &now, 8);
+		at += 8;
+		mask |= 1U << i;
+	}
+	*to = at;
+	return mask;
+}
+
 /* Where a record fits into the buffer, as nearly all do, it is made there. */
 static int put_row(struct spool *p, int which, const void *row, struct ikv_err *err)
 {
-	size_t size = store_tables[which].row_bytes, bits = spool_bits(size), n = 1 + bits;
+	size_t size = store_tables[which].row_bytes, i = 0;
 	unsigned char *before = (unsigned char *)&p->before[which], room[1 + 32 + sizeof(union spool_row)];
 	bool fits = SPOOL_BUFFER - p->used > sizeof room;
-	unsigned char *to = fits ? p->buffer + p->used : room;
-	to[0] = (unsigned char)which;
-	for (size_t i = 0; i < size; i += 64) {
-		unsigned mask = 0;
-		for (size_t k = i; k < size && k < i + 64; k += 8) {
-			uint64_t now, then;
-			memcpy(&now, (const unsigned char *)row + k, 8);
-			memcpy(&then, before + k, 8);
-			if (now == then)
-				continue; /* foreseen well: it is the same columns again and again */
-			memcpy(to + n, &now, 8);
-			memcpy(before + k, &now, 8);
-			n += 8;
-			mask |= 1U << (k - i) / 8;
-		}
-		to[1 + i / 64] = (unsigned char)mask;
-	}
+	unsigned char *to = fits ? p->buffer + p->used : room, *bits = to + 1, *at = bits + spool_bits(size);
+	*to = (unsigned char)which;
+	for (; i + 64 <= size; i += 64)
+		*bits++ = (unsigned char)put_words(&at, (const unsigned char *)row + i, before + i, 8);
+	if (i < size)
+		*bits = (unsigned char)put_words(&at, (const unsigned char *)row + i, before + i, (size - i) / 8);
+	size_t n = (size_t)(at - to);
 	if (!fits)
 		return put(p, room, n, err);
 	p->bytes += n;
