@@ -9,14 +9,11 @@ static bool has_own(uint32_t steps, uint32_t heads, uint32_t format)
 	return (steps == 4 || steps == 8) && heads < 16 && format != 0 && format <= IKV_FMT_INT4_RESIDUAL;
 }
 
-// More bytes under way only wait longer, and some multiprocessors' longer than others': three tiles of FP16 a warp and
-// two of others do.
-static uint32_t most_stages(uint32_t warps, uint32_t formats, bool bulk)
-{
-	return bulk && warps <= 8 && formats == 1u << IKV_FMT_FP16 ? 3 : 2; // without bulk copies arrivals are counted: all but one
-}
+// Of a warp's ring: more bytes under way only wait longer, and some multiprocessors' longer than others'. Without bulk
+// copies arrivals are counted, all but one.
+#define STAGES 2u
 
-uint32_t attend_configure(uint32_t steps, uint32_t heads, uint32_t stage_bytes, uint32_t shared_bytes, int bulk,
+uint32_t attend_configure(uint32_t steps, uint32_t heads, uint32_t stage_bytes, uint32_t shared_bytes,
 			  uint32_t formats, attend_config *c)
 {
 	uint32_t format = 0, four = 1u << IKV_FMT_INT4 | 1u << IKV_FMT_INT4_RESIDUAL, fp16 = 1u << IKV_FMT_FP16;
@@ -29,10 +26,8 @@ uint32_t attend_configure(uint32_t steps, uint32_t heads, uint32_t stage_bytes, 
 	for (int attempt = 0; attempt < 3; attempt++) { // fewer warps where they do not fit
 		bool more = !any && attempt < 2 && formats & four;
 		uint32_t of = any ? ATTEND_ANY : attempt < 1 ? format : 0, warps = attend_warps(steps, heads, of, more);
-		uint32_t n = most_stages(warps, formats, bulk);
-		while (n >= 2 && plan_shared(steps, heads, warps, n, stage_bytes).end > shared_bytes)
-			n--;
-		if (n < 2)
+		uint32_t shared = plan_shared(steps, heads, warps, STAGES, stage_bytes).end;
+		if (shared > shared_bytes)
 			continue;
 		c->steps = steps;
 		c->heads = heads;
@@ -40,8 +35,8 @@ uint32_t attend_configure(uint32_t steps, uint32_t heads, uint32_t stage_bytes, 
 		c->four_bits = more;
 		c->warps = warps;
 		c->overlap = 0;
-		c->shared = plan_shared(steps, heads, warps, n, stage_bytes).end;
-		return n;
+		c->shared = shared;
+		return STAGES;
 	}
 	return 0;
 }
@@ -66,7 +61,7 @@ __global__ static void resolve(const attend_list *lists, attend_word *words, uin
 		if (ref.z != IKV_NO_MASK)
 			chosen &= (uint32_t)(__ldg(list.masks + ref.z + begin / 64) >> begin % 64) & 0xffff;
 		uint32_t place = attend_place(i, list.tiles, list.parts);
-		words[place < list.head ? list.first + place : list.rest + place - list.head] =
+		words[list.first + place] =
 		    (entry + (uint64_t)(i % each) * tile_bytes(entry & 15, steps)) | (uint64_t)chosen << 48;
 	}
 }

@@ -27,13 +27,12 @@ struct attend_job {
 	uint64_t tile_mass; /* the same in tile_mass, by places; heads `tiles` apart */
 };
 
-/* Part of a job, done by one block: `tiles` places from `first`. A block's own segments are a list that begins at the
- * block's index, and their words follow each other. Those of the queue go to the blocks that come first. */
+/* Part of a job, done by one block: `tiles` places from `first`. A block's segments are a list that begins at the block's
+ * index, and their words follow each other. */
 struct attend_segment {
 	uint32_t job, first, tiles;
 	uint32_t row, heads; /* as in the job */
 	uint32_t part, next; /* next segment, or ATTEND_NONE */
-	uint32_t word;       /* the first one */
 };
 
 /* What a job's words are made of. */
@@ -41,9 +40,9 @@ struct attend_list {
 	const struct ikv_page_ref *refs;
 	const uint64_t *masks;
 	const attend_entry *table; /* of the KV head, entries `stride` apart */
-	uint64_t first, rest;      /* of its words: of places below `head`, and of the others */
+	uint64_t first;            /* of its words */
 	uint64_t limit;            /* tokens of the sequence from this on are not seen */
-	uint32_t stride, tiles, parts, head;
+	uint32_t stride, tiles, parts;
 };
 
 #define ATTEND_ANY        15u /* attend_config.format: tiles in any format */
@@ -62,8 +61,6 @@ struct attend_args {
 	float *parts;      /* [parts][heads of a block][padded width] */
 	float *part_sums;  /* [parts][heads of a block][2]: reference, sum */
 	uint32_t *arrived; /* [jobs], zero before and after a launch */
-	uint32_t *queue;   /* [2], the same: segments taken from the queue, blocks that have ended */
-	uint32_t queue_first, queue_end; /* its segments */
 	uint32_t d_qk, d_v, page_tokens;
 	float scale;
 	uint32_t stages, stage_bytes;          /* of a warp's ring */
@@ -105,9 +102,9 @@ static inline uint32_t attend_heads(uint32_t most)
 	return most <= 4 ? 4 : most <= 8 ? 8 : 16;
 }
 
-/* Stages for a multiprocessor's shared memory with one block. `bulk`: the device has bulk copies; `formats`: a bit
- * for each that tiles are in. Returns the stages of a warp's ring, 0 if a block does not fit. */
-uint32_t attend_configure(uint32_t steps, uint32_t heads, uint32_t stage_bytes, uint32_t shared_bytes, int bulk,
+/* Stages for a multiprocessor's shared memory with one block. `formats`: a bit for each that tiles are in;
+ * `stage_bytes`: the largest tile_room of theirs. Returns the stages of a warp's ring, 0 if a block does not fit. */
+uint32_t attend_configure(uint32_t steps, uint32_t heads, uint32_t stage_bytes, uint32_t shared_bytes,
 			  uint32_t formats, struct attend_config *config);
 
 /* Let the kernels of a width take up to `shared` bytes. Both return a cudaError_t; `stream` is a cudaStream_t. */

@@ -9,13 +9,17 @@
 struct block_work {
 	attend_segment segment;
 	attend_job job;
-	uint32_t claimed; // segment from the queue
 };
 
-// Offsets in a block's shared memory.
+// Floats of a head's row in a warp's sums: rows that lanes write at the same time begin in different banks.
+__host__ __device__ constexpr uint32_t sums_row(uint32_t steps, uint32_t heads)
+{
+	return 16 * steps + (heads == 4 ? 8 : 4);
+}
+
+// Offsets in a block's shared memory, bytes.
 struct shared_plan {
-	uint32_t row;                                                         // floats of a head's row in the sums
-	uint32_t tops, sums, query, places, work, rings, end; // bytes
+	uint32_t tops, sums, query, places, work, rings, end;
 };
 
 __host__ __device__ static inline shared_plan plan_shared(uint32_t steps, uint32_t heads, uint32_t warps, uint32_t stages,
@@ -24,10 +28,9 @@ __host__ __device__ static inline shared_plan plan_shared(uint32_t steps, uint32
 	shared_plan p;
 	uint32_t parts = heads == 4 ? 2 : 4; // words of an operand
 	bool in_registers = steps * parts * (heads == 16 ? 2 : 1) <= 32;
-	p.row = 16 * steps + 4;
 	p.rings = 0;
 	p.sums = warps * stages * stage_bytes;
-	p.tops = p.sums + warps * heads * p.row * 4;
+	p.tops = p.sums + warps * heads * sums_row(steps, heads) * 4;
 	p.query = p.tops + (warps * heads * 2 + heads * 2 + 4) * 4;
 	p.query = (p.query + 15) & ~15u;
 	p.places = p.query + (in_registers ? 0 : steps * parts * 128 * (heads == 16 ? 2 : 1));
@@ -62,7 +65,7 @@ template <int KT, int H>
 DEVICE bool attend_other(uint32_t note, uint32_t tile, uint32_t lane, const query<KT, H> &q, sums<KT, H> &a,
 			 float p[query<KT, H>::NT][4])
 {
-	uint32_t selected = note >> 4;
+	uint32_t selected = note >> 4 & 0xffff;
 	switch (note & 15) {
 	case IKV_FMT_KIVI8:
 		attend_tile<IKV_FMT_KIVI8, true, KT, H>(tile, selected, lane, q, a, p);
@@ -90,7 +93,7 @@ template <int F, int KT, int H>
 DEVICE void attend_any(uint32_t note, uint32_t tile, uint32_t lane, const query<KT, H> &q, sums<KT, H> &a,
 		       float p[query<KT, H>::NT][4])
 {
-	uint32_t selected = note >> 4;
+	uint32_t selected = note >> 4 & 0xffff;
 	if constexpr (F != 0 && F != ATTEND_ANY) {
 		attend_tile<F, false, KT, H>(tile, selected, lane, q, a, p);
 		return;
@@ -125,8 +128,8 @@ DEVICE void attend_places(const attend_args &args, uint32_t job, uint32_t place,
 	for (; count; count--) {
 		float p[query<KT, H>::NT][4];
 		uint32_t note = in.arrive();
-		if (note >> 4) {
-			attend_any<F, KT, H>(note, in.tile, in.lane, q, a, p);
+		if (note >> 4 & 0xffff) {
+			attend_any<F, KT, H>(note, in.tile + (note >> 20) * 16, in.lane, q, a, p);
 		} else {
 #pragma unroll
 			for (int i = 0; i < query<KT, H>::NT * 4; i++)
@@ -139,28 +142,34 @@ DEVICE void attend_places(const attend_args &args, uint32_t job, uint32_t place,
 	}
 }
 
-// A warp's sums to shared memory: rows of heads, and {top, sum} of each.
-template <int KT, int H> DEVICE void put_sums(sums<KT, H> &a, float *rows, float2 *tops, uint32_t row, uint32_t lane)
+// A warp's sums to shared memory: rows of heads, and {top, sum} of each. Where heads have two columns, the lanes of one add
+// the parts of channels g, those of the other of channels g + 8.
+template <int F, int KT, int H> DEVICE void put_sums(sums<KT, H> &a, float *rows, float2 *tops, uint32_t lane)
 {
+	constexpr uint32_t row = sums_row(KT, H);
+	constexpr bool zeros = F != IKV_FMT_FP16 && F != IKV_FMT_FP8;
 	uint32_t g = lane / 4, t = lane % 4;
 	float shrink = 1 / a.gain, back[2] = {shrink / a.unit[0], shrink / a.unit[1]};
-	bool own = H != 4 || t < 2;
+	bool second = H == 4 && t >= 2;
 #pragma unroll
 	for (int n = 0; n < query<KT, H>::NT; n++) {
 #pragma unroll
 		for (int h = 0; h < 2; h++) {
-			uint32_t head = n * 8 + 2 * t + h;
+			uint32_t head = n * 8 + 2 * (H == 4 ? t % 2 : t) + h;
 			float sum = over_tokens_sum(a.sum[n][h]);
-			if (g == 0 && own)
+			if (g == 0 && !second)
 				tops[head] = make_float2(a.top[n][h], sum);
 #pragma unroll
 			for (int m = 0; m < KT; m++) {
-				float zero = __shfl_sync(~0u, a.zero[n][h], m / 2 * 4 + t) * shrink;
-				float x = both_parts<H>(fmaf(a.out[n][m][h], back[0], zero));
-				float y = both_parts<H>(fmaf(a.out[n][m][h + 2], back[1], zero));
-				if (own) {
-					rows[head * row + 16 * m + g] = x;
-					rows[head * row + 16 * m + g + 8] = y;
+				float zero = zeros ? __shfl_sync(~0u, a.zero[n][h], m / 2 * 4 + t) * shrink : 0;
+				float x = fmaf(a.out[n][m][h], back[0], zero), y = fmaf(a.out[n][m][h + 2], back[1], zero);
+				float *to = rows + head * row + 16 * m + g;
+				if constexpr (H == 4) {
+					float other = __shfl_xor_sync(~0u, second ? x : y, 2);
+					to[second ? 8 : 0] = (second ? y : x) + other;
+				} else {
+					to[0] = x;
+					to[8] = y;
 				}
 			}
 		}
@@ -215,18 +224,18 @@ struct joined {
 	}
 };
 
-// Parts k to k + 7 of a job, and so on `step` further; i: which four channels of which head.
-template <int KT, int H>
+// Parts k to k + BATCH - 1 of a job, and so on `step` further; i: which four channels of which head.
+template <int KT, int H, uint32_t BATCH>
 DEVICE void join_some(const attend_args &args, const attend_job &job, uint32_t i, uint32_t k, uint32_t step, joined &sums)
 {
 	constexpr uint32_t fours = 4 * KT;
 	const float2 *tops = reinterpret_cast<const float2 *>(args.part_sums) + (uint64_t)job.first_part * H + i / fours;
 	const float4 *rows = reinterpret_cast<const float4 *>(args.parts) + (uint64_t)job.first_part * H * fours + i;
 	for (; k < job.parts; k += step) {
-		float4 x[8];
-		float2 y[8];
+		float4 x[BATCH];
+		float2 y[BATCH];
 #pragma unroll
-		for (uint32_t j = 0; j < 8; j++) {
+		for (uint32_t j = 0; j < BATCH; j++) {
 			y[j] = make_float2(LOWEST, 0);
 			x[j] = make_float4(0, 0, 0, 0);
 			if (k + j < job.parts) {
@@ -236,27 +245,28 @@ DEVICE void join_some(const attend_args &args, const attend_job &job, uint32_t i
 		}
 		float most = sums.top;
 #pragma unroll
-		for (uint32_t j = 0; j < 8; j++)
+		for (uint32_t j = 0; j < BATCH; j++)
 			most = fmaxf(most, y[j].x);
 		sums.scale(most);
 #pragma unroll
-		for (uint32_t j = 0; j < 8; j++) {
+		for (uint32_t j = 0; j < BATCH; j++) {
 			const float of[4] = {x[j].x, x[j].y, x[j].z, x[j].w};
 			sums.add(exp2_fast(y[j].x - most), of, y[j].y);
 		}
 	}
 }
 
-// Join the parts of a job in their order; by the block that finished last. Threads in `groups` take eight parts in turn
+// Join the parts of a job in their order; by the block that finished last. Threads in `groups` take batches of parts in turn
 // where there are more threads than numbers; `room` is shared memory for their sums.
 template <int KT, int H, uint32_t WARPS>
 DEVICE void join_parts(const attend_args &args, const attend_job &job, joined *room, float2 *totals)
 {
 	constexpr uint32_t width = 16 * KT, items = H * width / 4, groups = WARPS * 32 > items ? WARPS * 32 / items : 1;
+	constexpr uint32_t batch = WARPS <= 8 ? 10 : 8; // as registers allow
 	uint32_t group = groups > 1 ? threadIdx.x / items : 0;
 	for (uint32_t i = threadIdx.x - group * items; group < groups && i < job.heads * width / 4; i += WARPS * 32) {
 		joined x = {{0, 0, 0, 0}, LOWEST, 0};
-		join_some<KT, H>(args, job, i, group * 8, groups * 8, x);
+		join_some<KT, H, batch>(args, job, i, group * batch, groups * batch, x);
 		room[group * items + i] = x;
 	}
 	__syncthreads();
@@ -288,7 +298,7 @@ template <int KT, int H, uint32_t WARPS>
 DEVICE void finish_segment(const attend_args &args, const attend_segment &s, const attend_job &job, float *rows,
 			   const float2 *tops, float2 *totals, uint32_t *flag)
 {
-	constexpr uint32_t width = 16 * KT, heads = H, row = width + 4;
+	constexpr uint32_t width = 16 * KT, heads = H, row = sums_row(KT, H);
 	for (uint32_t i = threadIdx.x; i < job.heads * (width / 4); i += WARPS * 32) {
 		uint32_t h = i / (width / 4), c = i % (width / 4) * 4;
 		float2 y[WARPS];
@@ -369,25 +379,12 @@ struct segment_words {
 	}
 };
 
-// The last block of a launch leaves the queue as it was.
-DEVICE void leave_queue(const attend_args &args)
-{
-	if (threadIdx.x)
-		return;
-	__threadfence();
-	if (atomicAdd(args.queue + 1, 1) + 1 < gridDim.x)
-		return;
-	__threadfence();
-	args.queue[0] = 0;
-	args.queue[1] = 0;
-}
-
 #define SEGMENT_WORD(member) (offsetof(attend_segment, member) / 4)
 
 template <int F, int KT, int H, uint32_t WARPS>
 __global__ void __launch_bounds__(WARPS * 32, 1) attend(const __grid_constant__ attend_args args)
 {
-	constexpr uint32_t row = 16 * KT + 4;
+	constexpr uint32_t row = sums_row(KT, H);
 	extern __shared__ __align__(128) uint8_t shared[];
 	uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 	stream<F, KT, WARPS> in;
@@ -432,35 +429,21 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attend(const __grid_constant__ 
 		a.template clear<F>();
 		attend_places<F, KT, H, WARPS>(args, job, place, until - done, q, in, a);
 		done = until;
-		bool last = next == ATTEND_NONE, queued = last && args.queue_first < args.queue_end;
+		bool last = next == ATTEND_NONE;
 		if (!last) {
 			job = now.get(SEGMENT_WORD(job));
 			job_words = segment_words::fetch_words(&args.jobs[job], lane);
 			if (warp == 0)
 				prefetch_query(args, now.get(SEGMENT_WORD(row)), now.get(SEGMENT_WORD(heads)), lane);
 		}
-		put_sums<KT, H>(a, rows + warp * H * row, tops + warp * H, row, lane);
-		if (queued && threadIdx.x == WARPS * 32 - 1)
-			work->claimed = args.queue_first + atomicAdd(args.queue, 1);
+		put_sums<F, KT, H>(a, rows + warp * H * row, tops + warp * H, lane);
 		__syncthreads();
 		finish_segment<KT, H, WARPS>(args, work->segment, work->job, rows, tops, totals, flag);
-		if (last) {
-			uint32_t index = queued ? work->claimed : args.queue_end;
-			if (index >= args.queue_end)
-				break;
-			now.fetch(args, index, lane);
-			base = done = 0;
-			in.start(now.get(SEGMENT_WORD(word)), now.get(SEGMENT_WORD(word)) + now.get(SEGMENT_WORD(tiles)));
-			job = now.get(SEGMENT_WORD(job));
-			job_words = segment_words::fetch_words(&args.jobs[job], lane);
-		}
-		fetch_query<KT, H>(args, now.get(SEGMENT_WORD(row)), now.get(SEGMENT_WORD(heads)), lane, x);
 		if (last)
-			in.fill();
+			break;
+		fetch_query<KT, H>(args, now.get(SEGMENT_WORD(row)), now.get(SEGMENT_WORD(heads)), lane, x);
 		__syncthreads();
 	}
-	if (args.queue_first < args.queue_end)
-		leave_queue(args);
 }
 
 #endif

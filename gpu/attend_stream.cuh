@@ -40,7 +40,13 @@ template <int F, int KT, uint32_t WARPS> struct stream {
 #endif
 	}
 
-	// Take every WARPS-th of the words [begin, end), when what was taken before has been read.
+	// Where in its stage a tile begins: where it begins in a line of 128 bytes of memory (tile_room).
+	DEVICE static uint32_t skew(uint32_t bytes, uint32_t address)
+	{
+		return bytes % 128 ? address & 112 : 0;
+	}
+
+	// Take every WARPS-th of the words [begin, end).
 	DEVICE void start(uint32_t begin, uint32_t end)
 	{
 		left = keep(begin + warp < end ? (end - begin - warp + WARPS - 1) / WARPS : 0);
@@ -58,12 +64,13 @@ template <int F, int KT, uint32_t WARPS> struct stream {
 #if HAS_BULK
 			if (lane == turn) {
 				uint32_t note = (uint32_t)(word >> 48) << 4 | ((uint32_t)word & 15);
-				store4(at + 8, note);
 				uint32_t bytes = one_format ? tile_bytes(F, KT) : args->bytes[note & 15];
+				uint32_t begin = skew(bytes, (uint32_t)word);
+				store4(at + 8, begin << 16 | note);
 				bytes = note >> 4 ? bytes : 0;
 				barrier_expect(at, bytes);
 				if (bytes)
-					bulk_copy(to, word & 0xfffffffffff0, bytes, at, policy);
+					bulk_copy(to + begin, word & 0xfffffffffff0, bytes, at, policy);
 			}
 #else
 			attend_word next = __shfl_sync(~0u, word, turn);
@@ -88,7 +95,7 @@ template <int F, int KT, uint32_t WARPS> struct stream {
 #endif
 	}
 
-	// Fill the ring, which is empty.
+	// Fill the ring at the beginning.
 	DEVICE void fill()
 	{
 		uint32_t to = tile, at = place, end = places + 16 * args->stages;
@@ -100,8 +107,8 @@ template <int F, int KT, uint32_t WARPS> struct stream {
 		}
 	}
 
-	// The tile that was issued first and has not been read has come: its format in the low four bits, selected tokens
-	// above.
+	// The tile that was issued first and has not been read has come: its format in the low four bits, in the next 16 its
+	// selected tokens, and above where it begins in its stage, in units of 16 bytes.
 	DEVICE uint32_t arrive() const
 	{
 #if HAS_BULK

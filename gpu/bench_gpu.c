@@ -208,8 +208,10 @@ static attend_entry *make_pages(const struct row *x, struct set *s, uint64_t see
 	}
 	for (uint64_t i = 0; i < slots; i++) { /* all heads of a page alike in half of the pages of a mixture */
 		uint32_t slot = order[i], page = slot / x->shape.kv_heads;
-		table[slot] = (uint64_t)page_format(x->format, page % 2 ? slot : page) | bytes;
-		bytes += (uint64_t)tiles * tile_bytes(table[slot] & 15, steps);
+		int format = page_format(x->format, page % 2 ? slot : page);
+		bytes = tile_bytes(format, steps) % 128 ? bytes : (bytes + 127) & ~127ull; /* as in a pool */
+		table[slot] = (uint64_t)format | bytes;
+		bytes += (uint64_t)tiles * tile_bytes(format, steps);
 	}
 	must(cudaMalloc(&s->tiles, bytes), "allocate pages");
 	for (uint64_t i = 0; i <= slots; i++) { /* runs of one format at a time */
@@ -322,21 +324,21 @@ static void make_set(struct row *x, struct set *s, uint64_t seed, bool compare)
 				uint32_t p = refs[(size_t)b * x->chosen + i].page;
 				uint32_t tile =
 				    tile_bytes(table[((uint64_t)b * x->pages + p) * h->kv_heads + k] & 15, steps);
-				stage = tile > stage ? tile : stage;
+				stage = tile_room(tile) > stage ? tile_room(tile) : stage;
 				bytes += tile;
 			}
-			loads[b * h->kv_heads + k] = (struct split_job){x->chosen * tiles, bytes / x->chosen, 0};
+			loads[b * h->kv_heads + k] = (struct split_job){x->chosen * tiles, bytes / x->chosen};
 			x->bytes += (uint64_t)bytes * tiles;
 		}
 	}
 	x->stages =
-	    attend_configure(steps, attend_heads(group), stage, dev.shared_bytes, dev.bulk,
+	    attend_configure(steps, attend_heads(group), stage, dev.shared_bytes,
 			     x->format == MIXED ? 1u << IKV_FMT_FP16 | 1u << IKV_FMT_INT4 : 1u << x->format, c);
 	if (!x->stages) {
 		fprintf(stderr, "intentkv: bench gpu: a block does not fit\n");
 		exit(IKV_FAILED);
 	}
-	uint32_t n = split_queued(loads, jobs, dev.multiprocessors, c->warps, pieces, &used);
+	uint32_t n = split_jobs(loads, jobs, dev.multiprocessors, c->warps, pieces, &used);
 	c->blocks = used;
 	size_t table_bytes = slots * 8, refs_bytes = (size_t)h->batch * x->chosen * 16,
 	       segments_bytes = n * sizeof(struct attend_segment), jobs_bytes = jobs * sizeof(struct attend_job),
@@ -347,13 +349,13 @@ static void make_set(struct row *x, struct set *s, uint64_t seed, bool compare)
 	size_t out_at = q_at + q_bytes, lse_at = out_at + q_bytes, sums_at = (lse_at + rows * 4 + 255) & ~255ull;
 	size_t parts_at = sums_at + (size_t)n * c->heads * 8,
 	       arrived_at = parts_at + (size_t)n * c->heads * steps * 64;
-	size_t lists_at = (arrived_at + jobs * 4 + 8 + 255) & ~255ull,
+	size_t lists_at = (arrived_at + jobs * 4 + 255) & ~255ull,
 	       words_at = lists_at + jobs * sizeof(struct attend_list);
 	size_t all = words_at + (size_t)jobs * x->chosen * tiles * 8;
 	must(cudaMalloc(&s->inputs, all), "allocate inputs");
 	uint8_t *d = s->inputs;
 	must(cudaMemset(d, 0xff, all), "clear inputs"); /* outputs poisoned */
-	must(cudaMemset(d + arrived_at, 0, jobs * 4 + 8), "clear inputs");
+	must(cudaMemset(d + arrived_at, 0, jobs * 4), "clear inputs");
 	struct attend_job *job = calloc(jobs, sizeof *job);
 	struct attend_segment *segments = calloc(n, sizeof *segments);
 	for (uint32_t j = 0; j < jobs; j++)
@@ -366,22 +368,17 @@ static void make_set(struct row *x, struct set *s, uint64_t seed, bool compare)
 		if (!job[pieces[i].job].parts++)
 			job[pieces[i].job].first_part = i;
 	struct attend_list *lists = calloc(jobs, sizeof *lists);
-	uint64_t first = 0, rest = 0;
-	for (uint32_t j = 0; j < jobs; j++)
-		rest += loads[j].head;
+	uint64_t first = 0;
 	for (uint32_t j = 0; j < jobs; j++) {
 		uint32_t b = j / h->kv_heads, k = j % h->kv_heads;
 		lists[j] = (struct attend_list){.refs = (struct ikv_page_ref *)(d + refs_at) + (size_t)b * x->chosen,
 						.table = (attend_entry *)d + (uint64_t)b * x->pages * h->kv_heads + k,
 						.first = first,
-						.rest = rest,
-						.head = loads[j].head,
 						.limit = UINT64_MAX,
 						.stride = h->kv_heads,
 						.tiles = job[j].tiles,
 						.parts = job[j].parts};
-		first += loads[j].head;
-		rest += job[j].tiles - loads[j].head;
+		first += job[j].tiles;
 	}
 	s->lists = (struct attend_list *)(d + lists_at);
 	must(cudaMemcpy(d, table, table_bytes, cudaMemcpyHostToDevice), "copy inputs");
@@ -398,7 +395,6 @@ static void make_set(struct row *x, struct set *s, uint64_t seed, bool compare)
 				       .parts = (float *)(d + parts_at),
 				       .part_sums = (float *)(d + sums_at),
 				       .arrived = (uint32_t *)(d + arrived_at),
-				       .queue = (uint32_t *)(d + arrived_at) + jobs,
 				       .d_qk = h->dim,
 				       .d_v = h->dim,
 				       .page_tokens = x->page_tokens,
@@ -407,8 +403,7 @@ static void make_set(struct row *x, struct set *s, uint64_t seed, bool compare)
 				       .stage_bytes = stage};
 	for (uint32_t f = 0; f < ATTEND_FORMATS; f++)
 		s->args.bytes[f] = tile_bytes(f, steps);
-	s->args.queue_first = split_segments(pieces, n, job, segments, s->args.start);
-	s->args.queue_end = n;
+	split_segments(pieces, n, job, segments, s->args.start);
 	must(cudaMemcpy(d + segments_at, segments, segments_bytes, cudaMemcpyHostToDevice), "copy inputs");
 	must(cudaMemcpy(s->lists, lists, jobs * sizeof *lists, cudaMemcpyHostToDevice), "copy inputs");
 	must(resolve(x, s), "make lists of tiles");

@@ -123,8 +123,8 @@ static void weigh_jobs(struct decode *d, struct pages *p, const struct ikv_attn_
 		for (uint32_t k = 0; k < u->plan->count; k++) {
 			const struct ikv_page_ref *r = &u->plan->pages[k];
 			uint32_t f = only ? only : l->table[(size_t)r->page * p->g.kv_heads + j->kv_head] & 15;
-			uint32_t tile = tile_bytes(f, p->steps);
-			z->stage_bytes = tile > z->stage_bytes ? tile : z->stage_bytes;
+			uint32_t tile = tile_bytes(f, p->steps), stage = tile_room(tile);
+			z->stage_bytes = stage > z->stage_bytes ? stage : z->stage_bytes;
 			bytes += tile;
 			z->formats |= 1u << f;
 			if (!j->row &&
@@ -132,7 +132,7 @@ static void weigh_jobs(struct decode *d, struct pages *p, const struct ikv_attn_
 				p->stats.kv_bytes_read += bytes_read(p, r, f);
 		}
 		uint32_t tiles = u->plan->count * p->tiles;
-		d->loads[i] = (struct split_job){tiles, u->plan->count ? bytes / u->plan->count : 1, 0};
+		d->loads[i] = (struct split_job){tiles, u->plan->count ? bytes / u->plan->count : 1};
 		z->words += tiles;
 		z->tiles_max = tiles > z->tiles_max ? tiles : z->tiles_max;
 	}
@@ -223,14 +223,8 @@ static void put_lists(const struct decode *d, const struct pages *p, const struc
 	uint8_t *in = d->in.host, *device = d->in.device;
 	const struct attend_job *jobs = (const struct attend_job *)(in + z->jobs_at);
 	struct attend_list *lists = (struct attend_list *)(in + z->lists_at);
-	uint64_t first = 0, rest = 0;
-	for (uint32_t i = 0; i < z->pieces; i++)
-		rest += d->pieces[i].block == ATTEND_NONE ? 0 : d->pieces[i].end - d->pieces[i].first;
-	for (uint32_t i = 0, piece = 0; i < z->jobs; i++) {
-		uint32_t head = 0; /* the job's own pieces come first */
-		for (; piece < z->pieces && d->pieces[piece].job == i; piece++)
-			head +=
-			    d->pieces[piece].block == ATTEND_NONE ? 0 : d->pieces[piece].end - d->pieces[piece].first;
+	uint64_t first = 0;
+	for (uint32_t i = 0; i < z->jobs; i++) {
 		const struct decode_job *j = &d->jobs[i];
 		const struct decode_plan *plan = &d->plans[j->plan];
 		const attend_entry *table = pages_list(p, units[j->unit].seq, units[j->unit].layer)->device_table;
@@ -241,14 +235,11 @@ static void put_lists(const struct decode *d, const struct pages *p, const struc
 					 .masks = (const uint64_t *)(device + z->masks_at) + plan->masks,
 					 .table = table ? table + j->kv_head : NULL,
 					 .first = first,
-					 .rest = rest,
-					 .head = head,
 					 .limit = j->limit,
 					 .stride = p->g.kv_heads,
 					 .tiles = jobs[i].tiles,
 					 .parts = jobs[i].parts};
-		first += head;
-		rest += jobs[i].tiles - head;
+		first += jobs[i].tiles;
 	}
 }
 
@@ -343,11 +334,8 @@ static int launch(struct decode *d, struct pages *p, const struct attend_config 
 	x.args.stage_bytes = z->stage_bytes;
 	for (uint32_t f = 0; f < ATTEND_FORMATS; f++)
 		x.args.bytes[f] = tile_bytes(f, p->steps);
-	x.args.queue = x.args.arrived + z->jobs;
-	x.args.queue_first =
-	    split_segments(d->pieces, z->pieces, (const struct attend_job *)((uint8_t *)d->in.host + z->jobs_at),
-			   (struct attend_segment *)((uint8_t *)d->in.host + z->segments_at), x.args.start);
-	x.args.queue_end = z->pieces;
+	split_segments(d->pieces, z->pieces, (const struct attend_job *)((uint8_t *)d->in.host + z->jobs_at),
+		       (struct attend_segment *)((uint8_t *)d->in.host + z->segments_at), x.args.start);
 	x.config.steps = c->steps;
 	x.config.heads = c->heads;
 	x.config.format = c->format;
@@ -392,7 +380,7 @@ static int cut_jobs(struct decode *d, const struct pages *p, const struct sizes 
 	if (room(&d->pieces, &d->pieces_cap, split_most(z->jobs, blocks), sizeof *d->pieces, err) ||
 	    room(&d->cut, &d->cut_cap, z->jobs, sizeof *d->cut, err))
 		return -1;
-	d->cut_pieces = split_queued(d->loads, z->jobs, blocks, warps, d->pieces, &d->cut_used);
+	d->cut_pieces = split_jobs(d->loads, z->jobs, blocks, warps, d->pieces, &d->cut_used);
 	memcpy(d->cut, d->loads, z->jobs * sizeof *d->cut);
 	d->cut_jobs = z->jobs;
 	d->cut_blocks = blocks;
@@ -400,10 +388,10 @@ static int cut_jobs(struct decode *d, const struct pages *p, const struct sizes 
 	return 0;
 }
 
-/* Counters that blocks leave at zero when they end: one a job, and the queue's two. */
+/* Counters that blocks leave at zero when they end, one a job. */
 static int clear_arrivals(struct decode *d, const struct pages *p, uint32_t jobs, struct ikv_err *err)
 {
-	size_t bytes = 4 * (size_t)jobs + 8;
+	size_t bytes = 4 * (size_t)jobs;
 	if (bytes <= d->arrived.bytes)
 		return 0;
 	if (device_reserve(&d->arrived, bytes, false, err))
@@ -427,7 +415,7 @@ static int run(struct decode *d, struct pages *p, const struct selection *s, con
 		return 0;
 	weigh_jobs(d, p, units, &z);
 	uint32_t stages = attend_configure(p->steps, attend_heads(z.heads), z.stage_bytes, p->device.shared_bytes,
-					   p->device.bulk, z.formats ? z.formats : 1u << IKV_FMT_FP16, &c);
+					   z.formats ? z.formats : 1u << IKV_FMT_FP16, &c);
 	if (!stages)
 		return ikv_err_set(
 		    err, IKV_UNAVAILABLE,

@@ -15,7 +15,6 @@
 #include "gpu/gpu_tile.h"
 #include "gpu/mla_tile.h"
 #include "gpu/select_check.h"
-#include "gpu/split.h"
 #include "gpu/store_check.h"
 
 #define MIXED GPU_FORMATS
@@ -418,11 +417,8 @@ static void run_case(struct world *w, struct tally *t)
 		}
 	}
 	place_pages(w);
-	double queue_bytes = split_queue_bytes;
-	split_queue_bytes = below(w, 3) ? 0 : queue_bytes; /* small cases, too, have a queue */
 	if (w->b[0]->ops->decode(w->b[0], units[0], n, &err) || decode_in_time(w, units[1], n))
 		die("decode");
-	split_queue_bytes = queue_bytes;
 	for (uint32_t i = 0; i < n; i++) {
 		struct ikv_attn_unit *a = &units[0][i], *b = &units[1][i];
 		double size = w->largest[a->seq] * (output_tolerance(w->format, w->latent) + rounding[i]);

@@ -67,6 +67,14 @@ TILE_INLINE uint32_t tile_bytes(uint32_t format, uint32_t steps)
 								 : 0;
 }
 
+/* Bytes of shared memory for a tile that lies in them as it lies in memory, in lines of 128 bytes: a copy between lines
+ * that begin at different places takes each of them twice. Pools begin with a line. */
+TILE_INLINE uint32_t tile_room(uint32_t bytes)
+{
+	uint32_t step = bytes & -bytes; /* of the tiles' places in a line */
+	return step >= 128 ? bytes : (bytes + 128 - step + 127) & ~127u;
+}
+
 /* The formats that the kernels of heads read: those below this one, and not SKIP. */
 #define GPU_FORMATS IKV_FMT_COUNT
 

@@ -7,6 +7,7 @@ __global__ void __launch_bounds__(128) join_parts(const mla_args args, uint32_t 
 {
 	const mla_job &job = args.jobs[blockIdx.x];
 	uint32_t h = blockIdx.y, n = job.parts, channel = threadIdx.x * 4;
+	wait_for_predecessor();
 	if (n < 2 || h >= job.heads)
 		return;
 	uint64_t first = ((uint64_t)job.first_part * width + h / rows) * rows + h % rows, step = (uint64_t)width * rows;
@@ -59,6 +60,7 @@ void mla_configure(uint32_t heads, uint32_t hopper, mla_config *c)
 {
 	c->hopper = hopper;
 	c->rows = hopper ? 64 : 16;
+	c->groups = hopper ? MLA_STAGE_GROUPS : 8;
 	c->width = (heads + c->rows - 1) / c->rows;
 }
 
@@ -67,13 +69,29 @@ int mla_prepare(uint32_t hopper)
 	return hopper ? mla_hopper_prepare() : mla_portable_prepare();
 }
 
+// Blocks of joining from which on they come early, while the last blocks before them end. Where few come, all of them fit on
+// the multiprocessors that are idle at that time, and would do all the work there.
+#define JOIN_EARLY 2048u
+
+static int launch_join(const mla_args *args, const mla_config *c, cudaStream_t stream)
+{
+	cudaLaunchAttribute overlap = {};
+	overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+	overlap.val.programmaticStreamSerializationAllowed = 1;
+	cudaLaunchConfig_t config = {};
+	config.gridDim = dim3(c->jobs, c->rows * c->width);
+	config.blockDim = dim3(128);
+	config.stream = stream;
+	config.attrs = &overlap;
+	config.numAttrs = c->hopper && config.gridDim.x * config.gridDim.y >= JOIN_EARLY ? 1 : 0;
+	return cudaLaunchKernelEx(&config, join_parts, *args, c->rows, c->width);
+}
+
 int mla_launch(const mla_args *args, const mla_config *c, void *stream)
 {
 	int status = c->hopper ? mla_hopper_launch(args, c, stream) : mla_portable_launch(args, c, stream);
-	if (!status && c->joins) {
-		join_parts<<<dim3(c->jobs, c->rows * c->width), 128, 0, (cudaStream_t)stream>>>(*args, c->rows, c->width);
-		status = cudaGetLastError();
-	}
+	if (!status && c->joins)
+		status = launch_join(args, c, (cudaStream_t)stream);
 	if (!status && c->mass) {
 		share_mass<<<dim3(c->jobs, c->rows * c->width), 128, 0, (cudaStream_t)stream>>>(*args);
 		status = cudaGetLastError();

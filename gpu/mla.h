@@ -12,6 +12,13 @@
 #define MLA_SLACK   6.0f /* log2 by which a weight may exceed 1 before the reference moves */
 #define MLA_FLOOR   (-1e30f) /* reference before any token */
 
+/* Groups that the kernel of compute capability 9.0 takes at a time. */
+#define MLA_STAGE_GROUPS 6u
+
+/* What a piece of a job costs beside its groups, in groups, on an H200: queries, an empty ring, the answer and its
+ * joining. A job is cut where that gains more. */
+#define MLA_PIECE_GROUPS 80.0
+
 /* Query heads of one unit that share a KV head. */
 struct mla_job {
 	uint32_t row, heads;        /* of q, out and lse */
@@ -55,6 +62,7 @@ struct mla_args {
 struct mla_config {
 	uint32_t hopper; /* warpgroup instructions; otherwise any device from 8.0 on */
 	uint32_t rows;   /* heads of a block */
+	uint32_t groups; /* that it takes at a time */
 	uint32_t width, lists, jobs;
 	uint32_t mass, joins; /* is any mass wanted, is any job cut */
 };
@@ -63,7 +71,7 @@ struct mla_config {
 extern "C" {
 #endif
 
-/* Set rows and width for calls whose jobs have up to `heads` heads. */
+/* Set rows, groups and width for calls whose jobs have up to `heads` heads. */
 void mla_configure(uint32_t heads, uint32_t hopper, struct mla_config *config);
 
 /* All return a cudaError_t; `stream` is a cudaStream_t. */

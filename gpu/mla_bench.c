@@ -190,7 +190,7 @@ static void make_set(const struct mla_bench *b, struct row *x, struct set *s, ui
 		choose(x, &r, refs + (size_t)i * x->chosen);
 		for (uint32_t k = 0; k < x->chosen; k++)
 			x->bytes += (uint64_t)groups * mla_group_bytes(table[(uint64_t)i * x->pages + refs[(size_t)i * x->chosen + k].page] & 15);
-		loads[i] = (struct split_job){x->chosen * groups, MLA_GROUP_BYTES, 0};
+		loads[i] = (struct split_job){x->chosen * groups, SPLIT_PIECE_BYTES / MLA_PIECE_GROUPS};
 		jobs[i] = (struct mla_job){.row = i * heads,
 					   .heads = heads,
 					   .pages = x->chosen,
@@ -198,7 +198,7 @@ static void make_set(const struct mla_bench *b, struct row *x, struct set *s, ui
 					   .mass = UINT64_MAX,
 					   .group_mass = UINT64_MAX};
 	}
-	uint32_t n = split_jobs(loads, h->batch, lists, 8, pieces, &used);
+	uint32_t n = split_jobs(loads, h->batch, lists, s->config.groups, pieces, &used);
 	s->config.lists = used;
 	s->config.jobs = h->batch;
 	s->config.joins = n > h->batch;
@@ -329,7 +329,7 @@ static void hand_over(const struct row *x, gpu_bench_row *each, void *context)
 				     .page_tokens = x->page_tokens,
 				     .blocks = x->blocks,
 				     .warps = 16,
-				     .stages = 4,
+				     .stages = 3,
 				     .share = x->selection,
 				     .ms_median = x->ms[0],
 				     .ms_min = x->ms[1],

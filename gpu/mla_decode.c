@@ -74,7 +74,7 @@ static int list_jobs(struct mla_decode *d, const struct pages *p, const struct i
 			n = n < u->q_count - h ? n : u->q_count - h;
 			n = n < most ? n : most;
 			z->heads = n > z->heads ? n : z->heads;
-			d->loads[z->jobs] = (struct split_job){u->plan->count * z->page_groups, MLA_GROUP_BYTES, 0};
+			d->loads[z->jobs] = (struct split_job){u->plan->count * z->page_groups, SPLIT_PIECE_BYTES / MLA_PIECE_GROUPS};
 			d->jobs[z->jobs++] = (struct mla_decode_job){i, plan, n, (u->q_first + h) / group};
 		}
 		z->rows += u->q_count;
@@ -283,7 +283,7 @@ int mla_decode_run(struct mla_decode *d, struct pages *p, const struct ikv_attn_
 	lists = lists ? lists : 1;
 	if (room(&d->pieces, &d->pieces_cap, split_most(z.jobs, lists), sizeof *d->pieces, err))
 		return -1;
-	z.pieces = split_jobs(d->loads, z.jobs, lists, 8, d->pieces, &c.lists);
+	z.pieces = split_jobs(d->loads, z.jobs, lists, c.groups, d->pieces, &c.lists);
 	c.jobs = z.jobs;
 	c.joins = z.pieces > z.jobs;
 	c.mass = z.mass != 0;

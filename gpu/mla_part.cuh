@@ -64,7 +64,7 @@ DEVICE __half2 saturate(__half2 x)
 	return __hmax2(__hmin2(x, most), __hneg2(most));
 }
 
-template <uint32_t format> DEVICE uint4 widen8(uint32_t a, uint32_t b, __half2 scale, bool clamp)
+template <uint32_t format, bool clamp> DEVICE uint4 widen8(uint32_t a, uint32_t b, __half2 scale)
 {
 	__half2 x[4];
 #pragma unroll
@@ -94,13 +94,11 @@ DEVICE uint4 widen4(uint2 codes, uint2 remainders, float step, float zero, bool 
 	return make_uint4(y[0], y[1], y[2], y[3]);
 }
 
-template <uint32_t format> DEVICE void expand8(uint32_t group, uint32_t raw, uint32_t lane)
+template <uint32_t format, bool clamp> DEVICE void expand_codes(uint32_t to, uint32_t from, __half2 scale, uint32_t lane)
 {
-	uint32_t token = lane / 4, unit = lane % 4 * 2, to = group + token * 128;
-	uint32_t bits = load4(raw + token / 2 * 4) >> token % 2 * 16 & 0xffff;
-	__half2 scale = bits_half2(bits | bits << 16);
-	bool clamp = __any_sync(~0u, __half2float(__low2half(scale)) >= 146);
-	uint32_t from = raw + 16 + lane * 16;
+	uint32_t token = lane / 4, unit = lane % 4 * 2;
+	uint32_t low = to + token * 128 + (unit ^ token) * 16, high = to + token * 128 + ((unit + 1) ^ token) * 16;
+	from += lane * 16;
 #pragma unroll 1
 	for (uint32_t first = 0; first < MLA_CHUNKS; first += 3) {
 		uint4 x[3];
@@ -110,11 +108,21 @@ template <uint32_t format> DEVICE void expand8(uint32_t group, uint32_t raw, uin
 		__syncwarp(); // before the codes are overwritten
 #pragma unroll
 		for (uint32_t i = 0; i < 3; i++) {
-			uint32_t at = to + (first + i) * 1024;
-			store16(at + ((unit ^ token) * 16), widen8<format>(x[i].x, x[i].y, scale, clamp));
-			store16(at + (((unit + 1) ^ token) * 16), widen8<format>(x[i].z, x[i].w, scale, clamp));
+			store16(low + (first + i) * 1024, widen8<format, clamp>(x[i].x, x[i].y, scale));
+			store16(high + (first + i) * 1024, widen8<format, clamp>(x[i].z, x[i].w, scale));
 		}
 	}
+}
+
+// Few scales are so large that values can be beyond FP16's range.
+template <uint32_t format> DEVICE void expand8(uint32_t group, uint32_t raw, uint32_t lane)
+{
+	uint32_t bits = load4(raw + lane / 8 * 4) >> lane / 4 % 2 * 16 & 0xffff;
+	__half2 scale = bits_half2(bits | bits << 16);
+	if (__any_sync(~0u, __half2float(__low2half(scale)) >= 146))
+		expand_codes<format, true>(group, raw + 16, scale, lane);
+	else
+		expand_codes<format, false>(group, raw + 16, scale, lane);
 }
 
 DEVICE void expand4(uint32_t group, uint32_t raw, uint32_t lane, bool residual)
@@ -158,6 +166,7 @@ DEVICE void expand_group(uint32_t group, uint32_t format, uint32_t lane)
 
 DEVICE void clear_group(uint32_t group, uint32_t lane)
 {
+#pragma unroll 2
 	for (uint32_t i = lane * 16; i < MLA_GROUP_BYTES; i += 512)
 		store16(group + i, make_uint4(0, 0, 0, 0));
 }

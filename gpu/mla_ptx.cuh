@@ -6,7 +6,7 @@
 
 // Descriptors of matrices in shared memory (PTX ISA, "Matrix Descriptor"): `leading` and `stride` in bytes.
 #define SWIZZLE_128 1ull
-#define SWIZZLE_64  2ull
+#define SWIZZLE_32  3ull
 
 DEVICE uint64_t matrix(uint32_t at, uint32_t leading, uint32_t stride, uint64_t swizzle)
 {
@@ -125,36 +125,32 @@ DEVICE void weigh(float (&o)[64], uint64_t p, uint64_t v, int more)
 		     : "l"(p), "l"(v), "r"(more));
 }
 
-// s += q · k, 64x64x16: q 64 heads from registers or shared memory, k 64 tokens.
-DEVICE void score_registers(float (&s)[2][16], const uint32_t (&q)[4], uint64_t k, int more)
+// s += q · k, 64x48x16: q 64 heads from registers or shared memory, k 48 tokens.
+DEVICE void score_registers(float (&s)[24], const uint32_t (&q)[4], uint64_t k, int more)
 {
-	asm volatile("{\n.reg .pred more;\nsetp.ne.b32 more, %37, 0;\n"
-		     "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {"
-		     "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,"
-		     "%24,%25,%26,%27,%28,%29,%30,%31"
-		     "}, {%32,%33,%34,%35}, %36, more, 1, 1, 0;\n}"
-		     : "+f"(s[0][0]), "+f"(s[0][1]), "+f"(s[0][2]), "+f"(s[0][3]), "+f"(s[0][4]), "+f"(s[0][5]),
-		       "+f"(s[0][6]), "+f"(s[0][7]), "+f"(s[0][8]), "+f"(s[0][9]), "+f"(s[0][10]), "+f"(s[0][11]),
-		       "+f"(s[0][12]), "+f"(s[0][13]), "+f"(s[0][14]), "+f"(s[0][15]), "+f"(s[1][0]), "+f"(s[1][1]),
-		       "+f"(s[1][2]), "+f"(s[1][3]), "+f"(s[1][4]), "+f"(s[1][5]), "+f"(s[1][6]), "+f"(s[1][7]),
-		       "+f"(s[1][8]), "+f"(s[1][9]), "+f"(s[1][10]), "+f"(s[1][11]), "+f"(s[1][12]), "+f"(s[1][13]),
-		       "+f"(s[1][14]), "+f"(s[1][15])
+	asm volatile("{\n.reg .pred more;\nsetp.ne.b32 more, %29, 0;\n"
+		     "wgmma.mma_async.sync.aligned.m64n48k16.f32.f16.f16 {"
+		     "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,"
+		     "%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23"
+		     "}, {%24,%25,%26,%27}, %28, more, 1, 1, 0;\n}"
+		     : "+f"(s[0]), "+f"(s[1]), "+f"(s[2]), "+f"(s[3]), "+f"(s[4]), "+f"(s[5]),
+		       "+f"(s[6]), "+f"(s[7]), "+f"(s[8]), "+f"(s[9]), "+f"(s[10]), "+f"(s[11]),
+		       "+f"(s[12]), "+f"(s[13]), "+f"(s[14]), "+f"(s[15]), "+f"(s[16]), "+f"(s[17]),
+		       "+f"(s[18]), "+f"(s[19]), "+f"(s[20]), "+f"(s[21]), "+f"(s[22]), "+f"(s[23])
 		     : "r"(q[0]), "r"(q[1]), "r"(q[2]), "r"(q[3]), "l"(k), "r"(more));
 }
 
-DEVICE void score_shared(float (&s)[2][16], uint64_t q, uint64_t k, int more)
+DEVICE void score_shared(float (&s)[24], uint64_t q, uint64_t k, int more)
 {
-	asm volatile("{\n.reg .pred more;\nsetp.ne.b32 more, %34, 0;\n"
-		     "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {"
-		     "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,"
-		     "%24,%25,%26,%27,%28,%29,%30,%31"
-		     "}, %32, %33, more, 1, 1, 0, 0;\n}"
-		     : "+f"(s[0][0]), "+f"(s[0][1]), "+f"(s[0][2]), "+f"(s[0][3]), "+f"(s[0][4]), "+f"(s[0][5]),
-		       "+f"(s[0][6]), "+f"(s[0][7]), "+f"(s[0][8]), "+f"(s[0][9]), "+f"(s[0][10]), "+f"(s[0][11]),
-		       "+f"(s[0][12]), "+f"(s[0][13]), "+f"(s[0][14]), "+f"(s[0][15]), "+f"(s[1][0]), "+f"(s[1][1]),
-		       "+f"(s[1][2]), "+f"(s[1][3]), "+f"(s[1][4]), "+f"(s[1][5]), "+f"(s[1][6]), "+f"(s[1][7]),
-		       "+f"(s[1][8]), "+f"(s[1][9]), "+f"(s[1][10]), "+f"(s[1][11]), "+f"(s[1][12]), "+f"(s[1][13]),
-		       "+f"(s[1][14]), "+f"(s[1][15])
+	asm volatile("{\n.reg .pred more;\nsetp.ne.b32 more, %26, 0;\n"
+		     "wgmma.mma_async.sync.aligned.m64n48k16.f32.f16.f16 {"
+		     "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,"
+		     "%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23"
+		     "}, %24, %25, more, 1, 1, 0, 0;\n}"
+		     : "+f"(s[0]), "+f"(s[1]), "+f"(s[2]), "+f"(s[3]), "+f"(s[4]), "+f"(s[5]),
+		       "+f"(s[6]), "+f"(s[7]), "+f"(s[8]), "+f"(s[9]), "+f"(s[10]), "+f"(s[11]),
+		       "+f"(s[12]), "+f"(s[13]), "+f"(s[14]), "+f"(s[15]), "+f"(s[16]), "+f"(s[17]),
+		       "+f"(s[18]), "+f"(s[19]), "+f"(s[20]), "+f"(s[21]), "+f"(s[22]), "+f"(s[23])
 		     : "l"(q), "l"(k), "r"(more));
 }
 

@@ -14,42 +14,29 @@
 struct split_job {
 	uint32_t tiles;
 	double weight; /* bytes of a tile, on average */
-	uint32_t head; /* set by the functions below: tiles from this on are in the queue */
 };
-
-/* Multiprocessors differ in how fast they read, by up to a third, and not always the same ones. A tenth of the tiles
- * are therefore in a queue, in pieces of about a twentieth of a block's share, for those that are done first. A piece
- * begins with an empty ring, which costs 3 us: launches of less than `split_queue_bytes` a block (a variable for
- * tests) have no queue. */
-#define SPLIT_QUEUE_SHARE 0.10
-#define SPLIT_QUEUE_PIECE 0.05
-extern double split_queue_bytes;
 
 struct split_piece { /* tiles [first, end) of a job */
 	uint32_t job, first, end;
-	uint32_t block;    /* ATTEND_NONE: in the queue */
+	uint32_t block;
 	uint32_t at, next; /* places in the list of segments: a block's first piece is at the block's index */
 };
 
 /* At most so many pieces come out. */
 static inline size_t split_most(uint32_t jobs, uint32_t blocks)
 {
-	return 2 * (size_t)jobs + 4 * (size_t)blocks;
+	return (size_t)jobs + blocks;
 }
 
 /* Cut jobs for at most `blocks` blocks of `warps` warps, each block taking neighbouring tiles, so that the largest
  * share, bytes and pieces together, is as small as can be. A job without tiles gets a piece too. `pieces` has room
  * for split_most; *used becomes the number of blocks; returns the number of pieces. Order of a job's pieces: by
  * `first`. */
-uint32_t split_jobs(struct split_job *jobs, uint32_t count, uint32_t blocks, uint32_t warps,
+uint32_t split_jobs(const struct split_job *jobs, uint32_t count, uint32_t blocks, uint32_t warps,
 		    struct split_piece *pieces, uint32_t *used);
-/* The same with a queue, which takes the ends of jobs. Its pieces are the last segments. */
-uint32_t split_queued(struct split_job *jobs, uint32_t count, uint32_t blocks, uint32_t warps,
-		      struct split_piece *pieces, uint32_t *used);
 
-/* The pieces as segments, and the first word of each block, whose number is one more than the blocks'. Words of the
- * queue's pieces follow all others. Returns the first segment of the queue. */
-uint32_t split_segments(const struct split_piece *pieces, uint32_t count, const struct attend_job *jobs,
-			struct attend_segment *segments, uint32_t start[ATTEND_BLOCKS_MAX + 1]);
+/* The pieces as segments, and the first word of each block, whose number is one more than the blocks'. */
+void split_segments(const struct split_piece *pieces, uint32_t count, const struct attend_job *jobs,
+		    struct attend_segment *segments, uint32_t start[ATTEND_BLOCKS_MAX + 1]);
 
 #endif

@@ -235,11 +235,28 @@ START_TEST(small_codes_lie_with_their_lane)
 }
 END_TEST
 
-static void check_split(struct split_job *jobs, uint32_t count, uint32_t blocks, uint32_t warps, bool with_queue)
+/* A tile that begins in its stage where it begins in a line of memory ends in the stage. */
+START_TEST(tiles_fit_their_stages)
+{
+	static const uint32_t widths[] = {4, 5, 6, 8, 16};
+	for (unsigned w = 0; w < sizeof widths / sizeof *widths; w++)
+		for (uint32_t f = 1; f <= TILE_BF16_WIDE; f++) {
+			uint32_t bytes = tile_bytes(f, widths[w]), room = tile_room(bytes), most = 0;
+			if (!bytes)
+				continue;
+			for (uint32_t i = 0; i < 128; i++)
+				most = i * bytes % 128 > most ? i * bytes % 128 : most;
+			ck_assert_uint_eq(room % 128, 0);
+			ck_assert(bytes + most <= room && room < bytes + most + 128);
+		}
+}
+END_TEST
+
+static void check_split(struct split_job *jobs, uint32_t count, uint32_t blocks, uint32_t warps)
 {
 	struct split_piece *p = calloc(split_most(count, blocks), sizeof *p);
-	uint32_t used = 0, seen = 0, queued = 0, last = 0;
-	uint32_t n = (with_queue ? split_queued : split_jobs)(jobs, count, blocks, warps, p, &used);
+	uint32_t used = 0, seen = 0;
+	uint32_t n = split_jobs(jobs, count, blocks, warps, p, &used);
 	double total = 0, most = 0, largest = 0;
 	ck_assert_uint_le(n, split_most(count, blocks));
 	ck_assert(used >= 1 && used <= blocks && n >= used);
@@ -249,15 +266,6 @@ static void check_split(struct split_job *jobs, uint32_t count, uint32_t blocks,
 		do {
 			ck_assert(i < n && p[i].job == j && p[i].first == at &&
 				  (p[i].end > at || jobs[j].tiles == 0));
-			if (p[i].block == ATTEND_NONE) {
-				ck_assert(at >= jobs[j].head && p[i].next == ATTEND_NONE);
-				ck_assert_uint_eq((p[i].end - at) % warps, 0);
-				ck_assert_uint_ge(p[i].at, last);
-				last = p[i].at;
-				queued++;
-			} else {
-				ck_assert_uint_le(p[i].end, jobs[j].head);
-			}
 			at = p[i++].end;
 		} while (at < jobs[j].tiles);
 		ck_assert_uint_eq(at, jobs[j].tiles);
@@ -278,10 +286,8 @@ static void check_split(struct split_job *jobs, uint32_t count, uint32_t blocks,
 		}
 		most = load > most ? load : most;
 	}
-	ck_assert_uint_eq(seen, n - queued);
-	ck_assert(queued == 0 || (with_queue && last == n - 1));
-	if (queued == 0)
-		ck_assert(most <= (total + n * SPLIT_PIECE_BYTES) / used + SPLIT_PIECE_BYTES + 2.5 * warps * largest);
+	ck_assert_uint_eq(seen, n);
+	ck_assert(most <= (total + n * SPLIT_PIECE_BYTES) / used + SPLIT_PIECE_BYTES + 2.5 * warps * largest);
 	free(p);
 }
 
@@ -291,14 +297,12 @@ START_TEST(work_is_cut_evenly)
 	struct split_job jobs[64];
 	ikv_rng_stream(&r, 6, (enum ikv_stream)0, 0, 0);
 	for (int i = 0; i < 500; i++) {
-		split_queue_bytes = i % 3 ? 0 : 8e6;
 		uint32_t count = 1 + (uint32_t)ikv_rng_below(&r, 64);
 		for (uint32_t j = 0; j < count; j++) {
 			uint32_t tiles = ikv_rng_below(&r, 4) ? (uint32_t)ikv_rng_below(&r, i % 2 ? 40 : 4000) : 0;
-			jobs[j] = (struct split_job){tiles, 1000 + (double)ikv_rng_below(&r, 7000), 0};
+			jobs[j] = (struct split_job){tiles, 1000 + (double)ikv_rng_below(&r, 7000)};
 		}
-		check_split(jobs, count, 1 + (uint32_t)ikv_rng_below(&r, 140), 1 + (uint32_t)ikv_rng_below(&r, 12),
-			    i / 2 % 2);
+		check_split(jobs, count, 1 + (uint32_t)ikv_rng_below(&r, 140), 1 + (uint32_t)ikv_rng_below(&r, 12));
 	}
 }
 END_TEST
@@ -419,6 +423,7 @@ int main(void)
 	tcase_add_test(tc, values_lie_with_their_lane);
 	tcase_add_test(tc, summaries_are_those_of_the_exact_store);
 	tcase_add_test(tc, small_codes_lie_with_their_lane);
+	tcase_add_test(tc, tiles_fit_their_stages);
 	tcase_add_test(tc, work_is_cut_evenly);
 	tcase_add_test(tc, moves_end_where_they_were_wanted);
 	tcase_add_test(tc, queues_lose_nothing);
