@@ -134,7 +134,7 @@ START_TEST(any_value_comes_back)
 		ck_assert_int_eq(store_run_begin(s, &r, &runs[k], &err), 0);
 		for (uint64_t i = 0; i < n; i++) {
 			struct store_step row = any_step(runs[k], i, n);
-			struct store_role role = {runs[k], row.session, row.step, IKV_KIND_SYSTEM, row.pages, -1, 3, 4, -1,
+			struct store_role role = {runs[k], row.session, row.step, IKV_KIND_SYSTEM, row.pages % 1000, -1, 3, 4, -1,
 						  row.pressure, NAN};
 			ck_assert_msg(store_step(s, &row, &err) == 0, "%s", err.text);
 			ck_assert_msg(store_role(s, &role, &err) == 0, "%s", err.text);
@@ -149,7 +149,7 @@ START_TEST(any_value_comes_back)
 	ck_assert_int_eq(number(db, "SELECT count(*) FROM pragma_integrity_check WHERE integrity_check <> 'ok'"), 0);
 	ck_assert_int_eq(number(db, "SELECT count(*) FROM pragma_foreign_key_check"), 0);
 	ck_assert_int_eq(number(db, "SELECT count(*) FROM step s JOIN step_role r USING (run_id, session, step) WHERE"
-				    " s.pages IS r.tokens AND s.pressure IS r.mass AND r.selected_tokens IS NULL"),
+				    " nullif(s.pages % 1000, -1) IS r.tokens AND s.pressure IS r.mass AND r.selected_tokens IS NULL"),
 			 2 * (int64_t)n);
 	sqlite3_close(db);
 }
