@@ -1,7 +1,7 @@
 # Result store. SQL becomes C by embed.awk.
 noinst_LTLIBRARIES += libdb.la
 libdb_la_SOURCES = \
-	db/store.h db/store_internal.h db/store.c db/store_admin.c db/store_batch.c db/store_calibration.c db/store_columns.c db/store_format.c db/store_functions.c \
+	db/store.h db/store_internal.h db/store.c db/store_admin.c db/store_batch.c db/store_image.c db/store_image.h db/store_calibration.c db/store_columns.c db/store_format.c db/store_functions.c \
 	db/store_hash.c db/store_live.c db/store_lock.c db/store_merge.c db/store_query.c db/store_read.c db/store_rollup.c db/store_rows.c db/store_run.c db/store_spool.c \
 	db/store_queue.c db/store_spool.h db/store_sums.h db/store_sums.c db/store_take.c
 nodist_libdb_la_SOURCES = db/schema_sql.c db/rollup_sql.c db/queries_sql.c

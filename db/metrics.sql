@@ -1,5 +1,6 @@
 -- Meaning of the columns of the step tables: table, column, unit, which direction is better, description.
 INSERT INTO metric_def (table_name, name, unit, better, description) VALUES
+('step', 'step_id', '1', 'none', 'number of the row in this file'),
 ('step', 'run_id', '1', 'none', 'the run'),
 ('step', 'session', '1', 'none', 'the session'),
 ('step', 'step', '1', 'none', 'decode step of the session, from 0'),

@@ -78,6 +78,7 @@ CREATE TABLE session (
 
 -- step: One row per decode step of one session. The columns up to sim_dense_ns are deterministic and make the canonical hash; those from mass_by on are measured.
 CREATE TABLE step (
+  step_id INTEGER PRIMARY KEY,
   run_id INTEGER NOT NULL REFERENCES run (run_id) ON DELETE CASCADE,
   session INTEGER NOT NULL,
   step INTEGER NOT NULL,
@@ -154,9 +155,9 @@ CREATE TABLE step (
   wall_transfer_ns REAL,
   wall_hidden_ns REAL,
   wall_exposed_ns REAL,
-  wall_evict_ns REAL,
-  PRIMARY KEY (run_id, session, step)
-) STRICT, WITHOUT ROWID;
+  wall_evict_ns REAL
+) STRICT;
+CREATE INDEX step_by_key ON step (run_id, session, step);
 
 -- step_role: What the tokens of one role got in one step; written where attention ran or its mass was modelled.
 CREATE TABLE step_role (

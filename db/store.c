@@ -70,8 +70,11 @@ int store_begin(struct store *s, struct ikv_err *err)
 {
 	if (s->open)
 		return 0;
-	if (store_exec(s->db, s->path, "BEGIN IMMEDIATE", err) != 0)
+	/* Takes the lock for writing at once, and leaves the rows that wait unread: BEGIN IMMEDIATE would read them. */
+	if (store_exec(s->db, s->path, "BEGIN; DELETE FROM main.env WHERE 0", err) != 0) {
+		sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
 		return -1;
+	}
 	s->open = true;
 	s->steps = 0;
 	s->opened_ns = monotonic_ns();
@@ -165,7 +168,7 @@ static int set_up(struct store *s, struct ikv_err *err)
 	sqlite3_db_config(s->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
 	sqlite3_db_config(s->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
 	if (store_exec(s->db, s->path,
-		       "PRAGMA page_size=8192; PRAGMA foreign_keys=ON; PRAGMA mmap_size=0; PRAGMA cell_size_check=ON;"
+		       "PRAGMA page_size=8192; PRAGMA foreign_keys=OFF; PRAGMA mmap_size=0; PRAGMA cell_size_check=ON;"
 		       "PRAGMA cache_size=-16384; PRAGMA journal_size_limit=16777216; PRAGMA synchronous=FULL",
 		       err) != 0 ||
 	    create(s, err) != 0 || read_number(s, "PRAGMA application_id", &id, err) != 0 ||
@@ -189,11 +192,13 @@ static int set_up(struct store *s, struct ikv_err *err)
 
 static void release(struct store *s)
 {
-	store_batch_free(s);
+	store_batch_end(s);
 	store_forget_sums(s);
+	sqlite3_finalize(s->session);
 	sqlite3_finalize(s->block_event);
 	sqlite3_finalize(s->page_event);
 	sqlite3_close_v2(s->db);
+	store_batch_free(s);
 	store_unlock(s);
 	sqlite3_free(s->path);
 	sqlite3_free(s->lock_path);
@@ -222,7 +227,8 @@ int store_open(struct store **out, const char *path, struct ikv_err *err)
 	if (store_check_header(path, &fresh, err) != 0 || store_lock(s, err) != 0 ||
 	    store_check_header(path, &fresh, err) != 0)
 		goto fail;
-	if (sqlite3_open_v2(path, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL) !=
+	if (sqlite3_open_v2(path, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_URI,
+			    NULL) !=
 	    SQLITE_OK) {
 		if (s->db)
 			store_fail(s->db, path, "cannot open for writing", err);
@@ -235,7 +241,7 @@ int store_open(struct store **out, const char *path, struct ikv_err *err)
 		ikv_err_set(err, IKV_CANT_CREATE, "%s: cannot be written: it is read-only", path);
 		goto fail;
 	}
-	if (set_up(s, err) != 0)
+	if (set_up(s, err) != 0 || store_batch_open(s, err) != 0)
 		goto fail;
 	*out = s;
 	return 0;
@@ -255,9 +261,9 @@ int store_close(struct store *s, struct ikv_err *err)
 		/* Leaves one plain file, readable from anywhere; a reader at work may prevent it, which is no error:
 		 * the log is then merged by whoever comes last. */
 		sqlite3_busy_timeout(s->db, 200);
-		sqlite3_exec(s->db, "PRAGMA optimize", NULL, NULL, NULL);
-		sqlite3_exec(s->db, "PRAGMA wal_checkpoint(TRUNCATE)", NULL, NULL, NULL);
-		sqlite3_exec(s->db, "PRAGMA journal_mode=DELETE", NULL, NULL, NULL);
+		sqlite3_exec(s->db, "PRAGMA main.optimize", NULL, NULL, NULL);
+		sqlite3_exec(s->db, "PRAGMA main.wal_checkpoint(TRUNCATE)", NULL, NULL, NULL);
+		sqlite3_exec(s->db, "PRAGMA main.journal_mode=DELETE", NULL, NULL, NULL);
 	}
 	release(s);
 	return rc;

@@ -10,8 +10,8 @@
 #include <intentkv.h>
 
 #define STORE_APPLICATION_ID 0x494b5653 /* "IKVS" */
-/* 1: fewer formats; 2: without roll-ups; 3: without times of a device; 4: without prompts */
-#define STORE_VERSION        5
+/* 1: fewer formats; 2: without roll-ups; 3: without times of a device; 4: without prompts; 5: steps in order of their key */
+#define STORE_VERSION        6
 
 struct store;
 
@@ -19,7 +19,7 @@ struct store;
  * version, a read-only or locked one is refused with its own status and left as it is. */
 int store_open(struct store **out, const char *path, struct ikv_err *err);
 int store_close(struct store *s, struct ikv_err *err);
-/* Let a thread write the rows of this store, which takes its place: rows are copied into at most four buffers of 256 KiB,
+/* Let a thread write the rows of this store, which takes its place: rows are copied into at most 128 buffers of 64 KiB,
  * full ones and what is older than a quarter of a second (with the next step) are written while the caller goes on.
  * An error of the thread is returned by a later call, at the latest by the next that is not for a row. All functions
  * work as before; the store is for one thread at a time, as any. */
@@ -39,6 +39,7 @@ struct store_run {
 	uint32_t param_count;
 	int64_t run_id;        /* number it should have where that is free; 0: the next */
 	const char *point_key; /* 32 hex digits, or NULL */
+	const char *message;   /* what its row says until store_run_message, or NULL */
 };
 /* Begin a run (status `running`); also records env (host, CPU, versions, command line, UTC time). */
 int store_run_begin(struct store *s, const struct store_run *run, int64_t *run_id, struct ikv_err *err);
@@ -58,7 +59,8 @@ int store_spool_file(const char *path, int *fd, struct ikv_err *err);
 int store_spool_open(struct store **out, int fd, struct ikv_err *err);
 /* Write out what is buffered; `bytes` is what a complete spool has. Closes the spool, not the descriptor. */
 int store_spool_close(struct store *s, uint64_t *bytes, struct store_figures *figures, struct ikv_err *err);
-/* Take the run of a spool in, all of it in one synced transaction, in place of earlier failures of its point. */
+/* Take the run of a spool in, in place of earlier failures of its point. Where that is cut off, the point is not done,
+ * and what was taken in makes way when the point is taken again; after an error nothing of it stays. */
 int store_spool_take(struct store *s, int fd, uint64_t bytes, int64_t run_id, const char *point_key, uint64_t wall_ns,
 		     struct ikv_err *err);
 /* A run that failed, without rows, in place of earlier failures of its point. */

@@ -303,20 +303,22 @@ static char *schema_of_the_rest(void)
 	return sqlite3_str_finish(s);
 }
 
-/* Columns of step that the file lacks; they are empty in the runs that it has. */
-static int add_columns(sqlite3 *db, const char *path, struct ikv_err *err)
+/* Copy the steps of `from` into the table that this version has; columns that the older one lacks are empty. */
+static int copy_steps(sqlite3 *db, const char *path, const char *from, struct ikv_err *err)
 {
 	const struct store_table *t = &store_tables[STORE_ROW_STEP];
-	char sql[160];
-	int rc = 0;
-	for (int i = 0; i < t->count && rc == 0; i++) {
-		if (sqlite3_table_column_metadata(db, "main", "step", t->columns[i].name, NULL, NULL, NULL, NULL,
-						  NULL) == SQLITE_OK)
-			continue;
-		sqlite3_snprintf(sizeof sql, sql, "ALTER TABLE step ADD COLUMN %s %s", t->columns[i].name,
-				 t->columns[i].type == STORE_INT ? "INTEGER" : "REAL");
-		rc = store_exec(db, path, sql, err);
+	sqlite3_str *sql = sqlite3_str_new(db);
+	sqlite3_str_appendall(sql, "INSERT INTO step SELECT NULL");
+	for (int i = 0; i < t->count; i++) {
+		const char *name = t->columns[i].name;
+		bool there =
+		    sqlite3_table_column_metadata(db, "main", from, name, NULL, NULL, NULL, NULL, NULL) == SQLITE_OK;
+		sqlite3_str_appendf(sql, ", %s", there ? name : "NULL");
 	}
+	sqlite3_str_appendf(sql, " FROM %s ORDER BY run_id, session, step; DROP TABLE %s", from, from);
+	char *text = sqlite3_str_finish(sql);
+	int rc = text ? store_exec(db, path, text, err) : ikv_err_set(err, IKV_FAILED, "out of memory");
+	sqlite3_free(text);
 	return rc;
 }
 
@@ -350,9 +352,11 @@ static int upgrade(sqlite3 *db, const char *path, int from, uint64_t *runs, stru
 	int rc = schema ? store_exec(db, path, begin, err) : ikv_err_set(err, IKV_FAILED, "out of memory");
 	if (rc == 0 && from < 2)
 		rc = store_exec(db, path, "DROP TABLE calibration", err);
-	if (rc == 0 && (drop_views(db, path, err) != 0 || add_columns(db, path, err) != 0 ||
-			store_exec(db, path, schema, err) != 0 || rollup_runs(db, path, runs, err) != 0 ||
-			store_exec(db, path, head, err) != 0 || store_exec(db, path, "COMMIT", err) != 0))
+	if (rc == 0 && (drop_views(db, path, err) != 0 ||
+			store_exec(db, path, "ALTER TABLE step RENAME TO step_before", err) != 0 ||
+			store_exec(db, path, schema, err) != 0 || copy_steps(db, path, "step_before", err) != 0 ||
+			rollup_runs(db, path, runs, err) != 0 || store_exec(db, path, head, err) != 0 ||
+			store_exec(db, path, "COMMIT", err) != 0))
 		rc = -1;
 	if (rc != 0 && !sqlite3_get_autocommit(db))
 		sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
@@ -385,6 +389,8 @@ int store_upgrade(const char *path, const char *backup, int *from, struct ikv_er
 		rc = store_backup(path, backup, err);
 	if (rc == 0 && *from < STORE_VERSION)
 		rc = upgrade(s.db, path, *from, &runs, err);
+	if (rc == 0 && *from < STORE_VERSION) /* gives the room of the steps as they were back; without it, all is well */
+		sqlite3_exec(s.db, "VACUUM", NULL, NULL, NULL);
 	sqlite3_close(s.db);
 	store_unlock(&s);
 	sqlite3_free(s.lock_path);

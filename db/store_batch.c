@@ -1,45 +1,33 @@
-/* Rows on their way into a table. They wait as structs and go in many at a time, by
- *     INSERT INTO step (...) SELECT ... FROM batch_step
- * where batch_step is a virtual table of this connection that shows the waiting structs. That costs about two thirds
- * of a statement and a bound value per column and row. Columns that were always empty or 0 so far, and those of one
- * value in every batch, together about half of them in most runs, are not read from the structs. */
+/* Rows on their way into a table. They wait as records of SQLite's file format in a database in memory, and all of a
+ * transaction go in by
+ *     INSERT INTO step SELECT * FROM batch.step
+ * which copies a record as it is where both tables are defined alike and the target has no unique index beside its row
+ * number (SQLite's transfer optimization). That costs a third of a statement that takes and checks 77 values. The
+ * other tables, with a key of their own, are read column by column: about what bound values cost. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "store_image.h"
 #include "store_internal.h"
 
-/* Rows of a batch fit the second-level cache. */
-enum { BATCH_BYTES = 64 << 10, COLUMNS_MAX = 128 };
+enum { TREE_STEP, TREE_KEY, TREE_ROLE, TREE_LAYER, TREE_PREFILL, TREES };
+static const int tree_of[STORE_ROW_COUNT] = {[STORE_ROW_STEP] = TREE_STEP,
+					     [STORE_ROW_ROLE] = TREE_ROLE,
+					     [STORE_ROW_LAYER] = TREE_LAYER,
+					     [STORE_ROW_PREFILL] = TREE_PREFILL};
 
-/* In the order in which a column goes through them, as far as its values make it. */
-enum source { ALL_NULL, ALL_ZERO, ONE_A_BATCH, EVERY_ROW };
-
+struct key { /* of a step */
+	int64_t run, session, step, id;
+};
 struct store_batch {
-	const struct store_table *table;
-	uint32_t count, capacity;
-	bool begun; /* one was written */
-	unsigned char source[COLUMNS_MAX]; /* where a column's values come from: enum source */
-	sqlite3_stmt *insert;              /* for `source` as it is; NULL: not yet made */
-	char **texts;         /* that the rows point to; owned, as the next */
-	uint32_t text_count, text_cap;
-	unsigned char *rows;
+	struct image *image;
+	sqlite3_stmt *insert[STORE_ROW_COUNT], *last_id, *last_step, *find_step;
+	int64_t count[STORE_ROW_COUNT];
+	int64_t id;       /* of the newest step */
+	struct key *keys; /* of the steps that wait; owned */
+	size_t key_cap;
+	bool in_order;
 };
-
-struct table {
-	sqlite3_vtab base;
-	const struct store_batch *batch;
-};
-struct cursor {
-	sqlite3_vtab_cursor base;
-	const struct store_batch *batch;
-	uint32_t at;
-	char hex[16]; /* of the one hash of a row: SQLite has taken it before the next row */
-};
-
-static const void *field(const struct store_batch *b, uint32_t row, int column)
-{
-	return b->rows + row * b->table->row_bytes + b->table->columns[column].offset;
-}
 
 static void hex_digits(char hex[16], uint64_t value)
 {
@@ -47,336 +35,286 @@ static void hex_digits(char hex[16], uint64_t value)
 		hex[k] = "0123456789abcdef"[value & 15];
 }
 
-static int connect(sqlite3 *db, void *aux, int argc, const char *const *argv, sqlite3_vtab **out, char **message)
+/* What is not set is NULL: -1, NaN and no text. */
+static int encode(struct image_record *r, const struct store_table *t, const unsigned char *row, struct ikv_err *err)
 {
-	const struct store_batch *b = aux;
-	(void)argc, (void)argv, (void)message;
-	sqlite3_str *sql = sqlite3_str_new(db);
-	sqlite3_str_appendall(sql, "CREATE TABLE batch (");
-	for (int i = 0; i < b->table->count; i++)
-		sqlite3_str_appendf(sql, "%s%s", i ? ", " : "", b->table->columns[i].name);
-	sqlite3_str_appendall(sql, ")");
-	char *text = sqlite3_str_finish(sql);
-	int rc = text ? sqlite3_declare_vtab(db, text) : SQLITE_NOMEM;
-	sqlite3_free(text);
-	struct table *t = rc == SQLITE_OK ? calloc(1, sizeof *t) : NULL;
-	if (!t)
-		return rc == SQLITE_OK ? SQLITE_NOMEM : rc;
-	t->batch = b;
-	*out = &t->base;
-	return SQLITE_OK;
-}
-
-static int disconnect(sqlite3_vtab *t)
-{
-	free(t);
-	return SQLITE_OK;
-}
-
-static int best_index(sqlite3_vtab *t, sqlite3_index_info *info)
-{
-	(void)t, (void)info; /* all rows, in order */
-	return SQLITE_OK;
-}
-
-static int open_cursor(sqlite3_vtab *t, sqlite3_vtab_cursor **out)
-{
-	struct cursor *c = calloc(1, sizeof *c);
-	if (!c)
-		return SQLITE_NOMEM;
-	c->batch = ((struct table *)t)->batch;
-	*out = &c->base;
-	return SQLITE_OK;
-}
-
-static int close_cursor(sqlite3_vtab_cursor *c)
-{
-	free(c);
-	return SQLITE_OK;
-}
-
-static int rewind_cursor(sqlite3_vtab_cursor *c, int index, const char *name, int argc, sqlite3_value **argv)
-{
-	(void)index, (void)name, (void)argc, (void)argv;
-	((struct cursor *)c)->at = 0;
-	return SQLITE_OK;
-}
-
-static int next_row(sqlite3_vtab_cursor *c)
-{
-	((struct cursor *)c)->at++;
-	return SQLITE_OK;
-}
-
-static int at_end(sqlite3_vtab_cursor *c)
-{
-	return ((struct cursor *)c)->at >= ((struct cursor *)c)->batch->count;
-}
-
-/* What is not set is NULL: -1, NaN (by sqlite3_result_double) and no text. */
-static int column(sqlite3_vtab_cursor *cursor, sqlite3_context *out, int i)
-{
-	struct cursor *c = (struct cursor *)cursor;
-	const void *value = field(c->batch, c->at, i);
-	const char *text = NULL;
-	switch (c->batch->table->columns[i].type) {
-	case STORE_INT:
-		if (*(const int64_t *)value != -1)
-			sqlite3_result_int64(out, *(const int64_t *)value);
-		return SQLITE_OK;
-	case STORE_REAL:
-		sqlite3_result_double(out, *(const double *)value);
-		return SQLITE_OK;
-	case STORE_HEX:
-		hex_digits(c->hex, *(const uint64_t *)value);
-		sqlite3_result_text(out, c->hex, sizeof c->hex, SQLITE_STATIC);
-		return SQLITE_OK;
-	case STORE_TEXT:
-		text = *(const char *const *)value;
-		break;
-	case STORE_KIND:
-		text = ikv_kind_name(*(const enum ikv_kind *)value);
-		break;
+	for (int i = 0; i < t->count; i++) {
+		const void *value = row + t->columns[i].offset;
+		const char *text = NULL;
+		char hex[16];
+		switch (t->columns[i].type) {
+		case STORE_INT:
+			if (*(const int64_t *)value == -1)
+				image_null(r);
+			else
+				image_int(r, *(const int64_t *)value);
+			continue;
+		case STORE_REAL:
+			image_real(r, *(const double *)value);
+			continue;
+		case STORE_HEX:
+			hex_digits(hex, *(const uint64_t *)value);
+			image_text(r, hex, sizeof hex);
+			continue;
+		case STORE_TEXT:
+			text = *(const char *const *)value;
+			break;
+		case STORE_KIND:
+			text = ikv_kind_name(*(const enum ikv_kind *)value);
+			break;
+		}
+		size_t size = text ? strlen(text) : 0;
+		if (size > STORE_TEXT_MAX)
+			return ikv_err_set(err, IKV_BAD_INPUT, "%s.%s: the text is longer than %d bytes", t->name,
+					   t->columns[i].name, STORE_TEXT_MAX);
+		if (text)
+			image_text(r, text, size);
+		else
+			image_null(r);
 	}
-	if (text)
-		sqlite3_result_text(out, text, -1, SQLITE_STATIC);
-	return SQLITE_OK;
+	return 0;
 }
 
-static int row_number(sqlite3_vtab_cursor *c, sqlite3_int64 *out)
+/* The definition of `name` in the file; sqlite3_malloc, NULL where there is none. */
+static char *definition(struct store *s, const char *name, struct ikv_err *err)
 {
-	*out = ((struct cursor *)c)->at;
-	return SQLITE_OK;
+	sqlite3_stmt *stmt;
+	char *text = NULL;
+	if (store_prepare(s, "SELECT sql FROM main.sqlite_schema WHERE name = ?", &stmt, err) != 0)
+		return NULL;
+	sqlite3_bind_text(stmt, 1, name, -1, SQLITE_STATIC);
+	if (sqlite3_step(stmt) == SQLITE_ROW)
+		text = sqlite3_mprintf("%s", (const char *)sqlite3_column_text(stmt, 0));
+	sqlite3_finalize(stmt);
+	if (!text)
+		ikv_err_set(err, IKV_BAD_INPUT, "%s: %s is missing", s->path, name);
+	return text;
 }
 
-/* Without xCreate it is there without CREATE VIRTUAL TABLE, and in no file. */
-static const sqlite3_module module = {.xConnect = connect,
-				      .xDisconnect = disconnect,
-				      .xBestIndex = best_index,
-				      .xOpen = open_cursor,
-				      .xClose = close_cursor,
-				      .xFilter = rewind_cursor,
-				      .xNext = next_row,
-				      .xEof = at_end,
-				      .xColumn = column,
-				      .xRowid = row_number};
-
-static int make_batch(struct store *s, int which, struct ikv_err *err)
+/* A table of these columns without a key; sqlite3_malloc. */
+static char *plain_table(int which)
 {
-	struct store_batch *b = ikv_alloc(1, sizeof *b, err);
-	char name[64];
+	const struct store_table *t = &store_tables[which];
+	sqlite3_str *sql = sqlite3_str_new(NULL);
+	for (int i = 0; i < t->count; i++)
+		sqlite3_str_appendf(sql, "%s%s", i ? ", " : "", t->columns[i].name);
+	char *columns = sqlite3_str_finish(sql);
+	char *text = columns ? sqlite3_mprintf("CREATE TABLE %s (%s)", t->name, columns) : NULL;
+	sqlite3_free(columns);
+	return text;
+}
+
+static int prepare_all(struct store *s, struct ikv_err *err)
+{
+	struct store_batch *b = s->batch;
+	char sql[100];
+	int rc = 0;
+	for (int i = 0; i < STORE_ROW_COUNT && rc == 0; i++) {
+		sqlite3_snprintf(sizeof sql, sql, "INSERT INTO main.%s SELECT * FROM batch.%s", store_tables[i].name,
+				 store_tables[i].name);
+		if (i != STORE_ROW_SESSION)
+			rc = store_prepare(s, sql, &b->insert[i], err);
+	}
+	if (rc == 0)
+		rc = store_prepare(s, "SELECT max(step_id) FROM main.step", &b->last_id, err);
+	if (rc == 0)
+		rc = store_prepare(s, "SELECT max(step) FROM main.step WHERE run_id = ? AND session = ?", &b->last_step,
+				   err);
+	if (rc == 0)
+		rc = store_prepare(s, "SELECT step FROM main.step WHERE run_id = ? AND session = ? AND step = ?",
+				   &b->find_step, err);
+	return rc;
+}
+
+int store_batch_open(struct store *s, struct ikv_err *err)
+{
+	struct store_batch *b = s->batch = ikv_alloc(1, sizeof *b, err);
 	if (!b)
 		return -1;
-	s->batch[which] = b;
-	b->table = &store_tables[which];
-	b->rows = ikv_alloc(BATCH_BYTES / b->table->row_bytes, b->table->row_bytes, err);
-	if (!b->rows)
-		return -1;
-	b->capacity = (uint32_t)(BATCH_BYTES / b->table->row_bytes);
-	sqlite3_snprintf(sizeof name, name, "batch_%s", b->table->name);
-	if (sqlite3_create_module(s->db, name, &module, b) != SQLITE_OK)
-		return store_fail(s->db, s->path, "cannot prepare a statement", err);
-	return 0;
+	char *step = definition(s, "step", err), *key = step ? definition(s, "step_by_key", err) : NULL,
+	     *plain[STORE_ROW_COUNT] = {NULL};
+	struct image_tree trees[TREES] = {[TREE_STEP] = {"table", "step", "step", step},
+					  [TREE_KEY] = {"index", "step_by_key", "step", key}};
+	int rc = step && key ? 0 : -1;
+	for (int i = 0; i < STORE_ROW_COUNT && rc == 0; i++) {
+		const char *name = store_tables[i].name;
+		if (i == STORE_ROW_SESSION || i == STORE_ROW_STEP)
+			continue;
+		trees[tree_of[i]] = (struct image_tree){"table", name, name, plain[i] = plain_table(i)};
+		if (!plain[i])
+			rc = ikv_err_set(err, IKV_FAILED, "out of memory");
+	}
+	if (rc == 0)
+		rc = image_open(&b->image, s->db, trees, TREES, err);
+	if (rc == 0)
+		rc = prepare_all(s, err);
+	for (int i = 0; i < STORE_ROW_COUNT; i++)
+		sqlite3_free(plain[i]);
+	sqlite3_free(step);
+	sqlite3_free(key);
+	b->in_order = true;
+	return rc;
 }
 
 static void clear(struct store_batch *b)
 {
-	b->count = 0;
-	while (b->text_count)
-		sqlite3_free(b->texts[--b->text_count]);
+	image_clear(b->image);
+	memset(b->count, 0, sizeof b->count);
+	b->in_order = true;
 }
 
-/* The caller's text may be gone when the batch is written. Most are the same as the one before. */
-static int keep_text(struct store_batch *b, const char **text, struct ikv_err *err)
+/* Number of the newest step in the file; in its transaction, so that none comes between. */
+static int find_id(struct store *s, struct ikv_err *err)
 {
-	if (!*text)
-		return 0;
-	if (b->text_count && strcmp(b->texts[b->text_count - 1], *text) == 0) {
-		*text = b->texts[b->text_count - 1];
-		return 0;
-	}
-	if (b->text_count == b->text_cap) {
-		uint32_t cap = b->text_cap ? 2 * b->text_cap : 16;
-		if (ikv_grow(&b->texts, b->text_cap, cap, sizeof *b->texts, err) != 0)
+	struct store_batch *b = s->batch;
+	int rc = sqlite3_step(b->last_id);
+	b->id = rc == SQLITE_ROW ? sqlite3_column_int64(b->last_id, 0) : 0;
+	sqlite3_reset(b->last_id);
+	return rc == SQLITE_ROW ? 0 : store_fail(s->db, s->path, "cannot read", err);
+}
+
+static int by_key(const void *a, const void *b)
+{
+	const struct key *x = a, *y = b;
+	if (x->run != y->run)
+		return x->run < y->run ? -1 : 1;
+	if (x->session != y->session)
+		return x->session < y->session ? -1 : 1;
+	if (x->step != y->step)
+		return x->step < y->step ? -1 : 1;
+	return x->id < y->id ? -1 : x->id > y->id;
+}
+
+static int keep_key(struct store_batch *b, const struct store_step *row, struct ikv_err *err)
+{
+	size_t n = (size_t)b->count[STORE_ROW_STEP];
+	if (row->run_id == -1 || row->session == -1 || row->step == -1) /* copied records are not checked for NULL */
+		return ikv_err_set(err, IKV_BAD_INPUT, "a step without its run, session or number");
+	if (n == b->key_cap) {
+		size_t cap = n ? 2 * n : 1024;
+		if (ikv_grow(&b->keys, n, cap, sizeof *b->keys, err) != 0)
 			return -1;
-		b->text_cap = cap;
+		b->key_cap = cap;
 	}
-	char *copy = sqlite3_mprintf("%s", *text);
-	if (!copy)
-		return ikv_err_set(err, IKV_FAILED, "out of memory");
-	b->texts[b->text_count++] = copy;
-	*text = copy;
+	b->keys[n] = (struct key){row->run_id, row->session, row->step, b->id};
+	b->in_order = b->in_order && (n == 0 || by_key(&b->keys[n - 1], &b->keys[n]) < 0);
 	return 0;
 }
 
-static bool same(enum store_type type, const void *a, const void *b)
+int store_batch_add(struct store *s, int which, const void *row, struct ikv_err *err)
 {
-	if (type == STORE_KIND)
-		return *(const enum ikv_kind *)a == *(const enum ikv_kind *)b;
-	if (type != STORE_TEXT) { /* bits, so that NaN is the same */
-		uint64_t x, y;
-		memcpy(&x, a, sizeof x);
-		memcpy(&y, b, sizeof y);
-		return x == y;
+	struct image_record r;
+	r.head_size = r.body_size = 0;
+	struct store_batch *b = s->batch;
+	int64_t *count = &b->count[which], number = *count + 1;
+	if (which == STORE_ROW_STEP) {
+		if (*count == 0 && find_id(s, err) != 0)
+			return -1;
+		number = ++b->id;
+		image_null(&r); /* step_id: the row's number itself */
+		if (keep_key(b, row, err) != 0)
+			return -1;
 	}
-	const char *x = *(const char *const *)a, *y = *(const char *const *)b;
-	return x == y || (x && y && strcmp(x, y) == 0);
+	if (encode(&r, &store_tables[which], row, err) != 0 ||
+	    image_put(b->image, tree_of[which], number, &r, err) != 0)
+		return -1;
+	++*count;
+	return 0;
 }
 
-/* What the first row of a batch asks for. */
-static enum source source_of(enum store_type type, const void *value)
+/* The one number that a query for this key gives; -1: none. */
+static int ask(struct store *s, sqlite3_stmt *stmt, const struct key *k, int64_t *value, struct ikv_err *err)
 {
-	if (type == STORE_INT)
-		return *(const int64_t *)value == 0 ? ALL_ZERO : *(const int64_t *)value == -1 ? ALL_NULL : ONE_A_BATCH;
-	if (type == STORE_REAL)
-		return *(const double *)value == 0 ? ALL_ZERO : isnan(*(const double *)value) ? ALL_NULL : ONE_A_BATCH;
-	return type == STORE_TEXT && !*(const char *const *)value ? ALL_NULL : ONE_A_BATCH;
+	sqlite3_bind_int64(stmt, 1, k->run);
+	sqlite3_bind_int64(stmt, 2, k->session);
+	sqlite3_bind_int64(stmt, 3, k->step); /* refused, which is no harm, where there are two parameters */
+	int rc = sqlite3_step(stmt);
+	*value = rc == SQLITE_ROW && sqlite3_column_type(stmt, 0) != SQLITE_NULL ? sqlite3_column_int64(stmt, 0) : -1;
+	if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+		return store_fail(s->db, s->path, "cannot read", err);
+	sqlite3_reset(stmt);
+	return 0;
 }
 
-/* Sources never go back, so that statements are made anew a few times only. */
-static void find_sources(struct store_batch *b)
+/* No unique index guards the key. Steps of a session come in order: it is looked up once a session, and where what comes
+ * is not beyond it, once a step. `keys` are sorted. */
+static int check_keys(struct store *s, const struct key *keys, size_t n, struct ikv_err *err)
 {
-	for (int i = 0; i < b->table->count; i++) {
-		enum store_type type = b->table->columns[i].type;
-		if (b->source[i] == EVERY_ROW)
-			continue;
-		enum source first = source_of(type, field(b, 0, i)), is = b->source[i];
-		if (b->begun && first != is)
-			is = ONE_A_BATCH;
-		else if (!b->begun)
-			is = first;
-		for (uint32_t row = 1; row < b->count && is != EVERY_ROW; row++)
-			if (!same(type, field(b, 0, i), field(b, row, i)))
-				is = EVERY_ROW;
-		if (is == b->source[i])
-			continue;
-		b->source[i] = (unsigned char)is;
-		sqlite3_finalize(b->insert);
-		b->insert = NULL;
+	int64_t last = -1, there;
+	for (size_t i = 0; i < n; i++) {
+		const struct key *k = &keys[i];
+		bool same = i > 0 && k[-1].run == k->run && k[-1].session == k->session;
+		if (!same && ask(s, s->batch->last_step, k, &last, err) != 0)
+			return -1;
+		there = same && k[-1].step == k->step ? k->step : -1;
+		if (there == -1 && k->step <= last && ask(s, s->batch->find_step, k, &there, err) != 0)
+			return -1;
+		if (there != -1)
+			return ikv_err_set(err, IKV_BAD_INPUT, "%s: run %lld has step %lld of session %lld twice", s->path,
+					   (long long)k->run, (long long)k->step, (long long)k->session);
 	}
-	b->begun = true;
+	return 0;
 }
 
-static int prepare(struct store *s, struct store_batch *b, struct ikv_err *err)
+static int put_keys(struct store *s, struct ikv_err *err)
 {
-	const struct store_table *t = b->table;
-	sqlite3_str *sql = sqlite3_str_new(s->db);
-	sqlite3_str_appendf(sql, "INSERT INTO %s (", t->name);
-	for (int i = 0; i < t->count; i++)
-		sqlite3_str_appendf(sql, "%s%s", i ? ", " : "", t->columns[i].name);
-	sqlite3_str_appendall(sql, ") SELECT ");
-	for (int i = 0; i < t->count; i++) {
-		sqlite3_str_appendall(sql, i ? ", " : "");
-		if (b->source[i] == ONE_A_BATCH)
-			sqlite3_str_appendf(sql, "?%d", i + 1);
-		else
-			sqlite3_str_appendall(sql, b->source[i] == EVERY_ROW  ? t->columns[i].name
-						   : b->source[i] == ALL_ZERO ? "0"
-									      : "NULL");
+	struct store_batch *b = s->batch;
+	size_t n = (size_t)b->count[STORE_ROW_STEP];
+	if (!b->in_order)
+		qsort(b->keys, n, sizeof *b->keys, by_key);
+	int rc = check_keys(s, b->keys, n, err);
+	for (size_t i = 0; i < n && rc == 0; i++) {
+		struct image_record r;
+		r.head_size = r.body_size = 0;
+		image_int(&r, b->keys[i].run);
+		image_int(&r, b->keys[i].session);
+		image_int(&r, b->keys[i].step);
+		image_int(&r, b->keys[i].id);
+		rc = image_put(b->image, TREE_KEY, 0, &r, err);
 	}
-	sqlite3_str_appendf(sql, " FROM batch_%s", t->name);
-	char *text = sqlite3_str_finish(sql);
-	if (!text)
-		return ikv_err_set(err, IKV_FAILED, "out of memory");
-	int rc = store_prepare(s, text, &b->insert, err);
-	sqlite3_free(text);
 	return rc;
 }
 
-static void bind_first(struct store_batch *b, char hex[16])
-{
-	for (int i = 0; i < b->table->count; i++) {
-		const void *value = field(b, 0, i);
-		if (b->source[i] != ONE_A_BATCH)
-			continue;
-		switch (b->table->columns[i].type) {
-		case STORE_INT:
-			if (*(const int64_t *)value == -1)
-				sqlite3_bind_null(b->insert, i + 1);
-			else
-				sqlite3_bind_int64(b->insert, i + 1, *(const int64_t *)value);
-			break;
-		case STORE_REAL:
-			sqlite3_bind_double(b->insert, i + 1, *(const double *)value); /* NaN binds NULL */
-			break;
-		case STORE_HEX:
-			hex_digits(hex, *(const uint64_t *)value);
-			sqlite3_bind_text(b->insert, i + 1, hex, 16, SQLITE_STATIC);
-			break;
-		case STORE_TEXT:
-			sqlite3_bind_text(b->insert, i + 1, *(const char *const *)value, -1, SQLITE_STATIC);
-			break;
-		case STORE_KIND:
-			sqlite3_bind_text(b->insert, i + 1, ikv_kind_name(*(const enum ikv_kind *)value), -1,
-					  SQLITE_STATIC);
-			break;
-		}
-	}
-}
-
 /* The batch is empty afterwards, also where it could not be written. */
-static int write_batch(struct store *s, struct store_batch *b, struct ikv_err *err)
+int store_batch_write(struct store *s, struct ikv_err *err)
 {
-	char hex[16];
-	if (b->count == 0)
-		return 0;
-	find_sources(b);
-	int rc = b->insert ? 0 : prepare(s, b, err);
-	if (rc == 0) {
-		bind_first(b, hex);
-		rc = store_step_stmt(s, b->insert, err);
-		sqlite3_clear_bindings(b->insert); /* they point into the batch */
-	}
+	struct store_batch *b = s->batch;
+	int rc = put_keys(s, err);
+	if (rc == 0)
+		rc = image_finish(b->image, err);
+	for (int i = 0; i < STORE_ROW_COUNT && rc == 0; i++)
+		if (b->count[i])
+			rc = store_step_stmt(s, b->insert[i], err);
 	clear(b);
 	if (rc != 0)
 		store_forget_sums(s);
 	return rc;
 }
 
-int store_batch_add(struct store *s, int which, const void *row, struct ikv_err *err)
-{
-	if (!s->batch[which] && make_batch(s, which, err) != 0)
-		return -1;
-	struct store_batch *b = s->batch[which];
-	if (b->count == b->capacity && write_batch(s, b, err) != 0)
-		return -1;
-	unsigned char *to = b->rows + b->count * b->table->row_bytes;
-	memcpy(to, row, b->table->row_bytes);
-	for (int i = 0; i < b->table->text_count; i++)
-		if (keep_text(b, (const char **)(to + b->table->texts[i]), err) != 0)
-			return -1;
-	b->count++;
-	return 0;
-}
-
-int store_batch_write(struct store *s, struct ikv_err *err)
-{
-	int rc = 0;
-	for (int i = 0; i < STORE_ROW_COUNT; i++)
-		if (s->batch[i] && write_batch(s, s->batch[i], rc == 0 ? err : NULL) != 0)
-			rc = -1;
-	return rc;
-}
-
 void store_batch_drop(struct store *s)
 {
-	for (int i = 0; i < STORE_ROW_COUNT; i++)
-		if (s->batch[i])
-			clear(s->batch[i]);
+	clear(s->batch);
 	store_forget_sums(s);
+}
+
+void store_batch_end(struct store *s)
+{
+	for (int i = 0; i < STORE_ROW_COUNT && s->batch; i++)
+		sqlite3_finalize(s->batch->insert[i]);
+	if (s->batch) {
+		sqlite3_finalize(s->batch->last_id);
+		sqlite3_finalize(s->batch->last_step);
+		sqlite3_finalize(s->batch->find_step);
+	}
 }
 
 void store_batch_free(struct store *s)
 {
-	for (int i = 0; i < STORE_ROW_COUNT; i++) {
-		struct store_batch *b = s->batch[i];
-		if (!b)
-			continue;
-		clear(b);
-		sqlite3_finalize(b->insert);
-		ikv_free(b->texts);
-		ikv_free(b->rows);
-		ikv_free(b);
-		s->batch[i] = NULL;
-	}
+	struct store_batch *b = s->batch;
+	if (!b)
+		return;
+	image_free(b->image);
+	ikv_free(b->keys);
+	ikv_free(b);
+	s->batch = NULL;
 }

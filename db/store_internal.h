@@ -37,8 +37,8 @@ struct store {
 	sqlite3 *db;
 	char *path, *lock_path;
 	int lock_fd;
-	struct store_batch *batch[STORE_ROW_COUNT]; /* rows that wait; NULL: none yet */
-	sqlite3_stmt *block_event, *page_event;
+	struct store_batch *batch; /* rows that wait */
+	sqlite3_stmt *session, *block_event, *page_event;
 	int64_t summed;          /* run of which sums are kept from its first step on; 0: none */
 	struct store_sums *sums; /* NULL before its first step */
 	bool open;          /* a transaction is open */
@@ -46,7 +46,6 @@ struct store {
 	int64_t batch_step; /* of the newest step */
 	int64_t opened_ns;  /* when it began, monotonic */
 	int64_t env_id;     /* row of this process, 0: not written yet */
-	bool whole;         /* one transaction holds a whole run: nothing commits before its end */
 	struct spool *spool; /* rows go there; the store has no database then */
 	struct queue *queue; /* of the thread that takes them into another store's database, or NULL */
 };
@@ -62,8 +61,14 @@ int store_commit(struct store *s, struct ikv_err *err);
 /* Commit if the batch is full and `batch_step` begins a new iteration. */
 int store_pace(struct store *s, int64_t batch_step, struct ikv_err *err);
 
+/* Message of a run from a spool while its rows come in, a transaction after the other: so one that was cut off there is
+ * known. The commit that marks it done takes the message away. */
+#define STORE_TAKEN_IN_PART "cut off while it was taken in from a worker"
+
 /* store_run.c: write the row of this process in env, unless it is there; the time as ISO 8601. */
 int store_env(struct store *s, struct ikv_err *err);
+/* Delete runs with all their rows, in the transaction that is open or begins. */
+int store_delete_runs(struct store *s, const char *where, struct ikv_err *err);
 void store_utc(char text[32]);
 
 /* store_lock.c: one writer per database. */
@@ -73,10 +78,15 @@ bool store_is_written(const char *path);
 /* Does the header say that this is ours and of a version we know? Reads only. *fresh: absent or empty. */
 int store_check_header(const char *path, bool *fresh, struct ikv_err *err);
 
-/* store_batch.c: rows go into their tables many at a time: add one, write those that wait, forget them, end. */
+/* store_batch.c: rows of steps, roles, layers and prompts go into their tables many at a time: add one, write those that wait
+ * at the end of a transaction, forget them. */
+enum { STORE_TEXT_MAX = 1000 }; /* bytes of a text in such a row */
+int store_batch_open(struct store *s, struct ikv_err *err);
 int store_batch_add(struct store *s, int which, const void *row, struct ikv_err *err);
 int store_batch_write(struct store *s, struct ikv_err *err);
 void store_batch_drop(struct store *s);
+/* Before the connection is closed, and after it. */
+void store_batch_end(struct store *s);
 void store_batch_free(struct store *s);
 
 /* store_rows.c: rows were lost or are not those of one run from its beginning; its roll-ups are read from the table. */

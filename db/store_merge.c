@@ -91,7 +91,7 @@ static char *columns_of(struct store *s, const char *table, const char *leave_ou
 		sqlite3_bind_text(stmt, 1, table, -1, SQLITE_STATIC);
 		while (sqlite3_step(stmt) == SQLITE_ROW) {
 			const char *name = (const char *)sqlite3_column_text(stmt, 0);
-			if (strcmp(name, leave_out) != 0 && strcmp(name, "event_id") != 0)
+			if (strcmp(name, leave_out) != 0 && strcmp(name, "event_id") != 0 && strcmp(name, "step_id") != 0)
 				sqlite3_str_appendf(text, "%s\"%w\"", sqlite3_str_length(text) ? ", " : "", name);
 		}
 		sqlite3_finalize(stmt);
@@ -217,12 +217,11 @@ static int merge_run(struct store *s, int64_t run, struct ikv_err *err)
 {
 	if (store_begin(s, err) != 0)
 		return -1;
-	if (make(s,
-		 sqlite3_mprintf("DELETE FROM main.run WHERE status = 'failed' AND point_key = (SELECT point_key FROM"
-				 " src.run WHERE run_id = %lld)",
-				 (long long)run),
-		 err) != 0 ||
-	    copy_run(s, run, err) != 0) {
+	char where[120];
+	sqlite3_snprintf(sizeof where, where,
+			 "status = 'failed' AND point_key = (SELECT point_key FROM src.run WHERE run_id = %lld)",
+			 (long long)run);
+	if (store_delete_runs(s, where, err) != 0 || copy_run(s, run, err) != 0) {
 		sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
 		s->open = false;
 		return -1;

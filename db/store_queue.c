@@ -1,4 +1,4 @@
-/* A thread of its own for SQLite: rows go as records through a few buffers, so that what plays a run only copies them.
+/* A thread of its own for SQLite: rows go as records through buffers, so that what plays a run only copies them.
  * Where all buffers are full, it waits. Everything but rows waits until the thread has written what was given, and
  * then has the database to itself; the database has one user at any time. */
 #include <errno.h>
@@ -7,7 +7,9 @@
 #include <string.h>
 #include "store_spool.h"
 
-enum { QUEUE_BUFFERS = 4 };
+/* The last one that became empty is the next to be filled: while the thread keeps up, a few go to and fro between two
+ * caches. The others, made when they are wanted, are for when a disk makes it wait. */
+enum { QUEUE_BUFFERS = 128 };
 
 struct queue {
 	struct store *to; /* has the database; the thread's while it is not idle */
@@ -16,7 +18,7 @@ struct queue {
 	pthread_cond_t changed;
 	unsigned char *full[QUEUE_BUFFERS], *empty[QUEUE_BUFFERS]; /* full: oldest first; owned */
 	size_t used[QUEUE_BUFFERS];
-	unsigned full_count, empty_count;
+	unsigned full_count, empty_count, made;
 	bool idle; /* the thread waits: it has taken all that it was given */
 	bool stop;
 	bool failed, told; /* a row could not be written; the caller knows */
@@ -73,6 +75,7 @@ static void *write_rows(void *arg)
 			pthread_mutex_lock(&q->mutex);
 			failed = q->failed && !q->stop;
 			pthread_mutex_unlock(&q->mutex);
+			memset(q->reader.before, 0, sizeof q->reader.before); /* as in store_settle */
 		}
 	}
 	return NULL;
@@ -92,6 +95,10 @@ static int tell(struct queue *q, struct ikv_err *err)
 int queue_give(struct queue *q, unsigned char **buffer, size_t used, struct ikv_err *err)
 {
 	pthread_mutex_lock(&q->mutex);
+	if (q->empty_count == 0 && q->made < QUEUE_BUFFERS && (q->empty[0] = ikv_alloc(SPOOL_BUFFER, 1, NULL))) {
+		q->empty_count = 1;
+		q->made++;
+	}
 	while (q->empty_count == 0)
 		pthread_cond_wait(&q->changed, &q->mutex);
 	q->full[q->full_count] = *buffer;
@@ -115,6 +122,8 @@ int store_settle(struct store **s, struct ikv_err *err)
 		pthread_cond_wait(&q->changed, &q->mutex);
 	if (tell(q, err) != 0)
 		rc = -1;
+	if (q->failed) /* the thread does not know the rows that it has thrown away */
+		memset((*s)->spool->before, 0, sizeof (*s)->spool->before);
 	q->failed = false;
 	pthread_mutex_unlock(&q->mutex);
 	*s = q->to;
@@ -182,13 +191,11 @@ int store_concurrent(struct store **s, struct ikv_err *err)
 	front->queue = q;
 	front->lock_fd = -1;
 	front->spool = ikv_alloc(1, sizeof *front->spool, err);
-	bool made = front->spool && (front->spool->buffer = ikv_alloc(SPOOL_BUFFER, 1, err));
-	while (made && q->empty_count < QUEUE_BUFFERS - 1) {
-		q->empty[q->empty_count] = ikv_alloc(SPOOL_BUFFER, 1, err);
-		made = q->empty[q->empty_count] != NULL;
-		q->empty_count += made;
-	}
+	bool made = front->spool && (front->spool->buffer = ikv_alloc(SPOOL_BUFFER, 1, err)) &&
+		    (q->empty[0] = ikv_alloc(SPOOL_BUFFER, 1, err));
 	if (made) {
+		q->empty_count = 1;
+		q->made = 2;
 		front->spool->fd = -1;
 		front->spool->queue = q;
 		int e = start(q);

@@ -111,8 +111,32 @@ static float middle(float a, float b, float c)
 	return a < b ? (b < c ? b : a < c ? c : a) : a < c ? a : b < c ? c : b;
 }
 
-/* The k-th smallest of n values (Hoare's selection, three-way: many values are equal); those after it are none
- * smaller. Those before `low` are none greater than the rest. */
+/* Bring those of v[low..end) that are less than `pivot` (or equal to it) to the front, without a branch, which would be
+ * foreseen half the time; returns how far they go. */
+static size_t bring_less(float *v, size_t low, size_t end, float pivot)
+{
+	for (size_t at = low; at < end; at++) {
+		float x = v[at];
+		v[at] = v[low];
+		v[low] = x;
+		low += x < pivot;
+	}
+	return low;
+}
+
+static size_t bring_up_to(float *v, size_t low, size_t end, float pivot)
+{
+	for (size_t at = low; at < end; at++) {
+		float x = v[at];
+		v[at] = v[low];
+		v[low] = x;
+		low += x <= pivot;
+	}
+	return low;
+}
+
+/* The k-th smallest of n values (Hoare's selection; equal values, of which there are many, are taken out together); those
+ * after it are none smaller. Those before `low` are none greater than the rest. */
 static float select_rank(float *v, size_t n, size_t low, size_t k)
 {
 	size_t high = n - 1;
@@ -124,25 +148,14 @@ static float select_rank(float *v, size_t n, size_t low, size_t k)
 			place[i] = low + at_random % (high - low + 1);
 		}
 		float pivot = middle(v[place[0]], v[place[1]], v[place[2]]);
-		size_t less = low, at = low, more = high + 1; /* [low, less) <, [less, at) =, [more, high] > */
-		while (at < more) {
-			float x = v[at];
-			if (x < pivot) {
-				v[at++] = v[less];
-				v[less++] = x;
-			} else if (x > pivot) {
-				v[at] = v[--more];
-				v[more] = x;
-			} else {
-				at++;
-			}
-		}
-		if (k < less)
+		size_t less = bring_less(v, low, high + 1, pivot);
+		if (k < less) {
 			high = less - 1;
-		else if (k < more)
+			continue;
+		}
+		low = bring_up_to(v, less, high + 1, pivot);
+		if (k < low)
 			break;
-		else
-			low = more;
 	}
 	return v[k];
 }
@@ -175,9 +188,9 @@ static int write_stats(struct rollup *r, struct ikv_err *err)
 		struct sum_metric *m = &s->metrics[i];
 		double count = s->all.count[i], total = store_sums_value(s->all.sum[i], s->all.rest[i]);
 		bool none = !(count > 0);
-		if (none && i == s->mass && s->model_count > 0) { /* only where nothing was measured */
-			count = s->model_count;
-			total = store_sums_value(s->model_sum, s->model_rest);
+		if (none && i == s->mass && s->modelled.count > 0) { /* only where nothing was measured */
+			count = s->modelled.count;
+			total = store_sums_value(s->modelled.sum, s->modelled.rest);
 		}
 		if (!(count > 0) && i != 0) /* the first stays, so that a run without steps has its roll-up too */
 			continue;
@@ -332,6 +345,7 @@ int store_rollup_write(sqlite3 *db, const char *path, int64_t run_id, struct sto
 	struct rollup r = {db, path, run_id, sums};
 	char sql[80];
 	int rc = 0;
+	store_sums_total(sums);
 	for (size_t i = 0; i < sizeof clear / sizeof *clear && rc == 0; i++) {
 		sqlite3_snprintf(sizeof sql, sql, "DELETE FROM %s WHERE run_id = ?", clear[i]);
 		rc = execute(&r, sql, err);

@@ -32,7 +32,25 @@ static int write_row(struct store *s, int which, const void *row, struct ikv_err
 
 int store_session(struct store *s, const struct store_session *row, struct ikv_err *err)
 {
-	return write_row(s, STORE_ROW_SESSION, row, err);
+	if (s->spool)
+		return spool_row(s, STORE_ROW_SESSION, row, err);
+	if (!s->session && store_prepare(s, "INSERT INTO session VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", &s->session, err) != 0)
+		return -1;
+	if (store_begin(s, err) != 0)
+		return -1;
+	bind_int(s->session, 1, row->run_id);
+	bind_int(s->session, 2, row->session);
+	bind_text(s->session, 3, row->id);
+	bind_text(s->session, 4, row->task);
+	bind_text(s->session, 5, row->tokens_by);
+	sqlite3_bind_double(s->session, 6, row->arrival_ms);
+	sqlite3_bind_double(s->session, 7, row->reward); /* NaN binds NULL */
+	bind_int(s->session, 8, row->turns);
+	bind_int(s->session, 9, row->appended_tokens);
+	bind_int(s->session, 10, row->decoded_tokens);
+	bind_int(s->session, 11, row->longest_context);
+	bind_int(s->session, 12, row->compactions);
+	return store_step_stmt(s, s->session, err);
 }
 
 void store_forget_sums(struct store *s)
@@ -76,7 +94,7 @@ int store_step(struct store *s, const struct store_step *row, struct ikv_err *er
 {
 	if (s->spool)
 		return spool_row(s, STORE_ROW_STEP, row, err);
-	if ((!s->whole && store_pace(s, row->batch_step, err) != 0) || write_row(s, STORE_ROW_STEP, row, err) != 0 ||
+	if (store_pace(s, row->batch_step, err) != 0 || write_row(s, STORE_ROW_STEP, row, err) != 0 ||
 	    sum_step(s, row, err) != 0)
 		return -1;
 	s->steps++;

@@ -108,7 +108,7 @@ static int renumber_scenario(struct store *s, int64_t *id, struct ikv_err *err)
 	if (highest == *id)
 		return 0;
 	snprintf(sql, sizeof sql,
-		 "PRAGMA defer_foreign_keys=ON; UPDATE scenario SET scenario_id = %lld WHERE scenario_id = %lld;"
+		 "UPDATE scenario SET scenario_id = %lld WHERE scenario_id = %lld;"
 		 " UPDATE run SET scenario_id = %lld WHERE scenario_id = %lld",
 		 (long long)highest + 1, (long long)*id, (long long)highest + 1, (long long)*id);
 	*id = highest + 1;
@@ -174,8 +174,8 @@ static int write_run(struct store *s, const struct store_run *run, int64_t scena
 	if (store_prepare(s,
 			  "INSERT INTO run (scenario_id, env_id, name, point, status, started_utc, seed, params_hash,"
 			  " threads, router, scorer, source, backend, isa, execute, ladder, model, machine, format,"
-			  " point_key, run_id) VALUES (?1,?2,?3,?4,'running',?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,"
-			  "?16,?17,?18,?19, (SELECT ?20 WHERE NOT EXISTS (SELECT 1 FROM run WHERE run_id = ?20)))",
+			  " point_key, run_id, message) VALUES (?1,?2,?3,?4,'running',?5,?6,?7,?8,?9,?10,?11,?12,?13,"
+			  "?14,?15,?16,?17,?18,?19, (SELECT ?20 WHERE NOT EXISTS (SELECT 1 FROM run WHERE run_id = ?20)), ?21)",
 			  &stmt, err) != 0)
 		return -1;
 	store_utc(utc);
@@ -192,9 +192,23 @@ static int write_run(struct store *s, const struct store_run *run, int64_t scena
 	for (int i = 0; i < 10; i++)
 		bind(stmt, 9 + i, texts[i]);
 	bind(stmt, 19, run->point_key);
+	bind(stmt, 21, run->message);
 	if (run->run_id > 0) /* NULL takes the next number, and so does a number that is taken */
 		sqlite3_bind_int64(stmt, 20, run->run_id);
 	return finish(s, stmt, err);
+}
+
+/* Foreign keys, which cost a look-up a row else, take the rows of these runs with them. */
+int store_delete_runs(struct store *s, const char *where, struct ikv_err *err)
+{
+	char *sql = sqlite3_mprintf("DELETE FROM main.run WHERE %s", where);
+	int rc = sql ? store_begin(s, err) : ikv_err_set(err, IKV_FAILED, "out of memory");
+	sqlite3_db_config(s->db, SQLITE_DBCONFIG_ENABLE_FKEY, 1, NULL);
+	if (rc == 0)
+		rc = store_exec(s->db, s->path, sql, err);
+	sqlite3_db_config(s->db, SQLITE_DBCONFIG_ENABLE_FKEY, 0, NULL);
+	sqlite3_free(sql);
+	return rc;
 }
 
 int store_env(struct store *s, struct ikv_err *err)
@@ -211,7 +225,7 @@ int store_run_begin(struct store *s, const struct store_run *run, int64_t *run_i
 		*run_id = 0;
 		return spool_run(s, run, err);
 	}
-	if ((!s->whole && store_commit(s, err) != 0) || store_begin(s, err) != 0)
+	if (store_commit(s, err) != 0 || store_begin(s, err) != 0)
 		return -1;
 	int64_t env = s->env_id;
 	if (store_env(s, err) != 0 || write_scenario(s, run, &scenario, err) != 0 ||
@@ -222,7 +236,7 @@ int store_run_begin(struct store *s, const struct store_run *run, int64_t *run_i
 	s->summed = *run_id;
 	if (write_params(s, *run_id, run, err) != 0)
 		goto fail;
-	return s->whole ? 0 : store_commit(s, err);
+	return store_commit(s, err);
 fail:
 	store_batch_drop(s);
 	sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
@@ -285,20 +299,21 @@ int store_run_end(struct store *s, int64_t run_id, const char *status, uint64_t 
 	sqlite3_stmt *stmt;
 	if (store_settle(&s, err) != 0)
 		return -1;
-	/* SQLite refuses the pragma inside a transaction; one that holds a whole run began with it. */
-	if (!s->whole &&
-	    (store_commit(s, err) != 0 || store_exec(s->db, s->path, "PRAGMA synchronous=FULL", err) != 0))
+	/* SQLite refuses the pragma inside a transaction. */
+	if (store_commit(s, err) != 0 || store_exec(s->db, s->path, "PRAGMA synchronous=FULL", err) != 0 ||
+	    store_begin(s, err) != 0)
 		return -1;
-	if (store_begin(s, err) != 0 || store_batch_write(s, err) != 0)
-		return -1;
-	if (store_prepare(s, "UPDATE run SET status = ?, ended_utc = ?, wall_ns = ? WHERE run_id = ?", &stmt, err) !=
-	    0)
+	if (store_prepare(s,
+			  "UPDATE run SET status = ?, ended_utc = ?, wall_ns = ?, message = nullif(message, ?)"
+			  " WHERE run_id = ?",
+			  &stmt, err) != 0)
 		return -1;
 	store_utc(utc);
 	bind(stmt, 1, status);
 	bind(stmt, 2, utc);
 	sqlite3_bind_int64(stmt, 3, (int64_t)wall_ns);
-	sqlite3_bind_int64(stmt, 4, run_id);
+	bind(stmt, 4, STORE_TAKEN_IN_PART);
+	sqlite3_bind_int64(stmt, 5, run_id);
 	int rc = finish(s, stmt, err);
 	if (rc == 0 && sqlite3_changes(s->db) != 1)
 		rc = ikv_err_set(err, IKV_FAILED, "%s: there is no run %lld", s->path, (long long)run_id);

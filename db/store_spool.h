@@ -1,12 +1,28 @@
-/* Records of rows on their way to the process or the thread that has the database: a type, a row struct as it lies in
- * memory, and its texts. Writer and reader are the same program, so layouts agree. Pointers in the structs only say
- * whether there is a text. */
+/* Records of rows on their way to the process or the thread that has the database: a type, a row struct, and its texts.
+ * Of a struct go the words of 8 bytes that differ from those of the row before it in the same table, a third in most
+ * runs, after a bit for each word: fewer cache lines change cores, and files of spools are small. Writer and reader are
+ * the same program, so layouts agree. Pointers in the structs only say whether there is a text. */
 #ifndef DB_STORE_SPOOL_H
 #define DB_STORE_SPOOL_H
 
 #include "db/store_internal.h"
 
-enum { SPOOL_RUN = STORE_ROW_COUNT, SPOOL_BLOCK, SPOOL_PAGE, SPOOL_BUFFER = 1 << 18, SPOOL_RUN_TEXTS = 14 };
+enum { SPOOL_RUN = STORE_ROW_COUNT, SPOOL_BLOCK, SPOOL_PAGE, SPOOL_BUFFER = 1 << 16, SPOOL_RUN_TEXTS = 14 };
+
+union spool_row {
+	struct store_session session;
+	struct store_step step;
+	struct store_role role;
+	struct store_layer layer;
+	struct store_prefill prefill;
+	int64_t run_id; /* first in all of them */
+	uint64_t words[1];
+};
+/* Bytes that say which words of a row of so many bytes are there. */
+static inline size_t spool_bits(size_t row_bytes)
+{
+	return (row_bytes / 8 + 7) / 8;
+}
 
 extern const size_t spool_run_texts[SPOOL_RUN_TEXTS]; /* offsets in struct store_run */
 struct spool_page {
@@ -24,6 +40,7 @@ struct spool {
 	size_t error_count, error_cap, used;
 	int64_t since_ms;      /* a queue's oldest byte in `buffer` */
 	unsigned char *buffer; /* [SPOOL_BUFFER]; owned */
+	union spool_row before[STORE_ROW_COUNT];
 };
 /* Write out what is in the buffer. */
 int spool_drain(struct spool *p, struct ikv_err *err);
@@ -36,6 +53,7 @@ struct spool_reader {
 	size_t left;
 	char *text[4096]; /* of the record at hand; owned */
 	uint32_t texts;
+	union spool_row before[STORE_ROW_COUNT];
 };
 /* Take the next record into the database: 1, or 0 at the end. run_id: of the rows, and of the run that a record
  * begins; 0: as the record says. key: of that run. */

@@ -276,14 +276,25 @@ int store_sums_add(struct store_sums *r, int64_t session, int64_t step, double x
 	}
 	if (!isnan(x[r->total]))
 		note_slow(r, x[r->total], session, step);
-	if (modelled && !isnan(x[r->mass])) { /* apart from what was measured */
-		add_exactly(&r->model_sum, &r->model_rest, x[r->mass]);
-		r->model_count += 1;
-		x[r->mass] = NAN;
+	if (!isnan(x[r->mass])) { /* apart from what was measured */
+		struct sum_one *mass = modelled ? &r->modelled : &r->measured;
+		add_exactly(&mass->sum, &mass->rest, x[r->mass]);
+		mass->count += 1;
+		if (modelled)
+			x[r->mass] = NAN;
 	}
-	add_row(&r->all, x);
 	add_extremes(r, x);
 	return keep_values(r, x, err);
+}
+
+void store_sums_total(struct store_sums *r)
+{
+	memset(&r->all, 0, sizeof r->all);
+	for (int b = 0; b < SUMS_BUCKETS; b++)
+		merge(&r->all, &r->buckets[b]);
+	r->all.sum[r->mass] = r->measured.sum;
+	r->all.rest[r->mass] = r->measured.rest;
+	r->all.count[r->mass] = r->measured.count;
 }
 
 int store_sums_add_role(struct store_sums *r, const char *kind, const int64_t whole[5], const double mass[2],

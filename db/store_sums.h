@@ -17,6 +17,9 @@ enum {
 struct sum_row {
 	double sum[SUMS_METRICS], rest[SUMS_METRICS], count[SUMS_METRICS];
 };
+struct sum_one {
+	double sum, rest, count;
+};
 struct sum_session {
 	int64_t session, steps;
 	double sum[SUMS_SESSION], rest[SUMS_SESSION], count[SUMS_SESSION];
@@ -41,7 +44,8 @@ struct sum_metric {
 struct store_sums {
 	struct sum_metric metrics[SUMS_METRICS];
 	int count, first_derived;
-	struct sum_row all, buckets[SUMS_BUCKETS];
+	struct sum_row buckets[SUMS_BUCKETS];
+	struct sum_row all; /* of all steps, as of store_sums_total */
 	double min[SUMS_METRICS], max[SUMS_METRICS];
 	uint64_t bucket_steps[SUMS_BUCKETS], steps;
 	int64_t width;                /* steps of a bucket */
@@ -54,7 +58,7 @@ struct store_sums {
 	int spread[SUMS_METRICS], spread_count; /* metrics of which percentiles are kept */
 	int of_session[SUMS_SESSION];           /* metrics kept by session */
 	int total, attention, wall, dense, executed, outside, mass; /* metrics with a part in derived ones */
-	double model_sum, model_rest, model_count;                  /* of modelled mass, which is kept apart */
+	struct sum_one modelled, measured;                          /* mass, which is kept apart */
 };
 
 extern const struct sum_session_column { /* of run_session after run_id, session and steps */
@@ -71,6 +75,7 @@ int store_sums_add_row(struct store_sums *r, const struct store_step *row, struc
 /* whole: as in struct sum_role, -1 where there is none; mass: NaN. */
 int store_sums_add_role(struct store_sums *r, const char *kind, const int64_t whole[5], const double mass[2],
 			struct ikv_err *err);
+void store_sums_total(struct store_sums *r);
 int store_sums_metric(const struct store_sums *r, const char *name); /* -1: none */
 double store_sums_value(double sum, double rest);
 

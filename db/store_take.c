@@ -73,6 +73,7 @@ static int take_run(struct store *s, struct spool_reader *r, int64_t *run_id, co
 		return -1;
 	run.run_id = *run_id;
 	run.point_key = key;
+	run.message = STORE_TAKEN_IN_PART;
 	for (int i = 0; i < SPOOL_RUN_TEXTS; i++)
 		if (get_text(r, (const char **)((char *)&run + spool_run_texts[i]), err) != 0)
 			return -1;
@@ -91,19 +92,26 @@ static int take_run(struct store *s, struct spool_reader *r, int64_t *run_id, co
 	return rc;
 }
 
+/* The next row, into r->before. */
+static int get_row(struct spool_reader *r, int which, struct ikv_err *err)
+{
+	size_t size = store_tables[which].row_bytes;
+	unsigned char *to = (unsigned char *)&r->before[which], bits[32];
+	if (get(r, bits, spool_bits(size), err) != 0)
+		return -1;
+	for (size_t i = 0; i < size / 8; i++)
+		if ((bits[i / 8] >> i % 8 & 1) && get(r, to + 8 * i, 8, err) != 0)
+			return -1;
+	return 0;
+}
+
 static int take_row(struct store *s, struct spool_reader *r, int which, int64_t run_id, struct ikv_err *err)
 {
 	const struct store_table *table = &store_tables[which];
-	union {
-		struct store_session session;
-		struct store_step step;
-		struct store_role role;
-		struct store_layer layer;
-		struct store_prefill prefill;
-		int64_t run_id; /* first in all of them */
-	} row;
-	if (get(r, &row, table->row_bytes, err) != 0)
+	union spool_row row;
+	if (get_row(r, which, err) != 0)
 		return -1;
+	memcpy(&row, &r->before[which], table->row_bytes);
 	for (int i = 0; i < table->text_count; i++)
 		if (get_text(r, (const char **)((char *)&row + table->texts[i]), err) != 0)
 			return -1;

@@ -156,10 +156,12 @@ START_TEST(errors_of_a_batch_and_of_the_thread_are_told)
 	ck_assert_int_eq(store_run_begin(s, &r, &run, &err), 0);
 	struct store_step row = sample_step(run, 0, 5, 0);
 	int rc = 0, told = 0;
-	for (int i = 0; i < 20000 && rc == 0; i++)
+	for (int i = 0; i < 20000 && rc == 0; i++) {
+		row.batch_step = i;
 		rc = store_step(s, &row, &err);
+	}
 	ck_assert_int_ne(rc, 0);
-	ck_assert_ptr_nonnull(strstr(err.text, "UNIQUE"));
+	ck_assert_ptr_nonnull(strstr(err.text, "has step 5 of session 0 twice"));
 	ck_assert_int_eq(err.status, IKV_BAD_INPUT);
 	for (int i = 0; i < 5000; i++) { /* thrown away, and no second time an error of the thread */
 		row.step = 100 + i;
@@ -179,7 +181,7 @@ START_TEST(errors_of_a_batch_and_of_the_thread_are_told)
 	ck_assert_int_eq(store_step(s, &row, &err), 0);
 	err.text[0] = 0;
 	ck_assert_int_ne(store_run_end(s, run, "done", 1, &err), 0);
-	ck_assert_ptr_nonnull(strstr(err.text, "UNIQUE"));
+	ck_assert_ptr_nonnull(strstr(err.text, "has step 5 of session 0 twice"));
 	ck_assert_int_eq(store_close(s, &err), 0);
 	char *text = ask(path, "SELECT run_id, status, message, (SELECT count(*) FROM step s WHERE s.run_id ="
 			       " run.run_id AND step = 5) FROM run ORDER BY 1");

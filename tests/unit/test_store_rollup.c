@@ -9,7 +9,8 @@
 /* What an older file cannot have is left out. */
 #define ROLLED(table)                                                                                                \
 	"SELECT count(*), sum(count), total(total), total(p50) FROM " table                                          \
-	" WHERE name NOT IN ('pages_kivi2', 'sim_outside', 'sim_outside_measured', 'wall_transfer_ns')"
+	" WHERE name NOT IN ('pages_kivi2', 'sim_outside', 'sim_outside_measured', 'wall_device_ns', 'wall_transfer_ns'," \
+	" 'wall_hidden_ns', 'wall_exposed_ns', 'wall_evict_ns')"
 
 static char dir[64], path[96], other[96];
 
@@ -152,34 +153,86 @@ static uint64_t findings(void)
 	return found;
 }
 
+/* Columns of step that came with a version. */
+static int since(const char *column)
+{
+	static const char *const device[] = {"wall_device_ns", "wall_transfer_ns", "wall_hidden_ns", "wall_exposed_ns",
+					     "wall_evict_ns"};
+	for (size_t i = 0; i < sizeof device / sizeof *device; i++)
+		if (strcmp(column, device[i]) == 0)
+			return 4;
+	return strcmp(column, "sim_outside") == 0 ? 3 : strcmp(column, "pages_kivi2") == 0 ? 2 : 1;
+}
+
+/* The table step as files before version 6 have it: in the order of its key, which is all that it has. */
+static void as_of(int version)
+{
+	const struct store_table *t = &store_tables[STORE_ROW_STEP];
+	sqlite3_str *sql = sqlite3_str_new(NULL), *columns = sqlite3_str_new(NULL);
+	char *list, *text;
+	sqlite3_str_appendall(sql, "DROP VIEW v_step; ALTER TABLE step RENAME TO new; DROP INDEX step_by_key;"
+				   " CREATE TABLE step (");
+	for (int i = 0; i < t->count; i++) {
+		const struct store_column *c = &t->columns[i];
+		const char *type = c->type == STORE_INT ? "INTEGER" : c->type == STORE_REAL ? "REAL" : "TEXT";
+		if (since(c->name) > version)
+			continue;
+		sqlite3_str_appendf(sql, "%s %s%s, ", c->name, type, i < 3 ? " NOT NULL" : "");
+		sqlite3_str_appendf(columns, "%s%s", i ? ", " : "", c->name);
+	}
+	list = sqlite3_str_finish(columns);
+	sqlite3_str_appendf(sql,
+			    "FOREIGN KEY (run_id) REFERENCES run (run_id) ON DELETE CASCADE,"
+			    " PRIMARY KEY (run_id, session, step)) STRICT, WITHOUT ROWID;"
+			    " INSERT INTO step SELECT %s FROM new; DROP TABLE new; PRAGMA user_version=%d",
+			    list, version);
+	text = sqlite3_str_finish(sql);
+	change(text);
+	sqlite3_free(text);
+	sqlite3_free(list);
+}
+
 START_TEST(an_older_file_is_read_and_upgraded)
 {
+	static const char counts[] = "SELECT count(pages_kivi2), count(sim_outside), count(wall_transfer_ns),"
+				     " count(DISTINCT run_id || ',' || session || ',' || step), count(*) FROM v_step";
+	static const char *const before[] = {"0,0,0,120,120\r\n", "120,0,0,120,120\r\n", "120,120,0,120,120\r\n",
+					     "120,120,120,120,120\r\n", "120,120,120,120,120\r\n"};
+	static const char *const after[] = {"10,10,10,130,130\r\n", "130,10,10,130,130\r\n", "130,130,10,130,130\r\n",
+					    "130,130,130,130,130\r\n", "130,130,130,130,130\r\n"};
 	struct ikv_err err = {0};
 	struct stat st;
+	char hash[33], again[33];
 	int from;
 	fill(2, 30);
 	char *kept = strdup(ask(ROLLED("run_stat")));
-	change("DROP VIEW v_role; DROP VIEW v_layer; DROP VIEW v_total; DROP TABLE run_stat; DROP TABLE run_series;"
-	       "DROP TABLE run_session; DROP TABLE run_slow; DROP TABLE run_role; DROP TABLE run_layer; DROP TABLE "
-	       "run_decision;"
-	       "CREATE VIEW v_role AS SELECT 1 AS x; CREATE VIEW v_layer AS SELECT 1 AS x; PRAGMA user_version=1;"
-	       "DROP TABLE calibration_cell; DROP TABLE calibration_constant; DROP TABLE calibration;"
-	       "CREATE TABLE calibration (machine TEXT, constant TEXT, PRIMARY KEY (machine, constant)); DROP VIEW "
-	       "v_step;"
-	       "ALTER TABLE step DROP COLUMN pages_kivi2; ALTER TABLE step DROP COLUMN sim_outside;"
-	       "ALTER TABLE step DROP COLUMN wall_transfer_ns");
+	ck_assert_int_eq(store_hash(path, 2, hash, &err), 0);
+	as_of(_i);
+	if (_i < 2)
+		change("DROP TABLE calibration_cell; DROP TABLE calibration_constant; DROP TABLE calibration;"
+		       "CREATE TABLE calibration (machine TEXT, constant TEXT, PRIMARY KEY (machine, constant))");
+	if (_i < 5)
+		change("DROP TABLE prefill");
+	if (_i < 3)
+		change("DROP VIEW v_role; DROP VIEW v_layer; DROP VIEW v_total; DROP TABLE run_stat; DROP TABLE run_series;"
+		       "DROP TABLE run_session; DROP TABLE run_slow; DROP TABLE run_role; DROP TABLE run_layer; DROP TABLE "
+		       "run_decision; CREATE VIEW v_role AS SELECT 1 AS x; CREATE VIEW v_layer AS SELECT 1 AS x;");
 	ck_assert_str_eq(ask(ROLLED("run_stat")), kept);
 	ck_assert_str_eq(ask("SELECT count(*) FROM v_role"), "6\r\n");
 	ck_assert_msg(store_upgrade(path, other, &from, &err) == 0, "%s", err.text);
-	ck_assert_int_eq(from, 1);
+	ck_assert_int_eq(from, _i);
 	ck_assert_str_eq(ask(ROLLED("main.run_stat")), kept);
 	ck_assert_str_eq(ask("SELECT count(*) FROM v_role"), "6\r\n");
 	ck_assert_str_eq(ask_file(other, "SELECT count(*) FROM main.step"), "120\r\n");
-	ck_assert_str_eq(ask("SELECT count(pages_kivi2), count(sim_outside), count(wall_transfer_ns) FROM v_step"),
-			 "0,0,0\r\n");
+	ck_assert_str_eq(ask(counts), before[_i - 1]);
+	if (_i >= 2) { /* a column that was not there is NULL in the hash */
+		ck_assert_msg(store_hash(path, 2, again, &err) == 0, "%s", err.text);
+		ck_assert_str_eq(again, hash);
+	}
+	ck_assert_str_eq(ask("SELECT count(*) FROM sqlite_schema WHERE name = 'step_by_key' OR name LIKE 'step_before'"),
+			 "1\r\n");
 	fill(1, 5); /* can be written again */
-	ck_assert_str_eq(ask("SELECT count(pages_kivi2), count(sim_outside), count(wall_transfer_ns) FROM v_step"),
-			 "10,10,10\r\n");
+	ck_assert_str_eq(ask(counts), after[_i - 1]);
 	ck_assert_uint_eq(findings(), 0);
 	ck_assert_int_eq(unlink(other), 0);
 	ck_assert_int_eq(store_upgrade(path, other, &from, &err), 0);
@@ -265,7 +318,7 @@ int main(void)
 	tcase_add_loop_test(tc, series_add_up, 60, 61);
 	tcase_add_loop_test(tc, series_add_up, 1023, 1026);
 	tcase_add_test(tc, unfinished_runs_are_rolled_up_for_the_reader);
-	tcase_add_test(tc, an_older_file_is_read_and_upgraded);
+	tcase_add_loop_test(tc, an_older_file_is_read_and_upgraded, 1, STORE_VERSION);
 	tcase_add_test(tc, check_finds);
 	tcase_add_test(tc, a_copy_is_one_moment);
 	tcase_add_test(tc, export_writes_every_table);
