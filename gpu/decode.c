@@ -288,16 +288,20 @@ static int record(struct decode *d, const struct decode_step *x, void *stream, s
 	cudaGraph_t graph = NULL;
 	cudaGraphExec_t exec = d->graph;
 	cudaGraphExecUpdateResultInfo why;
+	size_t nodes = 0;
 	if (device_failed(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), doing, err))
 		return -1;
 	int failed = enqueue(x, NULL, stream, err), ended = cudaStreamEndCapture(stream, &graph);
 	failed = failed || device_failed(ended, doing, err); /* the graph that there is stays that of its own step */
 	if (!failed) {
-		if (exec && cudaGraphExecUpdate(exec, graph, &why) != cudaSuccess) {
+		(void)cudaGraphGetNodes(graph, NULL, &nodes);
+		/* One of other launches would refuse, which tools that watch the interface report as an error. */
+		if (exec && (nodes != d->graph_nodes || cudaGraphExecUpdate(exec, graph, &why) != cudaSuccess)) {
 			(void)cudaGetLastError();
 			cudaGraphExecDestroy(exec);
 			exec = d->graph = NULL;
 		}
+		d->graph_nodes = nodes;
 		if (!exec && !device_failed(cudaGraphInstantiate(&exec, graph, 0), doing, err))
 			d->graph = exec;
 	}

@@ -31,6 +31,7 @@ struct decode {
 	struct device_buffer arrived;       /* zeros between calls */
 	struct decode_step step;            /* of the graph */
 	void *graph;                        /* cudaGraphExec_t, NULL: none yet */
+	size_t graph_nodes;                 /* launches and copies in it */
 	struct split_job *cut;              /* the loads that the pieces are of */
 	uint32_t cut_jobs, cut_blocks, cut_warps, cut_pieces, cut_used;
 	struct decode_plan *plans;
