@@ -124,6 +124,11 @@ static int add_chunk(struct device_pool *p, struct ikv_err *err)
 				     : cudaMalloc(&chunk, slots * p->slot_bytes),
 			  p->on_host ? "allocate pinned memory for pages" : "allocate device memory for pages", err))
 		return -1;
+	/* Pages are copied whole, rows that have not come yet among them. */
+	if (!p->on_host && device_failed(cudaMemset(chunk, 0, slots * p->slot_bytes), "clear memory for pages", err)) {
+		cudaFree(chunk);
+		return -1;
+	}
 	p->chunks[p->chunk_count++] = chunk;
 	p->chunk_slots = slots;
 	for (uint64_t i = slots; i-- > 0;)
