@@ -35,7 +35,7 @@ is "dense reads every token once, 4096 bytes each" 0 "SELECT count(*) FROM step 
 	AND read_bytes = dense_bytes AND request_bytes = dense_bytes AND selected_tokens = context_tokens)"
 is "two groups of pages, all in the fast tier" 0 "SELECT count(*) FROM step WHERE NOT (hit_pages = 2 * ((context_tokens + 15) / 16)
 	AND miss_pages = 0 AND fast_bytes >= 65536 * ((context_tokens + 15) / 16))"
-is "dense is exact, after the compaction too" 0 "SELECT count(*) FROM step WHERE rel_l2 <> 0 OR abs(mass_recall - 1) > 1e-6"
+is "dense is exact but for the order of its sums, after the compaction too" 0 "SELECT count(*) FROM step WHERE rel_l2 > 2e-6 OR abs(mass_recall - 1) > 1e-6"
 is "time: 1000 + 8 (100 + 10) of overhead, 1 ns per 1000 bytes read" 0 "SELECT count(*) FROM step WHERE
 	abs(sim_overhead_ns - 1880) > 1e-6 OR abs(sim_attention_ns - read_bytes / 1000.0) > 1e-6 OR abs(sim_weights_ns - 1000) > 1e-6
 	OR abs(sim_total_ns - 2880 - read_bytes / 1000.0) > 1e-6 OR abs(sim_dense_ns - sim_total_ns) > 1e-6"
@@ -49,7 +49,7 @@ play "arithmetic limits attention" -s cost.flops_per_s=1e9
 is "4 · 8 heads · 64 · 8 layers = 16384 FLOPs a token" 0 "SELECT count(*) FROM step WHERE
 	abs(sim_attention_ns - 16384.0 * context_tokens) > 1e-3"
 play "pages of one token" -s memory.page_tokens=1
-is "dense is exact where a gap has pages of its own" 0 "SELECT count(*) FROM step WHERE rel_l2 <> 0 OR read_bytes <> dense_bytes"
+is "dense is exact where a gap has pages of its own" 0 "SELECT count(*) FROM step WHERE rel_l2 > 2e-6 OR read_bytes <> dense_bytes"
 
 # Formats: rows of 64 values take 128 B, 66 B, 66 B, 40 B and 72 B; the unfilled page is FP16. K of KIVI in pages of 16
 # tokens takes 16 bytes of parameters a token and V 8, so both together 2 · 12 beside the codes.
@@ -82,7 +82,7 @@ is "pages of the first prefill are encoded under that pressure" 0 "SELECT pages_
 # The proxy of speculative decoding: every fourth step reads everything once more.
 play "speculation from dense selections" -s specattn.enabled=true
 is "a verification is charged, and equal outputs are accepted" 0 "SELECT count(*) FROM step WHERE
-	read_bytes <> dense_bytes * (1 + (step % 4 = 0)) OR spec_verified <> (step % 4 = 0) OR abs(spec_accept - 1) > 1e-9"
+	read_bytes <> dense_bytes * (1 + (step % 4 = 0)) OR spec_verified <> (step % 4 = 0) OR abs(spec_accept - 1) > 1e-5"
 play "greedy speculation" -s specattn.enabled=true -s specattn.greedy=true -s router.policy=random -s router.budget=30% -s router.share=layer
 is "accepts a token or does not" 1 "SELECT sum(spec_accept NOT IN (0, 1)) = 0 AND min(spec_accept) < max(spec_accept) FROM step"
 
