@@ -67,7 +67,7 @@ INSERT INTO metric_def (table_name, name, unit, better, description) VALUES
 ('step', 'sim_executed_ns', 'ns', 'none', 'modelled time of the attention that wall_attention_ns measured'),
 ('step', 'sim_outside', '1', 'none', '1: the machine profile was not measured at so few or so many bytes'),
 ('step', 'wall_attention_ns', 'ns', 'down', 'measured attention time, executed layers'),
-('step', 'wall_dense_ns', 'ns', 'none', 'measured time of the dense reference, executed layers'),
+('step', 'wall_dense_ns', 'ns', 'none', 'measured time of the dense reference, executed layers; NULL where attention runs on a device: another machine''s time'),
 ('step', 'wall_score_ns', 'ns', 'down', 'measured scoring time'),
 ('step', 'wall_route_ns', 'ns', 'down', 'measured routing time'),
 ('step', 'wall_memory_ns', 'ns', 'down', 'measured time of the memory manager'),

@@ -157,7 +157,15 @@ CREATE TABLE run_decision (
   PRIMARY KEY (run_id, kind, policy, decision, format, reason)
 ) STRICT, WITHOUT ROWID;
 
--- v_total: Totals of each run from its roll-up, one row per run: sums over steps, and means or percentiles of what is measured.
+-- v_dense: The newest dense run that differs from a run in nothing but its router, of runs that have one.
+CREATE VIEW v_dense AS
+SELECT r.run_id, max(d.run_id) AS dense_run_id FROM run r
+JOIN run d ON d.scenario_id = r.scenario_id AND d.router = 'dense' AND d.status = 'done' AND d.backend = r.backend
+WHERE NOT EXISTS (SELECT 1 FROM run_param a JOIN run_param b USING (key)
+  WHERE a.run_id = r.run_id AND b.run_id = d.run_id AND a.value <> b.value AND key NOT LIKE 'router.%')
+GROUP BY r.run_id;
+
+-- v_total: Totals of each run from its roll-up, one row per run: sums over steps, and means or percentiles of what is measured. wall_dense_ns is the reference's time, or, where attention ran on a device and so has none, as many steps of the dense run in v_dense.
 CREATE VIEW v_total AS
 SELECT run_id, max(count) FILTER (WHERE name = 'context_tokens') AS steps,
   max(total) FILTER (WHERE name = 'context_tokens') AS context_tokens,
@@ -194,7 +202,10 @@ SELECT run_id, max(count) FILTER (WHERE name = 'context_tokens') AS steps,
   max(p50) FILTER (WHERE name = 'rel_l2') AS rel_l2_p50, max(p95) FILTER (WHERE name = 'rel_l2') AS rel_l2_p95,
   max(p50) FILTER (WHERE name = 'sim_total_ns') AS sim_total_p50_ns, max(p99) FILTER (WHERE name = 'sim_total_ns') AS sim_total_p99_ns,
   max(total) FILTER (WHERE name = 'wall_attention_ns') AS wall_attention_ns,
-  max(total) FILTER (WHERE name = 'wall_dense_ns') AS wall_dense_ns,
+  coalesce(max(total) FILTER (WHERE name = 'wall_dense_ns'),
+    max(count) FILTER (WHERE name = 'wall_attention_ns') * (SELECT mean FROM run_stat d
+      WHERE d.name = 'wall_attention_ns' AND d.run_id = (SELECT dense_run_id FROM v_dense v WHERE v.run_id = run_stat.run_id)))
+    AS wall_dense_ns,
   max(count) FILTER (WHERE name = 'wall_transfer_ns') AS transfer_steps,
   max(total) FILTER (WHERE name = 'wall_device_ns') AS wall_device_ns,
   max(total) FILTER (WHERE name = 'wall_transfer_ns') AS wall_transfer_ns,

@@ -1,6 +1,7 @@
 /* One row a session and step: what was decided, what it moved, what it cost, how far off it was. */
 #include <math.h>
 #include <string.h>
+#include "gpu/gpu.h"
 #include "sim/run.h"
 
 /* What a group reads: the union of its units' plans where there are several. */
@@ -253,8 +254,9 @@ static void fill_moves(const struct run *run, const struct slot *s, struct store
 	row->occupancy = all->occupancy;
 }
 
-static void fill_measured(const struct slot *s, struct store_step *row)
+static void fill_measured(const struct run *run, const struct slot *s, struct store_step *row)
 {
+	bool device = run->backend && run->backend_ops == gpu_backend(); /* the reference is the CPU's */
 	row->mass_by = s->mass_by;
 	row->mass_recall = s->total.mass_recall;
 	row->rel_l2 = s->total.rel_l2;
@@ -264,7 +266,7 @@ static void fill_measured(const struct slot *s, struct store_step *row)
 	row->spec_accept = s->spec_accept;
 	row->sim_executed_ns = s->sim_executed;
 	row->wall_attention_ns = s->executed ? (double)s->wall_attention : NAN;
-	row->wall_dense_ns = s->executed ? (double)s->wall_dense : NAN;
+	row->wall_dense_ns = s->executed && !device ? (double)s->wall_dense : NAN;
 	row->wall_score_ns = (double)s->wall_score;
 	row->wall_route_ns = (double)s->wall_route;
 	row->wall_memory_ns = (double)s->wall_memory;
@@ -438,7 +440,7 @@ static int record_slot(struct run *run, struct slot *s, const struct account *al
 	fill_moves(run, s, &row);
 	row.sim_outside = batch->outside;
 	split_time(mine, all, batch, run->active_count, &row);
-	fill_measured(s, &row);
+	fill_measured(run, s, &row);
 	fill_device(run, mine, all, &row);
 	if (store_step(run->store, &row, err))
 		return -1;

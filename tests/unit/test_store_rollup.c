@@ -101,6 +101,23 @@ START_TEST(stats_are_those_of_the_steps)
 }
 END_TEST
 
+/* On a device the yardstick of measured time is the dense run that differs in the router alone. */
+START_TEST(dense_runs_stand_in_for_a_reference)
+{
+	fill(4, 40); /* the last one is dense */
+	change("UPDATE run SET backend = 'cuda'; UPDATE run_param SET value = 'x' WHERE key = 'n';"
+	       "DELETE FROM run_stat WHERE name = 'wall_dense_ns'");
+	const char *sql = "SELECT count(*), sum(abs(t.wall_dense_ns / (a.count * d.mean) - 1) < 1e-12) FROM v_total t"
+			  " JOIN run_stat a ON a.run_id = t.run_id AND a.name = 'wall_attention_ns'"
+			  " JOIN run_stat d ON d.run_id = 4 AND d.name = 'wall_attention_ns' WHERE t.wall_dense_ns > 0";
+	ck_assert_str_eq(ask(sql), "4,4\r\n");
+	change("UPDATE run_param SET value = 'y' WHERE key = 'n' AND run_id = 2");
+	ck_assert_str_eq(ask(sql), "3,3\r\n");
+	change("UPDATE run SET backend = 'cpu' WHERE run_id = 4");
+	ck_assert_str_eq(ask(sql), "1,1\r\n"); /* itself */
+}
+END_TEST
+
 START_TEST(series_add_up)
 {
 	fill(1, _i);
@@ -313,6 +330,7 @@ int main(void)
 	TCase *tc = tcase_create("rollup");
 	tcase_add_checked_fixture(tc, set_up, tear_down);
 	tcase_set_timeout(tc, 60);
+	tcase_add_test(tc, dense_runs_stand_in_for_a_reference);
 	tcase_add_loop_test(tc, stats_are_those_of_the_steps, 1, 6);
 	tcase_add_loop_test(tc, stats_are_those_of_the_steps, 997, 998);
 	tcase_add_loop_test(tc, series_add_up, 60, 61);
