@@ -154,6 +154,7 @@ INLINE void add_group(const int bits, const struct tile *t, const int tiles, con
 		      const int digits, const int heads, __m512i (*sums)[4][3])
 {
 	const size_t run = g / 2 * RUN + g % 2 * 8;
+	const int parts = 8 / bits; /* GCC unrolls by a variable's value in builds that check divisions, too */
 	UNROLL for (int j = 0; j < bits; j++)
 	{
 		__m512i a[2];
@@ -163,7 +164,7 @@ INLINE void add_group(const int bits, const struct tile *t, const int tiles, con
 			a[k] = _mm512_loadu_si512(p);
 			fetch(p, t[k].ahead);
 		}
-		UNROLL for (int m = 0; m < 8 / bits; m++)
+		UNROLL for (int m = 0; m < parts; m++)
 		{
 			const int c = 4 * bits * m + 4 * j; /* of the group's channels */
 			const int8_t *at = q->digits + run + c % 16 * 4 + c / 16 * 4;
