@@ -156,7 +156,7 @@ START_TEST(errors_of_a_batch_and_of_the_thread_are_told)
 	ck_assert_int_eq(store_run_begin(s, &r, &run, &err), 0);
 	struct store_step row = sample_step(run, 0, 5, 0);
 	int rc = 0, told = 0;
-	for (int i = 0; i < 20000 && rc == 0; i++) {
+	for (int i = 0; i < 1000000 && rc == 0; i++) { /* more than all buffers hold: the thread has been at work */
 		row.batch_step = i;
 		rc = store_step(s, &row, &err);
 	}
