@@ -187,7 +187,7 @@ int step_attend(struct run *run, struct ikv_err *err);
 uint64_t step_selected_tokens(const struct run *run, const struct slot *s); /* summed over the units' plans */
 /* Error of an output of n values against the dense one: rel_l2, cosine and max_abs. */
 void step_output_errors(const float *out, const float *dense, size_t n, struct layer_result *r);
-void step_measure(struct run *run, struct slot *s, uint32_t layer);
+int step_measure(struct run *run, struct slot *s, uint32_t layer, struct ikv_err *err);
 int step_measure_model(struct run *run, struct slot *s, struct ikv_err *err);
 int step_verify(struct run *run, struct slot *s, struct ikv_err *err);
 int step_record(struct run *run, struct ikv_err *err);

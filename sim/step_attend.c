@@ -106,9 +106,8 @@ int step_attend(struct run *run, struct ikv_err *err)
 			struct slot *s = run->active[i];
 			if (!s->executed)
 				continue;
-			if (dense_layer(run, s, layer, err))
+			if (dense_layer(run, s, layer, err) || step_measure(run, s, layer, err))
 				return -1;
-			step_measure(run, s, layer);
 		}
 	}
 	run->backend_ops->stats(run->backend, &after);

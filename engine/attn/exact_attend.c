@@ -1,5 +1,6 @@
 /* Mass that decisions may use (fixed lanes), and fast dense attention, over the exact pages. */
 #include <math.h>
+#include <string.h>
 #include "attn/exact_store.h"
 #include "attn/geometry.h"
 #include "attn/isa.h"
@@ -65,6 +66,37 @@ int ikv_exact_mass(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint
 		for (uint32_t i = 0; i < n; i++)
 			page_mass(lanes, x->work->scores + i * stride, l->tokens, g->page_tokens,
 				  mass + (size_t)(h + i) * l->count);
+	}
+	return 0;
+}
+
+int ikv_exact_token_mass(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t page, uint32_t q_first,
+			 uint32_t q_count, const float *q, const float *lse, float *mass, struct ikv_err *err)
+{
+	const struct ikv_geometry *g = &x->g;
+	if (exact_store_check(x, seq, layer, q_first, q_count, err))
+		return -1;
+	const struct exact_list *l = exact_store_list(x, seq, layer);
+	if (page >= l->count)
+		return ikv_err_set(err, IKV_FAILED, "page %u: the sequence has %u", page, l->count);
+	const struct lanes_kernels *lanes = lanes_table();
+	const uint32_t group = g->q_heads / g->kv_heads, left = l->tokens - page * g->page_tokens;
+	const uint32_t tokens = left < g->page_tokens ? left : g->page_tokens;
+	if (score_room(x->work, (size_t)tokens * group, err))
+		return -1;
+	memset(mass, 0, tokens * sizeof *mass);
+	for (uint32_t h = 0, n; h < q_count; h += n) {
+		const uint32_t kv_head = (q_first + h) / group;
+		float *s = x->work->scores;
+		n = group - (q_first + h) % group;
+		n = n < q_count - h ? n : q_count - h;
+		lanes->scores(q + (size_t)h * g->d_qk, n, ikv_exact_k(x, seq, layer, page, kv_head), tokens, g->d_qk,
+			      g->scale, s, tokens);
+		for (uint32_t i = 0; i < n; i++, s += tokens) {
+			lanes->exps(s, tokens, lse[h + i], 1, s);
+			for (uint32_t t = 0; t < tokens; t++)
+				mass[t] += s[t] / (float)q_count;
+		}
 	}
 	return 0;
 }

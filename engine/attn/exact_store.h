@@ -8,6 +8,8 @@
 struct exact_list { /* pages of one sequence and layer */
 	uint8_t **pages;
 	uint32_t count, cap, tokens;
+	uint8_t **summaries; /* [count / IKV_SUMMARY_PAGES, rounded up] */
+	uint32_t summary_cap;
 };
 
 struct exact_work { /* buffers of const calls; one thread at a time uses the object */
@@ -25,7 +27,11 @@ struct ikv_exact {
 	uint32_t sequences;
 	struct exact_list *lists; /* [sequences][layers] */
 	struct slab pages;
-	size_t v_at, summary_at; /* bytes into a page; summary: float [kv_heads][3][d_qk], min, max, sum */
+	size_t v_at; /* bytes into a page */
+	/* FP16 [kv_heads][IKV_SUMMARY_PAGES][2][d_qk] minimum and maximum, and at sums_at (bytes)
+	 * float [kv_heads][IKV_SUMMARY_PAGES][d_qk] sums. */
+	struct slab summaries;
+	size_t sums_at;
 	struct exact_work *work;
 };
 

@@ -98,72 +98,116 @@ INLINE vec larger(vec a, vec b)
 	return choose(a > b, a, b);
 }
 
-static float bound(const float *q, const float *kmin, const float *kmax, uint32_t n)
+/* max(q·least, q·most) is the product with the end on q's side: rounding keeps their order. */
+INLINE vec end_towards(vec q, vec least, vec most)
 {
+	return choose(q < 0, least, most);
+}
+
+static float bound(const float *q, const uint16_t *ends, uint32_t n)
+{
+	const uint16_t *least = ends, *most = ends + n;
 	vec sum = {0};
 	uint32_t i = 0;
-	for (; i + LANES <= n; i += LANES)
-		sum += larger(load(q + i) * load(kmin + i), load(q + i) * load(kmax + i));
+	for (; i + LANES <= n; i += LANES) {
+		vec x = load(q + i);
+		sum += x * end_towards(x, load_half(least + i), load_half(most + i));
+	}
 	if (i < n) {
 		vec x = load_tail(q + i, n - i, 0);
-		sum += larger(x * load_tail(kmin + i, n - i, 0), x * load_tail(kmax + i, n - i, 0));
+		sum += x * end_towards(x, load_half_tail(least + i, n - i), load_half_tail(most + i, n - i));
 	}
 	return fold(sum);
 }
 
 #ifdef __AVX2__
-/* Lanes folded 16 -> 8 -> 4 as in fold(). */
-INLINE __m128 fold_to4(const float *a)
-{
-	__m256 x = _mm256_add_ps(_mm256_loadu_ps(a), _mm256_loadu_ps(a + 8));
-	return _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
-}
+/* Sixteen lanes of a sum: one register, or two. */
+#ifdef __AVX512F__
+typedef __m512 lanes16;
 
-/* Four heads share the loads and what moves sums between lanes; each has the order of bound(). The larger of two is
- * the second one where they are equal, as in larger(). */
-INLINE void bounds4(const float *q, const float *kmin, const float *kmax, uint32_t n, float *out)
+INLINE __m256 fold_to8(lanes16 v)
+{
+	return _mm256_add_ps(_mm512_castps512_ps256(v),
+			     _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(v), 1)));
+}
+#else
+typedef struct {
+	__m256 half[2];
+} lanes16;
+
+INLINE __m256 fold_to8(lanes16 v)
+{
+	return _mm256_add_ps(v.half[0], v.half[1]);
+}
+#endif
+
+/* Four sums folded as in fold(). */
+INLINE __m128 fold4(const lanes16 *sums)
 {
 	__m128 x[4];
-	float sums[4][LANES];
+	_Pragma("GCC unroll 4") for (int h = 0; h < 4; h++)
+	{
+		__m256 y = fold_to8(sums[h]);
+		x[h] = _mm_add_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
+	}
+	__m128 a = _mm_add_ps(_mm_movelh_ps(x[0], x[1]), _mm_movehl_ps(x[1], x[0]));
+	__m128 b = _mm_add_ps(_mm_movelh_ps(x[2], x[3]), _mm_movehl_ps(x[3], x[2]));
+	return _mm_add_ps(_mm_shuffle_ps(a, b, 0x88), _mm_shuffle_ps(a, b, 0xdd));
+}
+
+#define BOUNDS_AHEAD 4 /* rows, two of a page: what is fetched meanwhile */
+
+/* Four heads over one page share the conversions and what moves sums between lanes; each has the order of bound().
+ * Their largest. */
+INLINE float bounds4(const float *q, const uint16_t *least, const uint16_t *most, uint32_t n)
+{
 #ifdef __AVX512F__
 	__m512 sum[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
 	for (uint32_t i = 0; i < n; i += LANES) {
-		__m512 least = _mm512_loadu_ps(kmin + i), most = _mm512_loadu_ps(kmax + i);
+		_mm_prefetch((const char *)(least + BOUNDS_AHEAD * n + i), _MM_HINT_T0);
+		_mm_prefetch((const char *)(most + BOUNDS_AHEAD * n + i), _MM_HINT_T0);
+		__m512 low = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(least + i)));
+		__m512 high = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(most + i)));
 		_Pragma("GCC unroll 4") for (int h = 0; h < 4; h++)
 		{
-			__m512 y = _mm512_loadu_ps(q + (size_t)h * n + i);
-			sum[h] += _mm512_max_ps(y * least, y * most);
+			__m512 x = _mm512_loadu_ps(q + (size_t)h * n + i);
+			__mmask16 below = _mm512_cmplt_epi32_mask(_mm512_castps_si512(x), _mm512_setzero_si512());
+			sum[h] += x * _mm512_mask_mov_ps(high, below, low);
 		}
 	}
 #else
-	__m256 sum[4][2] = {{_mm256_setzero_ps()}};
+	lanes16 sum[4] = {{{_mm256_setzero_ps(), _mm256_setzero_ps()}}};
 	for (uint32_t i = 0; i < n; i += 8) {
-		__m256 least = _mm256_loadu_ps(kmin + i), most = _mm256_loadu_ps(kmax + i);
+		__m256 low = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(least + i)));
+		__m256 high = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(most + i)));
 		_Pragma("GCC unroll 4") for (int h = 0; h < 4; h++)
 		{
-			__m256 y = _mm256_loadu_ps(q + (size_t)h * n + i);
-			sum[h][i / 8 % 2] += _mm256_max_ps(y * least, y * most);
+			__m256 x = _mm256_loadu_ps(q + (size_t)h * n + i);
+			sum[h].half[i / 8 % 2] += x * _mm256_blendv_ps(high, low, x);
 		}
 	}
 #endif
-	memcpy(sums, sum, sizeof sums);
-	for (int h = 0; h < 4; h++)
-		x[h] = fold_to4(sums[h]);
-	__m128 a = _mm_add_ps(_mm_movelh_ps(x[0], x[1]), _mm_movehl_ps(x[1], x[0]));
-	__m128 b = _mm_add_ps(_mm_movelh_ps(x[2], x[3]), _mm_movehl_ps(x[3], x[2]));
-	_mm_storeu_ps(out, _mm_add_ps(_mm_shuffle_ps(a, b, 0x88), _mm_shuffle_ps(a, b, 0xdd)));
+	__m128 x = fold4(sum);
+	x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+	return _mm_cvtss_f32(_mm_max_ss(x, _mm_shuffle_ps(x, x, 1)));
 }
 #endif
 
-static void bounds(const float *q, uint32_t heads, const float *kmin, const float *kmax, uint32_t n, float *out)
+static void bounds(const float *q, uint32_t heads, const uint16_t *ends, uint32_t pages, uint32_t n, float *out)
 {
-	uint32_t h = 0;
+	for (uint32_t p = 0; p < pages; p++, ends += 2 * (size_t)n) {
+		uint32_t h = 0;
 #ifdef __AVX2__
-	for (; n % LANES == 0 && h + 4 <= heads; h += 4)
-		bounds4(q + (size_t)h * n, kmin, kmax, n, out + h);
+		for (; n % LANES == 0 && h + 4 <= heads; h += 4) {
+			float x = bounds4(q + (size_t)h * n, ends, ends + n, n);
+			out[p] = x > out[p] ? x : out[p];
+		}
 #endif
-	for (; h < heads; h++)
-		out[h] = bound(q + (size_t)h * n, kmin, kmax, n);
+		for (; h < heads; h++) {
+			float x = bound(q + (size_t)h * n, ends, n);
+			out[p] = x > out[p] ? x : out[p];
+		}
+	}
 }
 
 static float clamped(float s)
@@ -324,21 +368,55 @@ INLINE void store_tail(float *p, vec v, uint32_t n)
 		p[i] = a[i];
 }
 
-static void summarise(const uint16_t *row, uint32_t n, float *least, float *most, float *sum)
+static void exps(const float *s, uint32_t n, float shift, float scale, float *out)
+{
+	uint32_t i = 0;
+	for (; i + LANES <= n; i += LANES)
+		store(out + i, exp_negative((load(s + i) - shift) * scale));
+	if (i < n)
+		store_tail(out + i, exp_negative((load_tail(s + i, n - i, shift) - shift) * scale), n - i);
+}
+
+/* FP16 in the order of their values: those below zero have their magnitude turned round; -0 goes before 0. The same
+ * again takes it back. */
+typedef int16_t hvec __attribute__((vector_size(2 * LANES)));
+
+INLINE hvec ordered(hvec h)
+{
+	return h ^ ((h >> 15) & 0x7fff);
+}
+
+INLINE hvec load_bits(const uint16_t *p, uint32_t n)
+{
+	hvec v = {0};
+	memcpy(&v, p, n * sizeof *p);
+	return v;
+}
+
+INLINE void store_bits(uint16_t *p, hvec v, uint32_t n)
+{
+	memcpy(p, &v, n * sizeof *p);
+}
+
+INLINE void widen_ends(const uint16_t *row, uint16_t *least, uint16_t *most, uint32_t n)
+{
+	hvec v = ordered(load_bits(row, n)), low = ordered(load_bits(least, n)), high = ordered(load_bits(most, n));
+	hvec under = v < low, over = v > high;
+	store_bits(least, ordered((v & under) | (low & ~under)), n);
+	store_bits(most, ordered((v & over) | (high & ~over)), n);
+}
+
+static void summarise(const uint16_t *row, uint32_t n, uint16_t *least, uint16_t *most, float *sum)
 {
 	uint32_t i = 0;
 	for (; i + LANES <= n; i += LANES) {
-		vec v = load_half(row + i), low = load(least + i);
-		store(least + i, choose(v < low, v, low));
-		store(most + i, larger(v, load(most + i)));
-		store(sum + i, load(sum + i) + v);
+		widen_ends(row + i, least + i, most + i, LANES);
+		store(sum + i, load(sum + i) + load_half(row + i));
 	}
 	if (i < n) {
 		uint32_t m = n - i;
-		vec v = load_half_tail(row + i, m), low = load_tail(least + i, m, 0);
-		store_tail(least + i, choose(v < low, v, low), m);
-		store_tail(most + i, larger(v, load_tail(most + i, m, 0)), m);
-		store_tail(sum + i, load_tail(sum + i, m, 0) + v, m);
+		widen_ends(row + i, least + i, most + i, m);
+		store_tail(sum + i, load_tail(sum + i, m, 0) + load_half_tail(row + i, m), m);
 	}
 }
 
@@ -479,4 +557,4 @@ BY_COUNT(product)
 #define NAME_OF(x)  #x
 #define ISA_NAME(x) NAME_OF(x)
 const struct lanes_kernels LANES_TABLE = {
-    ISA_NAME(LANES_ISA), dot, dot_h, bound, bounds, scores, peak, exp_sum, summarise, combine, product};
+    ISA_NAME(LANES_ISA), dot, dot_h, bound, bounds, scores, peak, exp_sum, exps, summarise, combine, product};

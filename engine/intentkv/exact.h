@@ -46,11 +46,14 @@ IKV_API const uint16_t *ikv_exact_k(const struct ikv_exact *x, uint32_t seq, uin
 				    uint32_t kv_head);
 IKV_API const uint16_t *ikv_exact_v(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t page,
 				    uint32_t kv_head);
-/* Per-channel minimum, maximum and sum of a page's keys: float [d_qk] each. */
-IKV_API const float *ikv_exact_kmin(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t page,
-				    uint32_t kv_head);
-IKV_API const float *ikv_exact_kmax(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t page,
-				    uint32_t kv_head);
+/* Per-channel minimum and maximum of a page's keys, FP16 [d_qk] each. The maximum follows the minimum, and the same of
+ * the head's next page follows both, up to a page whose number is a multiple of IKV_SUMMARY_PAGES. */
+#define IKV_SUMMARY_PAGES 16
+IKV_API const uint16_t *ikv_exact_kmin(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t page,
+				       uint32_t kv_head);
+IKV_API const uint16_t *ikv_exact_kmax(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t page,
+				       uint32_t kv_head);
+/* Per-channel sum of a page's keys, float [d_qk]. */
 IKV_API const float *ikv_exact_ksum(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t page,
 				    uint32_t kv_head);
 
@@ -58,6 +61,12 @@ IKV_API const float *ikv_exact_ksum(const struct ikv_exact *x, uint32_t seq, uin
  * q [q_count][d_qk] of heads q_first …. Fixed-lane arithmetic: the same bits on every ISA and thread count. */
 IKV_API int ikv_exact_mass(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t q_first,
 			   uint32_t q_count, const float *q, float *mass, struct ikv_err *err);
+
+/* Softmax mass of each token of a page, mean over the query rows, whose log-sum-exp is lse [q_count]: mass [tokens of
+ * the page]. Fixed lanes; IKV_FAILED for a page that is not there. */
+IKV_API int ikv_exact_token_mass(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t page,
+				 uint32_t q_first, uint32_t q_count, const float *q, const float *lse, float *mass,
+				 struct ikv_err *err);
 
 /* Dense attention over the whole context: out [q_count][d_v], lse [q_count] (may be NULL), mass
  * [q_count][pages] (may be NULL). Fast kernels, `threads` of them; float accumulation. */

@@ -1,6 +1,7 @@
 /* quest: upper bounds of q·k by page from the per-channel minimum and maximum of its keys (Tang et al. 2024,
  * arXiv 2406.10774). A page takes the maximum over the unit's heads. A block's score is its share of the softmax
  * over the scaled bounds, divided by the largest share, so that scores lie in [0, 1] for the ladder. */
+#include <math.h>
 #include <string.h>
 #include "attn/lanes.h"
 #include "intentkv/alloc.h"
@@ -14,9 +15,9 @@ struct quest {
 	uint32_t cap, block_cap;
 };
 
-float ikv_quest_bound(const float *q, const float *kmin, const float *kmax, uint32_t dim)
+float ikv_quest_bound(const float *q, const uint16_t *ends, uint32_t dim)
 {
-	return lanes_bound(q, kmin, kmax, dim);
+	return lanes_bound(q, ends, dim);
 }
 
 static void destroy(void *state)
@@ -61,68 +62,23 @@ static int reserve(struct quest *s, uint32_t pages, uint32_t blocks, struct ikv_
 	return 0;
 }
 
-#define BOUNDS_AT_ONCE 16 /* query heads of a group */
-
-static void fetch(const float *p, uint32_t n)
-{
-	for (uint32_t i = 0; i < n; i += 16)
-		__builtin_prefetch(p + i);
-}
-
-/* Page by page: a page's summaries of all heads lie together. The next page's are fetched meanwhile, for the time this
- * takes is that of reading them. */
+/* Head by head over the pages whose summaries lie together, for the time this takes is that of reading them. */
 static void bound_pages(const struct quest *s, const struct ikv_score_unit *u, uint32_t pages, float *bounds)
 {
 	const struct ikv_geometry *g = &s->geometry;
 	const struct lanes_kernels *kernels = lanes_table();
 	const uint32_t group = g->q_heads / g->kv_heads, last = u->q_first + u->q_count;
-	for (uint32_t p = 0; p < pages; p++) {
-		for (uint32_t i = u->q_first; i < last;) {
-			const uint32_t kv = i / group, stop = (kv + 1) * group < last ? (kv + 1) * group : last;
-			const uint32_t n = stop - i < BOUNDS_AT_ONCE ? stop - i : BOUNDS_AT_ONCE;
-			const float *kmin = ikv_exact_kmin(u->kv, u->seq, u->layer, p, kv);
-			const float *kmax = ikv_exact_kmax(u->kv, u->seq, u->layer, p, kv);
-			float some[BOUNDS_AT_ONCE];
-			if (p + 1 < pages) {
-				fetch(ikv_exact_kmin(u->kv, u->seq, u->layer, p + 1, kv), g->d_qk);
-				fetch(ikv_exact_kmax(u->kv, u->seq, u->layer, p + 1, kv), g->d_qk);
-			}
-			kernels->bounds(u->q + (size_t)(i - u->q_first) * g->d_qk, n, kmin, kmax, g->d_qk, some);
-			for (uint32_t k = 0; k < n; k++)
-				if (i + k == u->q_first || some[k] > bounds[p])
-					bounds[p] = some[k];
-			i += n;
+	for (uint32_t p = 0; p < pages; p++)
+		bounds[p] = -INFINITY;
+	for (uint32_t p = 0; p < pages; p += IKV_SUMMARY_PAGES) {
+		const uint32_t some = pages - p < IKV_SUMMARY_PAGES ? pages - p : IKV_SUMMARY_PAGES;
+		for (uint32_t i = u->q_first, stop; i < last; i = stop) {
+			const uint32_t kv = i / group;
+			stop = (kv + 1) * group < last ? (kv + 1) * group : last;
+			kernels->bounds(u->q + (size_t)(i - u->q_first) * g->d_qk, stop - i,
+					ikv_exact_kmin(u->kv, u->seq, u->layer, p, kv), some, g->d_qk, bounds + p);
 		}
 	}
-}
-
-/* exp for x <= 0 from plain float operations, relative error about 1e-7, 0 below -87: x = n·ln 2 + r, Taylor in r,
- * and n put into the exponent. */
-static inline float exp_below_zero(float x)
-{
-	if (!(x > -87.0f))
-		return 0;
-	const int n = (int)(x * 1.44269504f - 0.5f);
-	const float r = (x - (float)n * 0x1.62ep-1f) - (float)n * 0x1.0bfbe8p-15f;
-	float p = 1.0f / 720, power;
-	p = p * r + 1.0f / 120;
-	p = p * r + 1.0f / 24;
-	p = p * r + 1.0f / 6;
-	p = p * r + 0.5f;
-	p = p * r + 1.0f;
-	p = p * r + 1.0f;
-	const uint32_t bits = (uint32_t)(n + 127) << 23;
-	memcpy(&power, &bits, sizeof power);
-	return p * power;
-}
-
-static void weigh_pages(const struct quest *s, const float *bounds, uint32_t pages)
-{
-	float most = bounds[0];
-	for (uint32_t p = 1; p < pages; p++)
-		most = bounds[p] > most ? bounds[p] : most;
-	for (uint32_t p = 0; p < pages; p++)
-		s->weights[p] = exp_below_zero((bounds[p] - most) * s->geometry.scale);
 }
 
 /* Softmax share of a block, but for the common factor: a page shared with others counts by its tokens. */
@@ -155,7 +111,8 @@ static int score_unit(struct quest *s, struct ikv_score_unit *u, struct ikv_err 
 		bound_pages(s, u, pages, bounds);
 	else if (u->bounds != bounds)
 		memcpy(bounds, u->bounds, pages * sizeof *bounds);
-	weigh_pages(s, bounds, pages);
+	const struct lanes_kernels *kernels = lanes_table();
+	kernels->exps(bounds, pages, kernels->peak(bounds, pages), s->geometry.scale, s->weights);
 	double largest = 0;
 	for (uint32_t i = 0; i < l->count; i++) {
 		if (!scorer_wants(&l->blocks[i]))
