@@ -266,10 +266,10 @@ static int add_param(struct scenario *s, const char *section, const char *key, c
 	return 0;
 }
 
-static int add_table(struct scenario *s, const struct yaml_node *root, const char *section,
-		     const struct ikv_option *table, const void *config, struct ikv_err *err)
+/* `n`: the map in the scenario that holds the options of the table, which are named "<section>.<option>". */
+static int add_options(struct scenario *s, const struct yaml_node *n, const char *section,
+		       const struct ikv_option *table, const void *config, struct ikv_err *err)
 {
-	const struct yaml_node *n = *section ? yaml_get(root, section) : root;
 	char value[IKV_OPT_STRING_BYTES];
 	for (; table && table->name; table++) {
 		ikv_option_get(table, config, value, sizeof value);
@@ -279,6 +279,12 @@ static int add_table(struct scenario *s, const struct yaml_node *root, const cha
 	return 0;
 }
 
+static int add_table(struct scenario *s, const struct yaml_node *root, const char *section,
+		     const struct ikv_option *table, const void *config, struct ikv_err *err)
+{
+	return add_options(s, *section ? yaml_get(root, section) : root, section, table, config, err);
+}
+
 static int add_policy(struct scenario *s, const struct yaml_node *root, const char *section, const char *chooser,
 		      const struct policy_choice *p, struct ikv_err *err)
 {
@@ -286,6 +292,17 @@ static int add_policy(struct scenario *s, const struct yaml_node *root, const ch
 	const struct yaml_node *name = n && n->type == YAML_SCALAR ? n : yaml_get(n, chooser);
 	return add_param(s, section, chooser, p->name, name, err) ||
 		       add_table(s, root, section, p->options, p->config, err)
+		   ? -1
+		   : 0;
+}
+
+/* Named "memory.residency" alone; its options follow as "memory.residency.<option>". */
+static int add_residency(struct scenario *s, const struct yaml_node *memory, struct ikv_err *err)
+{
+	const struct yaml_node *n = yaml_get(memory, "residency");
+	const struct yaml_node *name = n && n->type == YAML_SCALAR ? n : yaml_get(n, "policy");
+	return add_param(s, "memory", "residency", s->residency.name, name, err) ||
+		       add_options(s, n, "memory.residency", s->residency.options, s->residency.config, err)
 		   ? -1
 		   : 0;
 }
@@ -306,7 +323,7 @@ int scenario_params(const struct yaml_node *root, struct scenario *s, struct ikv
 	    add_table(s, root, "formats", scenario_formats_options, &s->formats, err) ||
 	    add_table(s, root, "memory", scenario_memory_options, &s->memory, err) ||
 	    add_table(s, root, "memory", ikv_memory_options, &s->memory.manager, err) ||
-	    add_param(s, "memory", "residency", s->residency.name, yaml_get(memory, "residency"), err) ||
+	    add_residency(s, memory, err) ||
 	    add_policy(s, root, "prefetch", "policy", &s->prefetch, err) ||
 	    add_table(s, root, "specattn", ikv_specattn_options, &s->specattn, err) ||
 	    add_table(s, root, "cost", scenario_cost_options, s, err) ||

@@ -25,6 +25,7 @@ struct expansion {
 	struct sweep *sweep;
 	struct dimension *dims;
 	uint32_t dim_count;
+	uint32_t set_by[SWEEP_AXES_MAX]; /* for each of the sweep's keys, the number of the dimension that sets it */
 };
 
 static int out_of_memory(struct ikv_err *err)
@@ -85,12 +86,19 @@ static int assign(struct expansion *x, struct choice *c, const char *key, struct
 	c->items = items;
 	c->items[c->count++] = (struct assignment){key, value, number};
 	struct sweep *s = x->sweep;
-	for (uint32_t i = 0; i < s->key_count; i++)
-		if (!strcmp(s->keys[i], key))
+	for (uint32_t i = 0; i < s->key_count; i++) {
+		if (strcmp(s->keys[i], key) != 0)
+			continue;
+		if (x->set_by[i] == x->dim_count)
 			return 0;
+		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(x->doc->path, value), key,
+				  "two parts of the sweep set it, and only the second would count%s",
+				  strcmp(key, "seed") ? "" : "; `repeat` sets seeds, too");
+	}
 	if (s->key_count == SWEEP_AXES_MAX)
 		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(x->doc->path, value), key, "more than %d axes",
 				  SWEEP_AXES_MAX);
+	x->set_by[s->key_count] = x->dim_count;
 	s->keys[s->key_count] = strdup(key);
 	return s->keys[s->key_count++] ? 0 : out_of_memory(err);
 }

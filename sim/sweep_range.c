@@ -95,7 +95,8 @@ const char *sweep_default(const char *key)
 		       {"scorer.policy", "quest"},
 		       {"router.policy", "semantic"},
 		       {"prefetch.policy", "frequency"},
-		       {"memory.residency", "lru"}};
+		       {"memory.residency", "lru"},
+		       {"memory.residency.policy", "lru"}};
 	for (size_t i = 0; i < sizeof choices / sizeof *choices; i++)
 		if (!strcmp(choices[i].key, key))
 			return choices[i].value;

@@ -68,6 +68,18 @@ START_TEST(axes)
 }
 END_TEST
 
+START_TEST(a_key_has_one_axis)
+{
+	refused("sweep: {seed: [1, 2], repeat: 2}",
+		"f.yaml:1:31: seed: two parts of the sweep set it, and only the second would count; `repeat` sets "
+		"seeds, too");
+	refused("sweep: {a.b: [1], list: [{c.d: 1}, {a.b: 2}]}",
+		"f.yaml:1:42: a.b: two parts of the sweep set it, and only the second would count");
+	labels_are("sweep: {a.b: [1, 2], list: [{c.d: 1}, {c.d: 2, e.f: 3}]}",
+		   "b=1 d=1; b=1 d=2 f=3; b=2 d=1; b=2 d=2 f=3");
+}
+END_TEST
+
 START_TEST(ranges)
 {
 	labels_are("sweep: {router.budget: {from: 1%, to: 100%, count: 3, scale: log}}",
@@ -187,6 +199,7 @@ int main(void)
 	Suite *s = suite_create("sweep");
 	TCase *t = tcase_create("sweep");
 	tcase_add_test(t, axes);
+	tcase_add_test(t, a_key_has_one_axis);
 	tcase_add_test(t, ranges);
 	tcase_add_test(t, random_draws);
 	tcase_add_test(t, conditions);
