@@ -42,7 +42,7 @@ printed: $(head -3 "$d/out")"
 
 small=$cases/scenario/small.yaml
 run="$p run --quiet --no-plots"
-plan 70
+plan 71
 
 $run --db "$d/kept.db" "$small" >"$d/out" 2>"$d/err"
 none "a good scenario runs quietly" "$([ $? -eq 0 ] || echo failed; cat "$d/out" "$d/err")"
@@ -192,6 +192,9 @@ $p import -o "$d/link" "$d/chat.jsonl" >/dev/null
 none "a link stays one, and what it leads to keeps its mode" "$([ -h "$d/link" ] || echo replaced
 	cmp "$d/aim" "$d/sessions.jsonl" 2>&1; find "$d/aim" ! -perm 640; ls "$d" | grep part)"
 wrong "sessions in a folder" 73 "intentkv: $d/empty: Is a directory" $p import -o "$d/empty" "$d/chat.jsonl"
+
+printf 'page_size: 16\ntotal_tokens: 64\nblocks:\n  - {name: "a\\e[31m", start: 0, end: 64, policy: ALWAYS}\n' >"$d/escape.yaml"
+none "a name cannot act on the terminal" "$($p route "$d/escape.yaml" | grep -q '^a?\[31m' || $p route "$d/escape.yaml" | cat -v)"
 
 # Broken records.
 $p import --skip-bad "$cases/trace/broken-line.jsonl" >"$d/out" 2>"$d/err"
