@@ -212,6 +212,14 @@ static int resolve_top(const struct yaml_node *root, const char *file, struct sc
 	return 0;
 }
 
+/* The value of one of two keys of a section that clash, else the section: a place for the message. */
+static const struct yaml_node *either(const struct yaml_node *section, const char *first, const char *second)
+{
+	const struct yaml_node *n = yaml_get(section, first);
+	n = n ? n : yaml_get(section, second);
+	return n ? n : section;
+}
+
 static int resolve_model(const struct yaml_node *root, const char *file, struct scenario *s, struct ikv_err *err)
 {
 	struct model_config *m = &s->model;
@@ -246,13 +254,14 @@ static int resolve_model(const struct yaml_node *root, const char *file, struct 
 		return -1;
 	n = yaml_get(root, "model");
 	if (s->preset.q_heads % s->preset.kv_heads != 0)
-		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n), "model.q_heads",
-				  "got %u, expected a multiple of kv_heads %u", s->preset.q_heads,
+		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, either(n, "q_heads", "kv_heads")),
+				  m->q_heads ? "model.q_heads" : "model.kv_heads",
+				  "got %u query heads and %u KV heads, expected a multiple", s->preset.q_heads,
 				  s->preset.kv_heads);
 	if (m->executed_layers > s->preset.layers)
-		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n), "model.executed_layers",
-				  "got %lld, but the model has %u layers", (long long)m->executed_layers,
-				  s->preset.layers);
+		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, either(n, "executed_layers", "layers")),
+				  "model.executed_layers", "got %lld, but the model has %u layers",
+				  (long long)m->executed_layers, s->preset.layers);
 	return 0;
 }
 

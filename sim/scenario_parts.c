@@ -197,6 +197,26 @@ static int check_prefill(const struct yaml_node *root, const char *file, const s
 	return 0;
 }
 
+/* What the source of K and V needs: a file, or channels enough. */
+static int check_source(const struct yaml_node *root, const char *file, const struct scenario *s, struct ikv_err *err)
+{
+	enum { CHANNELS_MIN = 16 };
+	const struct ikv_option *path = ikv_option_find(s->kv.options, "path");
+	const struct yaml_node *kv = yaml_get(root, "kv"), *dim = yaml_get(yaml_get(root, "model"), "head_dim");
+	char text[IKV_OPT_STRING_BYTES];
+	if (path) {
+		ikv_option_get(path, s->kv.config, text, sizeof text);
+		return *text ? 0
+			     : ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, kv ? kv : root), "kv.path",
+					  "missing; kv.source \"%s\" needs its file: -s kv.path=FILE", s->kv.name);
+	}
+	if (dim && !s->preset.latent_dim && s->preset.head_dim < CHANNELS_MIN)
+		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, dim), "model.head_dim",
+				  "got %u, expected at least %d for kv.source \"%s\"", s->preset.head_dim, CHANNELS_MIN,
+				  s->kv.name);
+	return 0;
+}
+
 int scenario_cross_check(const struct yaml_node *root, const char *file, struct scenario *s, struct ikv_err *err)
 {
 	const struct yaml_node *n = yaml_get(root, "sessions");
@@ -217,6 +237,8 @@ int scenario_cross_check(const struct yaml_node *root, const char *file, struct 
 				  near ? "\"?" : "");
 	}
 	bool capture = !strcmp(s->kv.name, "capture");
+	if (check_source(root, file, s, err))
+		return -1;
 	if (s->sessions.source == SESSIONS_CAPTURE && !capture)
 		return ikv_err_at(
 		    err, IKV_BAD_INPUT, YAML_PLACE(file, place), "sessions.source",
