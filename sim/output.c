@@ -14,7 +14,9 @@ static int fail(struct output *o, enum ikv_status status, struct ikv_err *err)
 /* A file beside the one that is to be, with its mode if it is there. */
 static int open_beside(struct output *o, const struct stat *there, struct ikv_err *err)
 {
-	if (asprintf(&o->part, "%s.%ld.part", o->path, (long)getpid()) < 0) {
+	const char *slash = strrchr(o->path, '/'), *name = slash ? slash + 1 : o->path;
+	/* Hidden, so that nobody who reads the folder takes it for a file of it. */
+	if (asprintf(&o->part, "%.*s.%s.%ld.part", (int)(name - o->path), o->path, name, (long)getpid()) < 0) {
 		o->part = NULL;
 		return ikv_err_set(err, IKV_FAILED, "out of memory");
 	}

@@ -136,7 +136,7 @@ static bool blank(const char *text, size_t size)
  * nothing says where the damage stops. */
 static int read_line(struct json_input *in, bool *cut_short, struct ikv_err *err)
 {
-	in->line = in->next_line;
+	in->line = in->file.line = in->next_line;
 	in->size = 0;
 	for (;;) {
 		if (in->file.at == in->file.end) {
@@ -162,7 +162,7 @@ static int read_line(struct json_input *in, bool *cut_short, struct ikv_err *err
 		in->next_line++;
 		if (!blank(in->text, in->size))
 			return 1;
-		in->line = in->next_line;
+		in->line = in->file.line = in->next_line;
 		in->size = 0;
 	}
 }
@@ -212,13 +212,13 @@ static int read_value(struct json_input *in, struct ikv_err *err)
 {
 	int c = 0;
 	in->size = 0;
-	in->line = in->next_line;
+	in->line = in->file.line = in->next_line;
 	if (in->done)
 		return 0;
 	int got = next_value_start(in, &c, err);
 	if (got != 1)
 		return got;
-	in->line = in->next_line;
+	in->line = in->file.line = in->next_line;
 	if (c != '{')
 		return json_fault(in, CHECK_SYNTAX, NULL, err, "found '%c', expected an object {...}",
 				  c < 32 || c > 126 ? '?' : c),
