@@ -107,6 +107,16 @@ $p explain "$db" --run quest --session 1 --step 9 -s seed=8 >"$d/out" 2>"$d/err"
 none "a replay that decides otherwise is refused, with the setting" "$([ $? -eq 1 ] && grep -q 'seed is "8" here' "$d/err" ||
 	cat "$d/err")"
 
+# A run of one step: figures without a word, though no axis has a range.
+$p run --quiet --no-plots --db "$d/one.db" "$tiny" -s sessions.count=1 -s sessions.max_decode_tokens=1 >"$d/out" 2>"$d/err"
+if command -v gnuplot >/dev/null; then
+	$p plot "$d/one.db" -o "$d/one" >"$d/out" 2>"$d/err"
+	none "figures of one step are drawn quietly" "$([ $? -eq 0 ] || echo failed; [ -s "$d/one/growth.svg" ] || echo none
+		grep -v 'no data for' "$d/err")"
+else
+	skip "no gnuplot"
+fi
+
 # Options of a residency are settings like others: recorded, part of what a point is, and given again by explain.
 for r in lru '{policy: lru}' s3fifo; do
 	$p run --quiet --no-plots --db "$d/residency.db" "$tiny" -s "memory.residency=$r"
