@@ -60,12 +60,6 @@ void command_note_empty(const char *db)
 	free(text);
 }
 
-static int usage(const char *message)
-{
-	fprintf(stderr, "intentkv: query: %s; see intentkv query --help\n", message);
-	return IKV_USAGE;
-}
-
 static int run(const char *db, const struct store_query *query)
 {
 	struct ikv_err err;
@@ -133,7 +127,7 @@ int cmd_query(int argc, char **argv)
 			break;
 		case 'p':
 			if (query.param_count == sizeof params / sizeof *params)
-				return usage("too many parameters");
+				return command_usage("query", "too many parameters");
 			params[query.param_count++] = optarg;
 			break;
 		case 'f':
@@ -143,7 +137,7 @@ int cmd_query(int argc, char **argv)
 		case 't':
 			query.time_limit_s = strtod(optarg, &end);
 			if (*end || end == optarg || !(query.time_limit_s >= 0))
-				return usage("--time-limit: expected seconds");
+				return command_usage("query", "--time-limit: expected seconds");
 			break;
 		case NO_HEADER:
 			query.header = false;
@@ -153,14 +147,14 @@ int cmd_query(int argc, char **argv)
 		}
 	}
 	if (optind >= argc)
-		return usage("no database given");
+		return command_usage("query", "no database given");
 	const char *db = argv[optind++];
 	if (optind < argc)
 		query.name = argv[optind++];
 	if (optind < argc)
-		return usage("too many arguments");
+		return command_usage("query", "too many arguments");
 	if (query.name && query.sql)
-		return usage("give a name or --sql, not both");
+		return command_usage("query", "give a name or --sql, not both");
 	if (!query.name && !query.sql)
 		return overview(db, query);
 	int rc = run(db, &query);

@@ -19,9 +19,10 @@ int plot_fail(int status, const char *path, const char *what)
 
 int plot_finish(FILE *f, const char *path)
 {
+	errno = 0;
 	int bad = fflush(f) != 0 || ferror(f);
 	bad |= fclose(f) != 0;
-	return bad ? plot_fail(IKV_IO, path, "cannot write") : 0;
+	return bad ? plot_fail(IKV_IO, path, errno ? strerror(errno) : "cannot write") : 0;
 }
 
 int plot_folder(const char *folder)
