@@ -115,8 +115,10 @@ static const struct yaml_node *values_of(struct expansion *x, const char *key, c
 		return sweep_range(x->doc->path, key, axis, x->sweep, made, err) ? NULL : made;
 	if (yaml_expect(axis, YAML_SEQ, x->doc->path, full, err))
 		return NULL;
-	if (axis->count)
+	if (axis->count) {
+		sweep_numbers(key, axis, x->sweep);
 		return axis;
+	}
 	ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(x->doc->path, axis), full,
 		   "got an empty list, expected at least one value");
 	return NULL;
