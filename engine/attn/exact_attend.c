@@ -60,7 +60,8 @@ int ikv_exact_mass(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint
 		for (uint32_t p = 0; p < l->count; p++) {
 			uint32_t t = p * g->page_tokens;
 			uint32_t rows = l->tokens - t < g->page_tokens ? l->tokens - t : g->page_tokens;
-			lanes->scores(q + (size_t)h * g->d_qk, n, ikv_exact_k(x, seq, layer, p, kv_head), rows,
+			lanes->scores(q + (size_t)h * g->d_qk, n, ikv_exact_k(x, seq, layer, p, kv_head),
+				      ikv_exact_k(x, seq, layer, p + 1 < l->count ? p + 1 : p, kv_head), rows,
 				      g->d_qk, g->scale, x->work->scores + t, stride);
 		}
 		for (uint32_t i = 0; i < n; i++)
@@ -87,11 +88,11 @@ int ikv_exact_token_mass(const struct ikv_exact *x, uint32_t seq, uint32_t layer
 	memset(mass, 0, tokens * sizeof *mass);
 	for (uint32_t h = 0, n; h < q_count; h += n) {
 		const uint32_t kv_head = (q_first + h) / group;
+		const uint16_t *k = ikv_exact_k(x, seq, layer, page, kv_head);
 		float *s = x->work->scores;
 		n = group - (q_first + h) % group;
 		n = n < q_count - h ? n : q_count - h;
-		lanes->scores(q + (size_t)h * g->d_qk, n, ikv_exact_k(x, seq, layer, page, kv_head), tokens, g->d_qk,
-			      g->scale, s, tokens);
+		lanes->scores(q + (size_t)h * g->d_qk, n, k, k, tokens, g->d_qk, g->scale, s, tokens);
 		for (uint32_t i = 0; i < n; i++, s += tokens) {
 			lanes->exps(s, tokens, lse[h + i], 1, s);
 			for (uint32_t t = 0; t < tokens; t++)

@@ -254,12 +254,38 @@ START_TEST(lanes_have_the_same_bits)
 		}
 		for (uint32_t i = 0; i < m; i++)
 			must(fabs((double)s[0][i] / exp(0.3f * (double)(a[i] - 9)) - 1) < 1e-6);
-		const uint32_t dim = 1 + m % 100, tokens = m / dim ? m / dim : 1;
+	}
+}
+END_TEST
+
+/* Several heads and rows at once have the bits of each alone, clamped. */
+START_TEST(scores_have_the_same_bits)
+{
+	enum { HEADS = 9, TOKENS = 23, MOST = 130 };
+	static const struct lanes_kernels *tables[3];
+	static float q[HEADS * MOST], s[HEADS][TOKENS];
+	static uint16_t k[TOKENS * MOST];
+	struct ikv_rng r;
+	const uint32_t count = lanes_of_all(tables);
+	ikv_rng_stream(&r, 7, IKV_STREAM_TEST, 0, 0);
+	for (int n = 0; n < 500; n++) {
+		const uint32_t dim = n % 2 ? 16 * (1 + (uint32_t)ikv_rng_below(&r, MOST / 16)) :
+					     1 + (uint32_t)ikv_rng_below(&r, MOST);
+		const uint32_t heads = 1 + (uint32_t)ikv_rng_below(&r, HEADS);
+		const uint32_t tokens = 1 + (uint32_t)ikv_rng_below(&r, TOKENS);
+		const float scale = n % 7 ? 0.1f : 1e38f; /* beyond the clamp */
+		for (uint32_t i = 0; i < heads * dim; i++)
+			q[i] = (float)ikv_rng_normal(&r);
+		for (uint32_t i = 0; i < tokens * dim; i++)
+			k[i] = ikv_fp16_from_float((float)ikv_rng_normal(&r) * (n % 5 ? 1 : 1e-6f));
 		for (uint32_t i = 0; i < count; i++) {
-			tables[i]->scores(a, 1, k, tokens, dim, 0.5f, s[i], 600);
-			must(!memcmp(s[i], s[0], tokens * sizeof *a));
+			tables[i]->scores(q, heads, k, k, tokens, dim, scale, s[0], TOKENS);
+			for (uint32_t h = 0; h < heads; h++)
+				for (uint32_t t = 0; t < tokens; t++) {
+					const float dot = tables[0]->dot_h(q + h * dim, k + t * dim, dim);
+					must(s[h][t] == fminf(fmaxf(scale * dot, -3e38f), 3e38f));
+				}
 		}
-		must(s[0][tokens - 1] == 0.5f * tables[0]->dot_h(a, k + (tokens - 1) * dim, dim));
 	}
 }
 END_TEST
@@ -400,6 +426,7 @@ int main(void)
 	tcase_add_test(t, v_may_alias_k);
 	tcase_add_test(t, mass_and_dense_agree_with_double);
 	tcase_add_test(t, lanes_have_the_same_bits);
+	tcase_add_test(t, scores_have_the_same_bits);
 	tcase_add_test(t, bounds_have_the_same_bits);
 	tcase_add_test(t, summaries_have_the_same_bits);
 	suite_add_tcase(s, t);
