@@ -61,7 +61,7 @@ INLINE __m128 fold4(const lanes16 *sums)
 	return _mm_add_ps(_mm_shuffle_ps(a, b, 0x88), _mm_shuffle_ps(a, b, 0xdd));
 }
 
-#define BOUNDS_AHEAD 4 /* rows, two of a page: what is fetched meanwhile */
+#define BOUNDS_AHEAD 8 /* rows, two of a page: what is fetched meanwhile */
 
 /* Four heads over one page share the conversions and what moves sums between lanes; each has the order of bound().
  * Their largest. */
@@ -123,94 +123,47 @@ static float clamped(float s)
 
 /* Four heads share the conversions of k; each sum has the order of dot_h. */
 #ifdef __AVX2__
-#ifdef __AVX512F__
-#define SCORE_ROWS 4 /* that share the loads of q, where there are 32 registers */
-#else
-#define SCORE_ROWS 1
-#endif
-
-/* dots[r]: row r with four heads; the rows of `next` are fetched. */
-INLINE void scores4(const float *q, const uint16_t *k, const uint16_t *next, uint32_t n, __m128 *dots)
+/* Four heads with a row; the row at `next` is fetched. Rows one by one: four that share the loads of q take 15 % longer
+ * where the rows come from memory. */
+INLINE __m128 scores4(const float *q, const uint16_t *k, const uint16_t *next, uint32_t n)
 {
-	lanes16 sum[SCORE_ROWS][4] = {0};
+	lanes16 sum[4] = {0};
 	for (uint32_t i = 0; i < n; i += LANES) {
-#ifdef __AVX512F__
-		__m512 x[SCORE_ROWS];
-		_Pragma("GCC unroll 4") for (int r = 0; r < SCORE_ROWS; r++)
-		{
-			x[r] = load_half_part(k + (size_t)r * n + i);
-			_mm_prefetch((const char *)(next + (size_t)r * n + i), _MM_HINT_T0);
-		}
-		_Pragma("GCC unroll 4") for (int h = 0; h < 4; h++)
-		{
-			const __m512 y = load_part(q + (size_t)h * n + i);
-			_Pragma("GCC unroll 4") for (int r = 0; r < SCORE_ROWS; r++) sum[r][h] += y * x[r];
-		}
-#else
 		_mm_prefetch((const char *)(next + i), _MM_HINT_T0);
+#ifdef __AVX512F__
+		const __m512 x = load_half_part(k + i);
+		_Pragma("GCC unroll 4") for (int h = 0; h < 4; h++) sum[h] += load_part(q + (size_t)h * n + i) * x;
+#else
 		_Pragma("GCC unroll 2") for (int p = 0; p < 2; p++)
 		{
 			const part x = load_half_part(k + i + p * PART);
 			_Pragma("GCC unroll 4") for (int h = 0; h < 4; h++)
 			{
-				sum[0][h].half[p] += load_part(q + (size_t)h * n + i + p * PART) * x;
+				sum[h].half[p] += load_part(q + (size_t)h * n + i + p * PART) * x;
 			}
 		}
 #endif
 	}
-	_Pragma("GCC unroll 4") for (int r = 0; r < SCORE_ROWS; r++) dots[r] = fold4(sum[r]);
-}
-
-INLINE __m128 clamped4(__m128 s)
-{
-	return _mm_max_ps(_mm_min_ps(s, _mm_set1_ps(3e38f)), _mm_set1_ps(-3e38f));
-}
-
-/* Scores of four heads and all but the last tokens % SCORE_ROWS tokens; how many. */
-INLINE uint32_t score_rows(const float *q, const uint16_t *k, const uint16_t *next, uint32_t tokens, uint32_t n,
-			   float scale, float *s, size_t s_stride)
-{
-	uint32_t t = 0;
-	for (; t + SCORE_ROWS <= tokens; t += SCORE_ROWS) {
-		__m128 dots[SCORE_ROWS];
-		scores4(q, k + (size_t)t * n, next + (size_t)t * n, n, dots);
-#if SCORE_ROWS == 4
-		_MM_TRANSPOSE4_PS(dots[0], dots[1], dots[2], dots[3]);
-		for (int h = 0; h < 4; h++)
-			_mm_storeu_ps(s + h * s_stride + t, clamped4(_mm_mul_ps(dots[h], _mm_set1_ps(scale))));
-#else
-		float four[4];
-		_mm_storeu_ps(four, clamped4(_mm_mul_ps(dots[0], _mm_set1_ps(scale))));
-		for (int h = 0; h < 4; h++)
-			s[h * s_stride + t] = four[h];
-#endif
-	}
-	return t;
+	return fold4(sum);
 }
 #endif
-
-static void score_head(const float *q, const uint16_t *k, uint32_t from, uint32_t tokens, uint32_t n, float scale,
-		       float *s)
-{
-	for (uint32_t t = from; t < tokens; t++)
-		s[t] = clamped(scale * dot_h(q, k + (size_t)t * n, n));
-}
 
 static void scores(const float *q, uint32_t heads, const uint16_t *k, const uint16_t *next, uint32_t tokens,
 		   uint32_t n, float scale, float *s, size_t s_stride)
 {
-	uint32_t h = 0;
-	(void)next; /* lines that nothing reads yet: what it is worth depends on the machine */
+	for (uint32_t t = 0; t < tokens; t++, k += n, next += n) {
+		uint32_t h = 0;
 #ifdef __AVX2__
-	for (; n % LANES == 0 && h + 4 <= heads; h += 4) {
-		const float *four = q + (size_t)h * n;
-		const uint32_t done = score_rows(four, k, next, tokens, n, scale, s + h * s_stride, s_stride);
-		for (uint32_t i = 0; i < 4; i++)
-			score_head(four + (size_t)i * n, k, done, tokens, n, scale, s + (h + i) * s_stride);
-	}
+		for (; n % LANES == 0 && h + 4 <= heads; h += 4) {
+			float dots[4];
+			_mm_storeu_ps(dots, scores4(q + (size_t)h * n, k, next, n));
+			for (uint32_t i = 0; i < 4; i++)
+				s[(h + i) * s_stride + t] = clamped(scale * dots[i]);
+		}
 #endif
-	for (; h < heads; h++)
-		score_head(q + (size_t)h * n, k, 0, tokens, n, scale, s + h * s_stride);
+		for (; h < heads; h++)
+			s[h * s_stride + t] = clamped(scale * dot_h(q + (size_t)h * n, k, n));
+	}
 }
 
 static float peak(const float *s, uint32_t n)
