@@ -179,6 +179,7 @@ START_TEST(mass_and_dense_agree_with_double)
 		uint32_t count = kv_heads * group - first, ran = 0;
 		const float *q = f.q + (size_t)first * dim;
 		for (int i = 0; i < 3; i++) {
+			ikv_exact_set_threads(f.x, 1 + (uint32_t)(n + i) % 3);
 			if (ikv_isa_select(isas[i], &err)) {
 				ck_assert_int_eq(err.status, IKV_UNAVAILABLE);
 				continue;
@@ -188,7 +189,7 @@ START_TEST(mass_and_dense_agree_with_double)
 			ck_assert_mem_eq(mass[ran], mass[0], (size_t)count * pages * 4);
 			ran++;
 			ck_assert_int_eq(
-			    ikv_exact_dense(f.x, 1, 0, first, count, q, 1 + n % 3, out, lse, dense_mass, &err), 0);
+			    ikv_exact_dense(f.x, 1, 0, first, count, q, out, lse, dense_mass, &err), 0);
 			memset(mean, 0, sizeof mean);
 			for (uint32_t h = 0; h < count; h++) {
 				double sum = 0;
@@ -397,7 +398,7 @@ START_TEST(v_may_alias_k)
 	ck_assert_int_eq(ikv_exact_truncate(x, 0, 50, &err), 0);
 	ck_assert_int_eq(ikv_exact_append(x, 0, 0, N - 50, k + 50 * D, NULL, &err), 0);
 	ck_assert_ptr_eq(ikv_exact_v(x, 0, 0, 2, 0), ikv_exact_k(x, 0, 0, 2, 0));
-	ck_assert_int_eq(ikv_exact_dense(x, 0, 0, 0, HEADS, q, 1, out, lse, NULL, &err), 0);
+	ck_assert_int_eq(ikv_exact_dense(x, 0, 0, 0, HEADS, q, out, lse, NULL, &err), 0);
 	for (int h = 0; h < HEADS; h++) {
 		double sum = 0, want[V] = {0};
 		for (int t = 0; t < N; t++) {
