@@ -169,6 +169,11 @@ int ikv_exact_token_mass(const struct ikv_exact *x, uint32_t seq, uint32_t layer
 	return 0;
 }
 
+float ikv_mass_divergence(const float *p, const float *d, uint32_t n)
+{
+	return lanes_table()->divergence(p, d, n);
+}
+
 static void locate(const void *source, const struct ikv_attn_unit *u, uint32_t kv_head, uint32_t index, uint32_t i,
 		   struct tile *tile, struct flash_heads *heads)
 {

@@ -28,6 +28,8 @@ struct lanes_kernels {
 	float (*exp_sum)(const float *s, uint32_t n, float shift);
 	/* out[i] = exp((s_i - shift)·scale); shift at least every s_i, scale > 0 */
 	void (*exps)(const float *s, uint32_t n, float shift, float scale, float *out);
+	/* sum of p_i log(p_i / d_i) over p_i > 0; d_i counts as 1e-30 at least */
+	float (*divergence)(const float *p, const float *d, uint32_t n);
 	/* Take an FP16 row into per-channel minimum and maximum (FP16) and sum. */
 	void (*summarise)(const uint16_t *row, uint32_t n, uint16_t *least, uint16_t *most, float *sum);
 	/* Products of an FP16 matrix [rows][cols] with count <= LANES_BATCH vectors, read once for all; what lies

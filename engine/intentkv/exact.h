@@ -70,6 +70,10 @@ IKV_API int ikv_exact_token_mass(const struct ikv_exact *x, uint32_t seq, uint32
 				 uint32_t q_first, uint32_t q_count, const float *q, const float *lse, float *mass,
 				 struct ikv_err *err);
 
+/* Kullback-Leibler divergence (nat) of masses p from d [n], sum of p log(p/d); d counts as 1e-30 at least, and what is
+ * below 1e-30 of p as nothing. Fixed lanes; error about 1e-7. */
+IKV_API float ikv_mass_divergence(const float *p, const float *d, uint32_t n);
+
 /* Dense attention over the whole context: out [q_count][d_v], lse [q_count] (may be NULL), mass
  * [q_count][pages] (may be NULL). Fast kernels; float accumulation. */
 IKV_API int ikv_exact_dense(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t q_first,

@@ -259,6 +259,35 @@ START_TEST(lanes_have_the_same_bits)
 }
 END_TEST
 
+START_TEST(divergence_agrees_with_double)
+{
+	static const struct lanes_kernels *tables[3];
+	static float p[300], d[300];
+	struct ikv_rng r;
+	const uint32_t count = lanes_of_all(tables);
+	ikv_rng_stream(&r, 8, IKV_STREAM_TEST, 0, 0);
+	for (int n = 0; n < 1000; n++) {
+		const uint32_t m = 1 + (uint32_t)ikv_rng_below(&r, 300);
+		double want = 0, sum[2] = {0};
+		for (uint32_t i = 0; i < m; i++) {
+			p[i] = ikv_rng_below(&r, 9) ? (float)exp(3 * ikv_rng_normal(&r)) : 0;
+			d[i] = n % 3 == 0 ? p[i] : ikv_rng_below(&r, 9) ? (float)exp(3 * ikv_rng_normal(&r)) : 0;
+			sum[0] += (double)p[i], sum[1] += (double)d[i];
+		}
+		for (uint32_t i = 0; i < m; i++) {
+			p[i] = sum[0] > 0 ? (float)(p[i] / sum[0]) : 0;
+			d[i] = sum[1] > 0 ? (float)(d[i] / sum[1]) : 0;
+			want += p[i] > 0 ? (double)p[i] * log((double)p[i] / fmax((double)d[i], 1e-30)) : 0;
+		}
+		const float got = tables[0]->divergence(p, d, m);
+		must_msg(fabs((double)got - want) <= 1e-6 * (1 + fabs(want)), "%u: %g instead of %g", m, (double)got, want);
+		must(n % 3 || got == 0);
+		for (uint32_t i = 1; i < count; i++)
+			must(tables[i]->divergence(p, d, m) == got);
+	}
+}
+END_TEST
+
 /* Several heads and rows at once have the bits of each alone, clamped. */
 START_TEST(scores_have_the_same_bits)
 {
@@ -428,6 +457,7 @@ int main(void)
 	tcase_add_test(t, mass_and_dense_agree_with_double);
 	tcase_add_test(t, lanes_have_the_same_bits);
 	tcase_add_test(t, scores_have_the_same_bits);
+	tcase_add_test(t, divergence_agrees_with_double);
 	tcase_add_test(t, bounds_have_the_same_bits);
 	tcase_add_test(t, summaries_have_the_same_bits);
 	suite_add_tcase(s, t);
