@@ -71,6 +71,7 @@ struct slot {
 	float *lse_dense;   /* [q_heads] */
 	float *mass_dense;  /* [q_heads][pages] of the layer at hand */
 	float *mass_out;    /* [q_heads][pages] received under the plan, of the layer at hand */
+	float *mass_row;    /* [pages] of what measures */
 	double *block_mass; /* [blocks] dense mass, mean over layers and heads */
 	/* Of the current step. */
 	bool executed, verified;

@@ -3,26 +3,40 @@
 #include <string.h>
 #include "sim/run.h"
 
+#define NO_BLOCK UINT32_MAX /* tokens between blocks */
+
 struct tally {
 	const struct run *run;
 	struct slot *s;
 	const struct unit *u;
-	uint32_t layer, block; /* block: the one at or after the token at hand */
+	uint32_t layer;
 	double weight;         /* of this unit in the means over heads and layers */
 	double recall;
+	uint32_t block;        /* the one that is being counted: */
+	double mass, selected; /* so far */
 };
 
-static void count(struct tally *t, double mass, bool selected)
+/* What has been counted goes to the block and its role. */
+static void settle(struct tally *t)
 {
-	if (selected)
-		t->recall += mass;
-	if (t->block == UINT32_MAX)
-		return;
-	enum ikv_kind kind = t->s->layout.blocks[t->block].kind;
-	t->s->block_mass[t->block] += mass * t->weight;
-	t->s->kind_mass[kind] += mass * t->weight;
-	if (selected)
-		t->s->kind_selected[kind] += mass * t->weight;
+	t->recall += t->selected;
+	if (t->block != NO_BLOCK) {
+		const enum ikv_kind kind = t->s->layout.blocks[t->block].kind;
+		t->s->block_mass[t->block] += t->mass * t->weight;
+		t->s->kind_mass[kind] += t->mass * t->weight;
+		t->s->kind_selected[kind] += t->selected * t->weight;
+	}
+	t->mass = t->selected = 0;
+}
+
+static inline void count(struct tally *t, uint32_t block, double mass, bool selected)
+{
+	if (block != t->block) {
+		settle(t);
+		t->block = block;
+	}
+	t->mass += mass;
+	t->selected += selected ? mass : 0;
 }
 
 /* Mean over the unit's heads of the dense mass on each token of a page. Only pages that a block boundary or a plan cuts
@@ -51,21 +65,26 @@ static int tally_tokens(struct tally *t, uint32_t page, uint32_t first, uint32_t
 	for (uint32_t i = 0; i < tokens; i++) {
 		while (next < l->count && l->blocks[next].end <= first + i)
 			next++;
-		t->block = next < l->count && l->blocks[next].start <= first + i ? next : UINT32_MAX;
-		count(t, (double)mass[i], ref && ikv_plan_has(&t->u->route.plan, ref, i));
+		const bool in = next < l->count && l->blocks[next].start <= first + i;
+		count(t, in ? next : NO_BLOCK, (double)mass[i], ref && ikv_plan_has(&t->u->route.plan, ref, i));
 	}
 	return 0;
 }
 
-/* Mean over the unit's heads of a page's dense mass: measured, or modelled where no attention ran. */
-static double page_mass(const struct slot *s, const struct unit *u, uint32_t page, uint32_t pages)
+/* Means over the unit's heads of the pages' dense mass: measured, or modelled where no attention ran. */
+static const float *page_masses(struct slot *s, const struct unit *u, uint32_t pages)
 {
-	double mass = 0;
 	if (!s->executed)
-		return (double)u->page_mass[page];
-	for (uint32_t h = u->q_first; h < u->q_first + u->q_count; h++)
-		mass += s->mass_dense[(size_t)h * pages + page];
-	return mass / u->q_count;
+		return u->page_mass;
+	const float *row = s->mass_dense + (size_t)u->q_first * pages;
+	float *mean = s->mass_row;
+	memcpy(mean, row, pages * sizeof *mean);
+	for (uint32_t h = 1; h < u->q_count; h++)
+		for (uint32_t p = 0; p < pages; p++)
+			mean[p] += row[(size_t)h * pages + p];
+	for (uint32_t p = 0; p < pages; p++)
+		mean[p] /= (float)u->q_count;
+	return mean;
 }
 
 /* Mass on the selection (*recall) and on each role, for one unit at one layer. */
@@ -75,7 +94,13 @@ static int tally_unit(const struct run *run, struct slot *s, const struct unit *
 	const struct ikv_geometry *g = &run->geometry;
 	const struct ikv_plan *plan = &u->route.plan;
 	uint32_t pages = ikv_pages(s->tokens, g->page_tokens), at = 0, next = 0;
-	struct tally t = {run, s, u, layer, 0, (double)u->q_count / ((double)g->q_heads * g->layers), 0};
+	const float *mass = page_masses(s, u, pages);
+	struct tally t = {.run = run,
+			  .s = s,
+			  .u = u,
+			  .layer = layer,
+			  .weight = (double)u->q_count / ((double)g->q_heads * g->layers),
+			  .block = NO_BLOCK};
 	for (uint32_t page = 0; page < pages; page++) {
 		uint32_t first = page * g->page_tokens, tokens = s->tokens - first;
 		if (tokens > g->page_tokens)
@@ -89,29 +114,27 @@ static int tally_unit(const struct run *run, struct slot *s, const struct unit *
 		bool none = !b || b->start >= first + tokens;
 		bool whole = !ref || (ref->mask == IKV_NO_MASK && ref->lo == 0 && ref->hi >= tokens);
 		if ((one || none) && whole) {
-			t.block = one ? next : UINT32_MAX;
-			count(&t, page_mass(s, u, page, pages), ref != NULL);
+			count(&t, one ? next : NO_BLOCK, (double)mass[page], ref != NULL);
 		} else if (tally_tokens(&t, page, first, tokens, next, ref, err)) {
 			return -1;
 		}
 	}
+	settle(&t);
 	*recall = t.recall;
 	return 0;
 }
 
 /* Kullback-Leibler divergence of the attention over pages, KL(selected ‖ dense), mean over the unit's heads.
  * It bounds the divergence over tokens from below. `mass`: [q_count][plan pages]. */
-static double page_kl(const struct run *run, const struct slot *s, const struct unit *u, const float *mass)
+static double page_kl(const struct run *run, struct slot *s, const struct unit *u, const float *mass)
 {
-	uint32_t pages = ikv_pages(s->tokens, run->geometry.page_tokens), n = u->route.plan.count;
+	const uint32_t pages = ikv_pages(s->tokens, run->geometry.page_tokens), n = u->route.plan.count;
 	double kl = 0;
 	for (uint32_t h = 0; h < u->q_count; h++) {
-		for (uint32_t i = 0; i < n; i++) {
-			double p = mass[(size_t)h * n + i];
-			double d = s->mass_dense[(size_t)(u->q_first + h) * pages + u->route.plan.pages[i].page];
-			if (p > 0)
-				kl += p * log(p / (d > 1e-30 ? d : 1e-30)) / u->q_count;
-		}
+		const float *dense = s->mass_dense + (size_t)(u->q_first + h) * pages;
+		for (uint32_t i = 0; i < n; i++)
+			s->mass_row[i] = dense[u->route.plan.pages[i].page];
+		kl += (double)ikv_mass_divergence(mass + (size_t)h * n, s->mass_row, n) / u->q_count;
 	}
 	return kl;
 }

@@ -24,6 +24,7 @@ int ikv_exact_create(struct ikv_exact **out, const struct ikv_geometry *g, uint3
 		ikv_exact_destroy(x);
 		return -1;
 	}
+	x->work->threads = 1;
 	*out = x;
 	return 0;
 }
@@ -51,6 +52,11 @@ void ikv_exact_destroy(struct ikv_exact *x)
 const struct ikv_geometry *ikv_exact_geometry(const struct ikv_exact *x)
 {
 	return &x->g;
+}
+
+void ikv_exact_set_threads(struct ikv_exact *x, uint32_t threads)
+{
+	x->work->threads = threads;
 }
 
 const struct exact_list *exact_store_list(const struct ikv_exact *x, uint32_t seq, uint32_t layer)

@@ -13,6 +13,7 @@ struct exact_list { /* pages of one sequence and layer */
 };
 
 struct exact_work { /* buffers of const calls; one thread at a time uses the object */
+	uint32_t threads; /* of all calls; 0: as many as cores */
 	float *scores;
 	size_t scores_cap;
 	struct flash *flash;
@@ -36,6 +37,9 @@ struct ikv_exact {
 };
 
 const struct exact_list *exact_store_list(const struct ikv_exact *x, uint32_t seq, uint32_t layer);
+/* item(context, i) for i < items, by the store's threads; each takes neighbours. */
+int exact_store_each(const struct ikv_exact *x, uint32_t items, void (*item)(void *context, uint32_t i), void *context,
+		     struct ikv_err *err);
 /* Query heads within the geometry, sequence and layer known. */
 int exact_store_check(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t q_first, uint32_t q_count,
 		      struct ikv_err *err);

@@ -1,75 +1,5 @@
-/* Compiled once per ISA: LANES_TABLE names the table. Vector types of the compiler, no intrinsics but the exact
- * conversion from FP16, so that each operation is the same IEEE operation whatever the register width. */
-#include <string.h>
-#include "attn/lanes.h"
-#ifdef __F16C__
-#include <immintrin.h>
-#endif
-
-#define LANES  16
-#define INLINE static inline __attribute__((always_inline))
-
-typedef float vec __attribute__((vector_size(4 * LANES)));
-typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
-
-INLINE vec load(const float *p)
-{
-	vec v;
-	memcpy(&v, p, sizeof v);
-	return v;
-}
-
-INLINE vec load_tail(const float *p, uint32_t n, float fill)
-{
-	float a[LANES];
-	for (uint32_t i = 0; i < LANES; i++)
-		a[i] = i < n ? p[i] : fill;
-	return load(a);
-}
-
-INLINE vec choose(ivec mask, vec yes, vec no)
-{
-	return (vec)(((ivec)yes & mask) | ((ivec)no & ~mask));
-}
-
-#ifdef __F16C__
-INLINE vec load_half(const uint16_t *p)
-{
-	__m256 part[2] = {_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)),
-			  _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 8)))};
-	vec v;
-	memcpy(&v, part, sizeof v);
-	return v;
-}
-#else
-/* Exponent and mantissa moved into place are the value times 2^-112, subnormal or not. */
-INLINE vec load_half(const uint16_t *p)
-{
-	ivec h;
-	for (int i = 0; i < LANES; i++)
-		h[i] = p[i];
-	vec magnitude = (vec)((h & 0x7fff) << 13) * 0x1p112f;
-	return (vec)((ivec)magnitude | (h & 0x8000) << 16);
-}
-#endif
-
-INLINE vec load_half_tail(const uint16_t *p, uint32_t n)
-{
-	uint16_t a[LANES];
-	for (uint32_t i = 0; i < LANES; i++)
-		a[i] = i < n ? p[i] : 0;
-	return load_half(a);
-}
-
-INLINE float fold(vec v)
-{
-	float a[LANES];
-	memcpy(a, &v, sizeof a);
-	for (int w = LANES / 2; w > 0; w /= 2)
-		for (int i = 0; i < w; i++)
-			a[i] += a[i + w];
-	return a[0];
-}
+/* Compiled once per ISA: LANES_TABLE names the table. */
+#include "attn/lanes_vec.h"
 
 static float dot(const float *a, const float *b, uint32_t n)
 {
@@ -121,41 +51,17 @@ static float bound(const float *q, const uint16_t *ends, uint32_t n)
 }
 
 #ifdef __AVX2__
-/* Sixteen lanes of a sum: one register, or two. */
-#ifdef __AVX512F__
-typedef __m512 lanes16;
-
-INLINE __m256 fold_to8(lanes16 v)
-{
-	return _mm256_add_ps(_mm512_castps512_ps256(v),
-			     _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(v), 1)));
-}
-#else
-typedef struct {
-	__m256 half[2];
-} lanes16;
-
-INLINE __m256 fold_to8(lanes16 v)
-{
-	return _mm256_add_ps(v.half[0], v.half[1]);
-}
-#endif
-
 /* Four sums folded as in fold(). */
 INLINE __m128 fold4(const lanes16 *sums)
 {
 	__m128 x[4];
-	_Pragma("GCC unroll 4") for (int h = 0; h < 4; h++)
-	{
-		__m256 y = fold_to8(sums[h]);
-		x[h] = _mm_add_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
-	}
+	_Pragma("GCC unroll 4") for (int h = 0; h < 4; h++) x[h] = fold_to4(sums[h]);
 	__m128 a = _mm_add_ps(_mm_movelh_ps(x[0], x[1]), _mm_movehl_ps(x[1], x[0]));
 	__m128 b = _mm_add_ps(_mm_movelh_ps(x[2], x[3]), _mm_movehl_ps(x[3], x[2]));
 	return _mm_add_ps(_mm_shuffle_ps(a, b, 0x88), _mm_shuffle_ps(a, b, 0xdd));
 }
 
-#define BOUNDS_AHEAD 4 /* rows, two of a page: what is fetched meanwhile */
+#define BOUNDS_AHEAD 8 /* rows, two of a page: what is fetched meanwhile */
 
 /* Four heads over one page share the conversions and what moves sums between lanes; each has the order of bound().
  * Their largest. */
@@ -215,97 +121,48 @@ static float clamped(float s)
 	return s > 3e38f ? 3e38f : s < -3e38f ? -3e38f : s;
 }
 
-/* Four heads share one conversion of k; each sum has the order of dot_h. */
+/* Four heads share the conversions of k; each sum has the order of dot_h. */
 #ifdef __AVX2__
-/* Registers of the width at hand: the compiler keeps wider vectors in memory. */
+/* Four heads with a row; the row at `next` is fetched. Rows one by one: four that share the loads of q take 15 % longer
+ * where the rows come from memory. */
+INLINE __m128 scores4(const float *q, const uint16_t *k, const uint16_t *next, uint32_t n)
+{
+	lanes16 sum[4] = {0};
+	for (uint32_t i = 0; i < n; i += LANES) {
+		_mm_prefetch((const char *)(next + i), _MM_HINT_T0);
 #ifdef __AVX512F__
-#define PART 16
+		const __m512 x = load_half_part(k + i);
+		_Pragma("GCC unroll 4") for (int h = 0; h < 4; h++) sum[h] += load_part(q + (size_t)h * n + i) * x;
 #else
-#define PART 8
-#endif
-typedef float part __attribute__((vector_size(4 * PART)));
-
-INLINE part load_part(const float *p)
-{
-	part v;
-	memcpy(&v, p, sizeof v);
-	return v;
-}
-
-INLINE part load_half_part(const uint16_t *p)
-{
-#ifdef __AVX512F__
-	return (part)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
-#else
-	return (part)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
-#endif
-}
-
-INLINE void scores4(const float *q, const uint16_t *k, uint32_t n, float *dots)
-{
-	part acc[4][LANES / PART] = {0};
-	float lanes[4][LANES];
-	uint32_t i = 0;
-	for (; i + LANES <= n; i += LANES) {
-		_Pragma("GCC unroll 4") for (int p = 0; p < LANES / PART; p++)
+		_Pragma("GCC unroll 2") for (int p = 0; p < 2; p++)
 		{
-			part x = load_half_part(k + i + p * PART);
+			const part x = load_half_part(k + i + p * PART);
 			_Pragma("GCC unroll 4") for (int h = 0; h < 4; h++)
 			{
-				acc[h][p] += load_part(q + (size_t)h * n + i + p * PART) * x;
+				sum[h].half[p] += load_part(q + (size_t)h * n + i + p * PART) * x;
 			}
 		}
+#endif
 	}
-	memcpy(lanes, acc, sizeof lanes);
-	for (int h = 0; h < 4; h++) {
-		vec sum = load(lanes[h]);
-		if (i < n)
-			sum += load_tail(q + (size_t)h * n + i, n - i, 0) * load_half_tail(k + i, n - i);
-		dots[h] = fold(sum);
-	}
-}
-#else
-INLINE void scores4(const float *q, const uint16_t *k, uint32_t n, float *dots)
-{
-	vec a = {0}, b = {0}, c = {0}, d = {0};
-	const float *q1 = q + n, *q2 = q1 + n, *q3 = q2 + n;
-	uint32_t i = 0;
-	for (; i + LANES <= n; i += LANES) {
-		vec x = load_half(k + i);
-		a += load(q + i) * x;
-		b += load(q1 + i) * x;
-		c += load(q2 + i) * x;
-		d += load(q3 + i) * x;
-	}
-	if (i < n) {
-		uint32_t m = n - i;
-		vec x = load_half_tail(k + i, m);
-		a += load_tail(q + i, m, 0) * x;
-		b += load_tail(q1 + i, m, 0) * x;
-		c += load_tail(q2 + i, m, 0) * x;
-		d += load_tail(q3 + i, m, 0) * x;
-	}
-	dots[0] = fold(a);
-	dots[1] = fold(b);
-	dots[2] = fold(c);
-	dots[3] = fold(d);
+	return fold4(sum);
 }
 #endif
 
-static void scores(const float *q, uint32_t heads, const uint16_t *k, uint32_t tokens, uint32_t n, float scale,
-		   float *s, size_t s_stride)
+static void scores(const float *q, uint32_t heads, const uint16_t *k, const uint16_t *next, uint32_t tokens,
+		   uint32_t n, float scale, float *s, size_t s_stride)
 {
-	for (uint32_t t = 0; t < tokens; t++) {
-		const uint16_t *row = k + (size_t)t * n;
+	for (uint32_t t = 0; t < tokens; t++, k += n, next += n) {
 		uint32_t h = 0;
-		for (; h + 4 <= heads; h += 4) {
+#ifdef __AVX2__
+		for (; n % LANES == 0 && h + 4 <= heads; h += 4) {
 			float dots[4];
-			scores4(q + (size_t)h * n, row, n, dots);
+			_mm_storeu_ps(dots, scores4(q + (size_t)h * n, k, next, n));
 			for (uint32_t i = 0; i < 4; i++)
 				s[(h + i) * s_stride + t] = clamped(scale * dots[i]);
 		}
+#endif
 		for (; h < heads; h++)
-			s[h * s_stride + t] = clamped(scale * dot_h(q + (size_t)h * n, row, n));
+			s[h * s_stride + t] = clamped(scale * dot_h(q + (size_t)h * n, k, n));
 	}
 }
 
@@ -355,19 +212,6 @@ static float exp_sum(const float *s, uint32_t n, float shift)
 	return fold(sum);
 }
 
-INLINE void store(float *p, vec v)
-{
-	memcpy(p, &v, sizeof v);
-}
-
-INLINE void store_tail(float *p, vec v, uint32_t n)
-{
-	float a[LANES];
-	store(a, v);
-	for (uint32_t i = 0; i < n; i++)
-		p[i] = a[i];
-}
-
 static void exps(const float *s, uint32_t n, float shift, float scale, float *out)
 {
 	uint32_t i = 0;
@@ -375,6 +219,34 @@ static void exps(const float *s, uint32_t n, float shift, float scale, float *ou
 		store(out + i, exp_negative((load(s + i) - shift) * scale));
 	if (i < n)
 		store_tail(out + i, exp_negative((load_tail(s + i, n - i, shift) - shift) * scale), n - i);
+}
+
+/* log of normal x > 0, absolute error below 1e-7 (1 + |log x|): x = 2^n·m, m in [1/sqrt 2, sqrt 2), and
+ * log m = 2 atanh(t), t = (m - 1) / (m + 1), |t| < 0.172, by its series. */
+INLINE vec log_positive(vec x)
+{
+	const ivec shifted = (ivec)x - 0x3f3504f3; /* 1/sqrt 2 */
+	const ivec n = shifted >> 23;
+	const vec m = (vec)((ivec)x - (n << 23));
+	const vec t = (m - 1.0f) / (m + 1.0f), square = t * t;
+	vec series = square * (2 / 9.0f) + 2 / 7.0f;
+	series = series * square + 2 / 5.0f;
+	series = series * square + 2 / 3.0f;
+	series = series * square + 2.0f;
+	return __builtin_convertvector(n, vec) * 0.693147182f + series * t;
+}
+
+static float divergence(const float *p, const float *d, uint32_t n)
+{
+	vec sum = {0};
+	for (uint32_t i = 0; i < n; i += LANES) {
+		const uint32_t left = n - i < LANES ? n - i : LANES;
+		vec x = load_tail(p + i, left, 0), y = larger(load_tail(d + i, left, 1), (vec){0} + 1e-30f);
+		const ivec some = x >= 1e-30f; /* what is less adds less than 1e-28 */
+		x = choose(some, x, y);
+		sum += choose(some, x * log_positive(x / y), (vec){0});
+	}
+	return fold(sum);
 }
 
 /* FP16 in the order of their values: those below zero have their magnitude turned round; -0 goes before 0. The same
@@ -420,141 +292,18 @@ static void summarise(const uint16_t *row, uint32_t n, uint16_t *least, uint16_t
 	}
 }
 
-#ifndef __AVX2__
-#define PART LANES
-typedef vec part;
-
-INLINE part load_part(const float *p)
-{
-	return load(p);
-}
-
-INLINE part load_half_part(const uint16_t *p)
-{
-	return load_half(p);
-}
-#endif
-
-/* Registers of sums that combine and product keep: of each vector two parts, or four where there are 32 registers. */
-#ifdef __AVX512F__
-#define WIDE 4
-#else
-#define WIDE 2
-#endif
-
-INLINE void fetch_part(const uint16_t *p, size_t ahead, uint32_t at)
-{
-	if (at % (64 / sizeof *p) == 0)
-		__builtin_prefetch((const char *)p + ahead);
-}
-
-/* Columns [c, c + WIDE parts) of all rows. */
-INLINE void combine_columns(const uint16_t *w, uint32_t rows, uint32_t cols, uint32_t c, const float *const *x,
-			    const int n, float *const *out)
-{
-	size_t ahead = 2 * (size_t)rows * cols;
-	part a[LANES_BATCH][WIDE] = {0};
-	for (uint32_t r = 0; r < rows; r++) {
-		const uint16_t *p = w + (size_t)r * cols + c;
-		part v[WIDE];
-		_Pragma("GCC unroll 4") for (int j = 0; j < WIDE; j++)
-		{
-			v[j] = load_half_part(p + j * PART);
-			fetch_part(p + j * PART, ahead, (uint32_t)j * PART);
-		}
-		_Pragma("GCC unroll 4") for (int i = 0; i < n; i++)
-		{
-			_Pragma("GCC unroll 4") for (int j = 0; j < WIDE; j++) a[i][j] += x[i][r] * v[j];
-		}
-	}
-	_Pragma("GCC unroll 4") for (int i = 0; i < n; i++) memcpy(out[i] + c, a[i], sizeof a[i]);
-}
-
-INLINE void combine_all(const uint16_t *w, uint32_t rows, uint32_t cols, const float *const *x, const int n,
-			float *const *out)
-{
-	uint32_t c = 0;
-	for (; c + WIDE * PART <= cols; c += WIDE * PART)
-		combine_columns(w, rows, cols, c, x, n, out);
-	for (; c < cols; c += LANES) {
-		uint32_t left = cols - c < LANES ? cols - c : LANES;
-		for (int i = 0; i < n; i++) {
-			vec sum = {0};
-			for (uint32_t r = 0; r < rows; r++)
-				sum += x[i][r] * load_half_tail(w + (size_t)r * cols + c, left);
-			store_tail(out[i] + c, sum, left);
-		}
-	}
-}
-
-/* Rows [r, r + WIDE / (LANES / PART)): the sums of a row and vector lie in all LANES, as in dot_h. */
-#define ROWS_AT_ONCE (WIDE * PART / LANES)
-
-INLINE void product_rows(const uint16_t *w, uint32_t cols, const int rows, size_t ahead, const float *const *x,
-			 const int n, uint32_t r, float *const *out)
-{
-	part a[LANES_BATCH][ROWS_AT_ONCE][LANES / PART] = {0};
-	uint32_t c = 0;
-	for (; c + LANES <= cols; c += LANES) {
-		_Pragma("GCC unroll 4") for (int j = 0; j < rows; j++)
-		{
-			const uint16_t *p = w + (size_t)(r + (uint32_t)j) * cols + c;
-			fetch_part(p, ahead, c);
-			_Pragma("GCC unroll 4") for (int k = 0; k < LANES / PART; k++)
-			{
-				part v = load_half_part(p + k * PART);
-				_Pragma("GCC unroll 4") for (int i = 0; i < n; i++)
-				{
-					a[i][j][k] += load_part(x[i] + c + k * PART) * v;
-				}
-			}
-		}
-	}
-	for (int i = 0; i < n; i++) {
-		for (int j = 0; j < rows; j++) {
-			vec sum;
-			memcpy(&sum, a[i][j], sizeof sum);
-			if (c < cols)
-				sum += load_tail(x[i] + c, cols - c, 0) *
-				       load_half_tail(w + (size_t)(r + (uint32_t)j) * cols + c, cols - c);
-			out[i][r + (uint32_t)j] = fold(sum);
-		}
-	}
-}
-
-INLINE void product_all(const uint16_t *w, uint32_t rows, uint32_t cols, const float *const *x, const int n,
-			float *const *out)
-{
-	size_t ahead = 2 * (size_t)rows * cols;
-	uint32_t r = 0;
-	for (; r + ROWS_AT_ONCE <= rows; r += ROWS_AT_ONCE)
-		product_rows(w, cols, ROWS_AT_ONCE, ahead, x, n, r, out);
-	for (; r < rows; r++)
-		product_rows(w, cols, 1, ahead, x, n, r, out);
-}
-
-#define BY_COUNT(name)                                                                                               \
-	static void name(const uint16_t *w, uint32_t rows, uint32_t cols, const float *const *x, uint32_t count,     \
-			 float *const *out)                                                                          \
-	{                                                                                                            \
-		switch (count) {                                                                                     \
-		case 1:                                                                                              \
-			name##_all(w, rows, cols, x, 1, out);                                                        \
-			break;                                                                                       \
-		case 2:                                                                                              \
-			name##_all(w, rows, cols, x, 2, out);                                                        \
-			break;                                                                                       \
-		case 3:                                                                                              \
-			name##_all(w, rows, cols, x, 3, out);                                                        \
-			break;                                                                                       \
-		case LANES_BATCH:                                                                                    \
-			name##_all(w, rows, cols, x, LANES_BATCH, out);                                              \
-		}                                                                                                    \
-	}
-BY_COUNT(combine)
-BY_COUNT(product)
-
-#define NAME_OF(x)  #x
-#define ISA_NAME(x) NAME_OF(x)
-const struct lanes_kernels LANES_TABLE = {
-    ISA_NAME(LANES_ISA), dot, dot_h, bound, bounds, scores, peak, exp_sum, exps, summarise, combine, product};
+#define TEXT_OF(x)  #x
+#define ISA_TEXT(x) TEXT_OF(x)
+const struct lanes_kernels LANES_TABLE = {ISA_TEXT(LANES_ISA),
+					  dot,
+					  dot_h,
+					  bound,
+					  bounds,
+					  scores,
+					  peak,
+					  exp_sum,
+					  exps,
+					  divergence,
+					  summarise,
+					  LANES_NAME(combine),
+					  LANES_NAME(product)};

@@ -179,6 +179,7 @@ START_TEST(mass_and_dense_agree_with_double)
 		uint32_t count = kv_heads * group - first, ran = 0;
 		const float *q = f.q + (size_t)first * dim;
 		for (int i = 0; i < 3; i++) {
+			ikv_exact_set_threads(f.x, 1 + (uint32_t)(n + i) % 3);
 			if (ikv_isa_select(isas[i], &err)) {
 				ck_assert_int_eq(err.status, IKV_UNAVAILABLE);
 				continue;
@@ -188,7 +189,7 @@ START_TEST(mass_and_dense_agree_with_double)
 			ck_assert_mem_eq(mass[ran], mass[0], (size_t)count * pages * 4);
 			ran++;
 			ck_assert_int_eq(
-			    ikv_exact_dense(f.x, 1, 0, first, count, q, 1 + n % 3, out, lse, dense_mass, &err), 0);
+			    ikv_exact_dense(f.x, 1, 0, first, count, q, out, lse, dense_mass, &err), 0);
 			memset(mean, 0, sizeof mean);
 			for (uint32_t h = 0; h < count; h++) {
 				double sum = 0;
@@ -254,12 +255,67 @@ START_TEST(lanes_have_the_same_bits)
 		}
 		for (uint32_t i = 0; i < m; i++)
 			must(fabs((double)s[0][i] / exp(0.3f * (double)(a[i] - 9)) - 1) < 1e-6);
-		const uint32_t dim = 1 + m % 100, tokens = m / dim ? m / dim : 1;
-		for (uint32_t i = 0; i < count; i++) {
-			tables[i]->scores(a, 1, k, tokens, dim, 0.5f, s[i], 600);
-			must(!memcmp(s[i], s[0], tokens * sizeof *a));
+	}
+}
+END_TEST
+
+START_TEST(divergence_agrees_with_double)
+{
+	static const struct lanes_kernels *tables[3];
+	static float p[300], d[300];
+	struct ikv_rng r;
+	const uint32_t count = lanes_of_all(tables);
+	ikv_rng_stream(&r, 8, IKV_STREAM_TEST, 0, 0);
+	for (int n = 0; n < 1000; n++) {
+		const uint32_t m = 1 + (uint32_t)ikv_rng_below(&r, 300);
+		double want = 0, sum[2] = {0};
+		for (uint32_t i = 0; i < m; i++) {
+			p[i] = ikv_rng_below(&r, 9) ? (float)exp(3 * ikv_rng_normal(&r)) : 0;
+			d[i] = n % 3 == 0 ? p[i] : ikv_rng_below(&r, 9) ? (float)exp(3 * ikv_rng_normal(&r)) : 0;
+			sum[0] += (double)p[i], sum[1] += (double)d[i];
 		}
-		must(s[0][tokens - 1] == 0.5f * tables[0]->dot_h(a, k + (tokens - 1) * dim, dim));
+		for (uint32_t i = 0; i < m; i++) {
+			p[i] = sum[0] > 0 ? (float)(p[i] / sum[0]) : 0;
+			d[i] = sum[1] > 0 ? (float)(d[i] / sum[1]) : 0;
+			want += p[i] > 0 ? (double)p[i] * log((double)p[i] / fmax((double)d[i], 1e-30)) : 0;
+		}
+		const float got = tables[0]->divergence(p, d, m);
+		must_msg(fabs((double)got - want) <= 1e-6 * (1 + fabs(want)), "%u: %g instead of %g", m, (double)got, want);
+		must(n % 3 || got == 0);
+		for (uint32_t i = 1; i < count; i++)
+			must(tables[i]->divergence(p, d, m) == got);
+	}
+}
+END_TEST
+
+/* Several heads and rows at once have the bits of each alone, clamped. */
+START_TEST(scores_have_the_same_bits)
+{
+	enum { HEADS = 9, TOKENS = 23, MOST = 130 };
+	static const struct lanes_kernels *tables[3];
+	static float q[HEADS * MOST], s[HEADS][TOKENS];
+	static uint16_t k[TOKENS * MOST];
+	struct ikv_rng r;
+	const uint32_t count = lanes_of_all(tables);
+	ikv_rng_stream(&r, 7, IKV_STREAM_TEST, 0, 0);
+	for (int n = 0; n < 500; n++) {
+		const uint32_t dim = n % 2 ? 16 * (1 + (uint32_t)ikv_rng_below(&r, MOST / 16)) :
+					     1 + (uint32_t)ikv_rng_below(&r, MOST);
+		const uint32_t heads = 1 + (uint32_t)ikv_rng_below(&r, HEADS);
+		const uint32_t tokens = 1 + (uint32_t)ikv_rng_below(&r, TOKENS);
+		const float scale = n % 7 ? 0.1f : 1e38f; /* beyond the clamp */
+		for (uint32_t i = 0; i < heads * dim; i++)
+			q[i] = (float)ikv_rng_normal(&r);
+		for (uint32_t i = 0; i < tokens * dim; i++)
+			k[i] = ikv_fp16_from_float((float)ikv_rng_normal(&r) * (n % 5 ? 1 : 1e-6f));
+		for (uint32_t i = 0; i < count; i++) {
+			tables[i]->scores(q, heads, k, k, tokens, dim, scale, s[0], TOKENS);
+			for (uint32_t h = 0; h < heads; h++)
+				for (uint32_t t = 0; t < tokens; t++) {
+					const float dot = tables[0]->dot_h(q + h * dim, k + t * dim, dim);
+					must(s[h][t] == fminf(fmaxf(scale * dot, -3e38f), 3e38f));
+				}
+		}
 	}
 }
 END_TEST
@@ -371,7 +427,7 @@ START_TEST(v_may_alias_k)
 	ck_assert_int_eq(ikv_exact_truncate(x, 0, 50, &err), 0);
 	ck_assert_int_eq(ikv_exact_append(x, 0, 0, N - 50, k + 50 * D, NULL, &err), 0);
 	ck_assert_ptr_eq(ikv_exact_v(x, 0, 0, 2, 0), ikv_exact_k(x, 0, 0, 2, 0));
-	ck_assert_int_eq(ikv_exact_dense(x, 0, 0, 0, HEADS, q, 1, out, lse, NULL, &err), 0);
+	ck_assert_int_eq(ikv_exact_dense(x, 0, 0, 0, HEADS, q, out, lse, NULL, &err), 0);
 	for (int h = 0; h < HEADS; h++) {
 		double sum = 0, want[V] = {0};
 		for (int t = 0; t < N; t++) {
@@ -400,6 +456,8 @@ int main(void)
 	tcase_add_test(t, v_may_alias_k);
 	tcase_add_test(t, mass_and_dense_agree_with_double);
 	tcase_add_test(t, lanes_have_the_same_bits);
+	tcase_add_test(t, scores_have_the_same_bits);
+	tcase_add_test(t, divergence_agrees_with_double);
 	tcase_add_test(t, bounds_have_the_same_bits);
 	tcase_add_test(t, summaries_have_the_same_bits);
 	suite_add_tcase(s, t);
