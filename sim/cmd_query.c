@@ -45,6 +45,32 @@ int command_format(const char *text, enum store_format *format)
 	return -1;
 }
 
+static int take_count(void *ctx, const struct store_cell *c, int n, struct ikv_err *err)
+{
+	(void)n, (void)err;
+	*(double *)ctx = c[0].number;
+	return 0;
+}
+
+int command_find_runs(const char *db, const char *run)
+{
+	struct ikv_err err;
+	char param[300];
+	const char *params[] = {param};
+	double count = 0;
+	struct store_query query = {.sql = "SELECT count(*) FROM v_run WHERE :run = 'all' OR name = :run OR label = :run OR "
+					   "instr(',' || :run || ',', ',' || run_id || ',')",
+				    .params = params,
+				    .param_count = 1};
+	snprintf(param, sizeof param, "run=%s", run);
+	if (store_select(db, &query, take_count, &count, &err))
+		return command_fail(&err);
+	if (count > 0 || !strcmp(run, "all"))
+		return 0;
+	ikv_err_set(&err, IKV_BAD_INPUT, "%s: there is no run %.200s; `intentkv runs` lists them", db, run);
+	return command_fail(&err);
+}
+
 void command_note_empty(const char *db)
 {
 	char *text = NULL;
@@ -157,7 +183,12 @@ int cmd_query(int argc, char **argv)
 		return command_usage("query", "give a name or --sql, not both");
 	if (!query.name && !query.sql)
 		return overview(db, query);
-	int rc = run(db, &query);
+	int rc = 0;
+	for (uint32_t i = 0; rc == 0 && query.name && i < query.param_count; i++)
+		if (!strncmp(params[i], "run=", 4))
+			rc = command_find_runs(db, params[i] + 4);
+	if (rc == 0)
+		rc = run(db, &query);
 	if (rc == 0 && query.name)
 		command_note_empty(db);
 	return rc;

@@ -194,15 +194,18 @@ static int make(struct page *p, const char *output)
 {
 	struct ikv_err err;
 	struct output out;
+	int rc = p->report.run ? command_find_runs(p->report.db, p->report.run) : 0;
+	if (rc)
+		return rc;
 	if (report_select(&p->report, "summary", count_run, p, &err) != 0 ||
 	    report_select(&p->report, "scenarios", scenario, p, &err) != 0)
 		return command_fail(&err);
 	if (p->runs == 0)
-		return command_fail(&(struct ikv_err){IKV_BAD_INPUT, "there are no such runs in the database"});
+		return command_fail(&(struct ikv_err){IKV_BAD_INPUT, "there are no runs in the database"});
 	if (output_apart(output, p->report.db, &err) != 0 || output_open(&out, output, &err) != 0)
 		return command_fail(&err);
 	p->report.f = out.f;
-	int rc = write_page(p, &err);
+	rc = write_page(p, &err);
 	if (output_close(&out, rc == 0, &err) != 0)
 		return command_fail(&err);
 	if (rc == 0)

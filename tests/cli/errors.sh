@@ -42,7 +42,7 @@ printed: $(head -3 "$d/out")"
 
 small=$cases/scenario/small.yaml
 run="$p run --quiet --no-plots"
-plan 71
+plan 74
 
 $run --db "$d/kept.db" "$small" >"$d/out" 2>"$d/err"
 none "a good scenario runs quietly" "$([ $? -eq 0 ] || echo failed; cat "$d/out" "$d/err")"
@@ -145,6 +145,11 @@ wrong "the folder of figures as database" 65 "intentkv: $d/kept: is not a regula
 rmdir "$d/kept"
 wrong "a missing database" 65 'intentkv: nowhere.db: there is no result database' $p query nowhere.db
 wrong "a scenario as database" 65 "intentkv: $small: is not a result database" $p query "$small"
+
+missing="intentkv: $d/kept.db: there is no run nobody; \`intentkv runs\` lists them"
+wrong "a query about a run that is not there" 65 "$missing" $p query "$d/kept.db" best -p run=nobody
+wrong "a figure of a run that is not there" 65 "$missing" $p plot "$d/kept.db" -r nobody -o "$d/figures"
+wrong "a report on a run that is not there" 65 "$missing" $p report "$d/kept.db" -r nobody
 
 # patched OFFSET BYTES NAME: a copy of the database whose header has these bytes.
 patched() {
