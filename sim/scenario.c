@@ -199,9 +199,14 @@ static int resolve_top(const struct yaml_node *root, const char *file, struct sc
 	if (known_options(root, file, "", scenario_top_options, s, err))
 		return -1;
 	v = yaml_get(root, "name");
-	if (*s->name == '.' || strchr(s->name, '/')) /* it names files below results/ */
+	bool control = false; /* it names files below results/ and stands in tables */
+	for (const char *c = s->name; *c; c++)
+		control |= (unsigned char)*c < 0x20 || *c == 0x7f;
+	if (*s->name == '.' || strchr(s->name, '/') || control)
 		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, v), "name",
-				  "got \"%.60s\", expected a name without '/' that does not begin with '.'", s->name);
+				  "got \"%.60s\", expected a name without '/' or control characters that does not begin "
+				  "with '.'",
+				  s->name);
 	if (!*s->name) {
 		const char *base = strrchr(file, '/');
 		snprintf(s->name, sizeof s->name, "%s", base ? base + 1 : file);

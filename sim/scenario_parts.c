@@ -247,13 +247,19 @@ int scenario_cross_check(const struct yaml_node *root, const char *file, struct 
 	if (capture && s->sessions.source != SESSIONS_CAPTURE)
 		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, place), "sessions.source",
 				  "kv.source \"capture\" brings its own sessions; expected sessions.source: capture");
+	/* What a policy's options mean together. */
 	struct ikv_err e;
-	void *router;
-	if (s->router_ops->create(&router, s->router.config, &s->ladder, &e)) { /* what its options mean together */
+	void *router, *prefetcher;
+	if (s->router_ops->create(&router, s->router.config, &s->ladder, &e)) {
 		n = yaml_get(root, "router");
 		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n ? n : root), "router", "%s", e.text);
 	}
 	s->router_ops->destroy(router);
+	if (s->prefetch_ops->create(&prefetcher, s->prefetch.config, 1, &e)) {
+		n = yaml_get(root, "prefetch");
+		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n ? n : root), "prefetch", "%s", e.text);
+	}
+	s->prefetch_ops->destroy(prefetcher);
 	if (s->attention.execute != EXECUTE_OFF && !s->scorer_ops->page_scores &&
 	    (s->router_ops->needs(s->router.config) & IKV_NEEDS_PAGE_SCORES)) {
 		const struct yaml_node *scorer = yaml_get(root, "scorer");
