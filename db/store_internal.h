@@ -95,6 +95,10 @@ void store_forget_sums(struct store *s);
 /* store_queue.c: where *s has a thread, wait until its rows are written and make *s the store with the database. */
 int store_settle(struct store **s, struct ikv_err *err);
 int queue_close(struct store *s, struct ikv_err *err);
+/* The same, and let the thread call `work` with the store that has the database, where there is a thread; returns what
+ * that returns. */
+int store_call(struct store *s, int (*work)(struct store *s, void *arg, struct ikv_err *err), void *arg,
+	       struct ikv_err *err);
 
 /* store_spool.c: each appends one record. */
 int spool_run(struct store *s, const struct store_run *run, struct ikv_err *err);

@@ -10,7 +10,8 @@
 #include <unistd.h>
 #include "store_spool.h"
 
-enum { HAND_OVER_MS = 250, PREFETCHED = 512 };
+enum { HAND_OVER_MS = 250 };
+_Static_assert(SPOOL_BUFFER % SPOOL_LINE == 0, "a full buffer is whole lines");
 
 const size_t spool_run_texts[SPOOL_RUN_TEXTS] = {
     offsetof(struct store_run, name),          offsetof(struct store_run, scenario_path),
@@ -67,14 +68,9 @@ int store_spool_open(struct store **out, int fd, struct ikv_err *err)
 	return 0;
 }
 
-int spool_drain(struct spool *p, struct ikv_err *err)
+static int write_out(struct spool *p, struct ikv_err *err)
 {
 	size_t at = 0;
-	if (p->queue) {
-		at = p->used;
-		p->used = 0; /* also where it fails: what follows an error is not written */
-		return at ? queue_give(p->queue, &p->buffer, at, err) : 0;
-	}
 	while (at < p->used) {
 		ssize_t n = write(p->fd, p->buffer + at, p->used - at);
 		if (n < 0 && errno == EINTR)
@@ -87,6 +83,25 @@ int spool_drain(struct spool *p, struct ikv_err *err)
 	return 0;
 }
 
+/* To the queue, but for a line that is not full. Where it fails too: what follows an error is not written. */
+static int pass_lines(struct spool *p, struct ikv_err *err)
+{
+	size_t n = p->used - p->used % SPOOL_LINE;
+	int rc = queue_put(p->queue, p->buffer, n, err);
+	p->used -= n;
+	memmove(p->buffer, p->buffer + n, p->used);
+	return rc;
+}
+
+int spool_drain(struct spool *p, struct ikv_err *err)
+{
+	if (!p->queue)
+		return write_out(p, err);
+	int rc = queue_put(p->queue, p->buffer, p->used, err);
+	p->used = 0;
+	return queue_give(p->queue, rc == 0 ? err : NULL) != 0 ? -1 : rc;
+}
+
 static int put(struct spool *p, const void *data, size_t size, struct ikv_err *err)
 {
 	const unsigned char *from = data;
@@ -97,7 +112,7 @@ static int put(struct spool *p, const void *data, size_t size, struct ikv_err *e
 		p->used += n;
 		from += n;
 		size -= n;
-		if (p->used == SPOOL_BUFFER && spool_drain(p, err) != 0)
+		if (p->used == SPOOL_BUFFER && (p->queue ? pass_lines(p, err) : write_out(p, err)) != 0)
 			return -1;
 	}
 	return 0;
@@ -201,15 +216,15 @@ static int put_row(struct spool *p, int which, const void *row, struct ikv_err *
 		return put(p, room, n, err);
 	p->bytes += n;
 	p->used += n;
-	/* The next row's place comes from the other core's cache while the run goes on. */
-	for (size_t k = 0; k < PREFETCHED && p->used + k < SPOOL_BUFFER; k += 64)
-		__builtin_prefetch(p->buffer + p->used + k, 1);
 	return 0;
 }
 
 int spool_row(struct store *s, int which, const void *row, struct ikv_err *err)
 {
 	const struct store_table *table = &store_tables[which];
+	/* The lines of rows before: the words of this one could not be read as lines right after they were written. */
+	if (s->spool->queue && s->spool->used >= SPOOL_LINE && pass_lines(s->spool, err) != 0)
+		return -1;
 	if (put_row(s->spool, which, row, err) != 0)
 		return -1;
 	for (int i = 0; i < table->text_count; i++)

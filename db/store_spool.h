@@ -7,7 +7,7 @@
 
 #include "db/store_internal.h"
 
-enum { SPOOL_RUN = STORE_ROW_COUNT, SPOOL_BLOCK, SPOOL_PAGE, SPOOL_BUFFER = 1 << 16, SPOOL_RUN_TEXTS = 14 };
+enum { SPOOL_RUN = STORE_ROW_COUNT, SPOOL_BLOCK, SPOOL_PAGE, SPOOL_BUFFER = 1 << 16, SPOOL_LINE = 64, SPOOL_RUN_TEXTS = 14 };
 
 union spool_row {
 	struct store_session session;
@@ -38,11 +38,11 @@ struct spool {
 	double read_bytes, dense_bytes;
 	double *errors; /* rel_l2 of the steps that have it; owned */
 	size_t error_count, error_cap, used;
-	int64_t since_ms;      /* a queue's oldest byte in `buffer` */
+	int64_t since_ms;      /* when the queue was last given what there was */
 	unsigned char *buffer; /* [SPOOL_BUFFER]; owned */
 	union spool_row before[STORE_ROW_COUNT];
 };
-/* Write out what is in the buffer. */
+/* Write out what is in the buffer, or hand it over with what the queue has. */
 int spool_drain(struct spool *p, struct ikv_err *err);
 
 struct spool_reader {
@@ -59,7 +59,9 @@ struct spool_reader {
  * begins; 0: as the record says. key: of that run. */
 int spool_take(struct store *s, struct spool_reader *r, int64_t *run_id, const char *key, struct ikv_err *err);
 
-/* store_queue.c: hand a full buffer over for an empty one, wait where there is none. */
-int queue_give(struct queue *q, unsigned char **buffer, size_t used, struct ikv_err *err);
+/* store_queue.c: append whole lines of SPOOL_LINE bytes, or what is the last before queue_give; hand over what there is,
+ * wait where all blocks are full. `from` is aligned to a line and readable to the end of the last. */
+int queue_put(struct queue *q, const unsigned char *from, size_t size, struct ikv_err *err);
+int queue_give(struct queue *q, struct ikv_err *err);
 
 #endif
