@@ -44,6 +44,7 @@ struct store {
 	bool open;          /* a transaction is open */
 	uint64_t steps;     /* steps in it */
 	int64_t batch_step; /* of the newest step */
+	struct store_step room; /* for the caller to make a row in */
 	int64_t opened_ns;  /* when it began, monotonic */
 	int64_t env_id;     /* row of this process, 0: not written yet */
 	struct spool *spool; /* rows go there; the store has no database then */
@@ -103,6 +104,7 @@ int store_call(struct store *s, int (*work)(struct store *s, void *arg, struct i
 /* store_spool.c: each appends one record. */
 int spool_run(struct store *s, const struct store_run *run, struct ikv_err *err);
 int spool_row(struct store *s, int which, const void *row, struct ikv_err *err);
+int spool_step(struct store *s, const struct store_step *row, struct ikv_err *err);
 int spool_block_event(struct store *s, const struct store_block_event *row, struct ikv_err *err);
 int spool_page_event(struct store *s, int64_t run_id, int64_t session, int64_t step, const struct ikv_action *action,
 		     struct ikv_err *err);

@@ -182,7 +182,7 @@ int store_settle(struct store **s, struct ikv_err *err)
 	if (tell(q, err) != 0)
 		rc = -1;
 	if (q->failed) /* the thread does not know the rows that it has thrown away */
-		memset((*s)->spool->before, 0, sizeof (*s)->spool->before);
+		spool_forget((*s)->spool);
 	q->failed = false;
 	pthread_mutex_unlock(&q->mutex);
 	*s = q->to;
@@ -217,9 +217,7 @@ static void free_queue(struct store *s)
 		pthread_mutex_destroy(&q->mutex);
 		pthread_cond_destroy(&q->changed);
 	}
-	if (s->spool)
-		ikv_free(s->spool->buffer);
-	ikv_free(s->spool);
+	spool_free(s->spool);
 	ikv_free(q);
 	ikv_free(s);
 }
@@ -268,13 +266,11 @@ int store_concurrent(struct store **s, struct ikv_err *err)
 	q->reader.source = q;
 	front->queue = q;
 	front->lock_fd = -1;
-	front->spool = ikv_alloc(1, sizeof *front->spool, err);
-	bool made = front->spool && (front->spool->buffer = ikv_alloc(SPOOL_BUFFER, 1, err)) &&
-		    (q->block = ikv_alloc(QUEUE_BLOCK, 1, err)) && (q->empty[0] = ikv_alloc(QUEUE_BLOCK, 1, err));
+	front->spool = spool_new(err);
+	bool made = front->spool && (q->block = ikv_alloc(QUEUE_BLOCK, 1, err)) && (q->empty[0] = ikv_alloc(QUEUE_BLOCK, 1, err));
 	if (made) {
 		q->empty_count = 1;
 		q->made = 2;
-		front->spool->fd = -1;
 		front->spool->queue = q;
 		int e = start(q);
 		made = e == 0;

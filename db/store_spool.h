@@ -40,8 +40,17 @@ struct spool {
 	size_t error_count, error_cap, used;
 	int64_t since_ms;      /* when the queue was last given what there was */
 	unsigned char *buffer; /* [SPOOL_BUFFER]; owned */
-	union spool_row before[STORE_ROW_COUNT];
+	/* Writes into `bits` which of the words of `row` are others than before, and those at `at`; returns their end. */
+	unsigned char *(*changed_words)(unsigned char *bits, unsigned char *at, const unsigned char *row,
+					const unsigned char *before, size_t words);
+	union spool_row before[STORE_ROW_COUNT]; /* of other rows than steps */
+	struct store_step rows[3];               /* in turn: the one before, one that waits to become a record, the next */
+	unsigned at;                             /* the one that waits, or the next */
+	bool waits;
 };
+struct spool *spool_new(struct ikv_err *err); /* without a file or a queue */
+void spool_free(struct spool *p);
+void spool_forget(struct spool *p); /* the reader does not know the rows before */
 /* Write out what is in the buffer, or hand it over with what the queue has. */
 int spool_drain(struct spool *p, struct ikv_err *err);
 
