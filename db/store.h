@@ -130,9 +130,9 @@ struct store_step {
 	double wall_device_ns, wall_transfer_ns, wall_hidden_ns, wall_exposed_ns, wall_evict_ns;
 };
 int store_step(struct store *s, const struct store_step *row, struct ikv_err *err);
-/* Where the next row may be made, until the next call that takes this store: store_step does not copy it then. What is
- * there is a row given before, so every field is to be set. */
-struct store_step *store_step_room(struct store *s);
+/* Where the next row may be made, before any other call: store_step does not copy it then. What is there is a row given
+ * before, so every field is to be set. NULL after an error, as of store_step. */
+struct store_step *store_step_room(struct store *s, struct ikv_err *err);
 
 /* What one role got in one step (written for steps where attention ran, and for modelled mass). */
 struct store_role {

@@ -5,14 +5,11 @@
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
 #include "store_spool.h"
 
 /* A block is large, for waking the thread costs some microseconds. While it keeps up, two or three go to and fro; the
  * others, made when they are wanted, are for when a disk makes it wait. */
-enum { QUEUE_BLOCK = 1 << 17, QUEUE_BLOCKS = 64 };
+enum { QUEUE_BLOCKS = 64 };
 
 struct queue_call { /* something else that the thread shall do */
 	int (*work)(struct store *s, void *arg, struct ikv_err *err);
@@ -23,8 +20,6 @@ struct queue_call { /* something else that the thread shall do */
 
 struct queue {
 	struct store *to; /* has the database; the thread's while it is not idle */
-	unsigned char *block; /* being filled, as the next the caller's; owned */
-	size_t filled;
 	pthread_t thread;
 	pthread_mutex_t mutex; /* of all below but the thread's reader */
 	pthread_cond_t changed;
@@ -119,53 +114,21 @@ static int tell(struct queue *q, struct ikv_err *err)
 	return -1;
 }
 
-/* Past the caches: lines that the thread has read last are in those of its core, from where they would have to come back
- * first, one by one. The order of these writes is that of the mutex. */
-static void copy_lines(unsigned char *to, const unsigned char *from, size_t bytes)
+int queue_give(struct queue *q, unsigned char **block, size_t used, struct ikv_err *err)
 {
-#ifdef __SSE2__
-	for (size_t i = 0; i < bytes; i += 16)
-		_mm_stream_si128((__m128i *)(to + i), _mm_load_si128((const __m128i *)(from + i)));
-#else
-	memcpy(to, from, bytes);
-#endif
-}
-
-int queue_give(struct queue *q, struct ikv_err *err)
-{
-	if (!q->filled)
-		return 0;
-#ifdef __SSE2__
-	_mm_sfence();
-#endif
 	pthread_mutex_lock(&q->mutex);
-	if (q->empty_count == 0 && q->made < QUEUE_BLOCKS && (q->empty[0] = ikv_alloc(QUEUE_BLOCK, 1, NULL))) {
+	if (q->empty_count == 0 && q->made < QUEUE_BLOCKS && (q->empty[0] = ikv_alloc(SPOOL_BUFFER, 1, NULL))) {
 		q->empty_count = 1;
 		q->made++;
 	}
 	while (q->empty_count == 0)
 		pthread_cond_wait(&q->changed, &q->mutex);
-	q->full[q->full_count] = q->block;
-	q->used[q->full_count++] = q->filled;
-	q->block = q->empty[--q->empty_count];
-	q->filled = 0;
+	q->full[q->full_count] = *block;
+	q->used[q->full_count++] = used;
+	*block = q->empty[--q->empty_count];
 	int rc = tell(q, err);
 	pthread_cond_broadcast(&q->changed);
 	pthread_mutex_unlock(&q->mutex);
-	return rc;
-}
-
-int queue_put(struct queue *q, const unsigned char *from, size_t size, struct ikv_err *err)
-{
-	int rc = 0;
-	for (size_t at = 0, n; at < size; at += n) {
-		size_t room = QUEUE_BLOCK - q->filled;
-		n = size - at < room ? size - at : room;
-		copy_lines(q->block + q->filled, from + at, (n + SPOOL_LINE - 1) / SPOOL_LINE * SPOOL_LINE);
-		q->filled += n;
-		if (q->filled == QUEUE_BLOCK && queue_give(q, err) != 0)
-			rc = -1;
-	}
 	return rc;
 }
 
@@ -213,7 +176,6 @@ static void free_queue(struct store *s)
 	for (unsigned i = 0; q && i < q->empty_count; i++)
 		ikv_free(q->empty[i]);
 	if (q) {
-		ikv_free(q->block);
 		pthread_mutex_destroy(&q->mutex);
 		pthread_cond_destroy(&q->changed);
 	}
@@ -267,7 +229,7 @@ int store_concurrent(struct store **s, struct ikv_err *err)
 	front->queue = q;
 	front->lock_fd = -1;
 	front->spool = spool_new(err);
-	bool made = front->spool && (q->block = ikv_alloc(QUEUE_BLOCK, 1, err)) && (q->empty[0] = ikv_alloc(QUEUE_BLOCK, 1, err));
+	bool made = front->spool && (q->empty[0] = ikv_alloc(SPOOL_BUFFER, 1, err));
 	if (made) {
 		q->empty_count = 1;
 		q->made = 2;

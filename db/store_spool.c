@@ -13,8 +13,7 @@
 #endif
 #include "store_spool.h"
 
-enum { HAND_OVER_MS = 250 };
-_Static_assert(SPOOL_BUFFER % SPOOL_LINE == 0, "a full buffer is whole lines");
+enum { HAND_OVER_MS = 250, PREFETCHED = 512 };
 
 const size_t spool_run_texts[SPOOL_RUN_TEXTS] = {
     offsetof(struct store_run, name),          offsetof(struct store_run, scenario_path),
@@ -80,14 +79,14 @@ static int write_out(struct spool *p, struct ikv_err *err)
 	return 0;
 }
 
-/* To the queue, but for a line that is not full. Where it fails too: what follows an error is not written. */
-static int pass_lines(struct spool *p, struct ikv_err *err)
+/* Where it fails too, the buffer is empty: what follows an error is not written. */
+static int pass_on(struct spool *p, struct ikv_err *err)
 {
-	size_t n = p->used - p->used % SPOOL_LINE;
-	int rc = queue_put(p->queue, p->buffer, n, err);
-	p->used -= n;
-	memmove(p->buffer, p->buffer + n, p->used);
-	return rc;
+	size_t used = p->used;
+	if (!p->queue)
+		return write_out(p, err);
+	p->used = 0;
+	return used ? queue_give(p->queue, &p->buffer, used, err) : 0;
 }
 
 static int put(struct spool *p, const void *data, size_t size, struct ikv_err *err)
@@ -100,7 +99,7 @@ static int put(struct spool *p, const void *data, size_t size, struct ikv_err *e
 		p->used += n;
 		from += n;
 		size -= n;
-		if (p->used == SPOOL_BUFFER && (p->queue ? pass_lines(p, err) : write_out(p, err)) != 0)
+		if (p->used == SPOOL_BUFFER && pass_on(p, err) != 0)
 			return -1;
 	}
 	return 0;
@@ -155,11 +154,7 @@ static int count_step(struct spool *p, const struct store_step *row, struct ikv_
 int spool_drain(struct spool *p, struct ikv_err *err)
 {
 	int rc = put_waiting(p, err);
-	if (!p->queue)
-		return rc != 0 ? rc : write_out(p, err);
-	rc |= queue_put(p->queue, p->buffer, p->used, rc == 0 ? err : NULL);
-	p->used = 0;
-	return queue_give(p->queue, rc == 0 ? err : NULL) != 0 ? -1 : rc;
+	return pass_on(p, rc == 0 ? err : NULL) != 0 ? -1 : rc;
 }
 
 /* Rows of slow steps do not wait until a buffer is full. */
@@ -226,6 +221,9 @@ static int put_row(struct spool *p, int which, const void *row, const void *befo
 		return put(p, room, n, err);
 	p->bytes += n;
 	p->used += n;
+	/* The next row's place comes from the other core's cache while the run goes on. */
+	for (size_t k = SPOOL_LINE; k < PREFETCHED && p->used + k < SPOOL_BUFFER; k += SPOOL_LINE)
+		__builtin_prefetch(p->buffer + p->used + k, 1);
 	return 0;
 }
 
@@ -259,43 +257,32 @@ void spool_forget(struct spool *p)
 	p->waits = false;
 }
 
-static struct store_step *step_room(struct spool *p)
-{
-	return &p->rows[p->waits ? (p->at + 1) % 3 : p->at];
-}
-
-/* The step that waits becomes a record. */
+/* The step that waits becomes a record: not before the next is made, for a row whose words were just written cannot be
+ * read as vectors until they have left the core's store queue. */
 static int put_waiting(struct spool *p, struct ikv_err *err)
 {
-	const struct store_step *row = &p->rows[p->at];
 	if (!p->waits)
 		return 0;
 	p->waits = false;
-	p->at = (p->at + 1) % 3;
-	return put_row(p, STORE_ROW_STEP, row, &p->rows[(p->at + 1) % 3], err);
+	p->at ^= 1;
+	return put_row(p, STORE_ROW_STEP, &p->rows[p->at ^ 1], &p->rows[p->at], err);
 }
 
-struct store_step *store_step_room(struct store *s)
+struct store_step *store_step_room(struct store *s, struct ikv_err *err)
 {
-	return s->spool ? step_room(s->spool) : &s->room;
-}
-
-/* Rows in order, and lines that are complete passed on before others are begun: what was just written word by word could
- * not be read as vectors until it has left the core's store queue. */
-static int go_on(struct spool *p, struct ikv_err *err)
-{
-	int rc = p->queue && p->used >= SPOOL_LINE ? pass_lines(p, err) : 0;
-	return put_waiting(p, rc == 0 ? err : NULL) != 0 ? -1 : rc;
+	struct spool *p = s->spool;
+	if (!p)
+		return &s->room;
+	return put_waiting(p, err) == 0 ? &p->rows[p->at] : NULL;
 }
 
 int spool_step(struct store *s, const struct store_step *row, struct ikv_err *err)
 {
 	struct spool *p = s->spool;
-	struct store_step *room = step_room(p);
-	if (row != room)
-		memcpy(room, row, sizeof *room);
-	if (go_on(p, err) != 0)
+	if (put_waiting(p, err) != 0)
 		return -1;
+	if (row != &p->rows[p->at])
+		memcpy(&p->rows[p->at], row, sizeof *row);
 	p->waits = true;
 	if (row->mass_by && (put_waiting(p, err) != 0 || put_text(p, row->mass_by, err) != 0)) /* it may not last */
 		return -1;
@@ -306,7 +293,7 @@ int spool_row(struct store *s, int which, const void *row, struct ikv_err *err)
 {
 	const struct store_table *table = &store_tables[which];
 	struct spool *p = s->spool;
-	if (go_on(p, err) != 0 || put_row(p, which, row, &p->before[which], err) != 0)
+	if (put_waiting(p, err) != 0 || put_row(p, which, row, &p->before[which], err) != 0)
 		return -1;
 	memcpy(&p->before[which], row, table->row_bytes);
 	for (int i = 0; i < table->text_count; i++)

@@ -417,7 +417,9 @@ static int record_slot(struct run *run, struct slot *s, const struct account *al
 		       const struct ikv_cost_time *dense, struct ikv_err *err)
 {
 	const struct account *mine = &s->account;
-	struct store_step *row = store_step_room(run->store); /* every field is set */
+	struct store_step *row = store_step_room(run->store, err); /* every field is set */
+	if (!row)
+		return -1;
 	row->run_id = run->run_id;
 	row->session = s->index;
 	row->step = (int64_t)s->steps;
