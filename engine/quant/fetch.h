@@ -55,6 +55,7 @@ static inline __attribute__((always_inline)) void fetch(const uint8_t *p, ptrdif
 #define avx512_pv_sparse    avx512_pv_sparse_far
 #define avx512_pv_float     avx512_pv_float_far
 #define avx512_pv_int8      avx512_pv_int8_far
+#define avx512_pv_int8_fine avx512_pv_int8_fine_far
 #define avx512_pv_int4      avx512_pv_int4_far
 #define avx512_pv_int4r     avx512_pv_int4r_far
 #define avx512_pv_kivi8     avx512_pv_kivi8_far

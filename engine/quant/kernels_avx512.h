@@ -11,6 +11,10 @@
 
 /* Forms of a query row of P padded channels; what is read for every block of tokens first, so that those of 32 heads
  * stay in the first-level cache. Each begins at a multiple of 16 bytes.
+ *   uint8 nine [P/4][2][4]: of four channels the magnitudes of q = unit · nine signed bits, at the nearest, with a
+ *                        unit for each 32 channels, and what turns codes of INT8 K into signed ones, v or -v - 1
+ *   float nine_units [P/32]
+ *   int32 negative [P/32] magnitudes of the negative ones of each 32 channels
  *   int8 coarse [P/4][2][4]: of four channels d1, d2 of
  *                        q = step · (65536 d2 + 256 d1 + d0), |q / step| <= 8·10^6: 23 bits and a sign
  *   int8 single [P]      q = unit · single, at the nearest, with a unit for each 32 channels
@@ -27,10 +31,11 @@
  *   float parts [P]      the row divided by its largest magnitude
  *   bf16 nearest [P]     the row rounded to nearest even */
 struct forms {
+	const uint8_t *nine;
 	const int8_t *coarse, *single, *digits;
 	const uint16_t *halves, *nearest;
-	const float *units, *lost, *sums, *steps;
-	const int32_t *middle, *bias;
+	const float *nine_units, *units, *lost, *sums, *steps;
+	const int32_t *negative, *middle, *bias;
 	const float *step, *size, *parts;
 };
 
@@ -43,6 +48,12 @@ static inline struct forms forms_of(const uint8_t *p, uint32_t dim)
 {
 	size_t padded = tile_padded(dim);
 	struct forms f;
+	f.nine = p;
+	p += 2 * padded;
+	f.nine_units = (const float *)p;
+	p += forms_round(padded / 8);
+	f.negative = (const int32_t *)p;
+	p += forms_round(padded / 8);
 	f.coarse = (const int8_t *)p;
 	p += 2 * padded;
 	f.single = (const int8_t *)p;
@@ -157,7 +168,7 @@ avx512_pv avx512_pv_bf16, avx512_pv_sparse;
 avx512_qk avx512_qk_kivi8, avx512_qk_kivi4, avx512_qk_kivi2;
 avx512_pv avx512_pv_kivi8, avx512_pv_kivi2;
 avx512_qk avx512_qk_fp16, avx512_qk_half, avx512_qk_float, avx512_qk_int8, avx512_qk_int4, avx512_qk_int4r;
-avx512_pv avx512_pv_fp16, avx512_pv_float, avx512_pv_int8, avx512_pv_int4, avx512_pv_int4r;
+avx512_pv avx512_pv_fp16, avx512_pv_float, avx512_pv_int8, avx512_pv_int8_fine, avx512_pv_int4, avx512_pv_int4r;
 /* Any format, by the plain decoder: for V that aliases K, whose tiles suit scores only. */
 avx512_pv avx512_pv_decoded;
 size_t avx512_forms_bytes(uint32_t dim);

@@ -1,4 +1,4 @@
-/* Weighted sums of INT8, INT4, INT4_RESIDUAL and KIVI for AVX-512 with VNNI.
+/* Weighted sums of INT4, INT4_RESIDUAL and KIVI for AVX-512 with VNNI, and of INT8 where a token stands out.
  *
  * Weights times scales of a block become integers of two bytes (three, if fine), the largest of a head and group 65535;
  * the error of each is at most 2^-17 (2^-25) of the largest. */
@@ -311,7 +311,7 @@ INLINE void pv(const enum kind kind, const struct tile_shape *shape, const struc
 		return;
 	}
 #define HEADS(n)                                                                                                     \
-	if (fine)                                                                                                    \
+	if (fine || kind == BYTES)                                                                                   \
 		pv_heads(kind, shape, tiles, count, w + h * MICRO_BLOCK, true, n, acc + h * acc_stride, acc_stride,  \
 			 scratch);                                                                                   \
 	else                                                                                                         \
@@ -328,7 +328,7 @@ INLINE void pv(const enum kind kind, const struct tile_shape *shape, const struc
 	{                                                                                                            \
 		pv(kind, shape, tiles, count, w, fine, heads, acc, acc_stride, scratch);                             \
 	}
-KERNEL(int8, BYTES)
+KERNEL(int8_fine, BYTES)
 KERNEL(int4, PAIRS)
 KERNEL(int4r, JOINED)
 KERNEL(kivi8, KIVI8)

@@ -18,7 +18,7 @@ struct world { /* one sequence in a backend, and the same rows kept aside as the
 	uint16_t *k_half, *v_half;
 	float *q;
 	struct ikv_plan plan;
-	double rounded; /* tolerance of pages whose queries AVX-512 rounds to a byte a channel; 0: there are none */
+	double rounded; /* tolerance of pages whose queries AVX-512 rounds to eight or nine bits; 0: there are none */
 	bool fp8;       /* pages of FP8, whose queries and weights avx512bf16 rounds */
 };
 
@@ -118,7 +118,10 @@ static void mix_formats(struct world *w, int only)
 {
 	enum ikv_format f = stored_formats[only < 0 ? 0 : only];
 	w->fp8 = only < 0 || f == IKV_FMT_FP8;
-	w->rounded = only < 0 || f == IKV_FMT_KIVI4 || f == IKV_FMT_KIVI2 ? 1e-2 : f == IKV_FMT_INT4 ? 5e-3 : 0;
+	w->rounded = only < 0 || f == IKV_FMT_KIVI4 || f == IKV_FMT_KIVI2 ? 1e-2
+		     : f == IKV_FMT_INT4					      ? 5e-3
+		     : f == IKV_FMT_INT8					      ? 4e-3
+										      : 0;
 	for (uint32_t p = 0; p < w->tokens / w->g.page_tokens; p++) {
 		if (below(w, 2)) {
 			recode(w, 0, 0, w->g.kv_heads, p,
