@@ -368,6 +368,8 @@ void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
 	const __m512i byte = _mm512_set1_epi32(255);
 	const __m512i weave = _mm512_broadcast_i32x4(
 	    _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15)); /* 4 × 4 bytes transposed */
+	const __m256i second_third = _mm256_broadcastsi128_si256(
+	    _mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15));
 	int32_t *bias = (int32_t *)f.bias;
 	__m512 most = _mm512_setzero_ps();
 	for (uint32_t c = 0; c < padded; c += 16)
@@ -403,9 +405,6 @@ void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
 		/* |low| is too small to overflow. */
 		__m512i low = nearest_bf16(_mm512_sub_ps(x, _mm512_castsi512_ps(high)));
 		_mm512_storeu_si512((void *)(f.halves + 2 * c), _mm512_packus_epi32(_mm512_srli_epi32(high, 16), low));
-		__mmask16 huge = _mm512_cmp_ps_mask(_mm512_abs_ps(x), _mm512_set1_ps(0x1.fep127f), _CMP_GE_OQ);
-		__m512i near = _mm512_mask_srli_epi32(nearest_bf16(x), huge, high, 16);
-		_mm256_storeu_si256((__m256i *)(f.nearest + c), _mm512_cvtepi32_epi16(near));
 		if (c % 32 == 0)
 			continue;
 		float sum = _mm512_reduce_add_ps(_mm512_add_ps(x, _mm512_loadu_ps(q + c - 16)));
@@ -417,9 +416,13 @@ void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
 	round_groups(q, padded / 32, &f);
 	*(float *)f.step = step;
 	*(float *)f.size = amax;
-	for (uint32_t c = 0; c < padded; c += 16)
-		_mm512_storeu_ps((void *)(f.parts + c),
-				 _mm512_mul_ps(_mm512_loadu_ps(q + c), _mm512_set1_ps(amax > 1e-30f ? 1 / amax : 0)));
+	for (uint32_t c = 0; c < padded; c += 16) {
+		const __m512 x = _mm512_mul_ps(_mm512_loadu_ps(q + c), _mm512_set1_ps(amax > 1e-30f ? 1 / amax : 0));
+		const __m512i near = nearest_bf16(_mm512_mul_ps(x, _mm512_set1_ps(0x1p60f)));
+		_mm512_storeu_ps((void *)(f.parts + c), x);
+		_mm256_storeu_si256((__m256i *)(f.nearest + c),
+				    _mm256_shuffle_epi8(_mm512_cvtepi32_epi16(near), second_third));
+	}
 }
 
 INLINE void peak_rows(float *s, const int heads, uint32_t n, float *tops)

@@ -29,7 +29,8 @@
  *   int8 digits [P/4][4][4]: of four channels d0, d1, d2 and padding
  *   bf16 halves [P/4][2][4]: q = high + low within 2^-17 |q|; high by truncation, so that it cannot overflow
  *   float parts [P]      the row divided by its largest magnitude
- *   bf16 nearest [P]     the row rounded to nearest even */
+ *   bf16 nearest [P]     `parts` times 2^60 rounded to nearest even; of each four channels the second and third have
+ *                        changed places */
 struct forms {
 	const uint8_t *nine;
 	const int8_t *coarse, *single, *digits;
