@@ -39,6 +39,8 @@ static inline __attribute__((always_inline)) void fetch(const uint8_t *p, ptrdif
 #define avx2_pv_kivi4       avx2_pv_kivi4_far
 #define avx2_pv_kivi2       avx2_pv_kivi2_far
 #define avx2_pv_decoded     avx2_pv_decoded_far
+#define avx512bf16_qk_sparse avx512bf16_qk_sparse_far
+#define avx512bf16_pv_sparse avx512bf16_pv_sparse_far
 #define avx512_qk_fp16      avx512_qk_fp16_far
 #define avx512_qk_half      avx512_qk_half_far
 #define avx512_qk_bf16      avx512_qk_bf16_far

@@ -166,6 +166,8 @@ typedef void avx512_pv(const struct tile_shape *shape, const struct tile *tiles,
 		       bool fine, uint32_t heads, float *acc, size_t acc_stride, float *scratch);
 avx512_qk avx512_qk_bf16, avx512_qk_sparse;
 avx512_pv avx512_pv_bf16, avx512_pv_sparse;
+avx512_qk avx512bf16_qk_sparse; /* of the ISA of that name */
+avx512_pv avx512bf16_pv_sparse;
 avx512_qk avx512_qk_kivi8, avx512_qk_kivi4, avx512_qk_kivi2;
 avx512_pv avx512_pv_kivi8, avx512_pv_kivi2;
 avx512_qk avx512_qk_fp16, avx512_qk_half, avx512_qk_float, avx512_qk_int8, avx512_qk_int4, avx512_qk_int4r;

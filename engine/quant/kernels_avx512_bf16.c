@@ -1,4 +1,4 @@
-/* FP8 for AVX-512 with BF16 and VBMI: codes become BF16 numbers and are multiplied with queries and weights that are
+/* FP8 for AVX-512 with BF16 and VBMI, and the table: codes become BF16 numbers and are multiplied with queries and weights that are
  * two BF16 numbers each (17 bits and more). Where many tokens share the weight they are one each, rounded: off by 2^-9 of
  * themselves at most, a thirteenth of what rounding values to FP8 costs. Sums in float.
  *
@@ -335,7 +335,7 @@ const struct micro_kernels micro_avx512bf16 = {
 	    [IKV_FMT_KIVI8] = {avx512_qk_kivi8, avx512_pv_kivi8, true},
 	    [IKV_FMT_KIVI4] = {avx512_qk_kivi4, avx512_pv_int4, true},
 	    [IKV_FMT_KIVI2] = {avx512_qk_kivi2, avx512_pv_kivi2, true},
-	    [IKV_FMT_SPARSE] = {avx512_qk_sparse, avx512_pv_sparse},
+	    [IKV_FMT_SPARSE] = {avx512bf16_qk_sparse, avx512bf16_pv_sparse, true},
 	    [TILE_FLOAT] = {avx512_qk_float, avx512_pv_float},
 	},
     .forms_bytes = avx512_forms_bytes,

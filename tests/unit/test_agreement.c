@@ -10,8 +10,8 @@ enum { CASES = 10000, SHARED = 100, ISAS = 8, TOKENS = 80, POOL = 1 << 18 };
 /* docs/formats.md: for scores of unit variance, and in proportion for larger ones. Up to 80 of the former have a
  * log-sum-exp of about 5. */
 static const double tolerance = 5e-5, latent_tolerance = 2e-4, usual = 5;
-/* Of FP8 with avx512bf16 and INT8 with AVX-512, whose queries and weights are rounded to 8 and 9 bits, and of 4 and 2
- * bits with AVX-512, whose queries are a byte a channel. */
+/* Of FP8 and SPARSE with avx512bf16 and INT8 with AVX-512, whose queries and weights are rounded to 8 and 9 bits, and of
+ * 4 and 2 bits with AVX-512, whose queries are a byte a channel. */
 static const double eight_bit_tolerance = 4e-3, int4_tolerance = 5e-3, kivi_tolerance = 1e-2;
 
 struct rig {
@@ -21,7 +21,8 @@ struct rig {
 	const char *isa[ISAS + 1];
 	uint32_t count;
 	struct ikv_plan plan;
-	bool any_fp8, any_int8, any_int4, any_kivi; /* KIVI4, KIVI2 */
+	bool any_half; /* pages of FP8 or SPARSE */
+	bool any_int8, any_int4, any_kivi; /* KIVI4, KIVI2 */
 };
 
 static uint16_t pool[POOL]; /* normal numbers, to be taken from anywhere */
@@ -85,10 +86,10 @@ static void fill(struct rig *x, enum ikv_format f, uint32_t tokens)
 	struct ikv_err err;
 	uint32_t k = below(x, POOL - TOKENS * 2 * 200), v = below(x, POOL - TOKENS * 2 * 200);
 	uint32_t closed = tokens / x->g.page_tokens, formats[TOKENS];
-	x->any_fp8 = x->any_int8 = x->any_int4 = x->any_kivi = false;
+	x->any_half = x->any_int8 = x->any_int4 = x->any_kivi = false;
 	for (uint32_t p = 0; p < closed; p++) {
 		formats[p] = below(x, 8) || x->g.v_aliases_k ? (uint32_t)f : 1 + below(x, IKV_FMT_COUNT - 1);
-		x->any_fp8 |= formats[p] == IKV_FMT_FP8;
+		x->any_half |= formats[p] == IKV_FMT_FP8 || formats[p] == IKV_FMT_SPARSE;
 		x->any_int8 |= formats[p] == IKV_FMT_INT8;
 		x->any_int4 |= formats[p] == IKV_FMT_INT4;
 		x->any_kivi |= formats[p] == IKV_FMT_KIVI4 || formats[p] == IKV_FMT_KIVI2;
@@ -147,7 +148,7 @@ static void run_case(struct rig *x, double allowed)
 			continue;
 		}
 		double most = allowed;
-		if (x->any_fp8 && !x->g.v_aliases_k && !strcmp(x->isa[i], "avx512bf16"))
+		if (x->any_half && !x->g.v_aliases_k && !strcmp(x->isa[i], "avx512bf16"))
 			most = eight_bit_tolerance * size / usual;
 		if (x->any_int8 && !x->g.v_aliases_k && !strncmp(x->isa[i], "avx512", 6))
 			most = eight_bit_tolerance * size / usual;
@@ -234,7 +235,7 @@ static double relative(const float *a, const float *b)
 START_TEST(rounding_is_small_beside_the_format)
 {
 	static const enum ikv_format formats[] = {IKV_FMT_INT8,  IKV_FMT_INT4,  IKV_FMT_INT4_RESIDUAL, IKV_FMT_FP8,
-						  IKV_FMT_KIVI8, IKV_FMT_KIVI4, IKV_FMT_KIVI2};
+						  IKV_FMT_KIVI8, IKV_FMT_KIVI4, IKV_FMT_KIVI2,         IKV_FMT_SPARSE};
 	static float exact[ANSWER], stored[ANSWER], got[ANSWER], q[ANSWER];
 	uint32_t isas;
 	const struct ikv_isa_info *isa = ikv_isa_list(&isas);
@@ -252,7 +253,7 @@ START_TEST(rounding_is_small_beside_the_format)
 				continue;
 			answer(&ikv_backend_cpu, isa[i].name, f, q, got);
 			double share = f == IKV_FMT_INT8 ? 0.4 : 0.1;
-			double most = n % 2 && f != IKV_FMT_FP8 ? 1e-3 : share * relative(stored, exact);
+			double most = n % 2 && f != IKV_FMT_FP8 && f != IKV_FMT_SPARSE ? 1e-3 : share * relative(stored, exact);
 			ck_assert_msg(relative(got, stored) <= most, "%s, %s: %g, at most %g expected", isa[i].name,
 				      ikv_format_info(f)->name, relative(got, stored), most);
 		}
