@@ -288,76 +288,43 @@ static __m128 find_factors(const __m512 *x, __m128 inverse)
 	return factor;
 }
 
-struct rounded { /* up to four groups of 32 channels */
-	__m512i n[8];
-	__m128 units; /* the least-squares ones, not those that were rounded by */
-	__m128 whole; /* sums of n */
-};
-
-static void round_by(const __m512 *x, __m128 factor, struct rounded *r)
-{
-	__m512 whole[4], along[4], square[4];
-	UNROLL for (int g = 0; g < 4; g++)
-	{
-		const __m512 by = _mm512_broadcastss_ps(_mm_permutevar_ps(factor, _mm_set1_epi32(g)));
-		const __m512 y = _mm512_mul_ps(x[2 * g], by), z = _mm512_mul_ps(x[2 * g + 1], by);
-		r->n[2 * g] = _mm512_cvtps_epi32(y);
-		r->n[2 * g + 1] = _mm512_cvtps_epi32(z);
-		const __m512 a = _mm512_cvtepi32_ps(r->n[2 * g]), b = _mm512_cvtepi32_ps(r->n[2 * g + 1]);
-		whole[g] = _mm512_add_ps(a, b);
-		along[g] = _mm512_fmadd_ps(y, a, _mm512_mul_ps(z, b));
-		square[g] = _mm512_fmadd_ps(a, a, _mm512_mul_ps(b, b));
-	}
-	const __m128 ratio = _mm_div_ps(sums4(along), _mm_max_ps(sums4(square), _mm_set1_ps(1)));
-	const __mmask8 some = _mm_cmp_ps_mask(factor, _mm_setzero_ps(), _CMP_GT_OQ);
-	r->units = _mm_maskz_div_ps(some, ratio, factor);
-	r->whole = sums4(whole);
-}
-
-/* Sixteen channels of up to nine bits as f->nine has them; returns the negative ones' magnitudes, lane by lane. */
-INLINE __m512i put_nine(__m512i n, uint8_t *to)
-{
-	const __m512i size = _mm512_abs_epi32(n);
-	const __mmask16 negative = _mm512_movepi32_mask(n);
-	const __m128i sizes = _mm512_cvtepi32_epi8(size);
-	const __m128i signs = _mm_mask_blend_epi8(negative, _mm_set1_epi8(-128), _mm_set1_epi8(127));
-	_mm_storeu_si128((__m128i *)to, _mm_unpacklo_epi32(sizes, signs));
-	_mm_storeu_si128((__m128i *)(to + 16), _mm_unpackhi_epi32(sizes, signs));
-	return _mm512_maskz_mov_epi32(negative, size);
-}
-
-/* One signed byte a channel, and nine bits; for each 32 of them the unit with which least is lost; f->sums are made. */
+/* One signed byte a channel, and for each 32 of them the unit with which least is lost; f->sums are made. */
 static void round_groups(const float *q, uint32_t groups, const struct forms *f)
 {
 	for (uint32_t first = 0; first < groups; first += 4) {
-		const uint32_t here = groups - first < 4 ? groups - first : 4;
-		const __mmask8 those = (__mmask8)((1u << here) - 1);
-		__m512 x[8], most[4];
-		struct rounded r;
+		__m512 x[8], most[4], whole[4], along[4], square[4];
 		UNROLL for (uint32_t g = 0; g < 4; g++)
 		{
 			const float *at = q + 32 * (first + g);
-			x[2 * g] = g < here ? _mm512_loadu_ps(at) : _mm512_setzero_ps();
-			x[2 * g + 1] = g < here ? _mm512_loadu_ps(at + 16) : _mm512_setzero_ps();
+			x[2 * g] = first + g < groups ? _mm512_loadu_ps(at) : _mm512_setzero_ps();
+			x[2 * g + 1] = first + g < groups ? _mm512_loadu_ps(at + 16) : _mm512_setzero_ps();
 			most[g] = _mm512_max_ps(_mm512_abs_ps(x[2 * g]), _mm512_abs_ps(x[2 * g + 1]));
 		}
-		const __m128 top = most4(most);
+		const __m128 top = most4(most), one = _mm_set1_ps(1);
 		const __mmask8 some = _mm_cmp_ps_mask(top, _mm_set1_ps(1e-30f), _CMP_GT_OQ);
-		const __m128 inverse = _mm_maskz_div_ps(some, _mm_set1_ps(1), top);
-		round_by(x, find_factors(x, inverse), &r);
-		for (uint32_t g = 0; g < 2 * here; g++)
-			_mm_storeu_si128((__m128i *)(f->single + 32 * first + 16 * g), _mm512_cvtepi32_epi8(r.n[g]));
-		const __m128 sum = _mm_maskz_loadu_ps(those, f->sums + first);
-		const __m128 lost = _mm_mul_ps(_mm_set1_ps(7.5f), _mm_fnmadd_ps(r.units, r.whole, sum));
-		_mm_mask_storeu_ps((float *)f->units + first, those, r.units);
-		_mm_mask_storeu_ps((float *)f->lost + first, those, lost);
-		round_by(x, _mm_mul_ps(_mm_set1_ps(255), inverse), &r);
-		for (uint32_t g = 0; g < here; g++) {
-			uint8_t *to = (uint8_t *)f->nine + 64 * (first + g);
-			const __m512i low = put_nine(r.n[2 * g], to), high = put_nine(r.n[2 * g + 1], to + 32);
-			((int32_t *)f->negative)[first + g] = _mm512_reduce_add_epi32(_mm512_add_epi32(low, high));
+		const __m128 factor = find_factors(x, _mm_maskz_div_ps(some, one, top));
+		UNROLL for (uint32_t g = 0; g < 4; g++)
+		{
+			const __m512 by = _mm512_broadcastss_ps(_mm_permutevar_ps(factor, _mm_set1_epi32((int)g)));
+			const __m512 y = _mm512_mul_ps(x[2 * g], by), z = _mm512_mul_ps(x[2 * g + 1], by);
+			const __m512i m = _mm512_cvtps_epi32(y), n = _mm512_cvtps_epi32(z);
+			const __m512 a = _mm512_cvtepi32_ps(m), b = _mm512_cvtepi32_ps(n);
+			whole[g] = _mm512_add_ps(a, b);
+			along[g] = _mm512_fmadd_ps(y, a, _mm512_mul_ps(z, b));
+			square[g] = _mm512_fmadd_ps(a, a, _mm512_mul_ps(b, b));
+			if (first + g >= groups)
+				continue;
+			_mm_storeu_si128((__m128i *)(f->single + 32 * (first + g)), _mm512_cvtepi32_epi8(m));
+			_mm_storeu_si128((__m128i *)(f->single + 32 * (first + g) + 16), _mm512_cvtepi32_epi8(n));
 		}
-		_mm_mask_storeu_ps((float *)f->nine_units + first, those, r.units);
+		/* The least-squares unit, not the one that was rounded by. */
+		const __m128 ratio = _mm_div_ps(sums4(along), _mm_max_ps(sums4(square), one));
+		const __m128 unit = _mm_maskz_div_ps(some, ratio, factor);
+		const __mmask8 those = (__mmask8)((1u << (groups - first < 4 ? groups - first : 4)) - 1);
+		const __m128 sum = _mm_maskz_loadu_ps(those, f->sums + first);
+		const __m128 lost = _mm_mul_ps(_mm_set1_ps(7.5f), _mm_fnmadd_ps(unit, sums4(whole), sum));
+		_mm_mask_storeu_ps((float *)f->units + first, those, unit);
+		_mm_mask_storeu_ps((float *)f->lost + first, those, lost);
 	}
 }
 
@@ -414,6 +381,7 @@ void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
 		((int32_t *)f.middle)[c / 32] = (int32_t)lrintf(rest * 120);
 	}
 	round_groups(q, padded / 32, &f);
+	avx512_prepare_nine(q, padded / 32, &f);
 	*(float *)f.step = step;
 	*(float *)f.size = amax;
 	for (uint32_t c = 0; c < padded; c += 16) {

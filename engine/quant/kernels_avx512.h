@@ -176,6 +176,8 @@ avx512_pv avx512_pv_fp16, avx512_pv_float, avx512_pv_int8, avx512_pv_int8_fine, 
 avx512_pv avx512_pv_decoded;
 size_t avx512_forms_bytes(uint32_t dim);
 void avx512_prepare(const float *q, uint32_t dim, uint8_t *forms);
+/* Its part that is nine bits, of so many groups of 32 channels. */
+void avx512_prepare_nine(const float *q, uint32_t groups, const struct forms *f);
 void avx512_peak(float *s, uint32_t heads, uint32_t n, float *tops);
 void avx512_scale(float *x, uint32_t n, float factor);
 void avx512_exp_sum(float *s, uint32_t heads, uint32_t n, const float *shifts, float *sums);

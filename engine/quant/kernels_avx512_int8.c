@@ -9,6 +9,33 @@
 
 #define RUN 128 /* channels whose sums fit int32: 128 · 255 · 128 · 256 < 2^31 */
 
+/* Sixteen channels of nine bits as `nine` has them; returns the negative ones' magnitudes, lane by lane. */
+INLINE __m512i put_query(__m512i n, uint8_t *to)
+{
+	const __m512i size = _mm512_abs_epi32(n);
+	const __mmask16 negative = _mm512_movepi32_mask(n);
+	const __m128i sizes = _mm512_cvtepi32_epi8(size);
+	const __m128i signs = _mm_mask_blend_epi8(negative, _mm_set1_epi8(-128), _mm_set1_epi8(127));
+	_mm_storeu_si128((__m128i *)to, _mm_unpacklo_epi32(sizes, signs));
+	_mm_storeu_si128((__m128i *)(to + 16), _mm_unpackhi_epi32(sizes, signs));
+	return _mm512_maskz_mov_epi32(negative, size);
+}
+
+void avx512_prepare_nine(const float *q, uint32_t groups, const struct forms *f)
+{
+	for (uint32_t g = 0; g < groups; g++) {
+		const __m512 x = _mm512_loadu_ps(q + 32 * g), y = _mm512_loadu_ps(q + 32 * g + 16);
+		const float top = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(x), _mm512_abs_ps(y)));
+		const __m512 factor = _mm512_set1_ps(top > 1e-30f ? 255 / top : 0);
+		const __m512i m = _mm512_cvtps_epi32(_mm512_mul_ps(x, factor));
+		const __m512i n = _mm512_cvtps_epi32(_mm512_mul_ps(y, factor));
+		uint8_t *to = (uint8_t *)f->nine + 64 * g;
+		const __m512i low = put_query(m, to), high = put_query(n, to + 32);
+		((float *)f->nine_units)[g] = top > 1e-30f ? top / 255 : 0;
+		((int32_t *)f->negative)[g] = _mm512_reduce_add_epi32(_mm512_add_epi32(low, high));
+	}
+}
+
 /* Scores of tiles from nine bits of the query, for up to four tiles: each broadcast serves them all. */
 INLINE void qk_nine(const struct tile_shape *shape, const struct tile *t, const int tiles, const struct forms *q,
 		    const int heads, float *s)
