@@ -1,6 +1,6 @@
-/* FP8 for AVX-512 with BF16 and VBMI, and the table: codes become BF16 numbers and are multiplied with queries and weights that are
- * two BF16 numbers each (17 bits and more). Where many tokens share the weight they are one each, rounded: off by 2^-9 of
- * themselves at most, a thirteenth of what rounding values to FP8 costs. Sums in float.
+/* FP8 for AVX-512 with BF16 and VBMI, and the table: codes become BF16 numbers and are multiplied with queries and
+ * weights that are two BF16 numbers each (17 bits and more). Where many tokens share the weight they are one each,
+ * rounded: off by 2^-9 of themselves at most, a thirteenth of what rounding values to FP8 costs. Sums in float.
  *
  * Codes widen exactly by two byte look-ups. Where queries and weights are rounded shifts do it, which leave the
  * multipliers alone: a code's bits in the place of a BF16 number's are the value times 2^-120, and what has no exponent
@@ -235,7 +235,8 @@ INLINE void pv_fine(const struct tile_shape *shape, const struct tile *tiles, ui
 	}
 }
 
-/* Weights times scales as one BF16 number each, [MICRO_BLOCK] a head; of each four the second and third change places. */
+/* Weights times scales as one BF16 number each, [MICRO_BLOCK] a head; of each four the second and third change
+ * places. */
 INLINE void weigh_rounded(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
 			  uint32_t heads, uint16_t *nearest)
 {

@@ -121,7 +121,7 @@ void avx512_qk_int8(const struct tile_shape *shape, const struct tile *tiles, ui
 {
 	const bool fine = q->fine || shape->alias; /* MLA: scores of 576 channels */
 	(void)scratch;
-#define TILES(n)                                                                                                     \
+#define EACH(n)                                                                                                      \
 	do {                                                                                                         \
 		struct forms f[n];                                                                                   \
 		uint32_t i = 0;                                                                                      \
@@ -135,15 +135,16 @@ void avx512_qk_int8(const struct tile_shape *shape, const struct tile *tiles, ui
 		for (; i < count; i++)                                                                               \
 			qk_nine(shape, tiles + i, 1, f, n, to + i * TILE_TOKENS);                                    \
 	} while (0)
-	BY_FOUR(heads, TILES)
-#undef TILES
+	BY_FOUR(heads, EACH)
+#undef EACH
 }
 
+#define TILES  4   /* whose weights have one unit */
 #define LEVELS 510 /* of weights: 255 and a signed magnitude */
 
 /* Of up to four heads. A weight times its token's scale is unit · (255 + signed magnitude). */
 struct weights {
-	_Alignas(64) uint8_t bytes[4][MICRO_TILES / 2][4][2][2][4]; /* [head][two tiles][quad][tile][size, sign][token] */
+	_Alignas(64) uint8_t bytes[4][TILES / 2][4][2][2][4]; /* [head][two tiles][quad][tile][size, sign][token] */
 	float units[4];
 	float lost[4]; /* what the signs' ones sum up to */
 };
@@ -163,9 +164,9 @@ INLINE void weigh_nine(const struct tile_shape *shape, const struct tile *tiles,
 		       const int heads, struct weights *out)
 {
 	const __m512 zero = _mm512_setzero_ps(), low_bits = _mm512_set1_ps(0x1.8p23f);
-	__m512 x[4][4], most[4] = {zero, zero, zero, zero}, lost[4] = {zero, zero, zero, zero};
+	__m512 x[4][TILES], most[4] = {zero, zero, zero, zero}, lost[4] = {zero, zero, zero, zero};
 	float factors[4];
-	UNROLL for (uint32_t i = 0; i < 4; i++)
+	UNROLL for (uint32_t i = 0; i < TILES; i++)
 	{ /* beyond the tiles there are weights that may be no numbers */
 		const struct tile *t = tiles + (i < count ? i : 0);
 		const __m512 scale = halves16(t->k + shape->v_params_at);
@@ -184,13 +185,13 @@ INLINE void weigh_nine(const struct tile_shape *shape, const struct tile *tiles,
 	UNROLL for (int h = 0; h < heads; h++)
 	{
 		const __m512 factor = _mm512_set1_ps(factors[h]);
-		UNROLL for (uint32_t i = 0; i < 4; i++)
+		UNROLL for (uint32_t i = 0; i < TILES; i++)
 		{
 			x[h][i] = _mm512_fmadd_ps(x[h][i], factor, _mm512_set1_ps(0x1.8p23f - 255));
 			const __m512 signed_size = _mm512_sub_ps(x[h][i], low_bits);
 			lost[h] = i < count ? _mm512_sub_ps(lost[h], _mm512_min_ps(signed_size, zero)) : lost[h];
 		}
-		UNROLL for (int i = 0; i < 4; i += 2) put_nine(_mm512_castps_si512(x[h][i]),
+		UNROLL for (int i = 0; i < TILES; i += 2) put_nine(_mm512_castps_si512(x[h][i]),
 							       _mm512_castps_si512(x[h][i + 1]), out->bytes[h][i / 2]);
 	}
 	_mm_storeu_ps(out->lost, sums4(lost));
@@ -243,13 +244,16 @@ void avx512_pv_int8(const struct tile_shape *shape, const struct tile *tiles, ui
 		avx512_pv_int8_fine(shape, tiles, count, w, true, heads, acc, acc_stride, scratch);
 		return;
 	}
+	for (uint32_t i = 0; i < count; i += TILES) {
+		const uint32_t some = count - i < TILES ? count - i : TILES;
 #define HEADS(n)                                                                                                     \
 	do {                                                                                                         \
 		struct weights x;                                                                                    \
-		weigh_nine(shape, tiles, count, w + h * MICRO_BLOCK, n, &x);                                         \
+		weigh_nine(shape, tiles + i, some, w + h * MICRO_BLOCK + i * TILE_TOKENS, n, &x);                    \
 		for (uint32_t c = 0; c < shape->d_v; c += 32)                                                        \
-			pv_columns(shape, tiles, count, c, &x, n, acc + h * acc_stride, acc_stride);                 \
+			pv_columns(shape, tiles + i, some, c, &x, n, acc + h * acc_stride, acc_stride);              \
 	} while (0)
-	BY_FOUR(heads, HEADS)
+		BY_FOUR(heads, HEADS)
 #undef HEADS
+	}
 }

@@ -45,13 +45,15 @@ INLINE void fetch_row(const uint8_t *values, const uint8_t *maps, uint32_t kept,
 		fetch(maps + row * map_bytes + i, ahead);
 }
 
-/* Queries as BF16 numbers in the order of channels, [heads][padded], and what sums of products are to be multiplied with. */
+/* Queries as BF16 numbers in the order of channels, [heads][padded], and what sums of products are to be multiplied
+ * with. */
 struct queries {
 	uint16_t *rounded;
 	float factor[4];
 };
 
-INLINE void take_queries(const struct micro_query *q, uint32_t first, const int heads, uint32_t dim, struct queries *out)
+INLINE void take_queries(const struct micro_query *q, uint32_t first, const int heads, uint32_t dim,
+			 struct queries *out)
 {
 	const __m512i second_third = _mm512_broadcast_i32x4(
 	    _mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15));
