@@ -131,12 +131,34 @@ static float rough_log2(float x)
 	return (float)bits * 0x1p-23f - 127;
 }
 
-/* Has a token of a block with these best scores a good part of all that was summed so far? */
-static bool stands_out(const double *sums, const float *tops, uint32_t heads)
+/* Is one of these best scores a good part of all that was summed so far? */
+static bool above(const double *sums, const float *tops, uint32_t heads)
 {
 	const float log2_e = 1.442695f;
 	for (uint32_t i = 0; i < heads; i++)
 		if ((tops[i] - (float)sums[2 * i]) * log2_e + FINE > rough_log2((float)sums[2 * i + 1]))
+			return true;
+	return false;
+}
+
+/* Has a token of a block with these scores a good part of all weight so far, of a piece's first block of its own? Room for
+ * the scores and one float a head in `room`. */
+static bool stands_out(const struct flash *f, const struct stretch *t, const double *sums, const float *tops,
+		       uint32_t heads, const float *s, float *room)
+{
+	float *copy = room + (heads + 15) / 16 * 16;
+	uint32_t first = 0;
+	for (uint32_t i = 0; i < heads; i++)
+		first += sums[2 * i + 1] == 0;
+	if (!first)
+		return above(sums, tops, heads);
+	for (uint32_t i = 0; i < heads; i++)
+		if (tops[i] == -INFINITY)
+			return true;
+	memcpy(copy, s, heads * MICRO_BLOCK * sizeof *s);
+	f->micro->exp_sum(copy, heads, t->count * TILE_TOKENS, tops, room);
+	for (uint32_t i = 0; i < heads; i++)
+		if (room[i] < 1 << FINE)
 			return true;
 	return false;
 }
@@ -162,16 +184,14 @@ static void attend_head(const struct flash *f, const struct stretch *t, uint32_t
 	bool rounded = rounds(f, t);
 	if (j->forms)
 		q.forms = j->forms + h * f->forms_stride;
-	for (uint32_t i = 0; rounded && i < heads; i++)
-		q.fine |= sums[2 * i + 1] == 0; /* the first block */
 	score(f, t, &q, heads, s, tops, rest);
-	if (rounded && !q.fine && stands_out(sums, tops, heads)) {
+	if (rounded && stands_out(f, t, sums, tops, heads, s, rest)) {
 		q.fine = true;
 		score(f, t, &q, heads, s, tops, rest);
 	}
 	if (!weigh(f, t, h, heads, tops, s, sums, acc, rest))
 		return;
-	bool fine = q.fine && stands_out(sums, tops, heads); /* less often: the block itself counts now */
+	bool fine = q.fine && above(sums, tops, heads); /* less often: the block itself counts now */
 	for (uint32_t k = 0; k < t->count; k += t->run[k]) {
 		const struct tile_shape *shape = t->at[k].shape;
 		f->micro->format[shape->format].pv(shape, t->tile + k, t->run[k], s + k * TILE_TOKENS, fine, heads,
