@@ -28,7 +28,7 @@ struct rows { /* weights of up to four heads, in the order of group.scales */
 	_Alignas(64) int16_t weights[4][PAIRS][32];
 	int16_t shares[PAIRS][32]; /* of each token the largest of its scales */
 	float limits[4];
-	uint32_t quads[4];          /* with something beyond the limit: bit 8 pair + 2 quad + tile */
+	uint64_t quads[4];          /* with something beyond the limit: bit 8 pair + 2 quad + tile */
 	uint32_t shifts[4];         /* that is counted in units of so many bits */
 };
 
@@ -160,7 +160,7 @@ INLINE bool round_rows(const struct call *call, const int heads)
 	UNROLL for (int h = 0; h < heads; h++)
 	{
 		const __m512 factor = _mm512_set1_ps(WEIGHTS / r->limits[h]);
-		uint32_t quads = 0;
+		uint64_t quads = 0;
 		UNROLL for (uint32_t i = 0; i < PAIRS; i++)
 		{
 			__m512 x = tile_weights(call->w + h * MICRO_BLOCK, 2 * i, call->count);
@@ -171,7 +171,7 @@ INLINE bool round_rows(const struct call *call, const int heads)
 			__m512i above = _mm512_subs_epu16(most, limit);
 			over |= _mm512_cmpeq_epi16_mask(both, top);
 			_mm512_store_si512(r->weights[h][i], both);
-			quads |= (uint32_t)_mm512_test_epi64_mask(above, above) << 8 * i;
+			quads |= (uint64_t)_mm512_test_epi64_mask(above, above) << 8 * i;
 		}
 		r->quads[h] = quads;
 	}
@@ -216,8 +216,8 @@ INLINE void add_high(const int bits, const struct call *call, int h, uint32_t g,
 	const uint32_t quads = 4 / (uint32_t)bits;
 	__m512i sums[4][2];
 	UNROLL for (int n = 0; n < groups; n++) sums[n][0] = sums[n][1] = _mm512_setzero_si512();
-	for (uint32_t m = call->rows->quads[h]; m; m &= m - 1) {
-		const uint32_t at = (uint32_t)__builtin_ctz(m), i = at / 8 * 2 + at % 2, j = at / 2 % 4;
+	for (uint64_t m = call->rows->quads[h]; m; m &= m - 1) {
+		const uint32_t at = (uint32_t)__builtin_ctzll(m), i = at / 8 * 2 + at % 2, j = at / 2 % 4;
 		const uint8_t *p = call->tiles[i].v + 64 * g + j / quads * step;
 		const __m128i shift = _mm_cvtsi32_si128((int)(j % quads * 2) * bits);
 		UNROLL for (int n = 0; n < groups; n++)
