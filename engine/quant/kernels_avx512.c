@@ -405,15 +405,24 @@ INLINE void peak_rows(float *s, const int heads, uint32_t n, float *tops)
 {
 	const __m512 top = _mm512_set1_ps(3e38f);
 	__m512 most[4];
+	__mmask16 beyond = 0;
 	UNROLL for (int h = 0; h < 4; h++)
 	{
 		most[h] = _mm512_set1_ps(-INFINITY);
 		for (uint32_t i = 0; i < n && h < heads; i += 16) {
-			float *at = s + h * MICRO_BLOCK + i;
-			__m512 x = _mm512_min_ps(_mm512_loadu_ps(at), top); /* the second operand if the first is NaN */
-			_mm512_storeu_ps(at, x);
-			most[h] = _mm512_max_ps(most[h], x);
+			__m512 x = _mm512_loadu_ps(s + h * MICRO_BLOCK + i);
+			beyond |= _mm512_cmp_ps_mask(x, top, _CMP_NLE_UQ);
+			most[h] = _mm512_max_ps(x, most[h]);
 		}
+	}
+	if (beyond) {
+		for (uint32_t h = 0; h < (uint32_t)heads; h++)
+			for (uint32_t i = 0; i < n; i += 16) {
+				float *at = s + h * MICRO_BLOCK + i; /* the second operand if the first is NaN */
+				__m512 x = _mm512_min_ps(_mm512_loadu_ps(at), top);
+				_mm512_storeu_ps(at, x);
+				most[h] = i ? _mm512_max_ps(x, most[h]) : x;
+			}
 	}
 	_mm_mask_storeu_ps(tops, (__mmask8)((1 << heads) - 1), most4(most));
 }
