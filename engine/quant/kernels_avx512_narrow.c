@@ -188,15 +188,18 @@ INLINE void make_group(const struct call *call, uint32_t g, const int heads)
 	    2 * i < call->count ? _mm512_load_si512(to->scales[i]) : _mm512_setzero_si512();
 	UNROLL for (int h = 0; h < heads; h++)
 	{
+		const int unit = 1 << r->shifts[h];
 		const __m128i shift = _mm_cvtsi32_si128((int)r->shifts[h]);
-		const __m512i below = _mm512_set1_epi16((short)(255 - (1 << r->shifts[h]) / 2));
+		const __m512i below = _mm512_set1_epi16((short)(256 - unit)), whole = _mm512_set1_epi16((short)-unit);
 		UNROLL for (uint32_t i = 0; i < PAIRS; i += 2)
 		{
 			__m512i x[2], y[2];
 			UNROLL for (uint32_t k = 0; k < 2; k++)
 			{
 				x[k] = _mm512_mulhrs_epi16(_mm512_load_si512(r->weights[h][i + k]), scales[i + k]);
-				y[k] = _mm512_srl_epi16(_mm512_subs_epu16(x[k], below), shift);
+				y[k] = _mm512_subs_epu16(x[k], below); /* whole units of it leave at most 255 */
+				x[k] = _mm512_sub_epi16(x[k], _mm512_and_si512(y[k], whole));
+				y[k] = _mm512_srl_epi16(y[k], shift);
 			}
 			_mm512_store_si512(to->low[h] + 32 * i, _mm512_packus_epi16(x[0], x[1]));
 			_mm512_store_si512(to->high[h] + 32 * i, _mm512_packus_epi16(y[0], y[1]));
