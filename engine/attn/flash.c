@@ -12,6 +12,8 @@
 /* Kernels that round queries and weights must do so more finely where a token of the block has more than 2^-FINE of
  * all weight so far. */
 #define FINE 3
+/* A piece's first block is judged by its own weights where so many tokens follow; else it is what little there is. */
+#define JUDGED 1024
 
 static size_t padded(uint32_t dim)
 {
@@ -137,23 +139,32 @@ static bool stands_out(const double *sums, float top)
 	return (top - (float)sums[0]) * 1.442695f + FINE > rough_log2((float)sums[1]); /* log2(e) */
 }
 
-/* Which heads have a token with a good part of all weight so far, in a piece's first block of its own? False: none has. Room
- * for the scores and two floats a head in `room`. */
+static bool is_long(const struct flash *f, const struct job *j)
+{
+	uint32_t pages = j->unit->plan->count;
+	return (uint64_t)(pages < j->split_pages ? pages : j->split_pages) * f->g.page_tokens >= JUDGED;
+}
+
+/* Which heads have a token with a good part of all weight so far, in the first block of a long piece of its own? False:
+ * none has. Room for the scores and two floats a head in `room`. */
 static bool find_fine(const struct flash *f, const struct stretch *t, const double *sums, const float *tops,
 		      uint32_t heads, const float *s, float *room, bool *fine)
 {
 	float *own = room, *shifts = own + heads, *copy = shifts + heads;
-	bool first = false, any = false;
+	bool first = false, any = false, judged = is_long(f, t->job);
 	for (uint32_t i = 0; i < heads; i++)
 		first |= sums[2 * i + 1] == 0;
-	if (first) {
+	if (first && judged) {
 		for (uint32_t i = 0; i < heads; i++)
 			shifts[i] = tops[i] > -INFINITY ? tops[i] : 0;
 		memcpy(copy, s, heads * MICRO_BLOCK * sizeof *s);
 		f->micro->exp_sum(copy, heads, t->count * TILE_TOKENS, shifts, own);
 	}
 	for (uint32_t i = 0; i < heads; i++) {
-		fine[i] = sums[2 * i + 1] == 0 ? own[i] < 1 << FINE : stands_out(sums + 2 * i, tops[i]);
+		if (sums[2 * i + 1] == 0)
+			fine[i] = !judged || own[i] < 1 << FINE;
+		else
+			fine[i] = stands_out(sums + 2 * i, tops[i]);
 		any |= fine[i];
 	}
 	return any;
