@@ -12,7 +12,8 @@
 /* Kernels that round queries and weights must do so more finely where a token of the block has more than 2^-FINE of
  * all weight so far. */
 #define FINE 3
-/* A piece's first block is judged by its own weights where so many tokens follow; else it is what little there is. */
+/* A piece's first block is judged by its own weights in pieces of so many tokens; a shorter one's is not rounded: it is a
+ * good part of the whole. */
 #define JUDGED 1024
 
 static size_t padded(uint32_t dim)
@@ -145,10 +146,10 @@ static bool is_long(const struct flash *f, const struct job *j)
 	return (uint64_t)(pages < j->split_pages ? pages : j->split_pages) * f->g.page_tokens >= JUDGED;
 }
 
-/* Which heads have a token with a good part of all weight so far, in the first block of a long piece of its own? False:
- * none has. Room for the scores and two floats a head in `room`. */
+/* Which heads have a token with a good part of all weight so far, in the first block of a long piece of its own (1), or
+ * are not to be rounded (2)? False: none. Room for the scores and two floats a head in `room`. */
 static bool find_fine(const struct flash *f, const struct stretch *t, const double *sums, const float *tops,
-		      uint32_t heads, const float *s, float *room, bool *fine)
+		      uint32_t heads, const float *s, float *room, uint8_t *fine)
 {
 	float *own = room, *shifts = own + heads, *copy = shifts + heads;
 	bool first = false, any = false, judged = is_long(f, t->job);
@@ -162,10 +163,10 @@ static bool find_fine(const struct flash *f, const struct stretch *t, const doub
 	}
 	for (uint32_t i = 0; i < heads; i++) {
 		if (sums[2 * i + 1] == 0)
-			fine[i] = !judged || own[i] < 1 << FINE;
+			fine[i] = !judged ? 2 : own[i] < 1 << FINE;
 		else
 			fine[i] = stands_out(sums + 2 * i, tops[i]);
-		any |= fine[i];
+		any |= fine[i] > 0;
 	}
 	return any;
 }
@@ -180,7 +181,7 @@ static bool rounds(const struct flash *f, const struct stretch *t)
 }
 
 /* Heads from i on that are treated as head i is. */
-static uint32_t alike(const bool *fine, uint32_t i, uint32_t heads)
+static uint32_t alike(const uint8_t *fine, uint32_t i, uint32_t heads)
 {
 	uint32_t n = 1;
 	while (i + n < heads && fine[i + n] == fine[i])
@@ -195,7 +196,7 @@ static void attend_head(const struct flash *f, const struct stretch *t, uint32_t
 	uint32_t h, heads = job_heads(f, j, kv, &h), at = t->split * j->unit->q_count + h;
 	float *s = scratch, *tops = s + (size_t)f->group * MICRO_BLOCK, *flags = tops + (heads + 15) / 16 * 16;
 	float *rest = flags + (heads + 15) / 16 * 16, *acc = j->acc + at * f->acc_stride;
-	bool *fine = (bool *)flags;
+	uint8_t *fine = (uint8_t *)flags;
 	double *sums = j->sums + 2 * (size_t)at;
 	struct micro_query q = {j->q + h * f->q_stride, f->q_stride, NULL, f->forms_stride, false};
 	if (j->forms)
@@ -212,8 +213,9 @@ static void attend_head(const struct flash *f, const struct stretch *t, uint32_t
 		}
 	if (!weigh(f, t, h, heads, tops, s, sums, acc, rest))
 		return;
-	for (uint32_t i = 0; i < heads; i++) /* less often: the block itself counts now */
-		fine[i] = fine[i] && stands_out(sums + 2 * i, tops[i]);
+	for (uint32_t i = 0; i < heads; i++)
+		if (fine[i] == 1) /* less often: the block itself counts now */
+			fine[i] = stands_out(sums + 2 * i, tops[i]);
 	for (uint32_t i = 0, n; i < heads; i += n) {
 		n = alike(fine, i, heads);
 		for (uint32_t k = 0; k < t->count; k += t->run[k]) {
