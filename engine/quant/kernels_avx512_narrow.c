@@ -24,6 +24,9 @@ struct group { /* of channels */
 	float most, factor;                     /* the largest scale, what makes integers of them */
 };
 
+/* Kernels share the room that micro_scratch() counts. */
+_Static_assert(sizeof(struct group) <= sizeof(float) * (TILE_TOKENS * CODEC_GROUP + MICRO_BLOCK + 8), "too large a group");
+
 struct rows { /* weights of up to four heads, in the order of group.scales */
 	_Alignas(64) int16_t weights[4][PAIRS][32];
 	int16_t shares[PAIRS][32]; /* of each token the largest of its scales */
