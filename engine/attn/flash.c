@@ -12,8 +12,8 @@
 /* Kernels that round queries and weights must do so more finely where a token of the block has more than 2^-FINE of
  * all weight so far. */
 #define FINE 3
-/* A piece's first block is judged by its own weights in pieces of so many tokens; a shorter one's is not rounded: it is a
- * good part of the whole. */
+/* A piece's first block is judged by its own weights in pieces of so many tokens; a shorter one's is not rounded: it
+ * is a good part of the whole. */
 #define JUDGED 1024
 
 static size_t padded(uint32_t dim)
@@ -146,8 +146,8 @@ static bool is_long(const struct flash *f, const struct job *j)
 	return (uint64_t)(pages < j->split_pages ? pages : j->split_pages) * f->g.page_tokens >= JUDGED;
 }
 
-/* Which heads have a token with a good part of all weight so far, in the first block of a long piece of its own (1), or
- * are not to be rounded (2)? False: none. Room for the scores and two floats a head in `room`. */
+/* Which heads have a token with a good part of all weight so far, in the first block of a long piece of its own (1),
+ * or are not to be rounded (2)? False: none. Room for the scores and two floats a head in `room`. */
 static bool find_fine(const struct flash *f, const struct stretch *t, const double *sums, const float *tops,
 		      uint32_t heads, const float *s, float *room, uint8_t *fine)
 {

@@ -251,7 +251,8 @@ void avx512_pv_decoded(const struct tile_shape *shape, const struct tile *tiles,
 size_t avx512_forms_bytes(uint32_t dim)
 {
 	size_t padded = tile_padded(dim);
-	size_t bytes = 16 * padded + padded / 32 * sizeof(struct single) + 3 * forms_round(padded / 8) + (padded + 127) / 128 * 16 + 16;
+	size_t bytes = 16 * padded + padded / 32 * sizeof(struct single) + 3 * forms_round(padded / 8) +
+		       (padded + 127) / 128 * 16 + 16;
 	return (bytes + 63) & ~(size_t)63;
 }
 
@@ -302,8 +303,8 @@ static void round_runs(const float *q, uint32_t runs, struct single *single, flo
 		const __m128 factor = find_factors(x, _mm_maskz_div_ps(some, one, top));
 		UNROLL for (uint32_t g = 0; g < 4; g++)
 		{
-			const __m512 y =
-			    _mm512_mul_ps(x[g], _mm512_broadcastss_ps(_mm_permutevar_ps(factor, _mm_set1_epi32((int)g))));
+			const __m512 y = _mm512_mul_ps(
+			    x[g], _mm512_broadcastss_ps(_mm_permutevar_ps(factor, _mm_set1_epi32((int)g))));
 			const __m512i n = _mm512_cvtps_epi32(y);
 			whole[g] = _mm512_cvtepi32_ps(n);
 			along[g] = _mm512_mul_ps(y, whole[g]);
@@ -323,7 +324,8 @@ static void round_runs(const float *q, uint32_t runs, struct single *single, flo
 /* The same with units that are whole numbers of the row's grain; f->sums are made. */
 static void round_groups(const float *q, uint32_t groups, const struct forms *f)
 {
-	float *units = (float *)f->parts, *sums = units + 2 * (size_t)groups, most = 0; /* room that is not used yet */
+	float *units = (float *)f->parts, *sums = units + 2 * (size_t)groups,
+	      most = 0; /* room that is not used yet */
 	round_runs(q, 2 * groups, (struct single *)f->single, units, sums);
 	for (uint32_t i = 0; i < 2 * groups; i++)
 		most = units[i] > most ? units[i] : most;
@@ -334,8 +336,8 @@ static void round_groups(const float *q, uint32_t groups, const struct forms *f)
 		x->units[0] = (int16_t)lrintf(units[2 * g] * inverse);
 		x->units[1] = (int16_t)lrintf(units[2 * g + 1] * inverse);
 		x->sum = f->sums[g] * inverse;
-		x->lost = (int32_t)lrintf(7.5f * (x->sum - (float)x->units[0] * sums[2 * g] -
-						  (float)x->units[1] * sums[2 * g + 1]));
+		x->lost = (int32_t)lrintf(
+		    7.5f * (x->sum - (float)x->units[0] * sums[2 * g] - (float)x->units[1] * sums[2 * g + 1]));
 		x->unused = 0;
 	}
 }
@@ -381,7 +383,8 @@ void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
 		__m512i high = _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32((int)0xffff0000));
 		/* |low| is too small to overflow. */
 		__m512i low = nearest_bf16(_mm512_sub_ps(x, _mm512_castsi512_ps(high)));
-		_mm512_storeu_si512((void *)(f.halves + 2 * c), _mm512_packus_epi32(_mm512_srli_epi32(high, 16), low));
+		_mm512_storeu_si512((void *)(f.halves + 2 * c),
+				    _mm512_packus_epi32(_mm512_srli_epi32(high, 16), low));
 		__mmask16 huge = _mm512_cmp_ps_mask(_mm512_abs_ps(x), _mm512_set1_ps(0x1.fep127f), _CMP_GE_OQ);
 		__m512i near = _mm512_mask_srli_epi32(nearest_bf16(x), huge, high, 16);
 		_mm256_storeu_si256((__m256i *)(f.nearest + c), _mm512_cvtepi32_epi16(near));

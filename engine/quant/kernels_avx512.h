@@ -164,9 +164,10 @@ avx512_qk avx512_qk_fp16, avx512_qk_half, avx512_qk_float, avx512_qk_int8, avx51
 avx512_pv avx512_pv_fp16, avx512_pv_float, avx512_pv_int8, avx512_pv_int4, avx512_pv_int4r;
 /* Any format, by the plain decoder: for V that aliases K, whose tiles suit scores only. */
 avx512_pv avx512_pv_decoded;
-/* Codes of 4 bits (pairs) or 2 and up to four heads: weights of one byte; false, and nothing done, where that is not enough. */
-bool avx512_pv_narrow(bool pairs, const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
-		      uint32_t heads, float *acc, size_t acc_stride, float *scratch);
+/* Codes of 4 bits (pairs) or 2 and up to four heads: weights of one byte; false, and nothing done, where that is not
+ * enough. */
+bool avx512_pv_narrow(bool pairs, const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+		      const float *w, uint32_t heads, float *acc, size_t acc_stride, float *scratch);
 size_t avx512_forms_bytes(uint32_t dim);
 void avx512_prepare(const float *q, uint32_t dim, uint8_t *forms);
 void avx512_peak(float *s, uint32_t heads, uint32_t n, float *tops);

@@ -121,8 +121,8 @@ INLINE void codes_at(const enum kind kind, const struct tile *t, size_t at, __m5
 	}
 }
 
-/* Scores of one or two tiles of INT8 or INT4_RESIDUAL from two digits of the query. Each broadcast of digits serves both tiles: with one it
- * is the loads that bound the speed, not the products. */
+/* Scores of one or two tiles of INT8 or INT4_RESIDUAL from two digits of the query. Each broadcast of digits serves
+ * both tiles: with one it is the loads that bound the speed, not the products. */
 INLINE void qk_coarse(const enum kind kind, const struct tile_shape *shape, const struct tile *t, const int tiles,
 		      const struct forms *q, const int heads, float *s)
 {
@@ -246,8 +246,8 @@ INLINE void qk_single(const struct tile_shape *shape, const struct tile *t, cons
 			}
 		}
 	}
-	UNROLL for (int k = 0; k < tiles; k++) UNROLL for (int h = 0; h < heads; h++)
-	    _mm512_storeu_ps(s + h * MICRO_BLOCK + k * TILE_TOKENS, _mm512_mul_ps(total[h][k], _mm512_set1_ps(*q[h].grain)));
+	UNROLL for (int k = 0; k < tiles; k++) UNROLL for (int h = 0; h < heads; h++) _mm512_storeu_ps(
+	    s + h * MICRO_BLOCK + k * TILE_TOKENS, _mm512_mul_ps(total[h][k], _mm512_set1_ps(*q[h].grain)));
 }
 
 /* Where no token stands out. */

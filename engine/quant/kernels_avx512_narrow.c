@@ -1,8 +1,9 @@
 /* Weighted sums of INT4, KIVI4 and KIVI2 for AVX-512 with VNNI where no token stands out: weights of one byte.
  *
- * Weights times scales are bytes with a unit for each head and group of channels: 1/255 of a limit, LIMIT times the rms of
- * the block. What a few tokens of a block weigh beyond it is summed in a second pass over their quads, in units of 1, 2, 4
- * or 8 of these. Codes count from their middle, so that what weights lose is multiplied by small numbers of either sign. */
+ * Weights times scales are bytes with a unit for each head and group of channels: 1/255 of a limit, LIMIT times the
+ * rms of the block. What a few tokens of a block weigh beyond it is summed in a second pass over their quads, in
+ * units of 1, 2, 4 or 8 of these. Codes count from their middle, so that what weights lose is multiplied by small
+ * numbers of either sign. */
 #include <math.h>
 #include "quant/kernels_avx512_dots.h"
 
@@ -19,20 +20,21 @@ struct group { /* of channels */
 	/* Of each head what weights are up to the limit, and beyond it: [four tiles][quad][tile][token]. */
 	_Alignas(64) uint8_t low[4][MICRO_BLOCK], high[4][MICRO_BLOCK];
 	_Alignas(64) int16_t scales[PAIRS][32]; /* [two tiles][quad][tile][token] */
-	int32_t beyond[4][2][16];               /* of each head: sums of what is beyond the limit, of two runs of channels */
-	float zeros[4];                         /* weighted sums of what a code in the middle stands for */
-	float most, factor;                     /* the largest scale, what makes integers of them */
+	int32_t beyond[4][2][16]; /* of each head: sums of what is beyond the limit, of two runs of channels */
+	float zeros[4];           /* weighted sums of what a code in the middle stands for */
+	float most, factor;       /* the largest scale, what makes integers of them */
 };
 
 /* Kernels share the room that micro_scratch() counts. */
-_Static_assert(sizeof(struct group) <= sizeof(float) * (TILE_TOKENS * CODEC_GROUP + MICRO_BLOCK + 8), "too large a group");
+_Static_assert(sizeof(struct group) <= sizeof(float) * (TILE_TOKENS * CODEC_GROUP + MICRO_BLOCK + 8),
+	       "too large a group");
 
 struct rows { /* weights of up to four heads, in the order of group.scales */
 	_Alignas(64) int16_t weights[4][PAIRS][32];
 	int16_t shares[PAIRS][32]; /* of each token the largest of its scales */
 	float limits[4];
-	uint64_t quads[4];          /* with something beyond the limit: bit 8 pair + 2 quad + tile */
-	uint32_t shifts[4];         /* that is counted in units of so many bits */
+	uint64_t quads[4];  /* with something beyond the limit: bit 8 pair + 2 quad + tile */
+	uint32_t shifts[4]; /* that is counted in units of so many bits */
 };
 
 struct call {
@@ -134,7 +136,8 @@ INLINE bool find_limits(const struct call *call, const int heads)
 					  _mm512_cvtepi32_ps(_mm512_unpackhi_epi16(both, none))};
 		UNROLL for (int h = 0; h < heads; h++) UNROLL for (uint32_t k = 0; k < 2; k++)
 		{
-			__m512 x = _mm512_mul_ps(tile_weights(call->w + h * MICRO_BLOCK, i + k, call->count), shares[k]);
+			__m512 x =
+			    _mm512_mul_ps(tile_weights(call->w + h * MICRO_BLOCK, i + k, call->count), shares[k]);
 			squares[h] = _mm512_fmadd_ps(x, x, squares[h]);
 			most[h] = _mm512_max_ps(most[h], x);
 		}
@@ -142,8 +145,8 @@ INLINE bool find_limits(const struct call *call, const int heads)
 	const __m128 mean = _mm_mul_ps(sums4(squares), _mm_set1_ps(1.0f / (float)(call->count * TILE_TOKENS)));
 	const __m128 limit = _mm_mul_ps(_mm_sqrt_ps(mean), _mm_set1_ps(LIMIT / SCALES));
 	/* How many times the limit is beyond it, less than 8 of 128 tokens. */
-	const __m128 excess = _mm_sub_ps(_mm_div_ps(_mm_mul_ps(most4(most), _mm_set1_ps(1.0f / SCALES)), limit),
-					 _mm_set1_ps(1));
+	const __m128 excess =
+	    _mm_sub_ps(_mm_div_ps(_mm_mul_ps(most4(most), _mm_set1_ps(1.0f / SCALES)), limit), _mm_set1_ps(1));
 	const __mmask8 good = _mm_cmp_ps_mask(excess, _mm_setzero_ps(), _CMP_GT_OQ) &
 			      _mm_cmp_ps_mask(limit, _mm_set1_ps(LEAST), _CMP_GT_OQ);
 	/* Up to 1: 0, up to 2: 1 and so on, from the exponent. */
@@ -231,17 +234,18 @@ INLINE void add_high(const int bits, const struct call *call, int h, uint32_t g,
 			__m512i a = _mm512_loadu_si512(p + 64 * n);
 			if (quads > 1)
 				a = _mm512_srl_epi16(a, shift);
-			add_weighted(sums[n], bytes_at(call->group[g + (uint32_t)n].high[h], i, j), centred(bits, a, 0),
-				     centred(bits, a, bits));
+			add_weighted(sums[n], bytes_at(call->group[g + (uint32_t)n].high[h], i, j),
+				     centred(bits, a, 0), centred(bits, a, bits));
 		}
 	}
 	const __m128i shift = _mm_cvtsi32_si128((int)call->rows->shifts[h]);
-	UNROLL for (int n = 0; n < groups; n++) UNROLL for (int k = 0; k < 2; k++) _mm512_store_si512(
-	    call->group[g + (uint32_t)n].beyond[h][k], _mm512_sll_epi32(sums[n][k], shift));
+	UNROLL for (int n = 0; n < groups; n++) UNROLL for (int k = 0; k < 2; k++)
+	    _mm512_store_si512(call->group[g + (uint32_t)n].beyond[h][k], _mm512_sll_epi32(sums[n][k], shift));
 }
 
 /* Group g: two runs of 16 channels. */
-INLINE void add_low(const int bits, const struct call *call, uint32_t g, const int heads, float *acc, size_t acc_stride)
+INLINE void add_low(const int bits, const struct call *call, uint32_t g, const int heads, float *acc,
+		    size_t acc_stride)
 {
 	const struct group *x = &call->group[g];
 	const size_t step = 2 * (size_t)tile_padded(call->shape->d_v);
@@ -258,8 +262,8 @@ INLINE void add_low(const int bits, const struct call *call, uint32_t g, const i
 			{
 				__m512i v[2];
 				UNROLL for (int k = 0; k < 2; k++) v[k] = centred(bits, a, bits * (2 * q + k));
-				UNROLL for (int h = 0; h < heads; h++) add_weighted(
-				    sums[h], bytes_at(x->low[h], i, j + (uint32_t)q), v[0], v[1]);
+				UNROLL for (int h = 0; h < heads; h++)
+				    add_weighted(sums[h], bytes_at(x->low[h], i, j + (uint32_t)q), v[0], v[1]);
 			}
 		}
 	}
@@ -268,7 +272,8 @@ INLINE void add_low(const int bits, const struct call *call, uint32_t g, const i
 	{
 		float *to = acc + (size_t)h * acc_stride + 32 * g + 16 * k;
 		__m512 y = _mm512_add_ps(_mm512_loadu_ps(to), _mm512_set1_ps(x->zeros[h]));
-		_mm512_storeu_ps(to, _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[h][k]), _mm512_set1_ps(unit * call->rows->limits[h]), y));
+		_mm512_storeu_ps(to, _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[h][k]),
+						     _mm512_set1_ps(unit * call->rows->limits[h]), y));
 	}
 }
 
@@ -295,8 +300,8 @@ INLINE bool narrow(const int bits, const struct tile_shape *shape, const struct 
 	return true;
 }
 
-bool avx512_pv_narrow(bool pairs, const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
-		      uint32_t heads, float *acc, size_t acc_stride, float *scratch)
+bool avx512_pv_narrow(bool pairs, const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+		      const float *w, uint32_t heads, float *acc, size_t acc_stride, float *scratch)
 {
 #define CALL(n)                                                                                                      \
 	return pairs ? narrow(4, shape, tiles, count, w, n, acc, acc_stride, scratch)                                \
