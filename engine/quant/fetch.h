@@ -62,6 +62,7 @@ static inline __attribute__((always_inline)) void fetch(const uint8_t *p, ptrdif
 #define avx512_pv_int4r     avx512_pv_int4r_far
 #define avx512_pv_kivi8     avx512_pv_kivi8_far
 #define avx512_pv_kivi2     avx512_pv_kivi2_far
+#define avx512_pv_narrow    avx512_pv_narrow_far
 #define avx512_pv_decoded   avx512_pv_decoded_far
 #define avx512_forms_bytes  avx512_forms_bytes_far
 #define avx512_prepare      avx512_prepare_far

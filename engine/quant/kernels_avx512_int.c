@@ -1,7 +1,7 @@
 /* Scores of INT4 and INT4_RESIDUAL for AVX-512 with VNNI.
  *
  * The query is three signed 8-bit digits a channel (23 bits, as exact as float; where no token stands out 15 bits and
- * two, for INT4 a byte with a unit for each 32 channels), so sums of products of codes are exact integers; 16 tokens
+ * two, for INT4 a byte with a unit for each 16 channels), so sums of products of codes are exact integers; 16 tokens
  * lie across the lanes and nothing is summed across them. */
 #include "quant/kernels_avx512_dots.h"
 
@@ -139,6 +139,14 @@ INLINE void qk_coarse(const struct tile_shape *shape, const struct tile *t, cons
 			     _mm512_mul_ps(total[h][k], _mm512_set1_ps(*q[h].step * 256)));
 }
 
+/* sum += low · pair[0] + high · pair[1] of each lane, where low and high fit 16 bits. */
+INLINE __m512i add_both(__m512i sum, __m512i low, __m512i high, const int16_t *pair)
+{
+	low = _mm512_mask_blend_epi16(0xaaaaaaaa, low, _mm512_slli_epi32(high, 16));
+	__asm__("vpdpwssd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(low), "m"(*(const struct four_bytes *)pair));
+	return sum;
+}
+
 /* Scores of one or two tiles of INT4 from one byte of the query a channel. */
 INLINE void qk_single(const struct tile_shape *shape, const struct tile *t, const int tiles, const struct forms *q,
 		      const int heads, float *s)
@@ -147,18 +155,18 @@ INLINE void qk_single(const struct tile_shape *shape, const struct tile *t, cons
 	UNROLL for (int h = 0; h < heads; h++) UNROLL for (int k = 0; k < tiles; k++) total[h][k] =
 	    _mm512_setzero_ps();
 	for (size_t g = 0; g < codec_groups(shape->d_qk); g++) {
-		__m512i sums[4][2]; /* [head][tile] */
-		UNROLL for (int h = 0; h < heads; h++) UNROLL for (int k = 0; k < tiles; k++) sums[h][k] =
-		    _mm512_setzero_si512();
+		__m512i sums[4][2][2]; /* [head][tile][16 channels]: up to 16 · 15 · 127 */
+		UNROLL for (int h = 0; h < heads; h++) UNROLL for (int k = 0; k < tiles; k++) sums[h][k][0] =
+		    sums[h][k][1] = _mm512_setzero_si512();
 		UNROLL for (size_t j = 0; j < 4; j++)
 		{
 			__m512i codes[2][2];
 			UNROLL for (int k = 0; k < tiles; k++) codes_at(PAIRS, t + k, 256 * g + 64 * j, codes[k]);
 			UNROLL for (int h = 0; h < heads; h++) UNROLL for (size_t i = 0; i < 2; i++)
 			{
-				__m512i x = four(q[h].single + 32 * g + 4 * j + 16 * i);
-				UNROLL for (int k = 0; k < tiles; k++) sums[h][k] =
-				    add_dots(sums[h][k], codes[k][i], x);
+				__m512i x = four(q[h].single[g].bytes + 4 * j + 16 * i);
+				UNROLL for (int k = 0; k < tiles; k++) sums[h][k][i] =
+				    add_dots(sums[h][k][i], codes[k][i], x);
 			}
 		}
 		UNROLL for (int k = 0; k < tiles; k++)
@@ -169,16 +177,15 @@ INLINE void qk_single(const struct tile_shape *shape, const struct tile *t, cons
 			UNROLL for (int h = 0; h < heads; h++)
 			{
 				/* What all tokens would share of the rounding is added back. */
-				__m512 x = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[h][k]),
-							   _mm512_set1_ps(q[h].units[g]),
-							   _mm512_set1_ps(q[h].lost[g]));
-				total[h][k] = _mm512_fmadd_ps(x, scale, total[h][k]);
-				total[h][k] = _mm512_fmadd_ps(_mm512_set1_ps(q[h].sums[g]), zero, total[h][k]);
+				__m512i x = add_both(_mm512_set1_epi32(q[h].single[g].lost), sums[h][k][0],
+						     sums[h][k][1], q[h].single[g].units);
+				total[h][k] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(x), scale, total[h][k]);
+				total[h][k] = _mm512_fmadd_ps(_mm512_set1_ps(q[h].single[g].sum), zero, total[h][k]);
 			}
 		}
 	}
-	UNROLL for (int k = 0; k < tiles; k++) UNROLL for (int h = 0; h < heads; h++)
-	    _mm512_storeu_ps(s + h * MICRO_BLOCK + k * TILE_TOKENS, total[h][k]);
+	UNROLL for (int k = 0; k < tiles; k++) UNROLL for (int h = 0; h < heads; h++) _mm512_storeu_ps(
+	    s + h * MICRO_BLOCK + k * TILE_TOKENS, _mm512_mul_ps(total[h][k], _mm512_set1_ps(*q[h].grain)));
 }
 
 /* Where no token stands out. */

@@ -30,8 +30,7 @@ MICRO_AVX512_CFLAGS = $(AM_CFLAGS) -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mav
 MICRO_AVX512_SOURCES = \
 	engine/quant/fetch.h engine/quant/kernels_avx512.h engine/quant/kernels_avx512_dots.h engine/quant/kernels_avx512.c \
 	engine/quant/kernels_avx512_int.c engine/quant/kernels_avx512_int8.c engine/quant/kernels_avx512_kivi.c \
-	engine/quant/kernels_avx512_rows.c \
-	engine/quant/kernels_avx512_sums.c
+	engine/quant/kernels_avx512_rows.c engine/quant/kernels_avx512_sums.c engine/quant/kernels_avx512_narrow.c
 libmicro_avx512_la_SOURCES = $(MICRO_AVX512_SOURCES) engine/quant/encode_avx512.c engine/quant/encode_avx512_forms.c \
 	engine/quant/encode_avx512_sparse.c
 libmicro_avx512_la_CFLAGS = $(MICRO_AVX512_CFLAGS)

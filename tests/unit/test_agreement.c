@@ -6,7 +6,7 @@
 #include <intentkv.h>
 #include "tap.h"
 
-enum { CASES = 10000, SHARED = 100, ISAS = 8, TOKENS = 80, POOL = 1 << 18 };
+enum { CASES = 10000, SHARED = 100, LONG_CASES = 60, ISAS = 8, SHORT = 80, TOKENS = 1400, POOL = 1 << 20 };
 /* docs/formats.md: for scores of unit variance, and in proportion for larger ones. Up to 80 of the former have a
  * log-sum-exp of about 5. */
 static const double tolerance = 5e-5, latent_tolerance = 2e-4, usual = 5;
@@ -41,7 +41,7 @@ static void fill_pools(struct rig *x)
 	}
 }
 
-static void open_rig(struct rig *x, bool latent)
+static void open_rig(struct rig *x, bool latent, uint32_t tokens)
 {
 	uint32_t isas;
 	struct ikv_err err;
@@ -70,7 +70,7 @@ static void open_rig(struct rig *x, bool latent)
 		x->isa[x->count] = i ? isa[i - 1].name : "ref";
 		ck_assert_msg(!ops->open(&x->b[x->count++], g, &config, &err), "%s", err.text);
 	}
-	ck_assert_int_eq(ikv_plan_init(&x->plan, g->page_tokens, TOKENS, &err), 0);
+	ck_assert_int_eq(ikv_plan_init(&x->plan, g->page_tokens, tokens, &err), 0);
 }
 
 static void close_rig(struct rig *x)
@@ -165,17 +165,18 @@ static void run_case(struct rig *x, double allowed)
 	}
 }
 
-static void run(enum ikv_format f, bool latent, uint32_t cases)
+/* Cases of up to `most` tokens, `shared` of them a geometry. */
+static void run(enum ikv_format f, bool latent, uint32_t cases, uint32_t shared, uint32_t most)
 {
 	struct rig x = {0};
-	ikv_rng_stream(&x.r, f, IKV_STREAM_TEST, 60, latent);
+	ikv_rng_stream(&x.r, f, IKV_STREAM_TEST, 60, latent + 2 * (most > SHORT));
 	fill_pools(&x);
-	for (uint32_t n = 0; n < cases; n += SHARED) {
-		open_rig(&x, latent);
-		for (uint32_t i = 0; i < SHARED; i++) {
-			uint32_t tokens = 1 + below(&x, TOKENS);
+	for (uint32_t n = 0; n < cases; n += shared) {
+		open_rig(&x, latent, most);
+		for (uint32_t i = 0; i < shared; i++) {
+			uint32_t tokens = 1 + below(&x, most);
 			if (i % 4 == 0)
-				fill(&x, f, TOKENS);
+				fill(&x, f, most);
 			make_plan(&x, tokens);
 			run_case(&x, latent ? latent_tolerance : tolerance);
 		}
@@ -185,7 +186,14 @@ static void run(enum ikv_format f, bool latent, uint32_t cases)
 
 START_TEST(every_isa_agrees_with_ref)
 {
-	run((enum ikv_format)_i, false, CASES);
+	run((enum ikv_format)_i, false, CASES, SHARED, SHORT);
+}
+END_TEST
+
+/* Contexts of many blocks, where queries and weights are rounded. */
+START_TEST(long_contexts_agree)
+{
+	run((enum ikv_format)_i, false, LONG_CASES, 4, TOKENS);
 }
 END_TEST
 
@@ -193,7 +201,7 @@ START_TEST(latents_agree)
 {
 	for (int f = IKV_FMT_FP16; f < IKV_FMT_COUNT; f++)
 		if (ikv_mla_stores((enum ikv_format)f))
-			run((enum ikv_format)f, true, CASES / 10);
+			run((enum ikv_format)f, true, CASES / 10, SHARED, SHORT);
 }
 END_TEST
 
@@ -267,6 +275,7 @@ int main(void)
 	TCase *t = tcase_create("agreement");
 	tcase_set_timeout(t, 300);
 	tcase_add_loop_test(t, every_isa_agrees_with_ref, IKV_FMT_FP16, IKV_FMT_COUNT);
+	tcase_add_loop_test(t, long_contexts_agree, IKV_FMT_FP16, IKV_FMT_COUNT);
 	tcase_add_test(t, latents_agree);
 	tcase_add_test(t, rounding_is_small_beside_the_format);
 	suite_add_tcase(s, t);
