@@ -91,16 +91,16 @@ void select_bench_free(struct select_bench *b)
 }
 
 /* The largest bound over the last unit's heads, of one page. */
-static float expected(const struct select_bench *b, const float *q, const uint32_t *words, float *least, float *most)
+static float expected(const struct select_bench *b, const float *q, const uint32_t *words, uint16_t *ends)
 {
 	uint32_t group = b->q_heads / b->kv_heads;
 	float best = 0;
 	for (uint32_t d = 0; d < b->dim; d++) {
-		least[d] = ikv_fp16_to_float((uint16_t)words[select_word(d)]);
-		most[d] = ikv_fp16_to_float((uint16_t)(words[select_word(d)] >> 16));
+		ends[d] = (uint16_t)words[select_word(d)];
+		ends[b->dim + d] = (uint16_t)(words[select_word(d)] >> 16);
 	}
 	for (uint32_t h = 0; h < group; h++) {
-		float x = ikv_quest_bound(q + (size_t)h * b->dim, least, most, b->dim);
+		float x = ikv_quest_bound(q + (size_t)h * b->dim, ends, b->dim);
 		best = h == 0 || x > best ? x : best;
 	}
 	return best;
@@ -111,7 +111,8 @@ static bool chose_right(const struct select_bench *b, const float *q_device)
 	uint32_t group = b->q_heads / b->kv_heads, words = select_words(b->dim), unit = b->batch * b->kv_heads - 1, got = 0;
 	size_t stride = (size_t)b->kv_heads * words, all = b->pages * stride, bits = ((size_t)b->pages + 63) / 64 * 8;
 	uint32_t *summaries = malloc(4 * all), *chosen = malloc(bits);
-	float *scores = malloc(4 * (size_t)b->pages), *q = malloc(4 * (size_t)group * b->dim), *ends = malloc(8 * (size_t)b->dim);
+	float *scores = malloc(4 * (size_t)b->pages), *q = malloc(4 * (size_t)group * b->dim);
+	uint16_t *ends = malloc(2 * sizeof *ends * b->dim);
 	bool good =
 	    !cudaMemcpy(summaries, b->summaries + (b->batch - 1) * all, 4 * all, cudaMemcpyDeviceToHost) &&
 	    !cudaMemcpy(chosen, b->bits + unit * (bits / 4), bits, cudaMemcpyDeviceToHost) &&
@@ -119,7 +120,7 @@ static bool chose_right(const struct select_bench *b, const float *q_device)
 	    !cudaMemcpy(q, q_device + (size_t)unit * group * b->dim, 4 * (size_t)group * b->dim, cudaMemcpyDeviceToHost);
 	float lowest = INFINITY, highest = -INFINITY; /* of the chosen and of the others */
 	for (uint32_t p = 0; good && p < b->pages; p++) {
-		float x = expected(b, q, summaries + p * stride + (stride - words), ends, ends + b->dim);
+		float x = expected(b, q, summaries + p * stride + (stride - words), ends);
 		bool in = chosen[p / 32] >> p % 32 & 1;
 		good = !memcmp(&x, &scores[p], sizeof x);
 		got += in;

@@ -80,7 +80,7 @@ static int last_error(struct run *run, struct slot *s, uint32_t layer, double *r
 	size_t row = (size_t)(p->count - 1) * g->q_heads;
 	struct layer_result r;
 	if (ikv_exact_dense(run->exact, (uint32_t)(s - run->slots), layer, 0, g->q_heads, p->q + row * g->d_qk,
-			    run->threads, p->dense, NULL, NULL, err))
+			    p->dense, NULL, NULL, err))
 		return -1;
 	step_output_errors(p->out + row * g->d_v, p->dense, (size_t)g->q_heads * g->d_v, &r);
 	*rel_l2 += r.rel_l2 / g->layers;

@@ -71,6 +71,7 @@ struct slot {
 	float *lse_dense;   /* [q_heads] */
 	float *mass_dense;  /* [q_heads][pages] of the layer at hand */
 	float *mass_out;    /* [q_heads][pages] received under the plan, of the layer at hand */
+	float *mass_row;    /* [pages] of what measures */
 	double *block_mass; /* [blocks] dense mass, mean over layers and heads */
 	/* Of the current step. */
 	bool executed, verified;
@@ -187,7 +188,7 @@ int step_attend(struct run *run, struct ikv_err *err);
 uint64_t step_selected_tokens(const struct run *run, const struct slot *s); /* summed over the units' plans */
 /* Error of an output of n values against the dense one: rel_l2, cosine and max_abs. */
 void step_output_errors(const float *out, const float *dense, size_t n, struct layer_result *r);
-void step_measure(struct run *run, struct slot *s, uint32_t layer);
+int step_measure(struct run *run, struct slot *s, uint32_t layer, struct ikv_err *err);
 int step_measure_model(struct run *run, struct slot *s, struct ikv_err *err);
 int step_verify(struct run *run, struct slot *s, struct ikv_err *err);
 int step_record(struct run *run, struct ikv_err *err);

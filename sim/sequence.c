@@ -73,6 +73,7 @@ static int reserve_pages(struct run *run, struct slot *s, uint32_t tokens, struc
 				return -1;
 		bool coming = run->needs & IKV_NEEDS_COMING_MASS; /* whose scratch mass_out is, at level off too */
 		if ((run->kv && ikv_grow(&s->mass_dense, 0, (size_t)cap * heads, sizeof *s->mass_dense, err)) ||
+		    (run->kv && ikv_grow(&s->mass_row, 0, cap, sizeof *s->mass_row, err)) ||
 		    ((run->kv || coming) && ikv_grow(&s->mass_out, 0, (size_t)cap * heads, sizeof *s->mass_out, err)))
 			return -1;
 		s->page_cap = cap;
@@ -347,5 +348,6 @@ void slot_free(struct run *run, struct slot *s)
 	ikv_free(s->lse_dense);
 	ikv_free(s->mass_dense);
 	ikv_free(s->mass_out);
+	ikv_free(s->mass_row);
 	ikv_free(s->layers);
 }

@@ -71,7 +71,7 @@ static int dense_layer(struct run *run, struct slot *s, uint32_t layer, struct i
 	uint64_t start = wall_now_ns();
 	size_t row = (size_t)layer * g->q_heads;
 	int rc = ikv_exact_dense(run->exact, (uint32_t)(s - run->slots), layer, 0, g->q_heads, s->q + row * g->d_qk,
-				 run->threads, s->dense + row * g->d_v, s->lse_dense, s->mass_dense, err);
+				 s->dense + row * g->d_v, s->lse_dense, s->mass_dense, err);
 	s->wall_dense += wall_now_ns() - start;
 	return rc;
 }
@@ -106,9 +106,8 @@ int step_attend(struct run *run, struct ikv_err *err)
 			struct slot *s = run->active[i];
 			if (!s->executed)
 				continue;
-			if (dense_layer(run, s, layer, err))
+			if (dense_layer(run, s, layer, err) || step_measure(run, s, layer, err))
 				return -1;
-			step_measure(run, s, layer);
 		}
 	}
 	run->backend_ops->stats(run->backend, &after);

@@ -3,86 +3,104 @@
 #include <string.h>
 #include "sim/run.h"
 
-/* Mean over a unit's heads of the softmax mass on each token of a page, from the exact keys. Only pages that a
- * block boundary or a plan cuts need it; whole pages use the page's own mass. */
-static void token_mass(const struct run *run, const struct slot *s, const struct unit *u, uint32_t layer,
-		       uint32_t page, uint32_t tokens, double *mass)
-{
-	const struct ikv_geometry *g = &run->geometry;
-	uint32_t group = g->q_heads / g->kv_heads;
-	for (uint32_t t = 0; t < tokens; t++)
-		mass[t] = 0;
-	for (uint32_t h = u->q_first; h < u->q_first + u->q_count; h++) {
-		const float *q = s->q + ((size_t)layer * g->q_heads + h) * g->d_qk;
-		const uint16_t *k = ikv_exact_k(run->exact, (uint32_t)(s - run->slots), layer, page, h / group);
-		for (uint32_t t = 0; t < tokens; t++) {
-			double dot = 0;
-			for (uint32_t d = 0; d < g->d_qk; d++)
-				dot += (double)q[d] * ikv_fp16_to_float(k[(size_t)t * g->d_qk + d]);
-			mass[t] += ikv_det_exp(dot * g->scale - s->lse_dense[h]) / u->q_count;
-		}
-	}
-}
+#define NO_BLOCK UINT32_MAX /* tokens between blocks */
 
 struct tally {
 	const struct run *run;
 	struct slot *s;
 	const struct unit *u;
-	uint32_t layer, block; /* block: the one at or after the token at hand */
+	uint32_t layer;
 	double weight;         /* of this unit in the means over heads and layers */
 	double recall;
+	uint32_t block;        /* the one that is being counted: */
+	double mass, selected; /* so far */
 };
 
-static void count(struct tally *t, double mass, bool selected)
+/* What has been counted goes to the block and its role. */
+static void settle(struct tally *t)
 {
-	if (selected)
-		t->recall += mass;
-	if (t->block == UINT32_MAX)
-		return;
-	enum ikv_kind kind = t->s->layout.blocks[t->block].kind;
-	t->s->block_mass[t->block] += mass * t->weight;
-	t->s->kind_mass[kind] += mass * t->weight;
-	if (selected)
-		t->s->kind_selected[kind] += mass * t->weight;
+	t->recall += t->selected;
+	if (t->block != NO_BLOCK) {
+		const enum ikv_kind kind = t->s->layout.blocks[t->block].kind;
+		t->s->block_mass[t->block] += t->mass * t->weight;
+		t->s->kind_mass[kind] += t->mass * t->weight;
+		t->s->kind_selected[kind] += t->selected * t->weight;
+	}
+	t->mass = t->selected = 0;
 }
 
-static void tally_tokens(struct tally *t, uint32_t page, uint32_t first, uint32_t tokens, uint32_t next,
-			 const struct ikv_page_ref *ref)
+static inline void count(struct tally *t, uint32_t block, double mass, bool selected)
 {
-	double mass[IKV_PAGE_TOKENS_MAX];
-	const struct ikv_layout *l = &t->s->layout;
-	if (t->s->executed) {
-		token_mass(t->run, t->s, t->u, t->layer, page, tokens, mass);
-	} else { /* a model has no more than the page's mass */
-		for (uint32_t i = 0; i < tokens; i++)
-			mass[i] = (double)t->u->page_mass[page] / tokens;
+	if (block != t->block) {
+		settle(t);
+		t->block = block;
 	}
+	t->mass += mass;
+	t->selected += selected ? mass : 0;
+}
+
+/* Mean over the unit's heads of the dense mass on each token of a page. Only pages that a block boundary or a plan cuts
+ * need it; whole pages use the page's own mass. A model has no more than that. */
+static int token_mass(const struct tally *t, uint32_t page, uint32_t tokens, float *mass, struct ikv_err *err)
+{
+	const struct ikv_geometry *g = &t->run->geometry;
+	const struct slot *s = t->s;
+	const struct unit *u = t->u;
+	const float *q = s->q + ((size_t)t->layer * g->q_heads + u->q_first) * g->d_qk;
+	if (s->executed)
+		return ikv_exact_token_mass(t->run->exact, (uint32_t)(s - t->run->slots), t->layer, page, u->q_first,
+					    u->q_count, q, s->lse_dense + u->q_first, mass, err);
+	for (uint32_t i = 0; i < tokens; i++)
+		mass[i] = u->page_mass[page] / (float)tokens;
+	return 0;
+}
+
+static int tally_tokens(struct tally *t, uint32_t page, uint32_t first, uint32_t tokens, uint32_t next,
+			const struct ikv_page_ref *ref, struct ikv_err *err)
+{
+	float mass[IKV_PAGE_TOKENS_MAX];
+	const struct ikv_layout *l = &t->s->layout;
+	if (token_mass(t, page, tokens, mass, err))
+		return -1;
 	for (uint32_t i = 0; i < tokens; i++) {
 		while (next < l->count && l->blocks[next].end <= first + i)
 			next++;
-		t->block = next < l->count && l->blocks[next].start <= first + i ? next : UINT32_MAX;
-		count(t, mass[i], ref && ikv_plan_has(&t->u->route.plan, ref, i));
+		const bool in = next < l->count && l->blocks[next].start <= first + i;
+		count(t, in ? next : NO_BLOCK, (double)mass[i], ref && ikv_plan_has(&t->u->route.plan, ref, i));
 	}
+	return 0;
 }
 
-/* Mean over the unit's heads of a page's dense mass: measured, or modelled where no attention ran. */
-static double page_mass(const struct slot *s, const struct unit *u, uint32_t page, uint32_t pages)
+/* Means over the unit's heads of the pages' dense mass: measured, or modelled where no attention ran. */
+static const float *page_masses(struct slot *s, const struct unit *u, uint32_t pages)
 {
-	double mass = 0;
 	if (!s->executed)
-		return (double)u->page_mass[page];
-	for (uint32_t h = u->q_first; h < u->q_first + u->q_count; h++)
-		mass += s->mass_dense[(size_t)h * pages + page];
-	return mass / u->q_count;
+		return u->page_mass;
+	const float *row = s->mass_dense + (size_t)u->q_first * pages;
+	float *mean = s->mass_row;
+	memcpy(mean, row, pages * sizeof *mean);
+	for (uint32_t h = 1; h < u->q_count; h++)
+		for (uint32_t p = 0; p < pages; p++)
+			mean[p] += row[(size_t)h * pages + p];
+	for (uint32_t p = 0; p < pages; p++)
+		mean[p] /= (float)u->q_count;
+	return mean;
 }
 
-/* Mass on the selection and on each role, for one unit at one layer. */
-static double tally_unit(const struct run *run, struct slot *s, const struct unit *u, uint32_t layer)
+/* Mass on the selection (*recall) and on each role, for one unit at one layer. */
+static int tally_unit(const struct run *run, struct slot *s, const struct unit *u, uint32_t layer, double *recall,
+		      struct ikv_err *err)
 {
 	const struct ikv_geometry *g = &run->geometry;
 	const struct ikv_plan *plan = &u->route.plan;
 	uint32_t pages = ikv_pages(s->tokens, g->page_tokens), at = 0, next = 0;
-	struct tally t = {run, s, u, layer, 0, (double)u->q_count / ((double)g->q_heads * g->layers), 0};
+	const float *mass = page_masses(s, u, pages);
+	struct tally t = {.run = run,
+			  .s = s,
+			  .u = u,
+			  .layer = layer,
+			  .weight = (double)u->q_count / ((double)g->q_heads * g->layers),
+			  .block = NO_BLOCK};
 	for (uint32_t page = 0; page < pages; page++) {
 		uint32_t first = page * g->page_tokens, tokens = s->tokens - first;
 		if (tokens > g->page_tokens)
@@ -96,28 +114,27 @@ static double tally_unit(const struct run *run, struct slot *s, const struct uni
 		bool none = !b || b->start >= first + tokens;
 		bool whole = !ref || (ref->mask == IKV_NO_MASK && ref->lo == 0 && ref->hi >= tokens);
 		if ((one || none) && whole) {
-			t.block = one ? next : UINT32_MAX;
-			count(&t, page_mass(s, u, page, pages), ref != NULL);
-		} else {
-			tally_tokens(&t, page, first, tokens, next, ref);
+			count(&t, one ? next : NO_BLOCK, (double)mass[page], ref != NULL);
+		} else if (tally_tokens(&t, page, first, tokens, next, ref, err)) {
+			return -1;
 		}
 	}
-	return t.recall;
+	settle(&t);
+	*recall = t.recall;
+	return 0;
 }
 
 /* Kullback-Leibler divergence of the attention over pages, KL(selected ‖ dense), mean over the unit's heads.
  * It bounds the divergence over tokens from below. `mass`: [q_count][plan pages]. */
-static double page_kl(const struct run *run, const struct slot *s, const struct unit *u, const float *mass)
+static double page_kl(const struct run *run, struct slot *s, const struct unit *u, const float *mass)
 {
-	uint32_t pages = ikv_pages(s->tokens, run->geometry.page_tokens), n = u->route.plan.count;
+	const uint32_t pages = ikv_pages(s->tokens, run->geometry.page_tokens), n = u->route.plan.count;
 	double kl = 0;
 	for (uint32_t h = 0; h < u->q_count; h++) {
-		for (uint32_t i = 0; i < n; i++) {
-			double p = mass[(size_t)h * n + i];
-			double d = s->mass_dense[(size_t)(u->q_first + h) * pages + u->route.plan.pages[i].page];
-			if (p > 0)
-				kl += p * log(p / (d > 1e-30 ? d : 1e-30)) / u->q_count;
-		}
+		const float *dense = s->mass_dense + (size_t)(u->q_first + h) * pages;
+		for (uint32_t i = 0; i < n; i++)
+			s->mass_row[i] = dense[u->route.plan.pages[i].page];
+		kl += (double)ikv_mass_divergence(mass + (size_t)h * n, s->mass_row, n) / u->q_count;
 	}
 	return kl;
 }
@@ -138,7 +155,7 @@ void step_output_errors(const float *out, const float *dense, size_t n, struct l
 	r->max_abs = max;
 }
 
-void step_measure(struct run *run, struct slot *s, uint32_t layer)
+int step_measure(struct run *run, struct slot *s, uint32_t layer, struct ikv_err *err)
 {
 	const struct ikv_geometry *g = &run->geometry;
 	struct layer_result *r = &s->layers[layer];
@@ -149,25 +166,29 @@ void step_measure(struct run *run, struct slot *s, uint32_t layer)
 		struct unit *u = &s->units[i];
 		if (run->share != IKV_SHARE_STEP && u->layer != layer)
 			continue;
-		double share = (double)u->q_count / g->q_heads;
-		r->mass_recall += share * tally_unit(run, s, u, layer);
+		double share = (double)u->q_count / g->q_heads, recall;
+		if (tally_unit(run, s, u, layer, &recall, err))
+			return -1;
+		r->mass_recall += share * recall;
 		r->selected_fraction += share * u->route.plan.count / pages;
 		r->kl += share * page_kl(run, s, u, mass);
 		mass += (size_t)u->q_count * u->route.plan.count;
 	}
 	size_t n = (size_t)g->q_heads * g->d_v;
 	step_output_errors(s->out + layer * n, s->dense + layer * n, n, r);
+	return 0;
 }
 
 /* One unit at one layer of a step where no attention ran. */
 static int model_unit(struct run *run, struct slot *s, struct unit *u, uint32_t layer, struct ikv_err *err)
 {
 	const struct ikv_geometry *g = &run->geometry;
-	double share = (double)u->q_count / ((double)g->q_heads * g->layers);
+	double share = (double)u->q_count / ((double)g->q_heads * g->layers), recall;
 	if (run->source->ops->model_mass(run->source, (uint32_t)(s - run->slots), layer, u->q_first, u->q_count,
-					 g->page_tokens, u->page_mass, err))
+					 g->page_tokens, u->page_mass, err) ||
+	    tally_unit(run, s, u, layer, &recall, err))
 		return -1;
-	s->total.mass_recall += share * tally_unit(run, s, u, layer);
+	s->total.mass_recall += share * recall;
 	s->total.selected_fraction += share * u->route.plan.count / ikv_pages(s->tokens, g->page_tokens);
 	return 0;
 }

@@ -15,14 +15,16 @@ int ikv_exact_create(struct ikv_exact **out, const struct ikv_geometry *g, uint3
 	x->g = *g;
 	x->sequences = sequences;
 	x->v_at = slab_round(2 * rows * g->d_qk);
-	x->summary_at = x->v_at + (g->v_aliases_k ? 0 : slab_round(2 * rows * g->d_v));
-	slab_init(&x->pages, x->summary_at + 3 * sizeof(float) * g->kv_heads * g->d_qk);
+	slab_init(&x->pages, x->v_at + (g->v_aliases_k ? 0 : slab_round(2 * rows * g->d_v)));
+	x->sums_at = slab_round(IKV_SUMMARY_PAGES * 2 * sizeof(uint16_t) * g->kv_heads * g->d_qk);
+	slab_init(&x->summaries, x->sums_at + IKV_SUMMARY_PAGES * sizeof(float) * g->kv_heads * g->d_qk);
 	x->lists = ikv_alloc((size_t)sequences * g->layers, sizeof *x->lists, err);
 	x->work = ikv_alloc(1, sizeof *x->work, err);
 	if (!x->lists || !x->work) {
 		ikv_exact_destroy(x);
 		return -1;
 	}
+	x->work->threads = 1;
 	*out = x;
 	return 0;
 }
@@ -31,14 +33,17 @@ void ikv_exact_destroy(struct ikv_exact *x)
 {
 	if (!x)
 		return;
-	for (size_t i = 0; x->lists && i < (size_t)x->sequences * x->g.layers; i++)
+	for (size_t i = 0; x->lists && i < (size_t)x->sequences * x->g.layers; i++) {
 		ikv_free(x->lists[i].pages);
+		ikv_free(x->lists[i].summaries);
+	}
 	if (x->work) {
 		flash_destroy(x->work->flash);
 		ikv_free(x->work->scores);
 		ikv_free(x->work->pages);
 	}
 	slab_destroy(&x->pages);
+	slab_destroy(&x->summaries);
 	ikv_free(x->work);
 	ikv_free(x->lists);
 	ikv_free(x);
@@ -47,6 +52,11 @@ void ikv_exact_destroy(struct ikv_exact *x)
 const struct ikv_geometry *ikv_exact_geometry(const struct ikv_exact *x)
 {
 	return &x->g;
+}
+
+void ikv_exact_set_threads(struct ikv_exact *x, uint32_t threads)
+{
+	x->work->threads = threads;
 }
 
 const struct exact_list *exact_store_list(const struct ikv_exact *x, uint32_t seq, uint32_t layer)
@@ -83,34 +93,59 @@ static uint16_t *v_rows(const struct ikv_exact *x, uint8_t *page, uint32_t h)
 	return (uint16_t *)(page + x->v_at) + (size_t)h * x->g.page_tokens * x->g.d_v;
 }
 
-static float *summary(const struct ikv_exact *x, uint8_t *page, uint32_t h)
+/* Minimum and maximum [2][d_qk] of a page's keys. */
+static uint16_t *ends_of(const struct ikv_exact *x, const struct exact_list *l, uint32_t page, uint32_t h)
 {
-	return (float *)(page + x->summary_at) + 3 * (size_t)h * x->g.d_qk;
+	uint8_t *some = l->summaries[page / IKV_SUMMARY_PAGES];
+	return (uint16_t *)some + 2 * (size_t)x->g.d_qk * (h * IKV_SUMMARY_PAGES + page % IKV_SUMMARY_PAGES);
+}
+
+static float *sum_of(const struct ikv_exact *x, const struct exact_list *l, uint32_t page, uint32_t h)
+{
+	uint8_t *some = l->summaries[page / IKV_SUMMARY_PAGES] + x->sums_at;
+	return (float *)some + (size_t)x->g.d_qk * (h * IKV_SUMMARY_PAGES + page % IKV_SUMMARY_PAGES);
 }
 
 /* Take row t of a page into its summary; t ascending from 0. */
-static void summarise(const struct ikv_exact *x, uint8_t *page, uint32_t h, uint32_t t)
+static void summarise(const struct ikv_exact *x, const struct exact_list *l, uint32_t page, uint32_t h, uint32_t t)
 {
-	uint32_t n = x->g.d_qk;
-	float *least = summary(x, page, h), *most = least + n, *sum = most + n;
-	for (uint32_t d = 0; t == 0 && d < n; d++) {
-		least[d] = INFINITY;
-		most[d] = -INFINITY;
-		sum[d] = 0;
+	const uint32_t n = x->g.d_qk;
+	const uint16_t *row = k_rows(x, l->pages[page], h) + (size_t)t * n;
+	uint16_t *least = ends_of(x, l, page, h), *most = least + n;
+	float *sum = sum_of(x, l, page, h);
+	if (t == 0) {
+		memcpy(least, row, n * sizeof *row);
+		memcpy(most, row, n * sizeof *row);
+		memset(sum, 0, n * sizeof *sum);
 	}
-	lanes_table()->summarise(k_rows(x, page, h) + (size_t)t * n, n, least, most, sum);
+	lanes_table()->summarise(row, n, least, most, sum);
 }
 
 static int add_page(struct ikv_exact *x, struct exact_list *l, struct ikv_err *err)
 {
-	if (geometry_room(&l->pages, &l->cap, l->count + 1, sizeof *l->pages, err))
+	const uint32_t some = l->count / IKV_SUMMARY_PAGES;
+	const bool first = l->count % IKV_SUMMARY_PAGES == 0;
+	if (geometry_room(&l->pages, &l->cap, l->count + 1, sizeof *l->pages, err) ||
+	    geometry_room(&l->summaries, &l->summary_cap, some + 1, sizeof *l->summaries, err))
 		return -1;
 	uint8_t *page = slab_take(&x->pages, err);
 	if (!page)
 		return -1;
+	if (first && !(l->summaries[some] = slab_take(&x->summaries, err))) {
+		slab_give(&x->pages, page);
+		return -1;
+	}
 	memset(page, 0, x->pages.item_bytes);
 	l->pages[l->count++] = page;
 	return 0;
+}
+
+/* The last page goes. */
+static void drop_page(struct ikv_exact *x, struct exact_list *l)
+{
+	slab_give(&x->pages, l->pages[--l->count]);
+	if (l->count % IKV_SUMMARY_PAGES == 0)
+		slab_give(&x->summaries, l->summaries[l->count / IKV_SUMMARY_PAGES]);
 }
 
 int ikv_exact_append(struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t tokens, const uint16_t *k,
@@ -136,24 +171,25 @@ int ikv_exact_append(struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t
 			if (!g->v_aliases_k)
 				memcpy(v_rows(x, page, h) + (size_t)t * g->d_v,
 				       v + ((size_t)i * g->kv_heads + h) * g->d_v, 2 * (size_t)g->d_v);
-			summarise(x, page, h, t);
+			summarise(x, l, l->count - 1, h, t);
 		}
 		l->tokens++;
 	}
 	return 0;
 }
 
-/* Zero the rows from t on and take the summary of the rest anew. */
-static void cut_page(const struct ikv_exact *x, uint8_t *page, uint32_t t)
+/* Zero the last page's rows from t on and take the summary of the rest anew. */
+static void cut_page(const struct ikv_exact *x, const struct exact_list *l, uint32_t t)
 {
 	const struct ikv_geometry *g = &x->g;
+	uint8_t *page = l->pages[l->count - 1];
 	for (uint32_t h = 0; h < g->kv_heads; h++) {
 		size_t left = g->page_tokens - t;
 		memset(k_rows(x, page, h) + (size_t)t * g->d_qk, 0, 2 * left * g->d_qk);
 		if (!g->v_aliases_k)
 			memset(v_rows(x, page, h) + (size_t)t * g->d_v, 0, 2 * left * g->d_v);
 		for (uint32_t i = 0; i < t; i++)
-			summarise(x, page, h, i);
+			summarise(x, l, l->count - 1, h, i);
 	}
 }
 
@@ -167,9 +203,9 @@ int ikv_exact_truncate(struct ikv_exact *x, uint32_t seq, uint32_t tokens, struc
 			continue;
 		uint32_t rest = tokens % x->g.page_tokens, keep = tokens / x->g.page_tokens + (rest != 0);
 		while (l->count > keep)
-			slab_give(&x->pages, l->pages[--l->count]);
+			drop_page(x, l);
 		if (rest)
-			cut_page(x, l->pages[keep - 1], rest);
+			cut_page(x, l, rest);
 		l->tokens = tokens;
 	}
 	return 0;
@@ -200,17 +236,19 @@ const uint16_t *ikv_exact_v(const struct ikv_exact *x, uint32_t seq, uint32_t la
 	return v_rows(x, exact_store_list(x, seq, layer)->pages[page], kv_head);
 }
 
-const float *ikv_exact_kmin(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t page, uint32_t kv_head)
+const uint16_t *ikv_exact_kmin(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t page,
+			       uint32_t kv_head)
 {
-	return summary(x, exact_store_list(x, seq, layer)->pages[page], kv_head);
+	return ends_of(x, exact_store_list(x, seq, layer), page, kv_head);
 }
 
-const float *ikv_exact_kmax(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t page, uint32_t kv_head)
+const uint16_t *ikv_exact_kmax(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t page,
+			       uint32_t kv_head)
 {
 	return ikv_exact_kmin(x, seq, layer, page, kv_head) + x->g.d_qk;
 }
 
 const float *ikv_exact_ksum(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t page, uint32_t kv_head)
 {
-	return ikv_exact_kmin(x, seq, layer, page, kv_head) + 2 * (size_t)x->g.d_qk;
+	return sum_of(x, exact_store_list(x, seq, layer), page, kv_head);
 }

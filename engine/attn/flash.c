@@ -62,6 +62,11 @@ uint32_t flash_threads(const struct flash *f)
 	return crew_size(f->crew);
 }
 
+struct crew *flash_crew(const struct flash *f)
+{
+	return f->crew;
+}
+
 static void apply_masks(const struct stretch *t, uint32_t heads, float *s)
 {
 	for (uint32_t k = 0; k < t->count; k++)

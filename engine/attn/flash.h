@@ -38,6 +38,7 @@ int flash_create(struct flash **out, const struct ikv_geometry *geometry, const 
 		 uint32_t threads, struct ikv_err *err);
 void flash_destroy(struct flash *f);
 uint32_t flash_threads(const struct flash *f);
+struct crew *flash_crew(const struct flash *f); /* its threads, between calls free for others */
 /* Units are valid. Allocates only when a call is larger than all before it. */
 int flash_attend(struct flash *f, const struct ikv_attn_unit *units, uint32_t count, flash_locate *locate,
 		 const void *source, struct ikv_err *err);

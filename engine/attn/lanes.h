@@ -15,18 +15,23 @@ struct lanes_kernels {
 	const char *isa;
 	float (*dot)(const float *a, const float *b, uint32_t n);
 	float (*dot_h)(const float *q, const uint16_t *k, uint32_t n); /* k in FP16 */
-	/* sum_d max(q_d·kmin_d, q_d·kmax_d) */
-	float (*bound)(const float *q, const float *kmin, const float *kmax, uint32_t n);
-	/* The same for q [heads][n]. */
-	void (*bounds)(const float *q, uint32_t heads, const float *kmin, const float *kmax, uint32_t n, float *out);
-	/* s[h·s_stride + t] = scale · dot_h(q_h, k_t), clamped to ±3e38; q [heads][n], k [tokens][n]. */
-	void (*scores)(const float *q, uint32_t heads, const uint16_t *k, uint32_t tokens, uint32_t n, float scale,
-		       float *s, size_t s_stride);
+	/* sum_d max(q_d·least_d, q_d·most_d); ends [2][n]: the least and the largest keys in FP16 */
+	float (*bound)(const float *q, const uint16_t *ends, uint32_t n);
+	/* The largest of out[p] and the bounds of q [heads][n], for ends [pages][2][n]. */
+	void (*bounds)(const float *q, uint32_t heads, const uint16_t *ends, uint32_t pages, uint32_t n, float *out);
+	/* s[h·s_stride + t] = scale · dot_h(q_h, k_t), clamped to ±3e38; q [heads][n], k [tokens][n]. As many rows at
+	 * `next`, never read, are fetched meanwhile. */
+	void (*scores)(const float *q, uint32_t heads, const uint16_t *k, const uint16_t *next, uint32_t tokens,
+		       uint32_t n, float scale, float *s, size_t s_stride);
 	float (*peak)(const float *s, uint32_t n); /* largest; n > 0 */
 	/* sum of exp(s_i - shift); shift at least every s_i */
 	float (*exp_sum)(const float *s, uint32_t n, float shift);
-	/* Take an FP16 row into per-channel minimum, maximum and sum. */
-	void (*summarise)(const uint16_t *row, uint32_t n, float *least, float *most, float *sum);
+	/* out[i] = exp((s_i - shift)·scale); shift at least every s_i, scale > 0 */
+	void (*exps)(const float *s, uint32_t n, float shift, float scale, float *out);
+	/* sum of p_i log(p_i / d_i) over p_i > 0; d_i counts as 1e-30 at least */
+	float (*divergence)(const float *p, const float *d, uint32_t n);
+	/* Take an FP16 row into per-channel minimum and maximum (FP16) and sum. */
+	void (*summarise)(const uint16_t *row, uint32_t n, uint16_t *least, uint16_t *most, float *sum);
 	/* Products of an FP16 matrix [rows][cols] with count <= LANES_BATCH vectors, read once for all; what lies
 	 * behind the matrix is fetched meanwhile. out_i[c] = sum over r of x_i[r] w[r][c], r ascending: */
 	void (*combine)(const uint16_t *w, uint32_t rows, uint32_t cols, const float *const *x, uint32_t count,
@@ -49,9 +54,9 @@ static inline float lanes_dot_h(const float *q, const uint16_t *k, uint32_t n)
 	return lanes_table()->dot_h(q, k, n);
 }
 
-static inline float lanes_bound(const float *q, const float *kmin, const float *kmax, uint32_t n)
+static inline float lanes_bound(const float *q, const uint16_t *ends, uint32_t n)
 {
-	return lanes_table()->bound(q, kmin, kmax, n);
+	return lanes_table()->bound(q, ends, n);
 }
 
 extern const struct lanes_kernels lanes_scalar, lanes_avx2, lanes_avx512;

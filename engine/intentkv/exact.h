@@ -30,6 +30,8 @@ IKV_API int ikv_exact_create(struct ikv_exact **out, const struct ikv_geometry *
 			     struct ikv_err *err);
 IKV_API void ikv_exact_destroy(struct ikv_exact *x);
 IKV_API const struct ikv_geometry *ikv_exact_geometry(const struct ikv_exact *x);
+/* Threads of the calls below and of scorers that read the store; 0: the machine's cores. One until this is called. */
+IKV_API void ikv_exact_set_threads(struct ikv_exact *x, uint32_t threads);
 
 /* Append FP16 rows k [tokens][kv_heads][d_qk], v [tokens][kv_heads][d_v]. Also keeps, per page, layer and
  * KV head, the per-channel minimum and maximum and the sum of the keys (Quest bounds, block means). */
@@ -46,11 +48,14 @@ IKV_API const uint16_t *ikv_exact_k(const struct ikv_exact *x, uint32_t seq, uin
 				    uint32_t kv_head);
 IKV_API const uint16_t *ikv_exact_v(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t page,
 				    uint32_t kv_head);
-/* Per-channel minimum, maximum and sum of a page's keys: float [d_qk] each. */
-IKV_API const float *ikv_exact_kmin(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t page,
-				    uint32_t kv_head);
-IKV_API const float *ikv_exact_kmax(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t page,
-				    uint32_t kv_head);
+/* Per-channel minimum and maximum of a page's keys, FP16 [d_qk] each. The maximum follows the minimum, and the same of
+ * the head's next page follows both, up to a page whose number is a multiple of IKV_SUMMARY_PAGES. */
+#define IKV_SUMMARY_PAGES 16
+IKV_API const uint16_t *ikv_exact_kmin(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t page,
+				       uint32_t kv_head);
+IKV_API const uint16_t *ikv_exact_kmax(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t page,
+				       uint32_t kv_head);
+/* Per-channel sum of a page's keys, float [d_qk]. */
 IKV_API const float *ikv_exact_ksum(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t page,
 				    uint32_t kv_head);
 
@@ -59,10 +64,20 @@ IKV_API const float *ikv_exact_ksum(const struct ikv_exact *x, uint32_t seq, uin
 IKV_API int ikv_exact_mass(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t q_first,
 			   uint32_t q_count, const float *q, float *mass, struct ikv_err *err);
 
+/* Softmax mass of each token of a page, mean over the query rows, whose log-sum-exp is lse [q_count]: mass [tokens of
+ * the page]. Fixed lanes; IKV_FAILED for a page that is not there. */
+IKV_API int ikv_exact_token_mass(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t page,
+				 uint32_t q_first, uint32_t q_count, const float *q, const float *lse, float *mass,
+				 struct ikv_err *err);
+
+/* Kullback-Leibler divergence (nat) of masses p from d [n], sum of p log(p/d); d counts as 1e-30 at least, and what is
+ * below 1e-30 of p as nothing. Fixed lanes; error about 1e-7. */
+IKV_API float ikv_mass_divergence(const float *p, const float *d, uint32_t n);
+
 /* Dense attention over the whole context: out [q_count][d_v], lse [q_count] (may be NULL), mass
- * [q_count][pages] (may be NULL). Fast kernels, `threads` of them; float accumulation. */
+ * [q_count][pages] (may be NULL). Fast kernels; float accumulation. */
 IKV_API int ikv_exact_dense(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uint32_t q_first,
-			    uint32_t q_count, const float *q, uint32_t threads, float *out, float *lse, float *mass,
+			    uint32_t q_count, const float *q, float *out, float *lse, float *mass,
 			    struct ikv_err *err);
 
 #endif

@@ -35,7 +35,8 @@ IKV_API const struct ikv_scorer_ops *const *ikv_scorers(void); /* NULL-terminate
 IKV_API const struct ikv_scorer_ops *ikv_scorer_find(const char *name);
 
 /* Quest upper bound of a page: max over its tokens of q·k is at most sum_d max(q_d·min_d, q_d·max_d)
- * (Tang et al. 2024, arXiv 2406.10774). Fixed lanes. */
-IKV_API float ikv_quest_bound(const float *q, const float *kmin, const float *kmax, uint32_t dim);
+ * (Tang et al. 2024, arXiv 2406.10774). ends: minimum and maximum, FP16 [2][dim], as ikv_exact_kmin gives them. Fixed
+ * lanes. */
+IKV_API float ikv_quest_bound(const float *q, const uint16_t *ends, uint32_t dim);
 
 #endif

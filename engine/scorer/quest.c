@@ -1,7 +1,9 @@
 /* quest: upper bounds of q·k by page from the per-channel minimum and maximum of its keys (Tang et al. 2024,
  * arXiv 2406.10774). A page takes the maximum over the unit's heads. A block's score is its share of the softmax
  * over the scaled bounds, divided by the largest share, so that scores lie in [0, 1] for the ladder. */
+#include <math.h>
 #include <string.h>
+#include "attn/exact_store.h"
 #include "attn/lanes.h"
 #include "intentkv/alloc.h"
 #include "table.h"
@@ -14,9 +16,9 @@ struct quest {
 	uint32_t cap, block_cap;
 };
 
-float ikv_quest_bound(const float *q, const float *kmin, const float *kmax, uint32_t dim)
+float ikv_quest_bound(const float *q, const uint16_t *ends, uint32_t dim)
 {
-	return lanes_bound(q, kmin, kmax, dim);
+	return lanes_bound(q, ends, dim);
 }
 
 static void destroy(void *state)
@@ -61,68 +63,46 @@ static int reserve(struct quest *s, uint32_t pages, uint32_t blocks, struct ikv_
 	return 0;
 }
 
-#define BOUNDS_AT_ONCE 16 /* query heads of a group */
+/* What is to be bounded: items are IKV_SUMMARY_PAGES pages of a unit, whose summaries lie together head by head. */
+struct bounding {
+	const struct ikv_geometry *geometry;
+	const struct ikv_score_unit *units;
+	float *out; /* of a unit that has no page_scores */
+	uint32_t pieces; /* of a unit */
+};
 
-static void fetch(const float *p, uint32_t n)
+static void bound_piece(void *context, uint32_t item)
 {
-	for (uint32_t i = 0; i < n; i += 16)
-		__builtin_prefetch(p + i);
-}
-
-/* Page by page: a page's summaries of all heads lie together. The next page's are fetched meanwhile, for the time this
- * takes is that of reading them. */
-static void bound_pages(const struct quest *s, const struct ikv_score_unit *u, uint32_t pages, float *bounds)
-{
-	const struct ikv_geometry *g = &s->geometry;
-	const struct lanes_kernels *kernels = lanes_table();
+	const struct bounding *b = context;
+	const struct ikv_geometry *g = b->geometry;
+	const struct ikv_score_unit *u = &b->units[item / b->pieces];
 	const uint32_t group = g->q_heads / g->kv_heads, last = u->q_first + u->q_count;
-	for (uint32_t p = 0; p < pages; p++) {
-		for (uint32_t i = u->q_first; i < last;) {
-			const uint32_t kv = i / group, stop = (kv + 1) * group < last ? (kv + 1) * group : last;
-			const uint32_t n = stop - i < BOUNDS_AT_ONCE ? stop - i : BOUNDS_AT_ONCE;
-			const float *kmin = ikv_exact_kmin(u->kv, u->seq, u->layer, p, kv);
-			const float *kmax = ikv_exact_kmax(u->kv, u->seq, u->layer, p, kv);
-			float some[BOUNDS_AT_ONCE];
-			if (p + 1 < pages) {
-				fetch(ikv_exact_kmin(u->kv, u->seq, u->layer, p + 1, kv), g->d_qk);
-				fetch(ikv_exact_kmax(u->kv, u->seq, u->layer, p + 1, kv), g->d_qk);
-			}
-			kernels->bounds(u->q + (size_t)(i - u->q_first) * g->d_qk, n, kmin, kmax, g->d_qk, some);
-			for (uint32_t k = 0; k < n; k++)
-				if (i + k == u->q_first || some[k] > bounds[p])
-					bounds[p] = some[k];
-			i += n;
-		}
+	const uint32_t pages = ikv_pages(u->layout->total_tokens, g->page_tokens);
+	const uint32_t from = item % b->pieces * IKV_SUMMARY_PAGES;
+	float *out = u->page_scores ? u->page_scores : b->out;
+	if (u->bounds || from >= pages)
+		return;
+	const uint32_t count = pages - from < IKV_SUMMARY_PAGES ? pages - from : IKV_SUMMARY_PAGES;
+	for (uint32_t p = from; p < from + count; p++)
+		out[p] = -INFINITY;
+	for (uint32_t i = u->q_first, stop; i < last; i = stop) {
+		const uint32_t kv = i / group;
+		stop = (kv + 1) * group < last ? (kv + 1) * group : last;
+		lanes_table()->bounds(u->q + (size_t)(i - u->q_first) * g->d_qk, stop - i,
+				      ikv_exact_kmin(u->kv, u->seq, u->layer, from, kv), count, g->d_qk, out + from);
 	}
 }
 
-/* exp for x <= 0 from plain float operations, relative error about 1e-7, 0 below -87: x = n·ln 2 + r, Taylor in r,
- * and n put into the exponent. */
-static inline float exp_below_zero(float x)
+/* Of units of one store, and only one where they have no page_scores. */
+static int bound_pages(struct quest *s, const struct ikv_score_unit *units, uint32_t count, struct ikv_err *err)
 {
-	if (!(x > -87.0f))
-		return 0;
-	const int n = (int)(x * 1.44269504f - 0.5f);
-	const float r = (x - (float)n * 0x1.62ep-1f) - (float)n * 0x1.0bfbe8p-15f;
-	float p = 1.0f / 720, power;
-	p = p * r + 1.0f / 120;
-	p = p * r + 1.0f / 24;
-	p = p * r + 1.0f / 6;
-	p = p * r + 0.5f;
-	p = p * r + 1.0f;
-	p = p * r + 1.0f;
-	const uint32_t bits = (uint32_t)(n + 127) << 23;
-	memcpy(&power, &bits, sizeof power);
-	return p * power;
-}
-
-static void weigh_pages(const struct quest *s, const float *bounds, uint32_t pages)
-{
-	float most = bounds[0];
-	for (uint32_t p = 1; p < pages; p++)
-		most = bounds[p] > most ? bounds[p] : most;
-	for (uint32_t p = 0; p < pages; p++)
-		s->weights[p] = exp_below_zero((bounds[p] - most) * s->geometry.scale);
+	struct bounding b = {&s->geometry, units, s->bounds, 0};
+	for (uint32_t i = 0; i < count; i++) {
+		const uint32_t pages = ikv_pages(units[i].layout->total_tokens, s->geometry.page_tokens);
+		const uint32_t pieces = (pages + IKV_SUMMARY_PAGES - 1) / IKV_SUMMARY_PAGES;
+		b.pieces = pieces > b.pieces ? pieces : b.pieces;
+	}
+	return exact_store_each(units->kv, count * b.pieces, bound_piece, &b, err);
 }
 
 /* Softmax share of a block, but for the common factor: a page shared with others counts by its tokens. */
@@ -142,20 +122,17 @@ static double block_mass(const float *weights, const struct ikv_layout *l, const
 	return sum;
 }
 
-static int score_unit(struct quest *s, struct ikv_score_unit *u, struct ikv_err *err)
+static void score_unit(struct quest *s, struct ikv_score_unit *u)
 {
 	const struct ikv_layout *l = u->layout;
+	const struct lanes_kernels *kernels = lanes_table();
 	const uint32_t pages = ikv_pages(l->total_tokens, l->page_tokens);
-	if (scorer_check(u, &s->geometry, "quest", err) || reserve(s, pages, l->count, err))
-		return -1;
-	if (!pages)
-		return 0;
 	float *bounds = u->page_scores ? u->page_scores : s->bounds;
-	if (!u->bounds)
-		bound_pages(s, u, pages, bounds);
-	else if (u->bounds != bounds)
+	if (!pages)
+		return;
+	if (u->bounds && u->bounds != bounds)
 		memcpy(bounds, u->bounds, pages * sizeof *bounds);
-	weigh_pages(s, bounds, pages);
+	kernels->exps(bounds, pages, kernels->peak(bounds, pages), s->geometry.scale, s->weights);
 	double largest = 0;
 	for (uint32_t i = 0; i < l->count; i++) {
 		if (!scorer_wants(&l->blocks[i]))
@@ -169,14 +146,33 @@ static int score_unit(struct quest *s, struct ikv_score_unit *u, struct ikv_err 
 		l->blocks[i].score = largest > 0 ? s->mass[i] / largest : 0;
 		l->blocks[i].has_score = true;
 	}
-	return 0;
+}
+
+/* Neighbours whose bounds are made at once. */
+static uint32_t together(const struct ikv_score_unit *units, uint32_t count)
+{
+	uint32_t n = 1;
+	while (units->page_scores && n < count && units[n].page_scores && units[n].kv == units->kv)
+		n++;
+	return n;
 }
 
 static int score(void *state, struct ikv_score_unit *units, uint32_t count, struct ikv_err *err)
 {
-	for (uint32_t i = 0; i < count; i++)
-		if (score_unit(state, &units[i], err))
+	struct quest *s = state;
+	for (uint32_t i = 0; i < count; i++) {
+		const struct ikv_layout *l = units[i].layout;
+		if (scorer_check(&units[i], &s->geometry, "quest", err) ||
+		    reserve(s, ikv_pages(l->total_tokens, l->page_tokens), l->count, err))
 			return -1;
+	}
+	for (uint32_t i = 0, n; i < count; i += n) {
+		n = together(units + i, count - i);
+		if (bound_pages(s, units + i, n, err))
+			return -1;
+		for (uint32_t k = i; k < i + n; k++)
+			score_unit(s, &units[k]);
+	}
 	return 0;
 }
 

@@ -145,12 +145,13 @@ static void check_summaries(const struct summaries *s, const struct ikv_exact *x
 	for (uint32_t page = 0; page < pages; page++) {
 		for (uint32_t h = 0; h < g->kv_heads; h++) {
 			const uint32_t *w = words + ((size_t)page * g->kv_heads + h) * s->words;
-			const float *least = ikv_exact_kmin(x, 0, layer, page, h), *most = ikv_exact_kmax(x, 0, layer, page, h);
+			const uint16_t *least = ikv_exact_kmin(x, 0, layer, page, h), *most = ikv_exact_kmax(x, 0, layer, page, h);
 			for (uint32_t d = 0; d < s->words; d++) {
 				float low = ikv_fp16_to_float((uint16_t)w[select_word(d)]),
 				      high = ikv_fp16_to_float((uint16_t)(w[select_word(d)] >> 16));
-				must_msg(d < g->d_qk ? low == least[d] && high == most[d] : !low && !high,
-					      "page %u, head %u, channel %u: %g to %g", page, h, d, (double)low, (double)high);
+				must_msg(d < g->d_qk ? low == ikv_fp16_to_float(least[d]) && high == ikv_fp16_to_float(most[d])
+						     : !low && !high,
+					 "page %u, head %u, channel %u: %g to %g", page, h, d, (double)low, (double)high);
 			}
 		}
 	}
