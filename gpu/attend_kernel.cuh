@@ -352,7 +352,7 @@ DEVICE void finish_jobs(const attend_args &args, const attend_segment &first, co
 	if (threadIdx.x < 2) { // the barrier made the block's writes these threads' to publish
 		const attend_segment &s = threadIdx.x ? last : first;
 		bool part = s.parts > 1 && (threadIdx.x || !only);
-		publish();
+		publish_writes();
 		flags[threadIdx.x] = part && add_and_see(&args.arrived[s.job], 1) + 1 == s.parts;
 	}
 	__syncthreads();

@@ -169,7 +169,7 @@ DEVICE void barrier_arrive(uint32_t barrier, uint32_t threads)
 }
 
 // What this thread knows to be written is there for other blocks before whatever it writes next.
-DEVICE void publish()
+DEVICE void publish_writes()
 {
 	asm volatile("fence.acq_rel.gpu;" ::: "memory");
 }

@@ -17,7 +17,8 @@ template <int H> DEVICE uint32_t head_of(uint32_t column)
 // The values of a job's queries that this lane's operands hold; columns beyond its heads repeat the last one, and
 // nobody reads them. `rows`: the job's rows, `stride` apart, in global or shared memory.
 template <int KT, int H>
-DEVICE void fetch_query(const float *rows, uint32_t stride, uint32_t d_qk, uint32_t heads, uint32_t lane, float x[query<KT, H>::NT][KT][4])
+DEVICE void fetch_query(const float *rows, uint32_t stride, uint32_t d_qk, uint32_t heads, uint32_t lane,
+			float x[query<KT, H>::NT][KT][4])
 {
 #pragma unroll
 	for (int n = 0; n < query<KT, H>::NT; n++) {
