@@ -66,7 +66,7 @@ struct attend_args {
 	uint32_t *arrived; /* [jobs], zero before and after a launch */
 	uint32_t d_qk, d_v, page_tokens;
 	float scale;
-	uint32_t slots, slot_bytes;            /* of a block's stream of tiles */
+	uint32_t stages, stage_bytes;          /* of a warp's ring */
 	uint32_t overlap;                      /* set by attend_launch */
 	uint32_t bytes[ATTEND_FORMATS];        /* of a tile */
 	uint32_t start[ATTEND_BLOCKS_MAX + 1]; /* first word of each block; the last one's end */
@@ -106,9 +106,9 @@ static inline uint32_t attend_heads(uint32_t most)
 	return most <= 4 ? 4 : most <= 8 ? 8 : 16;
 }
 
-/* Slots for a multiprocessor's shared memory with one block. `formats`: a bit for each that tiles are in;
- * `slot_bytes`: the largest tile_room of theirs. Returns the slots of a block, 0 if it does not fit. */
-uint32_t attend_configure(uint32_t steps, uint32_t heads, uint32_t slot_bytes, uint32_t shared_bytes,
+/* Stages for a multiprocessor's shared memory with one block. `formats`: a bit for each that tiles are in;
+ * `stage_bytes`: the largest tile_room of theirs. Returns the stages of a warp's ring, 0 if a block does not fit. */
+uint32_t attend_configure(uint32_t steps, uint32_t heads, uint32_t stage_bytes, uint32_t shared_bytes,
 			  uint32_t formats, struct attend_config *config);
 
 /* Let the kernels of a width take up to `shared` bytes. Both return a cudaError_t; `stream` is a cudaStream_t. */

@@ -13,23 +13,24 @@ __host__ __device__ constexpr uint32_t sums_row(uint32_t steps, uint32_t heads)
 
 // Offsets in a block's shared memory, bytes.
 struct shared_plan {
-	uint32_t tops, sums, query, raw, stream, segments, slots, end;
+	uint32_t tops, sums, query, raw, places, words, segments, rings, end;
 };
 
-__host__ __device__ static inline shared_plan plan_shared(uint32_t steps, uint32_t heads, uint32_t warps, uint32_t slots,
-							  uint32_t slot_bytes)
+__host__ __device__ static inline shared_plan plan_shared(uint32_t steps, uint32_t heads, uint32_t warps, uint32_t stages,
+							  uint32_t stage_bytes)
 {
 	shared_plan p;
 	uint32_t parts = heads == 4 ? 2 : 4; // words of an operand
 	bool in_registers = steps * parts * (heads == 16 ? 2 : 1) <= 32;
-	p.slots = 0;
-	p.sums = slots * slot_bytes;
+	p.rings = 0;
+	p.sums = warps * stages * stage_bytes;
 	p.tops = p.sums + warps * heads * sums_row(steps, heads) * 4;
 	p.query = p.tops + (warps * heads * 2 + heads * 2 + 4) * 4;
 	p.query = (p.query + 15) & ~15u;
 	p.raw = p.query + (in_registers ? 0 : steps * parts * 128 * (heads == 16 ? 2 : 1));
-	p.stream = p.raw + heads * QUERY_STRIDE(16 * steps) * 4;
-	p.segments = p.stream + stream_bytes(warps, slots);
+	p.places = p.raw + heads * QUERY_STRIDE(16 * steps) * 4;
+	p.words = p.places + warps * stages * 16;
+	p.segments = p.words + warps * STREAM_WORDS * 16;
 	p.end = p.segments + warps * 3 * (uint32_t)sizeof(attend_segment);
 	return p;
 }
@@ -124,7 +125,7 @@ DEVICE void attend_places(const attend_args &args, uint32_t job, uint32_t place,
 		float p[query<KT, H>::NT][4];
 		uint32_t note = in.arrive();
 		if (note >> 4 & 0xffff) {
-			attend_any<F, KT, H>(note, in.tile, in.lane, q, a, p);
+			attend_any<F, KT, H>(note, in.tile + (note >> 20) * 16, in.lane, q, a, p);
 		} else {
 #pragma unroll
 			for (int i = 0; i < query<KT, H>::NT * 4; i++)
@@ -393,26 +394,28 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attend(const __grid_constant__ 
 	stream<F, KT, WARPS> in;
 	if (args.overlap == 2)
 		wait_for_predecessor();
-	shared_plan at = plan_shared(KT, H, WARPS, args.slots, args.slot_bytes);
+	shared_plan at = plan_shared(KT, H, WARPS, args.stages, args.stage_bytes);
 	attend_segment *own = reinterpret_cast<attend_segment *>(shared + at.segments) + 3 * warp;
-	in.start(args, shared_address(shared + at.slots), shared_address(shared + at.stream), args.start[blockIdx.x],
-		 args.start[blockIdx.x + 1]);
+	in.start(args, shared_address(shared + at.words), args.start[blockIdx.x], args.start[blockIdx.x + 1]);
 	copy_segment(args, blockIdx.x, own, lane);
 	uint32_t queries = args.queries[blockIdx.x];
 	if (!args.overlap)
 		copy_query(args, queries / 32, queries % 32, shared_address(shared + at.raw));
 	else if (warp == 0)
 		prefetch_query(args, queries / 32, queries % 32, lane);
+	in.open(shared_address(shared + at.rings), shared_address(shared + at.places));
 	float *rows = reinterpret_cast<float *>(shared + at.sums);
 	float2 *tops = reinterpret_cast<float2 *>(shared + at.tops), *totals = tops + WARPS * H;
 	uint32_t *flags = reinterpret_cast<uint32_t *>(totals + H);
-	__syncthreads();
+	copies_wait();
+	__syncwarp();
 	in.fill();
 	wait_for_predecessor();
 	let_successor_begin();
-	if (args.overlap)
+	if (args.overlap) {
 		copy_query(args, queries / 32, queries % 32, shared_address(shared + at.raw));
-	copies_wait();
+		copies_wait();
+	}
 	__syncthreads();
 	for (uint32_t base = 0, done = 0, turn = 0;; turn++) {
 		query<KT, H> q;

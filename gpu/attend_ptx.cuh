@@ -109,19 +109,6 @@ DEVICE void store4(uint32_t at, uint32_t x)
 	asm volatile("st.shared.u32 [%0], %1;" ::"r"(at), "r"(x) : "memory");
 }
 
-DEVICE void store8(uint32_t at, uint32_t x, uint32_t y)
-{
-	asm volatile("st.shared.v2.u32 [%0], {%1, %2};" ::"r"(at), "r"(x), "r"(y) : "memory");
-}
-
-// The number at `at`, which becomes one more.
-DEVICE uint32_t claim(uint32_t at)
-{
-	uint32_t x;
-	asm volatile("atom.shared.add.u32 %0, [%1], 1;" : "=r"(x) : "r"(at) : "memory");
-	return x;
-}
-
 // Read once, and before whatever is asked for later.
 DEVICE uint64_t load_word(const uint64_t *from)
 {
@@ -243,6 +230,11 @@ DEVICE void copy16(uint32_t to, uint64_t from)
 DEVICE void copy4(uint32_t to, const void *from)
 {
 	asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from) : "memory");
+}
+
+DEVICE void copy8(uint32_t to, const void *from)
+{
+	asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(to), "l"(from) : "memory");
 }
 
 // All copies by threads, of this one.

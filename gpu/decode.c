@@ -14,7 +14,7 @@ struct sizes {
 	size_t segments_at, jobs_at, lists_at, refs_at, masks_at, q_at, in_bytes;
 	size_t lse_at, mass_at, mass, out_bytes; /* mass: elements */
 	size_t sums_at, tile_mass_at, tile_mass, words_at, work_bytes;
-	uint32_t slot_bytes;
+	uint32_t stage_bytes;
 	uint32_t formats; /* a bit each */
 	uint32_t choice;  /* where the search for the next unit's begins */
 };
@@ -113,7 +113,7 @@ static uint64_t bytes_read(const struct pages *p, const struct ikv_page_ref *r, 
 /* What each job reads, and the largest tile of the call. The page table is asked only where formats differ. */
 static void weigh_jobs(struct decode *d, struct pages *p, const struct ikv_attn_unit *units, struct sizes *z)
 {
-	z->slot_bytes = 16;
+	z->stage_bytes = 16;
 	for (uint32_t i = 0; i < z->jobs; i++) {
 		const struct decode_job *j = &d->jobs[i];
 		const struct ikv_attn_unit *u = &units[j->unit];
@@ -124,8 +124,8 @@ static void weigh_jobs(struct decode *d, struct pages *p, const struct ikv_attn_
 		for (uint32_t k = 0; k < u->plan->count; k++) {
 			const struct ikv_page_ref *r = &u->plan->pages[k];
 			uint32_t f = only ? only : l->table[(size_t)r->page * p->g.kv_heads + j->kv_head] & 15;
-			uint32_t tile = tile_bytes(f, p->steps), slot = tile_room(tile);
-			z->slot_bytes = slot > z->slot_bytes ? slot : z->slot_bytes;
+			uint32_t tile = tile_bytes(f, p->steps), stage = tile_room(tile);
+			z->stage_bytes = stage > z->stage_bytes ? stage : z->stage_bytes;
 			bytes += tile;
 			z->formats |= 1u << f;
 			if (!j->row &&
@@ -314,7 +314,7 @@ static int record(struct decode *d, const struct decode_step *x, void *stream, s
 	return 0;
 }
 
-static int launch(struct decode *d, struct pages *p, const struct attend_config *c, uint32_t slots,
+static int launch(struct decode *d, struct pages *p, const struct attend_config *c, uint32_t stages,
 		  const struct sizes *z, struct ikv_err *err)
 {
 	uint8_t *in = d->in.device, *out = d->out.device, *work = d->work.device;
@@ -335,8 +335,8 @@ static int launch(struct decode *d, struct pages *p, const struct attend_config 
 	x.args.d_v = p->g.d_v;
 	x.args.page_tokens = p->g.page_tokens;
 	x.args.scale = p->g.scale;
-	x.args.slots = slots;
-	x.args.slot_bytes = z->slot_bytes;
+	x.args.stages = stages;
+	x.args.stage_bytes = z->stage_bytes;
 	for (uint32_t f = 0; f < ATTEND_FORMATS; f++)
 		x.args.bytes[f] = tile_bytes(f, p->steps);
 	split_segments(d->pieces, z->pieces, (const struct attend_job *)((uint8_t *)d->in.host + z->jobs_at),
@@ -420,9 +420,9 @@ static int run(struct decode *d, struct pages *p, const struct selection *s, con
 	if (!z.jobs)
 		return 0;
 	weigh_jobs(d, p, units, &z);
-	uint32_t slots = attend_configure(p->steps, attend_heads(z.heads), z.slot_bytes, p->device.shared_bytes,
+	uint32_t stages = attend_configure(p->steps, attend_heads(z.heads), z.stage_bytes, p->device.shared_bytes,
 					   z.formats ? z.formats : 1u << IKV_FMT_FP16, &c);
-	if (!slots)
+	if (!stages)
 		return ikv_err_set(
 		    err, IKV_UNAVAILABLE,
 		    "backend cuda: %u bytes of shared memory a block do not do for heads of %u channels",
@@ -441,7 +441,7 @@ static int run(struct decode *d, struct pages *p, const struct selection *s, con
 	put_plans(d, &z);
 	put_jobs(d, p, units, &z);
 	put_lists(d, p, units, &z);
-	if (launch(d, p, &c, slots, &z, err)) {
+	if (launch(d, p, &c, stages, &z, err)) {
 		device_release(&d->arrived); /* whatever it holds */
 		return -1;
 	}
