@@ -13,7 +13,7 @@ __host__ __device__ constexpr uint32_t sums_row(uint32_t steps, uint32_t heads)
 
 // Offsets in a block's shared memory, bytes.
 struct shared_plan {
-	uint32_t tops, sums, query, raw, places, words, segments, rings, end;
+	uint32_t tops, sums, query, raw, places, words, segments, signals, rings, end;
 };
 
 __host__ __device__ static inline shared_plan plan_shared(uint32_t steps, uint32_t heads, uint32_t warps, uint32_t stages,
@@ -31,7 +31,8 @@ __host__ __device__ static inline shared_plan plan_shared(uint32_t steps, uint32
 	p.places = p.raw + heads * QUERY_STRIDE(16 * steps) * 4;
 	p.words = p.places + warps * stages * 16;
 	p.segments = p.words + warps * STREAM_WORDS * 16;
-	p.end = p.segments + warps * 3 * (uint32_t)sizeof(attend_segment);
+	p.signals = (p.segments + warps * 3 * (uint32_t)sizeof(attend_segment) + 7) & ~7u;
+	p.end = p.signals + 16;
 	return p;
 }
 
@@ -407,6 +408,11 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attend(const __grid_constant__ 
 	float *rows = reinterpret_cast<float *>(shared + at.sums);
 	float2 *tops = reinterpret_cast<float2 *>(shared + at.tops), *totals = tops + WARPS * H;
 	uint32_t *flags = reinterpret_cast<uint32_t *>(totals + H);
+	uint32_t full = shared_address(shared + at.signals), free = full + 8; // sums are there; they have been joined
+	if (threadIdx.x == 0) {
+		signal_init(full, WARPS * 32);
+		signal_init(free, team * 32);
+	}
 	copies_wait();
 	__syncwarp();
 	in.fill();
@@ -441,15 +447,13 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attend(const __grid_constant__ 
 			copies_wait();
 			__syncwarp();
 		}
-		// those who joined the last segment's sums know that this is done
-		if (turn && (warp / team + 1) % teams != turn % teams)
-			barrier_meet(BARRIER_FREE + turn % 2, WARPS * 32);
+		if (turn && (warp / team + 1) % teams != turn % teams) // those who joined the last ones know
+			signal_wait(free, (turn - 1) % 2);
 		put_sums<F, KT, H>(a, rows + warp * H * row, tops + warp * H, lane);
-		if (!last && warp / team != turn % teams) {
-			barrier_arrive(BARRIER_FULL, WARPS * 32);
+		signal_arrive(full);
+		if (!last && warp / team != turn % teams)
 			continue;
-		}
-		barrier_meet(BARRIER_FULL, WARPS * 32);
+		signal_wait(full, turn % 2);
 		struct team all = {last ? threadIdx.x : threadIdx.x % (team * 32), (last ? WARPS : team) * 32};
 		finish_segment<KT, H, WARPS>(args, now, rows, tops, totals, all);
 		if (last)
@@ -457,7 +461,7 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attend(const __grid_constant__ 
 		if (last)
 			break;
 		all.meet();
-		barrier_arrive(BARRIER_FREE + (turn + 1) % 2, WARPS * 32);
+		signal_arrive(free);
 	}
 }
 

@@ -139,20 +139,33 @@ DEVICE void let_successor_begin()
 #endif
 }
 
-// Barriers of a block by number, for `threads` of it. 0 is that of __syncthreads.
+// A barrier of a block by number, for `threads` of it. 0 is that of __syncthreads.
 #define BARRIER_TEAM 1u
-#define BARRIER_FULL 2u
-#define BARRIER_FREE 3u
 
 DEVICE void barrier_meet(uint32_t barrier, uint32_t threads)
 {
 	asm volatile("barrier.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 
-// Arrive and go on.
-DEVICE void barrier_arrive(uint32_t barrier, uint32_t threads)
+// A barrier in shared memory, at which `threads` arrive and which others wait for. Every lane arrives, so that racecheck can
+// follow it.
+DEVICE void signal_init(uint32_t at, uint32_t threads)
 {
-	asm volatile("barrier.arrive %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
+	asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(at), "r"(threads) : "memory");
+}
+
+DEVICE void signal_arrive(uint32_t at)
+{
+	asm volatile("{\n.reg .b64 state;\nmbarrier.arrive.shared.b64 state, [%0];\n}" ::"r"(at) : "memory");
+}
+
+DEVICE void signal_wait(uint32_t at, uint32_t parity)
+{
+	asm volatile("{\n.reg .pred done;\nagain:\n"
+		     "mbarrier.test_wait.parity.shared.b64 done, [%0], %1;\n"
+		     "@!done bra again;\n}" ::"r"(at),
+		     "r"(parity)
+		     : "memory");
 }
 
 // What this thread knows to be written is there for other blocks before whatever it writes next.
