@@ -27,8 +27,10 @@ __host__ __device__ static inline shared_plan plan_shared(uint32_t steps, uint32
 	p.tops = p.sums + warps * heads * sums_row(steps, heads) * 4;
 	p.query = p.tops + (warps * heads * 2 + heads * 2 + 4) * 4;
 	p.query = (p.query + 15) & ~15u;
-	p.raw = p.query + (in_registers ? 0 : steps * parts * 128 * (heads == 16 ? 2 : 1));
-	p.places = p.raw + heads * QUERY_STRIDE(16 * steps) * 4;
+	// Where operands are not in registers, warps go together, and no sums are written before all have read the queries.
+	p.raw = in_registers ? p.query : p.sums;
+	p.places = p.query + (in_registers ? heads * QUERY_STRIDE(16 * steps) * 4
+					   : steps * parts * 128 * (heads == 16 ? 2 : 1));
 	p.words = p.places + warps * stages * 16;
 	p.segments = p.words + warps * STREAM_WORDS * 16;
 	p.signals = (p.segments + warps * 3 * (uint32_t)sizeof(attend_segment) + 7) & ~7u;
