@@ -19,9 +19,9 @@ struct store;
  * version, a read-only or locked one is refused with its own status and left as it is. */
 int store_open(struct store **out, const char *path, struct ikv_err *err);
 int store_close(struct store *s, struct ikv_err *err);
-/* Let a thread write the rows of this store, which takes its place: rows are copied into at most 128 buffers of 64 KiB,
+/* Let a thread write the rows of this store, which takes its place: rows are copied into at most 64 blocks of 128 KiB,
  * full ones and what is older than a quarter of a second (with the next step) are written while the caller goes on.
- * An error of the thread is returned by a later call, at the latest by the next that is not for a row. All functions
+ * The thread also ends runs, with their roll-ups. An error of the thread is returned by a later call, at the latest by the next that is not for a row. All functions
  * work as before; the store is for one thread at a time, as any. */
 int store_concurrent(struct store **s, struct ikv_err *err);
 
@@ -130,6 +130,9 @@ struct store_step {
 	double wall_device_ns, wall_transfer_ns, wall_hidden_ns, wall_exposed_ns, wall_evict_ns;
 };
 int store_step(struct store *s, const struct store_step *row, struct ikv_err *err);
+/* Where the next row may be made, before any other call: store_step does not copy it then. What is there is a row given
+ * before, so every field is to be set. NULL after an error, as of store_step. */
+struct store_step *store_step_room(struct store *s, struct ikv_err *err);
 
 /* What one role got in one step (written for steps where attention ran, and for modelled mass). */
 struct store_role {

@@ -68,8 +68,8 @@ static int export_one(sqlite3 *db, const char *path, const char *folder, const c
 		}
 		if (result == 0 && rc != SQLITE_DONE)
 			result = store_fail(db, path, "cannot read", err);
-		if (store_writer_close(w, result == 0, result == 0 ? err : NULL) != 0)
-			result = -1;
+		if (store_writer_close(w, result == 0, NULL) != 0)
+			result = ikv_err_set(err, IKV_IO, "%s: cannot write: %s", to, strerror(errno));
 	}
 	sqlite3_finalize(stmt);
 	if (fclose(f) != 0 && result == 0)

@@ -44,6 +44,7 @@ struct store {
 	bool open;          /* a transaction is open */
 	uint64_t steps;     /* steps in it */
 	int64_t batch_step; /* of the newest step */
+	struct store_step room; /* for the caller to make a row in */
 	int64_t opened_ns;  /* when it began, monotonic */
 	int64_t env_id;     /* row of this process, 0: not written yet */
 	struct spool *spool; /* rows go there; the store has no database then */
@@ -95,10 +96,15 @@ void store_forget_sums(struct store *s);
 /* store_queue.c: where *s has a thread, wait until its rows are written and make *s the store with the database. */
 int store_settle(struct store **s, struct ikv_err *err);
 int queue_close(struct store *s, struct ikv_err *err);
+/* The same, and let the thread call `work` with the store that has the database, where there is a thread; returns what
+ * that returns. */
+int store_call(struct store *s, int (*work)(struct store *s, void *arg, struct ikv_err *err), void *arg,
+	       struct ikv_err *err);
 
 /* store_spool.c: each appends one record. */
 int spool_run(struct store *s, const struct store_run *run, struct ikv_err *err);
 int spool_row(struct store *s, int which, const void *row, struct ikv_err *err);
+int spool_step(struct store *s, const struct store_step *row, struct ikv_err *err);
 int spool_block_event(struct store *s, const struct store_block_event *row, struct ikv_err *err);
 int spool_page_event(struct store *s, int64_t run_id, int64_t session, int64_t step, const struct ikv_action *action,
 		     struct ikv_err *err);

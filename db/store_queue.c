@@ -1,5 +1,5 @@
-/* A thread of its own for SQLite: rows go as records through buffers, so that what plays a run only copies them.
- * Where all buffers are full, it waits. Everything but rows waits until the thread has written what was given, and
+/* A thread of its own for SQLite: rows go as records through blocks, so that what plays a run only copies them.
+ * Where all blocks are full, it waits. Everything but rows waits until the thread has written what was given, and
  * then has the database to itself; the database has one user at any time. */
 #include <errno.h>
 #include <pthread.h>
@@ -7,27 +7,45 @@
 #include <string.h>
 #include "store_spool.h"
 
-/* The last one that became empty is the next to be filled: while the thread keeps up, a few go to and fro between two
- * caches. The others, made when they are wanted, are for when a disk makes it wait. */
-enum { QUEUE_BUFFERS = 128 };
+/* A block is large, for waking the thread costs some microseconds. While it keeps up, two or three go to and fro; the
+ * others, made when they are wanted, are for when a disk makes it wait. */
+enum { QUEUE_BLOCKS = 64 };
+
+struct queue_call { /* something else that the thread shall do */
+	int (*work)(struct store *s, void *arg, struct ikv_err *err);
+	void *arg;
+	struct ikv_err *err;
+	int rc;
+};
 
 struct queue {
 	struct store *to; /* has the database; the thread's while it is not idle */
 	pthread_t thread;
 	pthread_mutex_t mutex; /* of all below but the thread's reader */
 	pthread_cond_t changed;
-	unsigned char *full[QUEUE_BUFFERS], *empty[QUEUE_BUFFERS]; /* full: oldest first; owned */
-	size_t used[QUEUE_BUFFERS];
+	unsigned char *full[QUEUE_BLOCKS], *empty[QUEUE_BLOCKS]; /* full: oldest first; owned */
+	size_t used[QUEUE_BLOCKS];
+	struct queue_call *call; /* NULL: none */
 	unsigned full_count, empty_count, made;
 	bool idle; /* the thread waits: it has taken all that it was given */
 	bool stop;
 	bool failed, told; /* a row could not be written; the caller knows */
 	struct ikv_err error;
 	struct spool_reader reader; /* the thread's, as the next */
-	unsigned char *taken;       /* buffer that it reads, NULL: none */
+	unsigned char *taken;       /* block that it reads, NULL: none */
 };
 
-/* Called by the thread: give the last buffer back and wait for the next. Size 0: it shall stop. */
+static void do_call(struct queue *q)
+{
+	struct queue_call *c = q->call;
+	pthread_mutex_unlock(&q->mutex);
+	c->rc = c->work(q->to, c->arg, c->err);
+	pthread_mutex_lock(&q->mutex);
+	q->call = NULL;
+	pthread_cond_broadcast(&q->changed);
+}
+
+/* Called by the thread: give the last block back and wait for the next. Size 0: it shall stop. */
 static int more_of_queue(void *source, const unsigned char **at, size_t *size, struct ikv_err *err)
 {
 	struct queue *q = source;
@@ -38,8 +56,12 @@ static int more_of_queue(void *source, const unsigned char **at, size_t *size, s
 	q->taken = NULL;
 	q->idle = q->full_count == 0;
 	pthread_cond_broadcast(&q->changed);
-	while (q->full_count == 0 && !q->stop)
-		pthread_cond_wait(&q->changed, &q->mutex);
+	while (q->full_count == 0 && !q->stop) {
+		if (q->call)
+			do_call(q);
+		else
+			pthread_cond_wait(&q->changed, &q->mutex);
+	}
 	q->idle = false;
 	*size = 0;
 	if (q->full_count > 0) {
@@ -92,18 +114,18 @@ static int tell(struct queue *q, struct ikv_err *err)
 	return -1;
 }
 
-int queue_give(struct queue *q, unsigned char **buffer, size_t used, struct ikv_err *err)
+int queue_give(struct queue *q, unsigned char **block, size_t used, struct ikv_err *err)
 {
 	pthread_mutex_lock(&q->mutex);
-	if (q->empty_count == 0 && q->made < QUEUE_BUFFERS && (q->empty[0] = ikv_alloc(SPOOL_BUFFER, 1, NULL))) {
+	if (q->empty_count == 0 && q->made < QUEUE_BLOCKS && (q->empty[0] = ikv_alloc(SPOOL_BUFFER, 1, NULL))) {
 		q->empty_count = 1;
 		q->made++;
 	}
 	while (q->empty_count == 0)
 		pthread_cond_wait(&q->changed, &q->mutex);
-	q->full[q->full_count] = *buffer;
+	q->full[q->full_count] = *block;
 	q->used[q->full_count++] = used;
-	*buffer = q->empty[--q->empty_count];
+	*block = q->empty[--q->empty_count];
 	int rc = tell(q, err);
 	pthread_cond_broadcast(&q->changed);
 	pthread_mutex_unlock(&q->mutex);
@@ -123,11 +145,29 @@ int store_settle(struct store **s, struct ikv_err *err)
 	if (tell(q, err) != 0)
 		rc = -1;
 	if (q->failed) /* the thread does not know the rows that it has thrown away */
-		memset((*s)->spool->before, 0, sizeof (*s)->spool->before);
+		spool_forget((*s)->spool);
 	q->failed = false;
 	pthread_mutex_unlock(&q->mutex);
 	*s = q->to;
 	return rc;
+}
+
+int store_call(struct store *s, int (*work)(struct store *s, void *arg, struct ikv_err *err), void *arg,
+	       struct ikv_err *err)
+{
+	struct queue *q = s->queue;
+	struct queue_call call = {work, arg, err, 0};
+	if (store_settle(&s, err) != 0)
+		return -1;
+	if (!q)
+		return work(s, arg, err);
+	pthread_mutex_lock(&q->mutex);
+	q->call = &call;
+	pthread_cond_broadcast(&q->changed);
+	while (q->call)
+		pthread_cond_wait(&q->changed, &q->mutex);
+	pthread_mutex_unlock(&q->mutex);
+	return call.rc;
 }
 
 static void free_queue(struct store *s)
@@ -139,9 +179,7 @@ static void free_queue(struct store *s)
 		pthread_mutex_destroy(&q->mutex);
 		pthread_cond_destroy(&q->changed);
 	}
-	if (s->spool)
-		ikv_free(s->spool->buffer);
-	ikv_free(s->spool);
+	spool_free(s->spool);
 	ikv_free(q);
 	ikv_free(s);
 }
@@ -190,13 +228,11 @@ int store_concurrent(struct store **s, struct ikv_err *err)
 	q->reader.source = q;
 	front->queue = q;
 	front->lock_fd = -1;
-	front->spool = ikv_alloc(1, sizeof *front->spool, err);
-	bool made = front->spool && (front->spool->buffer = ikv_alloc(SPOOL_BUFFER, 1, err)) &&
-		    (q->empty[0] = ikv_alloc(SPOOL_BUFFER, 1, err));
+	front->spool = spool_new(err);
+	bool made = front->spool && (q->empty[0] = ikv_alloc(SPOOL_BUFFER, 1, err));
 	if (made) {
 		q->empty_count = 1;
 		q->made = 2;
-		front->spool->fd = -1;
 		front->spool->queue = q;
 		int e = start(q);
 		made = e == 0;

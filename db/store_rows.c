@@ -93,7 +93,7 @@ static int sum_role(struct store *s, const struct store_role *row, struct ikv_er
 int store_step(struct store *s, const struct store_step *row, struct ikv_err *err)
 {
 	if (s->spool)
-		return spool_row(s, STORE_ROW_STEP, row, err);
+		return spool_step(s, row, err);
 	if (store_pace(s, row->batch_step, err) != 0 || write_row(s, STORE_ROW_STEP, row, err) != 0 ||
 	    sum_step(s, row, err) != 0)
 		return -1;

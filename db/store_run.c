@@ -293,12 +293,17 @@ int store_run_message(struct store *s, int64_t run_id, const char *message, stru
 }
 
 /* The commit that marks the run holds its roll-ups; it is synced, and with it everything in the log before it. */
-int store_run_end(struct store *s, int64_t run_id, const char *status, uint64_t wall_ns, struct ikv_err *err)
+struct run_end {
+	int64_t run_id;
+	const char *status;
+	uint64_t wall_ns;
+};
+
+static int end_run(struct store *s, void *arg, struct ikv_err *err)
 {
+	const struct run_end *e = arg;
 	char utc[32];
 	sqlite3_stmt *stmt;
-	if (store_settle(&s, err) != 0)
-		return -1;
 	/* SQLite refuses the pragma inside a transaction. */
 	if (store_commit(s, err) != 0 || store_exec(s->db, s->path, "PRAGMA synchronous=FULL", err) != 0 ||
 	    store_begin(s, err) != 0)
@@ -309,20 +314,26 @@ int store_run_end(struct store *s, int64_t run_id, const char *status, uint64_t 
 			  &stmt, err) != 0)
 		return -1;
 	store_utc(utc);
-	bind(stmt, 1, status);
+	bind(stmt, 1, e->status);
 	bind(stmt, 2, utc);
-	sqlite3_bind_int64(stmt, 3, (int64_t)wall_ns);
+	sqlite3_bind_int64(stmt, 3, (int64_t)e->wall_ns);
 	bind(stmt, 4, STORE_TAKEN_IN_PART);
-	sqlite3_bind_int64(stmt, 5, run_id);
+	sqlite3_bind_int64(stmt, 5, e->run_id);
 	int rc = finish(s, stmt, err);
 	if (rc == 0 && sqlite3_changes(s->db) != 1)
-		rc = ikv_err_set(err, IKV_FAILED, "%s: there is no run %lld", s->path, (long long)run_id);
+		rc = ikv_err_set(err, IKV_FAILED, "%s: there is no run %lld", s->path, (long long)e->run_id);
 	if (rc == 0)
-		rc = s->sums && run_id == s->summed ? store_rollup_write(s->db, s->path, run_id, s->sums, err)
-						    : store_rollup(s->db, s->path, run_id, err);
+		rc = s->sums && e->run_id == s->summed ? store_rollup_write(s->db, s->path, e->run_id, s->sums, err)
+						       : store_rollup(s->db, s->path, e->run_id, err);
 	store_forget_sums(s);
 	if (store_commit(s, rc == 0 ? err : NULL) != 0)
 		rc = -1;
 	sqlite3_exec(s->db, "PRAGMA synchronous=NORMAL", NULL, NULL, NULL);
 	return rc;
+}
+
+int store_run_end(struct store *s, int64_t run_id, const char *status, uint64_t wall_ns, struct ikv_err *err)
+{
+	struct run_end e = {run_id, status, wall_ns};
+	return store_call(s, end_run, &e, err);
 }

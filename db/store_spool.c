@@ -8,6 +8,9 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
 #include "store_spool.h"
 
 enum { HAND_OVER_MS = 250, PREFETCHED = 512 };
@@ -51,30 +54,19 @@ int store_spool_open(struct store **out, int fd, struct ikv_err *err)
 	if (!s)
 		return -1;
 	s->lock_fd = -1;
-	s->spool = ikv_alloc(1, sizeof *s->spool, err);
+	s->spool = spool_new(err);
 	if (!s->spool) {
 		ikv_free(s);
 		return -1;
 	}
 	s->spool->fd = fd;
-	s->spool->buffer = ikv_alloc(SPOOL_BUFFER, 1, err);
-	if (!s->spool->buffer) {
-		ikv_free(s->spool);
-		ikv_free(s);
-		return -1;
-	}
 	*out = s;
 	return 0;
 }
 
-int spool_drain(struct spool *p, struct ikv_err *err)
+static int write_out(struct spool *p, struct ikv_err *err)
 {
 	size_t at = 0;
-	if (p->queue) {
-		at = p->used;
-		p->used = 0; /* also where it fails: what follows an error is not written */
-		return at ? queue_give(p->queue, &p->buffer, at, err) : 0;
-	}
 	while (at < p->used) {
 		ssize_t n = write(p->fd, p->buffer + at, p->used - at);
 		if (n < 0 && errno == EINTR)
@@ -87,6 +79,16 @@ int spool_drain(struct spool *p, struct ikv_err *err)
 	return 0;
 }
 
+/* Where it fails too, the buffer is empty: what follows an error is not written. */
+static int pass_on(struct spool *p, struct ikv_err *err)
+{
+	size_t used = p->used;
+	if (!p->queue)
+		return write_out(p, err);
+	p->used = 0;
+	return used ? queue_give(p->queue, &p->buffer, used, err) : 0;
+}
+
 static int put(struct spool *p, const void *data, size_t size, struct ikv_err *err)
 {
 	const unsigned char *from = data;
@@ -97,7 +99,7 @@ static int put(struct spool *p, const void *data, size_t size, struct ikv_err *e
 		p->used += n;
 		from += n;
 		size -= n;
-		if (p->used == SPOOL_BUFFER && spool_drain(p, err) != 0)
+		if (p->used == SPOOL_BUFFER && pass_on(p, err) != 0)
 			return -1;
 	}
 	return 0;
@@ -108,10 +110,11 @@ static int put_text(struct spool *p, const char *text, struct ikv_err *err)
 	return text ? put(p, text, strlen(text) + 1, err) : 0;
 }
 
+static int put_waiting(struct spool *p, struct ikv_err *err);
 static int put_head(struct spool *p, int type, const void *row, size_t size, struct ikv_err *err)
 {
 	unsigned char t = (unsigned char)type;
-	return put(p, &t, 1, err) != 0 || put(p, row, size, err) != 0 ? -1 : 0;
+	return put_waiting(p, err) != 0 || put(p, &t, 1, err) != 0 || put(p, row, size, err) != 0 ? -1 : 0;
 }
 
 int spool_run(struct store *s, const struct store_run *run, struct ikv_err *err)
@@ -148,6 +151,12 @@ static int count_step(struct spool *p, const struct store_step *row, struct ikv_
 	return 0;
 }
 
+int spool_drain(struct spool *p, struct ikv_err *err)
+{
+	int rc = put_waiting(p, err);
+	return pass_on(p, rc == 0 ? err : NULL) != 0 ? -1 : rc;
+}
+
 /* Rows of slow steps do not wait until a buffer is full. */
 static int hand_over(struct spool *p, struct ikv_err *err)
 {
@@ -162,13 +171,12 @@ static int hand_over(struct spool *p, struct ikv_err *err)
 	return spool_drain(p, err);
 }
 
-/* Append those of up to 8 words that differ from the row before, and put them there; a bit for each. Branches are foreseen
- * well: it is the same columns again and again. */
-static inline unsigned put_words(unsigned char **to, const unsigned char *row, unsigned char *before, size_t words)
+/* Of `words` words those that differ from the row before, and a bit for each; returns the end. Branches are foreseen well:
+ * it is the same columns again and again. */
+static unsigned char *changed_words(unsigned char *bits, unsigned char *at, const unsigned char *row,
+				    const unsigned char *before, size_t words)
 {
-	unsigned char *at = *to;
-	unsigned mask = 0;
-#pragma GCC unroll 8
+	memset(bits, 0, (words + 7) / 8);
 	for (size_t i = 0; i < words; i++) {
 		uint64_t now, then;
 		memcpy(&now, row + 8 * i, 8);
@@ -176,48 +184,122 @@ static inline unsigned put_words(unsigned char **to, const unsigned char *row, u
 		if (now == then)
 			continue;
 		memcpy(at, &now, 8);
-		memcpy(before + 8 * i, &now, 8);
 		at += 8;
-		mask |= 1U << i;
+		bits[i / 8] |= (unsigned char)(1U << i % 8);
 	}
-	*to = at;
-	return mask;
+	return at;
 }
 
-/* Where a record fits into the buffer, as nearly all do, it is made there. */
-static int put_row(struct spool *p, int which, const void *row, struct ikv_err *err)
+#ifdef __x86_64__
+/* The same without branches, eight words at a time, which takes a quarter of the time. Writes up to a line beyond the end. */
+__attribute__((target("avx512f"))) static unsigned char *
+changed_words_avx512(unsigned char *bits, unsigned char *at, const unsigned char *row, const unsigned char *before, size_t words)
 {
-	size_t size = store_tables[which].row_bytes, i = 0;
-	unsigned char *before = (unsigned char *)&p->before[which], room[1 + 32 + sizeof(union spool_row)];
+	for (size_t i = 0; i < words; i += 8) {
+		__mmask8 there = (__mmask8)(words - i < 8 ? (1U << (words - i)) - 1 : 0xff);
+		__m512i now = _mm512_maskz_loadu_epi64(there, row + 8 * i);
+		__mmask8 changed = _mm512_cmpneq_epi64_mask(now, _mm512_maskz_loadu_epi64(there, before + 8 * i));
+		_mm512_storeu_si512(at, _mm512_maskz_compress_epi64(changed, now));
+		at += 8 * (size_t)__builtin_popcount(changed);
+		*bits++ = changed;
+	}
+	return at;
+}
+#endif
+
+/* Where a record fits into the buffer, as nearly all do, it is made there. */
+static int put_row(struct spool *p, int which, const void *row, const void *before, struct ikv_err *err)
+{
+	size_t size = store_tables[which].row_bytes;
+	unsigned char room[1 + 32 + sizeof(union spool_row) + SPOOL_LINE];
 	bool fits = SPOOL_BUFFER - p->used > sizeof room;
-	unsigned char *to = fits ? p->buffer + p->used : room, *bits = to + 1, *at = bits + spool_bits(size);
+	unsigned char *to = fits ? p->buffer + p->used : room, *at = to + 1 + spool_bits(size);
 	*to = (unsigned char)which;
-	for (; i + 64 <= size; i += 64)
-		*bits++ = (unsigned char)put_words(&at, (const unsigned char *)row + i, before + i, 8);
-	if (i < size)
-		*bits = (unsigned char)put_words(&at, (const unsigned char *)row + i, before + i, (size - i) / 8);
+	at = p->changed_words(to + 1, at, row, before, size / 8);
 	size_t n = (size_t)(at - to);
 	if (!fits)
 		return put(p, room, n, err);
 	p->bytes += n;
 	p->used += n;
 	/* The next row's place comes from the other core's cache while the run goes on. */
-	for (size_t k = 0; k < PREFETCHED && p->used + k < SPOOL_BUFFER; k += 64)
+	for (size_t k = SPOOL_LINE; k < PREFETCHED && p->used + k < SPOOL_BUFFER; k += SPOOL_LINE)
 		__builtin_prefetch(p->buffer + p->used + k, 1);
 	return 0;
+}
+
+struct spool *spool_new(struct ikv_err *err)
+{
+	struct spool *p = ikv_alloc(1, sizeof *p, err);
+	if (!p || !(p->buffer = ikv_alloc(SPOOL_BUFFER, 1, err))) {
+		ikv_free(p);
+		return NULL;
+	}
+	p->fd = -1;
+	p->changed_words = changed_words;
+#ifdef __x86_64__
+	if (strcmp(ikv_isa_selected(), "avx512") == 0)
+		p->changed_words = changed_words_avx512;
+#endif
+	return p;
+}
+
+void spool_free(struct spool *p)
+{
+	if (p)
+		ikv_free(p->buffer);
+	ikv_free(p);
+}
+
+void spool_forget(struct spool *p)
+{
+	memset(p->before, 0, sizeof p->before);
+	memset(p->rows, 0, sizeof p->rows);
+	p->waits = false;
+}
+
+/* The step that waits becomes a record: not before the next is made, for a row whose words were just written cannot be
+ * read as vectors until they have left the core's store queue. */
+static int put_waiting(struct spool *p, struct ikv_err *err)
+{
+	if (!p->waits)
+		return 0;
+	p->waits = false;
+	p->at ^= 1;
+	return put_row(p, STORE_ROW_STEP, &p->rows[p->at ^ 1], &p->rows[p->at], err);
+}
+
+struct store_step *store_step_room(struct store *s, struct ikv_err *err)
+{
+	struct spool *p = s->spool;
+	if (!p)
+		return &s->room;
+	return put_waiting(p, err) == 0 ? &p->rows[p->at] : NULL;
+}
+
+int spool_step(struct store *s, const struct store_step *row, struct ikv_err *err)
+{
+	struct spool *p = s->spool;
+	if (put_waiting(p, err) != 0)
+		return -1;
+	if (row != &p->rows[p->at])
+		memcpy(&p->rows[p->at], row, sizeof *row);
+	p->waits = true;
+	if (row->mass_by && (put_waiting(p, err) != 0 || put_text(p, row->mass_by, err) != 0)) /* it may not last */
+		return -1;
+	return p->queue ? hand_over(p, err) : count_step(p, row, err);
 }
 
 int spool_row(struct store *s, int which, const void *row, struct ikv_err *err)
 {
 	const struct store_table *table = &store_tables[which];
-	if (put_row(s->spool, which, row, err) != 0)
+	struct spool *p = s->spool;
+	if (put_waiting(p, err) != 0 || put_row(p, which, row, &p->before[which], err) != 0)
 		return -1;
+	memcpy(&p->before[which], row, table->row_bytes);
 	for (int i = 0; i < table->text_count; i++)
-		if (put_text(s->spool, *(const char *const *)((const char *)row + table->texts[i]), err) != 0)
+		if (put_text(p, *(const char *const *)((const char *)row + table->texts[i]), err) != 0)
 			return -1;
-	if (which != STORE_ROW_STEP)
-		return 0;
-	return s->spool->queue ? hand_over(s->spool, err) : count_step(s->spool, row, err);
+	return 0;
 }
 
 int spool_block_event(struct store *s, const struct store_block_event *row, struct ikv_err *err)
@@ -263,8 +345,7 @@ int store_spool_close(struct store *s, uint64_t *bytes, struct store_figures *fi
 		    p->errors[low] + (double)(p->error_count - 1 - 2 * low) / 2 * (p->errors[high] - p->errors[low]);
 	}
 	free(p->errors);
-	ikv_free(p->buffer);
-	ikv_free(p);
+	spool_free(p);
 	ikv_free(s);
 	return rc;
 }

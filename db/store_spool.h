@@ -7,7 +7,7 @@
 
 #include "db/store_internal.h"
 
-enum { SPOOL_RUN = STORE_ROW_COUNT, SPOOL_BLOCK, SPOOL_PAGE, SPOOL_BUFFER = 1 << 16, SPOOL_RUN_TEXTS = 14 };
+enum { SPOOL_RUN = STORE_ROW_COUNT, SPOOL_BLOCK, SPOOL_PAGE, SPOOL_BUFFER = 1 << 17, SPOOL_LINE = 64, SPOOL_RUN_TEXTS = 14 };
 
 union spool_row {
 	struct store_session session;
@@ -38,11 +38,20 @@ struct spool {
 	double read_bytes, dense_bytes;
 	double *errors; /* rel_l2 of the steps that have it; owned */
 	size_t error_count, error_cap, used;
-	int64_t since_ms;      /* a queue's oldest byte in `buffer` */
+	int64_t since_ms;      /* when the queue was last given what there was; 0: not known */
 	unsigned char *buffer; /* [SPOOL_BUFFER]; owned */
-	union spool_row before[STORE_ROW_COUNT];
+	/* Writes into `bits` which of the words of `row` are others than before, and those at `at`; returns their end. */
+	unsigned char *(*changed_words)(unsigned char *bits, unsigned char *at, const unsigned char *row,
+					const unsigned char *before, size_t words);
+	union spool_row before[STORE_ROW_COUNT]; /* of other rows than steps */
+	struct store_step rows[2];               /* steps in turn: the newest, and the one before it or the next */
+	unsigned at;                             /* the one that waits to become a record, or the next */
+	bool waits;
 };
-/* Write out what is in the buffer. */
+struct spool *spool_new(struct ikv_err *err); /* without a file or a queue */
+void spool_free(struct spool *p);
+void spool_forget(struct spool *p); /* the reader does not know the rows before */
+/* Write out or hand over what is in the buffer. */
 int spool_drain(struct spool *p, struct ikv_err *err);
 
 struct spool_reader {
@@ -59,7 +68,7 @@ struct spool_reader {
  * begins; 0: as the record says. key: of that run. */
 int spool_take(struct store *s, struct spool_reader *r, int64_t *run_id, const char *key, struct ikv_err *err);
 
-/* store_queue.c: hand a full buffer over for an empty one, wait where there is none. */
-int queue_give(struct queue *q, unsigned char **buffer, size_t used, struct ikv_err *err);
+/* store_queue.c: hand a block of SPOOL_BUFFER bytes over for an empty one, wait where there is none. */
+int queue_give(struct queue *q, unsigned char **block, size_t used, struct ikv_err *err);
 
 #endif

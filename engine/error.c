@@ -1,4 +1,5 @@
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include "intentkv/error.h"
@@ -41,6 +42,13 @@ int ikv_err_at(struct ikv_err *err, enum ikv_status status, const char *file, in
 
 /* Edit distance where two neighbours that changed places count once (optimal string alignment), in three rows;
  * words longer than 63 are never near. */
+/* Letters that differ in case only count as the same. */
+static bool same(char a, char b)
+{
+	char x = a >= 'A' && a <= 'Z' ? (char)(a + ('a' - 'A')) : a, y = b >= 'A' && b <= 'Z' ? (char)(b + ('a' - 'A')) : b;
+	return x == y;
+}
+
 static size_t distance(const char *a, const char *b)
 {
 	size_t na = strlen(a), nb = strlen(b), rows[3][64];
@@ -52,10 +60,10 @@ static size_t distance(const char *a, const char *b)
 		size_t *row = rows[i % 3], *above = rows[(i + 2) % 3], *two = rows[(i + 1) % 3];
 		row[0] = i;
 		for (size_t j = 1; j <= nb; j++) {
-			size_t best = above[j - 1] + (a[i - 1] != b[j - 1]);
+			size_t best = above[j - 1] + !same(a[i - 1], b[j - 1]);
 			best = above[j] + 1 < best ? above[j] + 1 : best;
 			best = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
-			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && two[j - 2] + 1 < best)
+			if (i > 1 && j > 1 && same(a[i - 1], b[j - 2]) && same(a[i - 2], b[j - 1]) && two[j - 2] + 1 < best)
 				best = two[j - 2] + 1;
 			row[j] = best;
 		}

@@ -68,7 +68,7 @@ static int check_names(const struct ikv_layout *l, const char *file, struct ikv_
 			continue;
 		}
 		const struct ikv_block *first = &l->blocks[table[at] - 1];
-		rc = ikv_err_at(err, IKV_BAD_INPUT, file, l->blocks[i].line, 0, "name",
+		rc = ikv_err_at(err, IKV_BAD_INPUT, file, l->blocks[i].line, l->blocks[i].col, "name",
 				"block \"%s\" [%u, %u) has the name of block %u, [%u, %u)", name, l->blocks[i].start,
 				l->blocks[i].end, table[at] - 1, first->start, first->end);
 	}
@@ -80,20 +80,20 @@ static int check_range(const struct ikv_layout *l, uint32_t i, const char *file,
 {
 	const struct ikv_block *b = &l->blocks[i], *before = i ? b - 1 : NULL;
 	if (b->start >= b->end)
-		return ikv_err_at(err, IKV_BAD_INPUT, file, b->line, 0, "end",
+		return ikv_err_at(err, IKV_BAD_INPUT, file, b->line, b->col, "end",
 				  "block \"%s\" [%u, %u) is empty: its end must be greater than its start", b->name,
 				  b->start, b->end);
 	if (b->end > l->total_tokens)
-		return ikv_err_at(err, IKV_BAD_INPUT, file, b->line, 0, "end",
+		return ikv_err_at(err, IKV_BAD_INPUT, file, b->line, b->col, "end",
 				  "block \"%s\" [%u, %u) ends beyond the context of %u tokens", b->name, b->start,
 				  b->end, l->total_tokens);
 	if (before && b->start < before->start)
-		return ikv_err_at(err, IKV_BAD_INPUT, file, b->line, 0, "start",
+		return ikv_err_at(err, IKV_BAD_INPUT, file, b->line, b->col, "start",
 				  "block \"%s\" [%u, %u) is out of order: it starts before block \"%s\" [%u, %u), "
 				  "which is listed before it",
 				  b->name, b->start, b->end, before->name, before->start, before->end);
 	if (before && b->start < before->end)
-		return ikv_err_at(err, IKV_BAD_INPUT, file, b->line, 0, "start",
+		return ikv_err_at(err, IKV_BAD_INPUT, file, b->line, b->col, "start",
 				  "block \"%s\" [%u, %u) overlaps block \"%s\" [%u, %u)", b->name, b->start, b->end,
 				  before->name, before->start, before->end);
 	return 0;
@@ -104,19 +104,19 @@ static int check_block(const struct ikv_layout *l, uint32_t i, const char *file,
 {
 	const struct ikv_block *b = &l->blocks[i];
 	if (!b->name || !*b->name)
-		return ikv_err_at(err, IKV_BAD_INPUT, file, b->line, 0, "name", "block %u [%u, %u) has no name", i,
+		return ikv_err_at(err, IKV_BAD_INPUT, file, b->line, b->col, "name", "block %u [%u, %u) has no name", i,
 				  b->start, b->end);
 	if (check_range(l, i, file, err))
 		return -1;
 	if (b->kind >= IKV_KIND_COUNT || b->policy >= IKV_POLICY_COUNT)
-		return ikv_err_at(err, IKV_BAD_INPUT, file, b->line, 0, "policy",
+		return ikv_err_at(err, IKV_BAD_INPUT, file, b->line, b->col, "policy",
 				  "block \"%s\" has kind %d and policy %d; one of them does not exist", b->name,
 				  (int)b->kind, (int)b->policy);
 	if (b->has_score && !(b->score >= 0 && b->score <= 1))
-		return ikv_err_at(err, IKV_BAD_INPUT, file, b->line, 0, "score",
+		return ikv_err_at(err, IKV_BAD_INPUT, file, b->line, b->col, "score",
 				  "block \"%s\" has score %g, expected a number from 0 to 1", b->name, b->score);
 	if (need_scores && b->policy == IKV_ATTEND && !b->has_score)
-		return ikv_err_at(err, IKV_BAD_INPUT, file, b->line, 0, "score",
+		return ikv_err_at(err, IKV_BAD_INPUT, file, b->line, b->col, "score",
 				  "block \"%s\" [%u, %u) is ATTEND and has no score: score it before routing",
 				  b->name, b->start, b->end);
 	return 0;

@@ -20,6 +20,12 @@ static bool bounded(const struct ikv_option *o)
 	return o->min != 0 || o->max != 0;
 }
 
+/* A number of which -1, its default, stands for a value from elsewhere: nothing else below 0 means anything. */
+static bool may_be_unset(const struct ikv_option *o)
+{
+	return o->min == -1 && !strcmp(o->def, "-1");
+}
+
 void ikv_option_expects(const struct ikv_option *o, char *text, size_t size)
 {
 	size_t n = 0;
@@ -27,7 +33,9 @@ void ikv_option_expects(const struct ikv_option *o, char *text, size_t size)
 	case IKV_OPT_INT:
 	case IKV_OPT_REAL:
 		n = (size_t)snprintf(text, size, "%s", o->type == IKV_OPT_INT ? "a whole number" : "a number");
-		if (bounded(o) && o->max < 1e15)
+		if (may_be_unset(o))
+			snprintf(text + n, size - n, " from 0 to %.12g, or -1", o->max);
+		else if (bounded(o) && o->max < 1e15)
 			snprintf(text + n, size - n, " from %.12g to %.12g", o->min, o->max);
 		else if (bounded(o))
 			snprintf(text + n, size - n, " of at least %.12g", o->min);
@@ -151,7 +159,7 @@ static int parse_budget(const char *text, struct ikv_budget *out)
 
 static bool in_range(const struct ikv_option *o, double v)
 {
-	return !bounded(o) || (v >= o->min && v <= o->max);
+	return !bounded(o) || (v >= o->min && v <= o->max && (!may_be_unset(o) || v == -1 || v >= 0));
 }
 
 static int parse_enum(const struct ikv_option *o, const char *text, int *out)
@@ -287,6 +295,6 @@ uint32_t ikv_budget_pages(const struct ikv_budget *b, uint32_t tokens, uint32_t 
 	if (b->kind == IKV_BUDGET_TOKENS && b->value < tokens)
 		n = ikv_pages((uint32_t)b->value, page_tokens);
 	else if (b->kind == IKV_BUDGET_FRACTION)
-		n = (uint32_t)ceil(b->value * pages);
+		n = (uint32_t)ceil(b->value * pages * (1 - 1e-12)); /* 7 % of 100 pages are 7, not 8 by rounding */
 	return n < 1 ? 1 : n > pages ? pages : n;
 }

@@ -6,6 +6,7 @@
 #include "sim/bench_attention.h"
 #include "sim/calibrate.h"
 #include "sim/command.h"
+#include "sim/output.h"
 #include "sim/scenario.h"
 
 enum { FORCE = 256, DB, NAME, BACKEND, ISA, THREADS, MODEL, PAGE, TOKENS, SECONDS, CACHE, FROM, BYTES, FORMAT };
@@ -262,7 +263,7 @@ static int calibrate(struct choice *x, struct calibrate_set *set, struct ikv_err
 	if (x->form == STORE_TABLE)
 		print_constants(&m);
 	print_errors(x, set);
-	if (machine_write(x->output, &m, x->force, err))
+	if ((x->from && output_apart(x->output, x->from, err)) || machine_write(x->output, &m, x->force, err))
 		return -1;
 	return x->db ? keep(x, set, &m, err) : 0;
 }

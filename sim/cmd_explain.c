@@ -205,15 +205,25 @@ static int take_hash(void *ctx, const struct store_cell *c, int n, struct ikv_er
 	return 0;
 }
 
-/* The decisions must be those of the run; else what is shown would explain something else. */
-static int check_hash(const struct request *q, const struct replay *r, const struct explain *e, struct ikv_err *err)
+/* What the run decided at the step, asked before it is played again. */
+static int read_hash(const struct request *q, const struct replay *r, char recorded[40], struct ikv_err *err)
 {
-	char recorded[40] = "", now[40], sql[200];
+	char sql[200];
+	*recorded = 0;
 	snprintf(sql, sizeof sql, "SELECT decision_hash FROM step WHERE run_id = %lld AND session = %u AND step = %u",
 		 (long long)r->run_id, q->session, q->step);
 	struct store_query query = {.sql = sql};
 	if (store_select(q->db, &query, take_hash, recorded, err))
 		return -1;
+	return *recorded ? 0
+			 : ikv_err_set(err, IKV_BAD_INPUT, "run %lld has no step %u of session %u", (long long)r->run_id,
+				       q->step, q->session);
+}
+
+/* The decisions must be those of the run; else what is shown would explain something else. */
+static int check_hash(const struct replay *r, const struct explain *e, const char *recorded, struct ikv_err *err)
+{
+	char now[40];
 	snprintf(now, sizeof now, "%016llx", (unsigned long long)e->decision_hash);
 	if (strcmp(recorded, now) == 0)
 		return 0;
@@ -221,7 +231,7 @@ static int check_hash(const struct request *q, const struct replay *r, const str
 	    err, IKV_FAILED,
 	    "the replay of run %lld decided otherwise at this step (%s, recorded %s)%s%s; -s KEY=VALUE gives a"
 	    " setting again",
-	    (long long)r->run_id, now, *recorded ? recorded : "nothing", r->differs[0] ? ": " : "", r->differs);
+	    (long long)r->run_id, now, recorded, r->differs[0] ? ": " : "", r->differs);
 }
 
 static void heading(const struct replay *r, const struct explain *e)
@@ -266,16 +276,17 @@ static int explain(const struct request *q)
 	struct replay r;
 	struct run run;
 	struct explain e = {.session = q->session, .step = q->step};
+	char recorded[40];
 	if (replay_open(&r, q->db, q->run, q->sets, q->set_count, q->allow_path, &err))
 		return command_fail(&err);
 	int rc = 0;
 	if (q->session >= r.sessions.count)
 		rc = command_usage("explain", "--session: got %u, the run has sessions 0 to %u", q->session,
 				   r.sessions.count - 1);
-	else if (run_open(&run, &r.sc, &r.sessions, &err))
+	else if (read_hash(q, &r, recorded, &err) || run_open(&run, &r.sc, &r.sessions, &err))
 		rc = command_fail(&err);
 	else {
-		if (explain_play(&e, &run, &err) || check_hash(q, &r, &e, &err))
+		if (explain_play(&e, &run, &err) || check_hash(&r, &e, recorded, &err))
 			rc = command_fail(&err);
 		run_close(&run);
 	}

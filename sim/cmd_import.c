@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "sim/command.h"
+#include "sim/output.h"
 #include "sim/trace/trace.h"
 
 enum { TOKENIZER = COMMAND_FROM_VALUE + 1, BLOCK_TOKENS, LIMIT, SKIP_BAD };
@@ -138,7 +139,9 @@ static int import(const char *path, const char *format, const struct session_opt
 	struct summary s = {0};
 	struct trace_facts facts;
 	struct trace_sink sink = {&s, add_session, add_request};
-	int rc = output ? session_writer_open(&s.writer, output, err) : 0;
+	int rc = output ? output_apart(output, path, err) : 0;
+	if (!rc && output)
+		rc = session_writer_open(&s.writer, output, err);
 	if (!rc) {
 		rc = trace_read(path, format, how, &sink, &facts, err);
 		if (s.writer && session_writer_close(s.writer, rc ? NULL : &facts, err))

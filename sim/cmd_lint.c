@@ -84,6 +84,8 @@ static void print_table(const struct lint *l, const struct trace_facts *f)
 		       (unsigned long long)l->warnings[i], trace_check_texts[i]);
 	printf("\nformat ");
 	command_print(stdout, f->format);
+	if (*f->form && strcmp(f->form, f->format) != 0)
+		printf(", in the form of %s", f->form);
 	printf("%s: %llu records read, %llu left out, %llu requests; %llu errors, %llu warnings\n",
 	       f->detected ? " (detected)" : "", (unsigned long long)f->records, (unsigned long long)f->skipped,
 	       (unsigned long long)f->requests, (unsigned long long)errors, (unsigned long long)warnings);

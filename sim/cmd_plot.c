@@ -127,7 +127,9 @@ int cmd_plot(int argc, char **argv)
 	for (int i = optind; i < argc; i++)
 		if (!figure_find(argv[i]))
 			return IKV_USAGE;
-	int rc = plot_folder(folder);
+	int rc = run ? command_find_runs(db, run) : 0;
+	if (rc == 0)
+		rc = plot_folder(folder);
 	if (rc == 0)
 		rc = make_all(argv + optind, argc - optind, db, folder, terminal, run);
 	return rc ? rc : fflush(stdout) == 0 ? 0 : IKV_IO;

@@ -45,6 +45,32 @@ int command_format(const char *text, enum store_format *format)
 	return -1;
 }
 
+static int take_count(void *ctx, const struct store_cell *c, int n, struct ikv_err *err)
+{
+	(void)n, (void)err;
+	*(double *)ctx = c[0].number;
+	return 0;
+}
+
+int command_find_runs(const char *db, const char *run)
+{
+	struct ikv_err err;
+	char param[300];
+	const char *params[] = {param};
+	double count = 0;
+	struct store_query query = {.sql = "SELECT count(*) FROM v_run WHERE :run = 'all' OR name = :run OR label = :run OR "
+					   "instr(',' || :run || ',', ',' || run_id || ',')",
+				    .params = params,
+				    .param_count = 1};
+	snprintf(param, sizeof param, "run=%s", run);
+	if (store_select(db, &query, take_count, &count, &err))
+		return command_fail(&err);
+	if (count > 0 || !strcmp(run, "all"))
+		return 0;
+	ikv_err_set(&err, IKV_BAD_INPUT, "%s: there is no run %.200s; `intentkv runs` lists them", db, run);
+	return command_fail(&err);
+}
+
 void command_note_empty(const char *db)
 {
 	char *text = NULL;
@@ -58,12 +84,6 @@ void command_note_empty(const char *db)
 	if (rc == 0 && strcmp(text, "0\r\n") == 0)
 		fprintf(stderr, "intentkv: %s: holds no runs yet\n", db);
 	free(text);
-}
-
-static int usage(const char *message)
-{
-	fprintf(stderr, "intentkv: query: %s; see intentkv query --help\n", message);
-	return IKV_USAGE;
 }
 
 static int run(const char *db, const struct store_query *query)
@@ -133,7 +153,7 @@ int cmd_query(int argc, char **argv)
 			break;
 		case 'p':
 			if (query.param_count == sizeof params / sizeof *params)
-				return usage("too many parameters");
+				return command_usage("query", "too many parameters");
 			params[query.param_count++] = optarg;
 			break;
 		case 'f':
@@ -143,7 +163,7 @@ int cmd_query(int argc, char **argv)
 		case 't':
 			query.time_limit_s = strtod(optarg, &end);
 			if (*end || end == optarg || !(query.time_limit_s >= 0))
-				return usage("--time-limit: expected seconds");
+				return command_usage("query", "--time-limit: expected seconds");
 			break;
 		case NO_HEADER:
 			query.header = false;
@@ -153,17 +173,22 @@ int cmd_query(int argc, char **argv)
 		}
 	}
 	if (optind >= argc)
-		return usage("no database given");
+		return command_usage("query", "no database given");
 	const char *db = argv[optind++];
 	if (optind < argc)
 		query.name = argv[optind++];
 	if (optind < argc)
-		return usage("too many arguments");
+		return command_usage("query", "too many arguments");
 	if (query.name && query.sql)
-		return usage("give a name or --sql, not both");
+		return command_usage("query", "give a name or --sql, not both");
 	if (!query.name && !query.sql)
 		return overview(db, query);
-	int rc = run(db, &query);
+	int rc = 0;
+	for (uint32_t i = 0; rc == 0 && query.name && i < query.param_count; i++)
+		if (!strncmp(params[i], "run=", 4))
+			rc = command_find_runs(db, params[i] + 4);
+	if (rc == 0)
+		rc = run(db, &query);
 	if (rc == 0 && query.name)
 		command_note_empty(db);
 	return rc;

@@ -3,10 +3,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include "config.h"
 #include "sim/command.h"
 #include "sim/datadir.h"
+#include "sim/output.h"
 #include "sim/plot.h"
 #include "sim/report.h"
 
@@ -190,28 +190,25 @@ static int write_page(struct page *p, struct ikv_err *err)
 	return rc;
 }
 
-/* Written beside its place and then put there: a page that stands is whole. */
 static int make(struct page *p, const char *output)
 {
 	struct ikv_err err;
-	char temporary[4200];
+	struct output out;
+	int rc = p->report.run ? command_find_runs(p->report.db, p->report.run) : 0;
+	if (rc)
+		return rc;
 	if (report_select(&p->report, "summary", count_run, p, &err) != 0 ||
 	    report_select(&p->report, "scenarios", scenario, p, &err) != 0)
 		return command_fail(&err);
 	if (p->runs == 0)
-		return command_fail(&(struct ikv_err){IKV_BAD_INPUT, "there are no such runs in the database"});
-	if (snprintf(temporary, sizeof temporary, "%s.tmp", output) >= (int)sizeof temporary)
-		return plot_fail(IKV_USAGE, output, "the path is too long");
-	p->report.f = fopen(temporary, "we");
-	if (!p->report.f)
-		return plot_fail(IKV_CANT_CREATE, temporary, strerror(errno));
-	int rc = write_page(p, &err), rc2 = plot_finish(p->report.f, temporary);
-	rc = rc ? rc : rc2;
-	if (rc == 0 && rename(temporary, output) != 0)
-		rc = plot_fail(IKV_CANT_CREATE, output, strerror(errno));
-	if (rc)
-		unlink(temporary);
-	else
+		return command_fail(&(struct ikv_err){IKV_BAD_INPUT, "there are no runs in the database"});
+	if (output_apart(output, p->report.db, &err) != 0 || output_open(&out, output, &err) != 0)
+		return command_fail(&err);
+	p->report.f = out.f;
+	rc = write_page(p, &err);
+	if (output_close(&out, rc == 0, &err) != 0)
+		return command_fail(&err);
+	if (rc == 0)
 		printf("%s\n", output);
 	return rc;
 }

@@ -1,5 +1,6 @@
 /* intentkv route: one layout in, the kernel metadata out. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "sim/command.h"
 #include "sim/route_case.h"
@@ -35,6 +36,28 @@ static int print_json(const struct route_case *c, const struct ikv_route *route,
 	return rc ? ikv_err_set(err, IKV_IO, "writing the output failed") : 0;
 }
 
+/* Names come from the case: nothing in them may act on the terminal. */
+static int print_table(const struct route_case *c, const struct ikv_route *r, struct ikv_err *err)
+{
+	char *text = NULL;
+	size_t size = 0;
+	FILE *to = open_memstream(&text, &size);
+	if (!to)
+		return ikv_err_set(err, IKV_FAILED, "out of memory");
+	route_case_table(c, r, to);
+	if (fclose(to)) {
+		free(text);
+		return ikv_err_set(err, IKV_FAILED, "out of memory");
+	}
+	for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
+		*end = 0;
+		command_print(stdout, line);
+		putchar('\n');
+	}
+	free(text);
+	return 0;
+}
+
 static int route_file(const char *path, bool json, struct ikv_err *err)
 {
 	struct yaml_node *root;
@@ -48,10 +71,7 @@ static int route_file(const char *path, bool json, struct ikv_err *err)
 		return -1;
 	rc = route_case_run(&c, &route, err);
 	if (!rc) {
-		if (json)
-			rc = print_json(&c, &route, err);
-		else
-			route_case_table(&c, &route, stdout);
+		rc = json ? print_json(&c, &route, err) : print_table(&c, &route, err);
 		ikv_route_free(&route);
 	}
 	route_case_free(&c);

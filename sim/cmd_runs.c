@@ -87,11 +87,8 @@ int cmd_runs(int argc, char **argv)
 		}
 	}
 	int left = argc - optind;
-	if (left < 1 || left > (hash ? 2 : 1)) {
-		fprintf(stderr, "intentkv: runs: expected a database%s; see intentkv runs --help\n",
-			hash ? " and at most one run" : "");
-		return IKV_USAGE;
-	}
+	if (left < 1 || left > (hash ? 2 : 1))
+		return command_usage("runs", "expected a database%s", hash ? " and at most one run" : "");
 	if (hash)
 		return left == 2 ? hash_one(argv[optind], argv[optind + 1]) : hash_all(argv[optind]);
 	struct ikv_err err;

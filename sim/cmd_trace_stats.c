@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "sim/command.h"
+#include "sim/output.h"
 #include "sim/trace/stats.h"
 #include "sim/trace/twin.h"
 #include "sim/trace_figures.h"
@@ -83,7 +84,7 @@ static int write_profile(const struct arguments *a, const struct trace_stats *s,
 	snprintf(source, sizeof source,
 		 "fitted by intentkv trace-stats to a trace of the format %.40s: %u sessions, %u requests", s->format,
 		 t->sessions, s->request_count);
-	return twin_write(t, a->fit, "fitted", source, err);
+	return output_apart(a->fit, a->trace, err) ? -1 : twin_write(t, a->fit, "fitted", source, err);
 }
 
 /* What comes out of the profile, beside what went in. The table goes to stderr when stdout holds JSON. */

@@ -123,6 +123,8 @@ int command_count(const char *command, const char *option, const char *text, uin
 
 /* Say on stderr that a database holds no runs, where that is so. */
 void command_note_empty(const char *db);
+/* Does a choice of runs (by number, name, label, or all) name any? An exit code, after a message. */
+int command_find_runs(const char *db, const char *run);
 
 /* --format: table, csv, json, jsonl, markdown; says what it expected otherwise. */
 int command_format(const char *text, enum store_format *format);

@@ -5,7 +5,7 @@ libsim_la_SOURCES = \
 	sim/scenario.c sim/scenario.h sim/scenario_parts.c sim/scenario_parts.h sim/scenario_paths.c \
 	sim/scenario_override.c sim/sweep_axes.c sim/sweep_axes.h sim/sweep_range.c sim/sweep_where.c sim/sweep_key.c \
 	sim/sweep_key.h sim/scenario_tables.c sim/scenario_yaml.c sim/yaml.h sim/machine.c sim/model.c sim/scenario_latent.c \
-	sim/datadir.c sim/datadir.h \
+	sim/datadir.c sim/datadir.h sim/output.c sim/output.h \
 	sim/keys.c sim/keys.h sim/prefill.c sim/loss.c sim/loss.h sim/loss_play.c sim/loss_play.h sim/safetensors.c sim/safetensors.h sim/safetensors_header.c sim/safetensors_header.h \
 	sim/source.h sim/source_capture.c sim/source_capture.h sim/source_capture_read.c sim/source_stats.c \
 	sim/source_stats.h sim/source_synthetic.c sim/source_synthetic.h sim/source_synthetic_intent.c \

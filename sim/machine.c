@@ -2,8 +2,10 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include "sim/calibrate.h"
 #include "sim/datadir.h"
+#include "sim/output.h"
 #include "sim/scenario.h"
 
 /* Options of the profile, `name` and `source` beside them. */
@@ -58,19 +60,21 @@ int machine_write(const char *path, const struct ikv_machine *m, bool replace, s
 {
 	char text[64], usual[64];
 	struct ikv_machine defaults;
-	FILE *f = fopen(path, replace ? "we" : "wxe");
-	if (!f)
-		return ikv_err_set(err, errno == EEXIST ? IKV_USAGE : IKV_CANT_CREATE, "%s: %s%s", path,
-				   strerror(errno), errno == EEXIST ? "; --force replaces it" : "");
+	struct output out;
+	struct stat st;
+	if (!replace && stat(path, &st) == 0 && S_ISREG(st.st_mode))
+		return ikv_err_set(err, IKV_USAGE, "%s: %s; --force replaces it", path, strerror(EEXIST));
+	if (output_open(&out, path, err))
+		return -1;
+	FILE *f = out.f;
 	ikv_option_defaults(ikv_machine_options, &defaults);
-	fprintf(f, "name: \"%s\"\nsource: \"%s\"\n", m->name, m->source);
+	yaml_write_text(f, "name", m->name);
+	yaml_write_text(f, "source", m->source);
 	for (const struct ikv_option *o = ikv_machine_options; o->name; o++) {
 		ikv_option_get(o, m, text, sizeof text);
 		ikv_option_get(o, &defaults, usual, sizeof usual);
 		if (strcmp(text, usual) != 0)
 			fprintf(f, "%s: %.6g\n", o->name, *(const double *)((const char *)m + o->offset));
 	}
-	if (ferror(f) | fclose(f))
-		return ikv_err_set(err, IKV_IO, "%s: %s", path, strerror(errno));
-	return 0;
+	return output_close(&out, true, err);
 }

@@ -19,9 +19,10 @@ int plot_fail(int status, const char *path, const char *what)
 
 int plot_finish(FILE *f, const char *path)
 {
+	errno = 0;
 	int bad = fflush(f) != 0 || ferror(f);
 	bad |= fclose(f) != 0;
-	return bad ? plot_fail(IKV_IO, path, "cannot write") : 0;
+	return bad ? plot_fail(IKV_IO, path, errno ? strerror(errno) : "cannot write") : 0;
 }
 
 int plot_folder(const char *folder)
@@ -144,35 +145,62 @@ int plot_missing(const char *folder)
 }
 
 /* No shell: the program and its one argument. The pipe tells a failed exec from a failed gnuplot. */
-int plot_draw(const struct plot *p, const char *folder)
+/* What gnuplot said, now that it failed. */
+static void repeat(FILE *said)
 {
-	char script[100];
-	int fds[2], status, problem = 0;
-	if (!plot_program())
-		return IKV_UNAVAILABLE;
-	snprintf(script, sizeof script, "%s.gp", p->name);
+	char buffer[4096];
+	size_t n;
+	rewind(said);
+	while ((n = fread(buffer, 1, sizeof buffer, said)) > 0)
+		fwrite(buffer, 1, n, stderr);
+}
+
+/* Start it in the folder with its stderr in `said`. 0 or errno. */
+static int start(const char *script, const char *folder, FILE *said, pid_t *pid)
+{
+	int fds[2], problem = 0;
 	if (pipe2(fds, O_CLOEXEC) != 0)
-		return plot_fail(IKV_FAILED, "pipe", strerror(errno));
+		return errno;
 	fflush(NULL);
-	pid_t pid = fork();
-	if (pid == 0) {
-		if (chdir(folder) == 0)
+	*pid = fork();
+	if (*pid == 0) {
+		if (chdir(folder) == 0 && dup2(fileno(said), STDERR_FILENO) >= 0)
 			execlp("gnuplot", "gnuplot", script, (char *)NULL);
 		problem = errno;
 		_exit(write(fds[1], &problem, sizeof problem) > 0 ? 127 : 126);
 	}
+	if (*pid < 0)
+		problem = errno;
 	close(fds[1]);
-	bool ran = pid > 0 && read(fds[0], &problem, sizeof problem) == 0;
+	if (*pid > 0 && read(fds[0], &problem, sizeof problem) != 0)
+		waitpid(*pid, NULL, 0);
 	close(fds[0]);
-	if (pid < 0)
-		return plot_fail(IKV_FAILED, "fork", strerror(errno));
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+	return problem;
+}
+
+int plot_draw(const struct plot *p, const char *folder)
+{
+	char script[100];
+	int status;
+	pid_t pid = -1;
+	if (!plot_program())
+		return IKV_UNAVAILABLE;
+	snprintf(script, sizeof script, "%s.gp", p->name);
+	/* It warns of a range of one value, say; that is of use only where there is no picture. */
+	FILE *said = tmpfile();
+	if (!said)
+		return plot_fail(IKV_FAILED, "a temporary file", strerror(errno));
+	int problem = start(script, folder, said, &pid), rc = 0;
+	if (problem)
+		rc = plot_fail(IKV_FAILED, "gnuplot", strerror(problem));
+	while (!problem && waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
-	if (!ran)
-		return plot_fail(IKV_FAILED, "gnuplot", strerror(problem));
-	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-		return plot_fail(IKV_FAILED, script, "gnuplot failed");
-	return 0;
+	if (!problem && (!WIFEXITED(status) || WEXITSTATUS(status) != 0)) {
+		repeat(said);
+		rc = plot_fail(IKV_FAILED, script, "gnuplot failed");
+	}
+	fclose(said);
+	return rc;
 }
 
 int plot_make(const struct plot *p, const char *folder, const char *terminal)

@@ -78,6 +78,7 @@ static int read_block(const struct yaml_node *n, const char *file, uint32_t i, s
 	strcpy(c->names[i], name->text);
 	b->name = c->names[i];
 	b->line = n->line;
+	b->col = n->col;
 	if (read_tokens(n, file, "start", 0, UINT32_MAX, &b->start, err) ||
 	    read_tokens(n, file, "end", 0, UINT32_MAX, &b->end, err))
 		return -1;
@@ -128,6 +129,18 @@ static int read_ladder(const struct yaml_node *map, const char *file, struct rou
 	return 0;
 }
 
+/* What the options mean together. */
+static int check_config(const struct yaml_node *map, const char *file, struct route_case *c, struct ikv_err *err)
+{
+	struct ikv_err inner;
+	void *state;
+	if (!router()->create(&state, c->config, &c->ladder, &inner)) {
+		router()->destroy(state);
+		return 0;
+	}
+	return ikv_err_at(err, inner.status, YAML_PLACE(file, map), "config", "%s", inner.text);
+}
+
 static int read_config(const struct yaml_node *map, const char *file, struct route_case *c, struct ikv_err *err)
 {
 	static const char *const own[] = {"memory_pressure", "preserve_system_prompt", "ladder", "high", "medium"};
@@ -154,14 +167,18 @@ static int read_config(const struct yaml_node *map, const char *file, struct rou
 		if (ikv_option_find(router()->options, name) && set_option(map->items[i], file, name, key, c, err))
 			return -1;
 	}
-	return 0;
+	return check_config(map, file, c, err);
 }
 
 static int read_case(const struct yaml_node *root, const char *file, struct route_case *c, struct ikv_err *err)
 {
 	if (yaml_check_keys(root, file, NULL, root_keys, COUNT(root_keys), err))
 		return -1;
+	const struct yaml_node *twice = yaml_get(root, "page_size");
 	const char *page = yaml_get(root, "page_tokens") ? "page_tokens" : "page_size";
+	if (twice && yaml_get(root, "page_tokens"))
+		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, twice), "page_size",
+				  "given twice: page_tokens is the same setting");
 	const struct yaml_node *blocks = yaml_get(root, "blocks"), *config = yaml_get(root, "config");
 	if (read_tokens(root, file, page, 1, IKV_PAGE_TOKENS_MAX, &c->layout.page_tokens, err) ||
 	    read_tokens(root, file, "total_tokens", 0, UINT32_MAX - IKV_PAGE_TOKENS_MAX, &c->layout.total_tokens,

@@ -85,6 +85,9 @@ static int generated(const struct scenario *sc, struct session_list *out, struct
 		return -1;
 	int rc = session_generate(profile, &sc->sessions.generate, (uint64_t)sc->seed, out, err);
 	generate_profile_free(profile);
+	/* The first ones: a profile may draw all of a batch together. */
+	if (!rc && sc->sessions.limit)
+		session_list_shorten(out, (uint32_t)sc->sessions.limit);
 	return rc;
 }
 

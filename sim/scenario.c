@@ -199,9 +199,14 @@ static int resolve_top(const struct yaml_node *root, const char *file, struct sc
 	if (known_options(root, file, "", scenario_top_options, s, err))
 		return -1;
 	v = yaml_get(root, "name");
-	if (*s->name == '.' || strchr(s->name, '/')) /* it names files below results/ */
+	bool control = false; /* it names files below results/ and stands in tables */
+	for (const char *c = s->name; *c; c++)
+		control |= (unsigned char)*c < 0x20 || *c == 0x7f;
+	if (*s->name == '.' || strchr(s->name, '/') || control)
 		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, v), "name",
-				  "got \"%.60s\", expected a name without '/' that does not begin with '.'", s->name);
+				  "got \"%.60s\", expected a name without '/' or control characters that does not begin "
+				  "with '.'",
+				  s->name);
 	if (!*s->name) {
 		const char *base = strrchr(file, '/');
 		snprintf(s->name, sizeof s->name, "%s", base ? base + 1 : file);
@@ -210,6 +215,14 @@ static int resolve_top(const struct yaml_node *root, const char *file, struct sc
 			*dot = 0;
 	}
 	return 0;
+}
+
+/* The value of one of two keys of a section that clash, else the section: a place for the message. */
+static const struct yaml_node *either(const struct yaml_node *section, const char *first, const char *second)
+{
+	const struct yaml_node *n = yaml_get(section, first);
+	n = n ? n : yaml_get(section, second);
+	return n ? n : section;
 }
 
 static int resolve_model(const struct yaml_node *root, const char *file, struct scenario *s, struct ikv_err *err)
@@ -246,13 +259,14 @@ static int resolve_model(const struct yaml_node *root, const char *file, struct 
 		return -1;
 	n = yaml_get(root, "model");
 	if (s->preset.q_heads % s->preset.kv_heads != 0)
-		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n), "model.q_heads",
-				  "got %u, expected a multiple of kv_heads %u", s->preset.q_heads,
+		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, either(n, "q_heads", "kv_heads")),
+				  m->q_heads ? "model.q_heads" : "model.kv_heads",
+				  "got %u query heads and %u KV heads, expected a multiple", s->preset.q_heads,
 				  s->preset.kv_heads);
 	if (m->executed_layers > s->preset.layers)
-		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n), "model.executed_layers",
-				  "got %lld, but the model has %u layers", (long long)m->executed_layers,
-				  s->preset.layers);
+		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, either(n, "executed_layers", "layers")),
+				  "model.executed_layers", "got %lld, but the model has %u layers",
+				  (long long)m->executed_layers, s->preset.layers);
 	return 0;
 }
 

@@ -86,6 +86,49 @@ int yaml_set(struct yaml_node *map, const char *key, struct yaml_node *value, st
 	return 0;
 }
 
+/* What a section's plain text is short for: `router: quest` for `router: {policy: quest}`. NULL: it has no such form. */
+static const char *short_for(const char *section)
+{
+	static const char *const by_policy[] = {"scorer", "router", "prefetch", "residency"};
+	for (size_t i = 0; i < sizeof by_policy / sizeof *by_policy; i++)
+		if (!strcmp(section, by_policy[i]))
+			return "policy";
+	return strcmp(section, "kv") ? NULL : "source";
+}
+
+/* The map below `key` of `at`, made in the place of `value` where there is none. NULL with an error. */
+static struct yaml_node *map_below(struct yaml_node *at, const char *key, const struct yaml_node *value,
+				   struct ikv_err *err)
+{
+	struct yaml_node *there = yaml_get(at, key), *name = NULL;
+	const char *chooser = short_for(key);
+	if (there && there->type == YAML_MAP)
+		return there;
+	if (chooser && there && there->type == YAML_SCALAR && !yaml_is_null(there)) {
+		name = yaml_copy(there, YAML_FILE);
+		if (!name) {
+			out_of_memory(err);
+			return NULL;
+		}
+	}
+	struct yaml_node *map = calloc(1, sizeof *map);
+	if (!map) {
+		yaml_release(name);
+		out_of_memory(err);
+		return NULL;
+	}
+	*map = (struct yaml_node){.type = YAML_MAP,
+				  .origin = value->origin,
+				  .by_option = value->by_option,
+				  .line = value->line,
+				  .col = value->col};
+	if (name && yaml_set(map, chooser, name, err)) {
+		yaml_release(map);
+		return NULL;
+	}
+	return yaml_set(at, key, map, err) ? NULL : map;
+}
+
 int yaml_put(struct yaml_node *root, const char *path, struct yaml_node *value, struct ikv_err *err)
 {
 	struct yaml_node *at = root;
@@ -97,24 +140,11 @@ int yaml_put(struct yaml_node *root, const char *path, struct yaml_node *value, 
 			break;
 		memcpy(part, path, n);
 		part[n] = 0;
-		struct yaml_node *next = yaml_get(at, part);
-		if (!next || next->type != YAML_MAP) {
-			next = calloc(1, sizeof *next);
-			if (!next) {
-				yaml_release(value);
-				return out_of_memory(err);
-			}
-			next->type = YAML_MAP;
-			next->origin = value->origin;
-			next->by_option = value->by_option;
-			next->line = value->line;
-			next->col = value->col;
-			if (yaml_set(at, part, next, err)) {
-				yaml_release(value);
-				return -1;
-			}
+		at = map_below(at, part, value, err);
+		if (!at) {
+			yaml_release(value);
+			return -1;
 		}
-		at = next;
 		path = dot + 1;
 	}
 	if (!*path || dot) {

@@ -197,6 +197,26 @@ static int check_prefill(const struct yaml_node *root, const char *file, const s
 	return 0;
 }
 
+/* What the source of K and V needs: a file, or channels enough. */
+static int check_source(const struct yaml_node *root, const char *file, const struct scenario *s, struct ikv_err *err)
+{
+	enum { CHANNELS_MIN = 16 };
+	const struct ikv_option *path = ikv_option_find(s->kv.options, "path");
+	const struct yaml_node *kv = yaml_get(root, "kv"), *dim = yaml_get(yaml_get(root, "model"), "head_dim");
+	char text[IKV_OPT_STRING_BYTES];
+	if (path) {
+		ikv_option_get(path, s->kv.config, text, sizeof text);
+		return *text ? 0
+			     : ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, kv ? kv : root), "kv.path",
+					  "missing; kv.source \"%s\" needs its file: -s kv.path=FILE", s->kv.name);
+	}
+	if (dim && !s->preset.latent_dim && s->preset.head_dim < CHANNELS_MIN)
+		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, dim), "model.head_dim",
+				  "got %u, expected at least %d for kv.source \"%s\"", s->preset.head_dim, CHANNELS_MIN,
+				  s->kv.name);
+	return 0;
+}
+
 int scenario_cross_check(const struct yaml_node *root, const char *file, struct scenario *s, struct ikv_err *err)
 {
 	const struct yaml_node *n = yaml_get(root, "sessions");
@@ -217,6 +237,8 @@ int scenario_cross_check(const struct yaml_node *root, const char *file, struct 
 				  near ? "\"?" : "");
 	}
 	bool capture = !strcmp(s->kv.name, "capture");
+	if (check_source(root, file, s, err))
+		return -1;
 	if (s->sessions.source == SESSIONS_CAPTURE && !capture)
 		return ikv_err_at(
 		    err, IKV_BAD_INPUT, YAML_PLACE(file, place), "sessions.source",
@@ -225,13 +247,19 @@ int scenario_cross_check(const struct yaml_node *root, const char *file, struct 
 	if (capture && s->sessions.source != SESSIONS_CAPTURE)
 		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, place), "sessions.source",
 				  "kv.source \"capture\" brings its own sessions; expected sessions.source: capture");
+	/* What a policy's options mean together. */
 	struct ikv_err e;
-	void *router;
-	if (s->router_ops->create(&router, s->router.config, &s->ladder, &e)) { /* what its options mean together */
+	void *router, *prefetcher;
+	if (s->router_ops->create(&router, s->router.config, &s->ladder, &e)) {
 		n = yaml_get(root, "router");
 		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n ? n : root), "router", "%s", e.text);
 	}
 	s->router_ops->destroy(router);
+	if (s->prefetch_ops->create(&prefetcher, s->prefetch.config, 1, &e)) {
+		n = yaml_get(root, "prefetch");
+		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n ? n : root), "prefetch", "%s", e.text);
+	}
+	s->prefetch_ops->destroy(prefetcher);
 	if (s->attention.execute != EXECUTE_OFF && !s->scorer_ops->page_scores &&
 	    (s->router_ops->needs(s->router.config) & IKV_NEEDS_PAGE_SCORES)) {
 		const struct yaml_node *scorer = yaml_get(root, "scorer");
@@ -266,10 +294,10 @@ static int add_param(struct scenario *s, const char *section, const char *key, c
 	return 0;
 }
 
-static int add_table(struct scenario *s, const struct yaml_node *root, const char *section,
-		     const struct ikv_option *table, const void *config, struct ikv_err *err)
+/* `n`: the map in the scenario that holds the options of the table, which are named "<section>.<option>". */
+static int add_options(struct scenario *s, const struct yaml_node *n, const char *section,
+		       const struct ikv_option *table, const void *config, struct ikv_err *err)
 {
-	const struct yaml_node *n = *section ? yaml_get(root, section) : root;
 	char value[IKV_OPT_STRING_BYTES];
 	for (; table && table->name; table++) {
 		ikv_option_get(table, config, value, sizeof value);
@@ -279,6 +307,12 @@ static int add_table(struct scenario *s, const struct yaml_node *root, const cha
 	return 0;
 }
 
+static int add_table(struct scenario *s, const struct yaml_node *root, const char *section,
+		     const struct ikv_option *table, const void *config, struct ikv_err *err)
+{
+	return add_options(s, *section ? yaml_get(root, section) : root, section, table, config, err);
+}
+
 static int add_policy(struct scenario *s, const struct yaml_node *root, const char *section, const char *chooser,
 		      const struct policy_choice *p, struct ikv_err *err)
 {
@@ -286,6 +320,17 @@ static int add_policy(struct scenario *s, const struct yaml_node *root, const ch
 	const struct yaml_node *name = n && n->type == YAML_SCALAR ? n : yaml_get(n, chooser);
 	return add_param(s, section, chooser, p->name, name, err) ||
 		       add_table(s, root, section, p->options, p->config, err)
+		   ? -1
+		   : 0;
+}
+
+/* Named "memory.residency" alone; its options follow as "memory.residency.<option>". */
+static int add_residency(struct scenario *s, const struct yaml_node *memory, struct ikv_err *err)
+{
+	const struct yaml_node *n = yaml_get(memory, "residency");
+	const struct yaml_node *name = n && n->type == YAML_SCALAR ? n : yaml_get(n, "policy");
+	return add_param(s, "memory", "residency", s->residency.name, name, err) ||
+		       add_options(s, n, "memory.residency", s->residency.options, s->residency.config, err)
 		   ? -1
 		   : 0;
 }
@@ -306,7 +351,7 @@ int scenario_params(const struct yaml_node *root, struct scenario *s, struct ikv
 	    add_table(s, root, "formats", scenario_formats_options, &s->formats, err) ||
 	    add_table(s, root, "memory", scenario_memory_options, &s->memory, err) ||
 	    add_table(s, root, "memory", ikv_memory_options, &s->memory.manager, err) ||
-	    add_param(s, "memory", "residency", s->residency.name, yaml_get(memory, "residency"), err) ||
+	    add_residency(s, memory, err) ||
 	    add_policy(s, root, "prefetch", "policy", &s->prefetch, err) ||
 	    add_table(s, root, "specattn", ikv_specattn_options, &s->specattn, err) ||
 	    add_table(s, root, "cost", scenario_cost_options, s, err) ||

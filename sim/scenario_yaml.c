@@ -446,3 +446,14 @@ int yaml_options(const struct yaml_node *map, const char *file, const char *sect
 	}
 	return 0;
 }
+
+void yaml_write_text(FILE *f, const char *key, const char *text)
+{
+	fprintf(f, "%s: '", key);
+	for (const char *p = text; *p; p++) {
+		if (*p == '\'')
+			fputc('\'', f);
+		fputc((unsigned char)*p < 0x20 || *p == 0x7f ? ' ' : *p, f);
+	}
+	fputs("'\n", f);
+}

@@ -130,6 +130,18 @@ void session_clear(struct session *s)
 	*s = (struct session){.reward = NAN};
 }
 
+void session_list_shorten(struct session_list *list, uint32_t count)
+{
+	while (list->count > count) {
+		uint64_t place;
+		bool found;
+		uint64_t key = find_key(list, list->items[list->count - 1].id, &place, &found);
+		if (found)
+			id_table_remove(&list->ids->table, key);
+		session_clear(&list->items[--list->count]);
+	}
+}
+
 void session_list_free(struct session_list *list)
 {
 	for (uint32_t i = 0; i < list->count; i++)

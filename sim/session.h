@@ -72,6 +72,8 @@ int session_push_hashes(struct session *s, struct session_event *e, const uint64
 			struct ikv_err *err);
 /* Move a session to the end of the list: what it owns goes over, `s` is left empty. Its id must be new there. */
 int session_list_take(struct session_list *list, struct session *s, struct ikv_err *err);
+/* Keep the first `count` sessions. */
+void session_list_shorten(struct session_list *list, uint32_t count);
 void session_list_free(struct session_list *list);
 /* Free what a session owns. */
 void session_clear(struct session *s);

@@ -417,32 +417,33 @@ static int record_slot(struct run *run, struct slot *s, const struct account *al
 		       const struct ikv_cost_time *dense, struct ikv_err *err)
 {
 	const struct account *mine = &s->account;
-	struct store_step row;
-	memset(&row, 0, sizeof row);
-	row.run_id = run->run_id;
-	row.session = s->index;
-	row.step = (int64_t)s->steps;
-	row.batch_step = (int64_t)run->batch_step;
-	row.turn = s->turn;
-	row.context_tokens = s->tokens;
-	row.blocks = s->layout.count;
-	row.pages = ikv_pages(s->tokens, run->geometry.page_tokens);
-	row.selected_blocks = (int64_t)mine->blocks;
-	row.selected_tokens = (int64_t)mine->tokens;
-	row.selected_pages = (int64_t)mine->pages;
-	row.decision_hash = mine->decision_hash;
-	row.pressure = s->pressure;
-	row.dense_bytes = (int64_t)mine->dense_bytes;
-	row.request_bytes = (int64_t)mine->request_bytes;
-	row.read_bytes = (int64_t)mine->read_bytes;
-	row.spec_verified = run->spec ? s->verified : -1;
-	row.sim_dense_ns = part(dense->total, mine->dense_bytes, all->dense_bytes, run->active_count);
-	fill_moves(run, s, &row);
-	row.sim_outside = batch->outside;
-	split_time(mine, all, batch, run->active_count, &row);
-	fill_measured(run, s, &row);
-	fill_device(run, mine, all, &row);
-	if (store_step(run->store, &row, err))
+	struct store_step *row = store_step_room(run->store, err); /* every field is set */
+	if (!row)
+		return -1;
+	row->run_id = run->run_id;
+	row->session = s->index;
+	row->step = (int64_t)s->steps;
+	row->batch_step = (int64_t)run->batch_step;
+	row->turn = s->turn;
+	row->context_tokens = s->tokens;
+	row->blocks = s->layout.count;
+	row->pages = ikv_pages(s->tokens, run->geometry.page_tokens);
+	row->selected_blocks = (int64_t)mine->blocks;
+	row->selected_tokens = (int64_t)mine->tokens;
+	row->selected_pages = (int64_t)mine->pages;
+	row->decision_hash = mine->decision_hash;
+	row->pressure = s->pressure;
+	row->dense_bytes = (int64_t)mine->dense_bytes;
+	row->request_bytes = (int64_t)mine->request_bytes;
+	row->read_bytes = (int64_t)mine->read_bytes;
+	row->spec_verified = run->spec ? s->verified : -1;
+	row->sim_dense_ns = part(dense->total, mine->dense_bytes, all->dense_bytes, run->active_count);
+	fill_moves(run, s, row);
+	row->sim_outside = batch->outside;
+	split_time(mine, all, batch, run->active_count, row);
+	fill_measured(run, s, row);
+	fill_device(run, mine, all, row);
+	if (store_step(run->store, row, err))
 		return -1;
 	bool told = s->executed || (s->mass_by && !run->kv); /* roles of modelled and measured steps are not mixed */
 	if (told && run->sc->record.roles && record_roles(run, s, err))

@@ -25,6 +25,7 @@ struct expansion {
 	struct sweep *sweep;
 	struct dimension *dims;
 	uint32_t dim_count;
+	uint32_t set_by[SWEEP_AXES_MAX]; /* for each of the sweep's keys, the number of the dimension that sets it */
 };
 
 static int out_of_memory(struct ikv_err *err)
@@ -85,12 +86,19 @@ static int assign(struct expansion *x, struct choice *c, const char *key, struct
 	c->items = items;
 	c->items[c->count++] = (struct assignment){key, value, number};
 	struct sweep *s = x->sweep;
-	for (uint32_t i = 0; i < s->key_count; i++)
-		if (!strcmp(s->keys[i], key))
+	for (uint32_t i = 0; i < s->key_count; i++) {
+		if (strcmp(s->keys[i], key) != 0)
+			continue;
+		if (x->set_by[i] == x->dim_count)
 			return 0;
+		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(x->doc->path, value), key,
+				  "two parts of the sweep set it, and only the second would count%s",
+				  strcmp(key, "seed") ? "" : "; `repeat` sets seeds, too");
+	}
 	if (s->key_count == SWEEP_AXES_MAX)
 		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(x->doc->path, value), key, "more than %d axes",
 				  SWEEP_AXES_MAX);
+	x->set_by[s->key_count] = x->dim_count;
 	s->keys[s->key_count] = strdup(key);
 	return s->keys[s->key_count++] ? 0 : out_of_memory(err);
 }
@@ -107,8 +115,10 @@ static const struct yaml_node *values_of(struct expansion *x, const char *key, c
 		return sweep_range(x->doc->path, key, axis, x->sweep, made, err) ? NULL : made;
 	if (yaml_expect(axis, YAML_SEQ, x->doc->path, full, err))
 		return NULL;
-	if (axis->count)
+	if (axis->count) {
+		sweep_numbers(key, axis, x->sweep);
 		return axis;
+	}
 	ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(x->doc->path, axis), full,
 		   "got an empty list, expected at least one value");
 	return NULL;

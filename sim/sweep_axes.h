@@ -51,7 +51,9 @@ struct yaml_node *sweep_scalar(const char *text, const struct yaml_node *at);
 int sweep_where(const char *file, const struct yaml_node *condition, const struct yaml_node *root, bool *met,
 		struct ikv_err *err);
 
-/* sweep_range.c: `from, to, count, scale` as a list of values, appended to `list` as children; and a draw. */
+/* sweep_range.c: a list of numbers in one unit is a linear axis for refinement; `from, to, count, scale` as a list of
+ * values, appended to `list` as children; and a draw. */
+void sweep_numbers(const char *key, const struct yaml_node *list, struct sweep *sweep);
 int sweep_range(const char *file, const char *key, const struct yaml_node *range, struct sweep *sweep,
 		struct yaml_node *list, struct ikv_err *err);
 int sweep_draw(const char *file, const char *key, const struct yaml_node *from, uint64_t seed, uint64_t sample,

@@ -164,7 +164,6 @@ int sweep_key(const struct scenario *sc, const struct yaml_node *root, char key[
 	XXH3_128bits_reset(h);
 	add(h, PACKAGE_STRING);
 	add_tree(h, yaml_get(yaml_get(root, "formats"), "rules"));
-	add_tree(h, yaml_get(yaml_get(root, "memory"), "residency"));
 	int rc = add_params(h, sc, err);
 	XXH128_hash_t digest = XXH3_128bits_digest(h);
 	snprintf(key, 33, "%016llx%016llx", (unsigned long long)digest.high64, (unsigned long long)digest.low64);

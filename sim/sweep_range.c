@@ -95,7 +95,8 @@ const char *sweep_default(const char *key)
 		       {"scorer.policy", "quest"},
 		       {"router.policy", "semantic"},
 		       {"prefetch.policy", "frequency"},
-		       {"memory.residency", "lru"}};
+		       {"memory.residency", "lru"},
+		       {"memory.residency.policy", "lru"}};
 	for (size_t i = 0; i < sizeof choices / sizeof *choices; i++)
 		if (!strcmp(choices[i].key, key))
 			return choices[i].value;
@@ -192,6 +193,8 @@ static int read_range(const char *file, const char *key, const struct yaml_node 
 
 static void note_axis(struct sweep *sweep, const char *key, const struct range *r)
 {
+	if (!strcmp(key, "seed")) /* nothing lies between two seeds */
+		return;
 	for (uint32_t i = 0; i < sweep->axis_count; i++)
 		if (!strcmp(sweep->axes[i].key, key))
 			return;
@@ -202,6 +205,22 @@ static void note_axis(struct sweep *sweep, const char *key, const struct range *
 	memcpy(a->unit, r->unit, sizeof a->unit);
 	a->log = r->log;
 	a->whole = r->whole;
+}
+
+void sweep_numbers(const char *key, const struct yaml_node *list, struct sweep *sweep)
+{
+	struct range r = {.count = list->count};
+	double value, plain;
+	char unit[8];
+	for (uint32_t i = 0; i < list->count; i++) {
+		const struct yaml_node *n = list->items[i];
+		if (n->type != YAML_SCALAR || sweep_number(n->text, &value, &plain, i ? unit : r.unit) ||
+		    (i && strcmp(unit, r.unit) != 0))
+			return;
+		r.from = i && r.from < plain ? r.from : plain;
+	}
+	r.whole = sweep_key_is_whole(key, r.from, r.unit);
+	note_axis(sweep, key, &r);
 }
 
 int sweep_range(const char *file, const char *key, const struct yaml_node *map, struct sweep *sweep,

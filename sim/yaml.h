@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <intentkv.h>
 
 struct yaml_node {
@@ -35,7 +36,8 @@ void yaml_release(struct yaml_node *root);
 struct yaml_node *yaml_copy(const struct yaml_node *n, enum yaml_origin origin);
 /* Add or replace a child of a map; `value` is taken over, also on failure. */
 int yaml_set(struct yaml_node *map, const char *key, struct yaml_node *value, struct ikv_err *err);
-/* Put `value` (taken over) at the dotted path, creating maps on the way; replaces what was there. */
+/* Put `value` (taken over) at the dotted path, creating maps on the way; replaces what was there. A section that a plain
+ * text stands for, such as `router: quest`, becomes a map with that choice. */
 int yaml_put(struct yaml_node *root, const char *path, struct yaml_node *value, struct ikv_err *err);
 /* Where a node stands, for ikv_err_at: file, line, column; "-s" for what came from the command line. */
 #define YAML_PLACE(file, n)                                                                                          \
@@ -66,5 +68,8 @@ int yaml_int(const struct yaml_node *n, const char *file, const char *key, int64
 /* Read a map into a config struct through its option table; `section` is put before the key in messages. */
 int yaml_options(const struct yaml_node *map, const char *file, const char *section, const struct ikv_option *table,
 		 void *config, struct ikv_err *err);
+
+/* Write "key: 'text'", on one line and without control characters. */
+void yaml_write_text(FILE *f, const char *key, const char *text);
 
 #endif

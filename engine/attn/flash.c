@@ -12,6 +12,9 @@
 /* Kernels that round queries and weights must do so more finely where a token of the block has more than 2^-FINE of
  * all weight so far. */
 #define FINE 3
+/* A piece's first block is judged by its own weights in pieces of so many tokens; a shorter one's is not rounded: it
+ * is a good part of the whole. */
+#define JUDGED 1024
 
 static size_t padded(uint32_t dim)
 {
@@ -31,7 +34,7 @@ int flash_create(struct flash **out, const struct ikv_geometry *g, const struct 
 	f->q_stride = padded(g->d_qk);
 	f->acc_stride = padded(g->d_v);
 	f->forms_stride = micro->forms_bytes ? micro->forms_bytes(g->d_qk) : 0;
-	f->scratch_stride = ((size_t)group * MICRO_BLOCK + micro_scratch(dim, group) + group + 47) / 16 * 16;
+	f->scratch_stride = ((size_t)group * (MICRO_BLOCK + 2) + micro_scratch(dim, group) + 63) / 16 * 16;
 	if (crew_create(&f->crew, threads, err) || wide_create(&f->wide, g, micro, crew_size(f->crew), err) ||
 	    !(f->scratch = ikv_alloc(crew_size(f->crew), f->scratch_stride * sizeof *f->scratch, err))) {
 		flash_destroy(f);
@@ -136,14 +139,41 @@ static float rough_log2(float x)
 	return (float)bits * 0x1p-23f - 127;
 }
 
-/* Has a token of a block with these best scores a good part of all that was summed so far? */
-static bool stands_out(const double *sums, const float *tops, uint32_t heads)
+/* Is a head's best score a good part of all that it summed so far? */
+static bool stands_out(const double *sums, float top)
 {
-	const float log2_e = 1.442695f;
+	return (top - (float)sums[0]) * 1.442695f + FINE > rough_log2((float)sums[1]); /* log2(e) */
+}
+
+static bool is_long(const struct flash *f, const struct job *j)
+{
+	uint32_t pages = j->unit->plan->count;
+	return (uint64_t)(pages < j->split_pages ? pages : j->split_pages) * f->g.page_tokens >= JUDGED;
+}
+
+/* Which heads have a token with a good part of all weight so far, in the first block of a long piece of its own (1),
+ * or are not to be rounded (2)? False: none. Room for the scores and two floats a head in `room`. */
+static bool find_fine(const struct flash *f, const struct stretch *t, const double *sums, const float *tops,
+		      uint32_t heads, const float *s, float *room, uint8_t *fine)
+{
+	float *own = room, *shifts = own + heads, *copy = shifts + heads;
+	bool first = false, any = false, judged = is_long(f, t->job);
 	for (uint32_t i = 0; i < heads; i++)
-		if ((tops[i] - (float)sums[2 * i]) * log2_e + FINE > rough_log2((float)sums[2 * i + 1]))
-			return true;
-	return false;
+		first |= sums[2 * i + 1] == 0;
+	if (first && judged) {
+		for (uint32_t i = 0; i < heads; i++)
+			shifts[i] = tops[i] > -INFINITY ? tops[i] : 0;
+		memcpy(copy, s, heads * MICRO_BLOCK * sizeof *s);
+		f->micro->exp_sum(copy, heads, t->count * TILE_TOKENS, shifts, own);
+	}
+	for (uint32_t i = 0; i < heads; i++) {
+		if (sums[2 * i + 1] == 0)
+			fine[i] = !judged ? 2 : own[i] < 1 << FINE;
+		else
+			fine[i] = stands_out(sums + 2 * i, tops[i]);
+		any |= fine[i] > 0;
+	}
+	return any;
 }
 
 /* Does a kernel of the stretch round queries and weights? */
@@ -155,32 +185,50 @@ static bool rounds(const struct flash *f, const struct stretch *t)
 	return false;
 }
 
+/* Heads from i on that are treated as head i is. */
+static uint32_t alike(const uint8_t *fine, uint32_t i, uint32_t heads)
+{
+	uint32_t n = 1;
+	while (i + n < heads && fine[i + n] == fine[i])
+		n++;
+	return n;
+}
+
 /* One KV head of a stretch, whose tiles are those of that head. */
 static void attend_head(const struct flash *f, const struct stretch *t, uint32_t kv, float *scratch)
 {
 	const struct job *j = t->job;
 	uint32_t h, heads = job_heads(f, j, kv, &h), at = t->split * j->unit->q_count + h;
-	float *s = scratch, *tops = s + (size_t)f->group * MICRO_BLOCK, *rest = tops + (heads + 15) / 16 * 16;
-	float *acc = j->acc + at * f->acc_stride;
+	float *s = scratch, *tops = s + (size_t)f->group * MICRO_BLOCK, *flags = tops + (heads + 15) / 16 * 16;
+	float *rest = flags + (heads + 15) / 16 * 16, *acc = j->acc + at * f->acc_stride;
+	uint8_t *fine = (uint8_t *)flags;
 	double *sums = j->sums + 2 * (size_t)at;
 	struct micro_query q = {j->q + h * f->q_stride, f->q_stride, NULL, f->forms_stride, false};
-	bool rounded = rounds(f, t);
 	if (j->forms)
 		q.forms = j->forms + h * f->forms_stride;
-	for (uint32_t i = 0; rounded && i < heads; i++)
-		q.fine |= sums[2 * i + 1] == 0; /* the first block */
+	memset(fine, 0, heads);
 	score(f, t, &q, heads, s, tops, rest);
-	if (rounded && !q.fine && stands_out(sums, tops, heads)) {
-		q.fine = true;
-		score(f, t, &q, heads, s, tops, rest);
-	}
+	if (rounds(f, t) && find_fine(f, t, sums, tops, heads, s, rest, fine))
+		for (uint32_t i = 0, n; i < heads; i += n) {
+			n = alike(fine, i, heads);
+			struct micro_query some = {q.f + i * f->q_stride, f->q_stride, q.forms + i * f->forms_stride,
+						   f->forms_stride, true};
+			if (fine[i])
+				score(f, t, &some, n, s + i * MICRO_BLOCK, tops + i, rest);
+		}
 	if (!weigh(f, t, h, heads, tops, s, sums, acc, rest))
 		return;
-	bool fine = q.fine && stands_out(sums, tops, heads); /* less often: the block itself counts now */
-	for (uint32_t k = 0; k < t->count; k += t->run[k]) {
-		const struct tile_shape *shape = t->at[k].shape;
-		f->micro->format[shape->format].pv(shape, t->tile + k, t->run[k], s + k * TILE_TOKENS, fine, heads,
-						   acc, f->acc_stride, tops);
+	for (uint32_t i = 0; i < heads; i++)
+		if (fine[i] == 1) /* less often: the block itself counts now */
+			fine[i] = stands_out(sums + 2 * i, tops[i]);
+	for (uint32_t i = 0, n; i < heads; i += n) {
+		n = alike(fine, i, heads);
+		for (uint32_t k = 0; k < t->count; k += t->run[k]) {
+			const struct tile_shape *shape = t->at[k].shape;
+			f->micro->format[shape->format].pv(shape, t->tile + k, t->run[k],
+							   s + i * MICRO_BLOCK + k * TILE_TOKENS, fine[i], n,
+							   acc + i * f->acc_stride, f->acc_stride, rest);
+		}
 	}
 }
 

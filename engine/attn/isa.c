@@ -64,7 +64,7 @@ static bool has_avx512(void)
 static bool has_avx512bf16(void)
 {
 	return has_avx512_with(bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ,
-			       bit_AVX512VNNI | bit_AVX512VBMI, bit_AVX512BF16);
+			       bit_AVX512VNNI | bit_AVX512VBMI | bit_AVX512VBMI2, bit_AVX512BF16);
 }
 
 /* Zen 5 fetches into the first level of cache (quant/fetch.h). */
@@ -90,7 +90,7 @@ static const struct {
 	const struct encode_kernels *encode;
 } table[] = {
 #ifdef HAVE_X86
-    {"avx512bf16", "avx512_bf16 avx512_vbmi and those of avx512", has_avx512bf16, &lanes_avx512, &micro_avx512bf16,
+    {"avx512bf16", "avx512_bf16 avx512_vbmi avx512_vbmi2 and those of avx512", has_avx512bf16, &lanes_avx512, &micro_avx512bf16,
      &micro_avx512bf16_far, &encode_avx512},
     {"avx512", "avx512f avx512bw avx512vl avx512dq avx512_vnni avx2 fma f16c", has_avx512, &lanes_avx512,
      &micro_avx512, &micro_avx512_far, &encode_avx512},

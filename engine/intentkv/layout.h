@@ -39,7 +39,7 @@ struct ikv_block {
 	double score;   /* in [0, 1] when has_score */
 	uint64_t uid;   /* stays the same over a session's life; 0 if unknown */
 	uint64_t birth; /* step at which the block began */
-	int line;       /* in the file it came from, 0 if none */
+	int line, col;  /* in the file it came from, from 1; 0 if none */
 };
 
 struct ikv_layout {

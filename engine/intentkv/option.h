@@ -32,7 +32,8 @@ struct ikv_option {
 	enum ikv_option_type type;
 	size_t offset;              /* of the value in the config struct */
 	const char *def;            /* default, in the text form a user would write */
-	double min, max;            /* inclusive, for numbers; both 0: unbounded */
+	double min, max;            /* inclusive, for numbers; both 0: unbounded; min -1 where -1, the default, means
+				       "unset": then -1 or from 0 on */
 	const char *const *choices; /* NULL-terminated, for ENUM */
 	const char *help;           /* one line: what it does, unit, source */
 };

@@ -56,10 +56,17 @@ static void frequency_destroy(void *state)
 
 static int frequency_create(void **state, const void *config, uint32_t streams, struct ikv_err *err)
 {
+	const struct config *c = config;
+	if (c->min_frequency > c->history_size + 1)
+		return ikv_err_set(err, IKV_BAD_INPUT,
+				   "min_frequency: got %lld, but history_size %lld and the current step are only %lld "
+				   "steps: nothing would be predicted",
+				   (long long)c->min_frequency, (long long)c->history_size,
+				   (long long)c->history_size + 1);
 	struct frequency *f = ikv_alloc(1, sizeof *f, err);
 	if (!f)
 		return -1;
-	f->config = *(const struct config *)config;
+	f->config = *c;
 	f->count = streams;
 	f->streams = ikv_alloc(streams, sizeof *f->streams, err);
 	for (uint32_t i = 0; f->streams && i < streams; i++) {

@@ -1,6 +1,7 @@
 /* Encoders of BF16 and KIVI for AVX-512, bit for bit those of bf16.c and kivi.c. */
 #include <immintrin.h>
 #include "quant/encode_forms.h"
+#include "quant/encode_kivi.h"
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -95,43 +96,7 @@ INLINE void group_v(const int bits, const uint16_t *x, uint8_t *params, uint8_t 
 	put_codes(bits, a, b, low, scale, codes);
 }
 
-INLINE void encode(const int bits, const uint16_t *rows, uint32_t tokens, uint32_t dim, bool v, uint8_t *stored)
-{
-	const size_t row_bytes = codec_packed_bytes(dim, bits);
-	uint8_t *codes = stored + codec_kivi_params(v, tokens, dim);
-	for (uint32_t t = 0; v && t < tokens; t++) {
-		for (uint32_t c = 0; c < dim; c += CODEC_GROUP) {
-			const uint16_t *x = rows + (size_t)t * dim + c;
-			uint8_t *params = stored + 4 * ((size_t)t * codec_groups(dim) + c / CODEC_GROUP);
-			uint8_t *to = codes + t * row_bytes + codec_packed_bytes(c, bits);
-			if (dim - c >= CODEC_GROUP)
-				group_v(bits, x, params, to);
-			else
-				codec_encode_kivi_v(x, dim - c, bits, params, to);
-		}
-	}
-	for (uint32_t t = 0; !v && t < tokens; t += CODEC_GROUP) {
-		uint32_t n = tokens - t < CODEC_GROUP ? tokens - t : CODEC_GROUP;
-		uint8_t *scales = stored + codec_kivi_scale(dim, t),
-			*zeros = stored + codec_kivi_zero(tokens, dim, t);
-		for (uint32_t c = 0; c < dim; c += CODEC_GROUP) {
-			const uint16_t *x = rows + (size_t)t * dim;
-			if (dim - c >= CODEC_GROUP)
-				group_k(bits, x + c, n, dim, scales + 2 * c, zeros + 2 * c,
-					codes + t * row_bytes + codec_packed_bytes(c, bits), row_bytes);
-			else
-				codec_encode_kivi_k(x, n, dim, c, dim - c, bits, scales, zeros,
-						    codes + t * row_bytes);
-		}
-	}
-}
-
 void encode_avx512_kivi(const uint16_t *rows, uint32_t tokens, uint32_t dim, unsigned bits, bool v, uint8_t *stored)
 {
-	if (bits == 8)
-		encode(8, rows, tokens, dim, v, stored);
-	else if (bits == 4)
-		encode(4, rows, tokens, dim, v, stored);
-	else
-		encode(2, rows, tokens, dim, v, stored);
+	encode_kivi(bits, group_k, group_v, rows, tokens, dim, v, stored);
 }

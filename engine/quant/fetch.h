@@ -39,6 +39,8 @@ static inline __attribute__((always_inline)) void fetch(const uint8_t *p, ptrdif
 #define avx2_pv_kivi4       avx2_pv_kivi4_far
 #define avx2_pv_kivi2       avx2_pv_kivi2_far
 #define avx2_pv_decoded     avx2_pv_decoded_far
+#define avx512bf16_qk_sparse avx512bf16_qk_sparse_far
+#define avx512bf16_pv_sparse avx512bf16_pv_sparse_far
 #define avx512_qk_fp16      avx512_qk_fp16_far
 #define avx512_qk_half      avx512_qk_half_far
 #define avx512_qk_bf16      avx512_qk_bf16_far
@@ -55,13 +57,16 @@ static inline __attribute__((always_inline)) void fetch(const uint8_t *p, ptrdif
 #define avx512_pv_sparse    avx512_pv_sparse_far
 #define avx512_pv_float     avx512_pv_float_far
 #define avx512_pv_int8      avx512_pv_int8_far
+#define avx512_pv_int8_fine avx512_pv_int8_fine_far
 #define avx512_pv_int4      avx512_pv_int4_far
 #define avx512_pv_int4r     avx512_pv_int4r_far
 #define avx512_pv_kivi8     avx512_pv_kivi8_far
 #define avx512_pv_kivi2     avx512_pv_kivi2_far
+#define avx512_pv_narrow    avx512_pv_narrow_far
 #define avx512_pv_decoded   avx512_pv_decoded_far
 #define avx512_forms_bytes  avx512_forms_bytes_far
 #define avx512_prepare      avx512_prepare_far
+#define avx512_prepare_nine avx512_prepare_nine_far
 #define avx512_peak         avx512_peak_far
 #define avx512_scale        avx512_scale_far
 #define avx512_exp_sum      avx512_exp_sum_far

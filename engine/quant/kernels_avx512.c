@@ -251,7 +251,8 @@ void avx512_pv_decoded(const struct tile_shape *shape, const struct tile *tiles,
 size_t avx512_forms_bytes(uint32_t dim)
 {
 	size_t padded = tile_padded(dim);
-	size_t bytes = 17 * padded + 5 * forms_round(padded / 8) + (padded + 127) / 128 * 16 + 16;
+	size_t bytes = 18 * padded + padded / 32 * sizeof(struct single) + 5 * forms_round(padded / 8) +
+		       (padded + 127) / 128 * 16 + 16;
 	return (bytes + 63) & ~(size_t)63;
 }
 
@@ -264,8 +265,8 @@ INLINE __m512i nearest_bf16(__m512 x)
 
 #define UNITS_TRIED 8
 
-/* What makes signed bytes of up to four groups of 32 channels, each by its largest: of the factors tried, the ones that
- * leave the least squares. */
+/* What makes signed bytes of four runs of 16 channels, each by its largest: of the factors tried, the ones that leave
+ * the least squares. */
 static __m128 find_factors(const __m512 *x, __m128 inverse)
 {
 	__m128 least = _mm_set1_ps(INFINITY), factor = _mm_setzero_ps();
@@ -276,9 +277,8 @@ static __m128 find_factors(const __m512 *x, __m128 inverse)
 		UNROLL for (int g = 0; g < 4; g++)
 		{
 			const __m512 f = _mm512_broadcastss_ps(_mm_permutevar_ps(tried, _mm_set1_epi32(g)));
-			__m512 m = _mm512_reduce_ps(_mm512_mul_ps(x[2 * g], f), 8); /* less the nearest integer */
-			__m512 n = _mm512_reduce_ps(_mm512_mul_ps(x[2 * g + 1], f), 8);
-			lost[g] = _mm512_fmadd_ps(m, m, _mm512_mul_ps(n, n));
+			lost[g] = _mm512_reduce_ps(_mm512_mul_ps(x[g], f), 8); /* less the nearest integer */
+			lost[g] = _mm512_mul_ps(lost[g], lost[g]);
 		}
 		const __m128 cost = _mm_mul_ps(sums4(lost), _mm_set1_ps(1 / (levels * levels)));
 		const __mmask8 better = _mm_cmp_ps_mask(cost, least, _CMP_LT_OQ);
@@ -288,43 +288,57 @@ static __m128 find_factors(const __m512 *x, __m128 inverse)
 	return factor;
 }
 
-/* One signed byte a channel, and for each 32 of them the unit with which least is lost; f->sums are made. */
-static void round_groups(const float *q, uint32_t groups, const struct forms *f)
+/* One signed byte a channel, and of each 16 of them the unit with which least is lost and the sum of the bytes. */
+static void round_runs(const float *q, uint32_t runs, struct single *single, float *units, float *sums)
 {
-	for (uint32_t first = 0; first < groups; first += 4) {
-		__m512 x[8], most[4], whole[4], along[4], square[4];
+	for (uint32_t first = 0; first < runs; first += 4) {
+		__m512 x[4], most[4], whole[4], along[4], square[4];
 		UNROLL for (uint32_t g = 0; g < 4; g++)
 		{
-			const float *at = q + 32 * (first + g);
-			x[2 * g] = first + g < groups ? _mm512_loadu_ps(at) : _mm512_setzero_ps();
-			x[2 * g + 1] = first + g < groups ? _mm512_loadu_ps(at + 16) : _mm512_setzero_ps();
-			most[g] = _mm512_max_ps(_mm512_abs_ps(x[2 * g]), _mm512_abs_ps(x[2 * g + 1]));
+			x[g] = first + g < runs ? _mm512_loadu_ps(q + 16 * (first + g)) : _mm512_setzero_ps();
+			most[g] = _mm512_abs_ps(x[g]);
 		}
 		const __m128 top = most4(most), one = _mm_set1_ps(1);
 		const __mmask8 some = _mm_cmp_ps_mask(top, _mm_set1_ps(1e-30f), _CMP_GT_OQ);
 		const __m128 factor = find_factors(x, _mm_maskz_div_ps(some, one, top));
 		UNROLL for (uint32_t g = 0; g < 4; g++)
 		{
-			const __m512 by = _mm512_broadcastss_ps(_mm_permutevar_ps(factor, _mm_set1_epi32((int)g)));
-			const __m512 y = _mm512_mul_ps(x[2 * g], by), z = _mm512_mul_ps(x[2 * g + 1], by);
-			const __m512i m = _mm512_cvtps_epi32(y), n = _mm512_cvtps_epi32(z);
-			const __m512 a = _mm512_cvtepi32_ps(m), b = _mm512_cvtepi32_ps(n);
-			whole[g] = _mm512_add_ps(a, b);
-			along[g] = _mm512_fmadd_ps(y, a, _mm512_mul_ps(z, b));
-			square[g] = _mm512_fmadd_ps(a, a, _mm512_mul_ps(b, b));
-			if (first + g >= groups)
-				continue;
-			_mm_storeu_si128((__m128i *)(f->single + 32 * (first + g)), _mm512_cvtepi32_epi8(m));
-			_mm_storeu_si128((__m128i *)(f->single + 32 * (first + g) + 16), _mm512_cvtepi32_epi8(n));
+			const __m512 y = _mm512_mul_ps(
+			    x[g], _mm512_broadcastss_ps(_mm_permutevar_ps(factor, _mm_set1_epi32((int)g))));
+			const __m512i n = _mm512_cvtps_epi32(y);
+			whole[g] = _mm512_cvtepi32_ps(n);
+			along[g] = _mm512_mul_ps(y, whole[g]);
+			square[g] = _mm512_mul_ps(whole[g], whole[g]);
+			if (first + g < runs)
+				_mm_storeu_si128((__m128i *)single[(first + g) / 2].bytes + g % 2,
+						 _mm512_cvtepi32_epi8(n));
 		}
 		/* The least-squares unit, not the one that was rounded by. */
 		const __m128 ratio = _mm_div_ps(sums4(along), _mm_max_ps(sums4(square), one));
-		const __m128 unit = _mm_maskz_div_ps(some, ratio, factor);
-		const __mmask8 those = (__mmask8)((1u << (groups - first < 4 ? groups - first : 4)) - 1);
-		const __m128 sum = _mm_maskz_loadu_ps(those, f->sums + first);
-		const __m128 lost = _mm_mul_ps(_mm_set1_ps(7.5f), _mm_fnmadd_ps(unit, sums4(whole), sum));
-		_mm_mask_storeu_ps((float *)f->units + first, those, unit);
-		_mm_mask_storeu_ps((float *)f->lost + first, those, lost);
+		const __mmask8 those = (__mmask8)((1u << (runs - first < 4 ? runs - first : 4)) - 1);
+		_mm_mask_storeu_ps(units + first, those, _mm_maskz_div_ps(some, ratio, factor));
+		_mm_mask_storeu_ps(sums + first, those, sums4(whole));
+	}
+}
+
+/* The same with units that are whole numbers of the row's grain; f->sums are made. */
+static void round_groups(const float *q, uint32_t groups, const struct forms *f)
+{
+	float *units = (float *)f->parts, *sums = units + 2 * (size_t)groups,
+	      most = 0; /* room that is not used yet */
+	round_runs(q, 2 * groups, (struct single *)f->single, units, sums);
+	for (uint32_t i = 0; i < 2 * groups; i++)
+		most = units[i] > most ? units[i] : most;
+	const float inverse = most > 0 ? INT16_MAX / most : 0;
+	*(float *)f->grain = most / INT16_MAX;
+	for (uint32_t g = 0; g < groups; g++) {
+		struct single *x = (struct single *)f->single + g;
+		x->units[0] = (int16_t)lrintf(units[2 * g] * inverse);
+		x->units[1] = (int16_t)lrintf(units[2 * g + 1] * inverse);
+		x->sum = f->sums[g] * inverse;
+		x->lost = (int32_t)lrintf(
+		    7.5f * (x->sum - (float)x->units[0] * sums[2 * g] - (float)x->units[1] * sums[2 * g + 1]));
+		x->unused = 0;
 	}
 }
 
@@ -335,6 +349,8 @@ void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
 	const __m512i byte = _mm512_set1_epi32(255);
 	const __m512i weave = _mm512_broadcast_i32x4(
 	    _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15)); /* 4 × 4 bytes transposed */
+	const __m256i second_third = _mm256_broadcastsi128_si256(
+	    _mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15));
 	int32_t *bias = (int32_t *)f.bias;
 	__m512 most = _mm512_setzero_ps();
 	for (uint32_t c = 0; c < padded; c += 16)
@@ -369,10 +385,8 @@ void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
 		__m512i high = _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32((int)0xffff0000));
 		/* |low| is too small to overflow. */
 		__m512i low = nearest_bf16(_mm512_sub_ps(x, _mm512_castsi512_ps(high)));
-		_mm512_storeu_si512((void *)(f.halves + 2 * c), _mm512_packus_epi32(_mm512_srli_epi32(high, 16), low));
-		__mmask16 huge = _mm512_cmp_ps_mask(_mm512_abs_ps(x), _mm512_set1_ps(0x1.fep127f), _CMP_GE_OQ);
-		__m512i near = _mm512_mask_srli_epi32(nearest_bf16(x), huge, high, 16);
-		_mm256_storeu_si256((__m256i *)(f.nearest + c), _mm512_cvtepi32_epi16(near));
+		_mm512_storeu_si512((void *)(f.halves + 2 * c),
+				    _mm512_packus_epi32(_mm512_srli_epi32(high, 16), low));
 		if (c % 32 == 0)
 			continue;
 		float sum = _mm512_reduce_add_ps(_mm512_add_ps(x, _mm512_loadu_ps(q + c - 16)));
@@ -382,26 +396,40 @@ void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
 		((int32_t *)f.middle)[c / 32] = (int32_t)lrintf(rest * 120);
 	}
 	round_groups(q, padded / 32, &f);
+	avx512_prepare_nine(q, padded / 32, &f);
 	*(float *)f.step = step;
 	*(float *)f.size = amax;
-	for (uint32_t c = 0; c < padded; c += 16)
-		_mm512_storeu_ps((void *)(f.parts + c),
-				 _mm512_mul_ps(_mm512_loadu_ps(q + c), _mm512_set1_ps(amax > 1e-30f ? 1 / amax : 0)));
+	for (uint32_t c = 0; c < padded; c += 16) {
+		const __m512 x = _mm512_mul_ps(_mm512_loadu_ps(q + c), _mm512_set1_ps(amax > 1e-30f ? 1 / amax : 0));
+		const __m512i near = nearest_bf16(_mm512_mul_ps(x, _mm512_set1_ps(0x1p60f)));
+		_mm512_storeu_ps((void *)(f.parts + c), x);
+		_mm256_storeu_si256((__m256i *)(f.nearest + c),
+				    _mm256_shuffle_epi8(_mm512_cvtepi32_epi16(near), second_third));
+	}
 }
 
 INLINE void peak_rows(float *s, const int heads, uint32_t n, float *tops)
 {
 	const __m512 top = _mm512_set1_ps(3e38f);
 	__m512 most[4];
+	__mmask16 beyond = 0;
 	UNROLL for (int h = 0; h < 4; h++)
 	{
 		most[h] = _mm512_set1_ps(-INFINITY);
 		for (uint32_t i = 0; i < n && h < heads; i += 16) {
-			float *at = s + h * MICRO_BLOCK + i;
-			__m512 x = _mm512_min_ps(_mm512_loadu_ps(at), top); /* the second operand if the first is NaN */
-			_mm512_storeu_ps(at, x);
-			most[h] = _mm512_max_ps(most[h], x);
+			__m512 x = _mm512_loadu_ps(s + h * MICRO_BLOCK + i);
+			beyond |= _mm512_cmp_ps_mask(x, top, _CMP_NLE_UQ);
+			most[h] = _mm512_max_ps(x, most[h]);
 		}
+	}
+	if (beyond) {
+		for (uint32_t h = 0; h < (uint32_t)heads; h++)
+			for (uint32_t i = 0; i < n; i += 16) {
+				float *at = s + h * MICRO_BLOCK + i; /* the second operand if the first is NaN */
+				__m512 x = _mm512_min_ps(_mm512_loadu_ps(at), top);
+				_mm512_storeu_ps(at, x);
+				most[h] = i ? _mm512_max_ps(x, most[h]) : x;
+			}
 	}
 	_mm_mask_storeu_ps(tops, (__mmask8)((1 << heads) - 1), most4(most));
 }

@@ -11,27 +11,40 @@
 
 /* Forms of a query row of P padded channels; what is read for every block of tokens first, so that those of 32 heads
  * stay in the first-level cache. Each begins at a multiple of 16 bytes.
+ *   uint8 nine [P/4][2][4]: of four channels the magnitudes of q = unit · nine signed bits, at the nearest, with a
+ *                        unit for each 32 channels, and what turns codes of INT8 K into signed ones, v or -v - 1
+ *   float nine_units [P/32]
+ *   int32 negative [P/32] magnitudes of the negative ones of each 32 channels
  *   int8 coarse [P/4][2][4]: of four channels d1, d2 of
  *                        q = step · (65536 d2 + 256 d1 + d0), |q / step| <= 8·10^6: 23 bits and a sign
- *   int8 single [P]      q = unit · single, at the nearest, with a unit for each 32 channels
- *   float units [P/32]
- *   float lost [P/32]    what each 32 channels lose in `single`, times the middle code of INT4
+ *   struct single [P/32]
  *   float sums [P/32]    of each 32 channels
  *   float steps [P/32]   the same in units of 256 step
  *   int32 middle [P/32]  what each 32 channels lose without d0, in units of 256 step, times the middle code of
  *                        INT4_RESIDUAL
  *   int32 bias [P/128][4]: 128 times the sum of digits 0, 1, 2 of each 128 channels
- *   float step, size   size: the row's largest magnitude
+ *   float step, size, grain   size: the row's largest magnitude
  *   int8 digits [P/4][4][4]: of four channels d0, d1, d2 and padding
  *   bf16 halves [P/4][2][4]: q = high + low within 2^-17 |q|; high by truncation, so that it cannot overflow
  *   float parts [P]      the row divided by its largest magnitude
- *   bf16 nearest [P]     the row rounded to nearest even */
+ *   bf16 nearest [P]     `parts` times 2^60 rounded to nearest even; of each four channels the second and third have
+ *                        changed places */
+struct single { /* 32 channels as one byte each: q = grain · unit · byte, at the nearest */
+	int8_t bytes[32];
+	int16_t units[2]; /* of each 16 */
+	int32_t lost;     /* what is lost, in grains, times the middle code of INT4 */
+	float sum;        /* of the channels, in grains */
+	float unused;     /* a multiple of 16 bytes */
+};
+
 struct forms {
-	const int8_t *coarse, *single, *digits;
+	const uint8_t *nine;
+	const int8_t *coarse, *digits;
+	const struct single *single;
 	const uint16_t *halves, *nearest;
-	const float *units, *lost, *sums, *steps;
-	const int32_t *middle, *bias;
-	const float *step, *size, *parts;
+	const int32_t *negative, *middle, *bias;
+	const float *nine_units, *sums, *steps;
+	const float *step, *size, *grain, *parts;
 };
 
 static inline size_t forms_round(size_t n)
@@ -43,14 +56,16 @@ static inline struct forms forms_of(const uint8_t *p, uint32_t dim)
 {
 	size_t padded = tile_padded(dim);
 	struct forms f;
+	f.nine = p;
+	p += 2 * padded;
+	f.nine_units = (const float *)p;
+	p += forms_round(padded / 8);
+	f.negative = (const int32_t *)p;
+	p += forms_round(padded / 8);
 	f.coarse = (const int8_t *)p;
 	p += 2 * padded;
-	f.single = (const int8_t *)p;
-	p += padded;
-	f.units = (const float *)p;
-	p += forms_round(padded / 8);
-	f.lost = (const float *)p;
-	p += forms_round(padded / 8);
+	f.single = (const struct single *)p;
+	p += padded / 32 * sizeof *f.single;
 	f.sums = (const float *)p;
 	p += forms_round(padded / 8);
 	f.steps = (const float *)p;
@@ -66,6 +81,7 @@ static inline struct forms forms_of(const uint8_t *p, uint32_t dim)
 	f.halves = (const uint16_t *)p;
 	p += 4 * padded;
 	f.size = f.step + 1;
+	f.grain = f.step + 2;
 	f.parts = (const float *)p;
 	p += 4 * padded;
 	f.nearest = (const uint16_t *)p;
@@ -154,14 +170,22 @@ typedef void avx512_pv(const struct tile_shape *shape, const struct tile *tiles,
 		       bool fine, uint32_t heads, float *acc, size_t acc_stride, float *scratch);
 avx512_qk avx512_qk_bf16, avx512_qk_sparse;
 avx512_pv avx512_pv_bf16, avx512_pv_sparse;
+avx512_qk avx512bf16_qk_sparse; /* of the ISA of that name */
+avx512_pv avx512bf16_pv_sparse;
 avx512_qk avx512_qk_kivi8, avx512_qk_kivi4, avx512_qk_kivi2;
 avx512_pv avx512_pv_kivi8, avx512_pv_kivi2;
 avx512_qk avx512_qk_fp16, avx512_qk_half, avx512_qk_float, avx512_qk_int8, avx512_qk_int4, avx512_qk_int4r;
-avx512_pv avx512_pv_fp16, avx512_pv_float, avx512_pv_int8, avx512_pv_int4, avx512_pv_int4r;
+avx512_pv avx512_pv_fp16, avx512_pv_float, avx512_pv_int8, avx512_pv_int8_fine, avx512_pv_int4, avx512_pv_int4r;
 /* Any format, by the plain decoder: for V that aliases K, whose tiles suit scores only. */
 avx512_pv avx512_pv_decoded;
+/* Codes of 4 bits (pairs) or 2 and up to four heads: weights of one byte; false, and nothing done, where that is not
+ * enough. */
+bool avx512_pv_narrow(bool pairs, const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+		      const float *w, uint32_t heads, float *acc, size_t acc_stride, float *scratch);
 size_t avx512_forms_bytes(uint32_t dim);
 void avx512_prepare(const float *q, uint32_t dim, uint8_t *forms);
+/* Its part that is nine bits, of so many groups of 32 channels. */
+void avx512_prepare_nine(const float *q, uint32_t groups, const struct forms *f);
 void avx512_peak(float *s, uint32_t heads, uint32_t n, float *tops);
 void avx512_scale(float *x, uint32_t n, float factor);
 void avx512_exp_sum(float *s, uint32_t heads, uint32_t n, const float *shifts, float *sums);

@@ -1,6 +1,11 @@
-/* FP8 for AVX-512 with BF16 and VBMI: codes become BF16 exactly, by two byte look-ups, and are multiplied with
- * queries and weights that are two BF16 numbers each (17 bits and more). Where many tokens share the weight they are one
- * each, rounded: off by 2^-9 of themselves at most, a thirteenth of what rounding values to FP8 costs. Sums in float. */
+/* FP8 for AVX-512 with BF16 and VBMI, and the table: codes become BF16 numbers and are multiplied with queries and
+ * weights that are two BF16 numbers each (17 bits and more). Where many tokens share the weight they are one each,
+ * rounded: off by 2^-9 of themselves at most, a thirteenth of what rounding values to FP8 costs. Sums in float.
+ *
+ * Codes widen exactly by two byte look-ups. Where queries and weights are rounded shifts do it, which leave the
+ * multipliers alone: a code's bits in the place of a BF16 number's are the value times 2^-120, and what has no exponent
+ * there, less than 2^-6 units or a 28672nd of the row's largest, counts as 0. Of each four codes the shifts give the
+ * first and third, then the others. */
 #include "quant/kernels_avx512.h"
 #include "quant/wide.h"
 
@@ -66,12 +71,12 @@ INLINE __m512 pairs(__m512 a, __m512 b)
 	return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xdd));
 }
 
-INLINE void qk_tiles(const struct tile_shape *shape, const struct tile *t, const int tiles, const struct forms *q,
-		     const bool fine, const int heads, float *s)
+/* One or two tiles. */
+INLINE void qk_fine(const struct tile_shape *shape, const struct tile *t, const int tiles, const struct forms *q,
+		    const int heads, float *s)
 {
 	const struct lookup l = look_up();
 	const uint32_t padded = tile_padded(shape->d_qk);
-	const int parts = fine ? 2 : 1;
 	__m512 sums[4][2][2]; /* [head][tile][tokens 0, 1 or 2, 3 of each four] */
 	UNROLL for (int h = 0; h < heads; h++) UNROLL for (int k = 0; k < 4; k++) sums[h][k / 2][k % 2] =
 	    _mm512_setzero_ps();
@@ -82,9 +87,9 @@ INLINE void qk_tiles(const struct tile_shape *shape, const struct tile *t, const
 			to_bf16(&l, t[k].k + c * TILE_TOKENS, codes[k]);
 			fetch(t[k].k + c * TILE_TOKENS, t[k].ahead);
 		}
-		UNROLL for (int h = 0; h < heads; h++) UNROLL for (int part = 0; part < parts; part++)
+		UNROLL for (int h = 0; h < heads; h++) UNROLL for (int part = 0; part < 2; part++)
 		{
-			__m512bh x = four(fine ? q[h].halves + 2 * c + 4 * part : q[h].nearest + c);
+			__m512bh x = four(q[h].halves + 2 * c + 4 * part);
 			UNROLL for (int k = 0; k < 2 * tiles; k++) sums[h][k / 2][k % 2] =
 			    _mm512_dpbf16_ps(sums[h][k / 2][k % 2], codes[k / 2][k % 2], x);
 		}
@@ -98,22 +103,78 @@ INLINE void qk_tiles(const struct tile_shape *shape, const struct tile *t, const
 	}
 }
 
+/* Halfway from 2^-120 to 1: queries and weights are multiplied by it before they meet codes, sums afterwards, so that
+ * no product is too small. */
+#define HALFWAY 0x1p60f
+
+/* 64 codes to 64 BF16 numbers times 2^-120. */
+INLINE void shifted(const uint8_t *p, __m512bh *out)
+{
+	const __m512i field = _mm512_set1_epi16((short)0x87f0), c = _mm512_loadu_si512(p);
+	out[0] = (__m512bh)_mm512_and_si512(_mm512_srai_epi16(_mm512_slli_epi16(c, 8), 4), field);
+	out[1] = (__m512bh)_mm512_and_si512(_mm512_srai_epi16(c, 4), field);
+}
+
+/* Two BF16 numbers in every lane. */
+INLINE __m512bh two(const uint16_t *p)
+{
+	int32_t x;
+	memcpy(&x, p, sizeof x);
+	return (__m512bh)_mm512_set1_epi32(x);
+}
+
+/* Up to four tiles. */
+INLINE void qk_rounded(const struct tile_shape *shape, const struct tile *t, const int tiles, const struct forms *q,
+		       const int heads, float *s)
+{
+	__m512 sums[4][4]; /* [head][tile] */
+	UNROLL for (int h = 0; h < heads; h++) UNROLL for (int k = 0; k < tiles; k++) sums[h][k] = _mm512_setzero_ps();
+	for (uint32_t c = 0; c < tile_padded(shape->d_qk); c += 4) {
+		__m512bh codes[4][2];
+		UNROLL for (int k = 0; k < tiles; k++)
+		{
+			shifted(t[k].k + c * TILE_TOKENS, codes[k]);
+			fetch(t[k].k + c * TILE_TOKENS, t[k].ahead);
+		}
+		UNROLL for (int i = 0; i < 2; i++) UNROLL for (int h = 0; h < heads; h++)
+		{
+			__m512bh x = two(q[h].nearest + c + 2 * i);
+			UNROLL for (int k = 0; k < tiles; k++) sums[h][k] =
+			    _mm512_dpbf16_ps(sums[h][k], codes[k][i], x);
+		}
+	}
+	UNROLL for (int k = 0; k < tiles; k++)
+	{
+		__m512 scale = _mm512_mul_ps(halves16(t[k].k + shape->k_params_at), _mm512_set1_ps(HALFWAY));
+		fetch(t[k].k + shape->k_params_at, t[k].ahead);
+		UNROLL for (int h = 0; h < heads; h++)
+		{
+			__m512 x = _mm512_mul_ps(_mm512_mul_ps(sums[h][k], scale), _mm512_set1_ps(*q[h].size));
+			_mm512_storeu_ps(s + h * MICRO_BLOCK + k * TILE_TOKENS, x);
+		}
+	}
+}
+
 INLINE void qk_all(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const struct micro_query *q,
 		   const bool fine, uint32_t heads, float *s)
 {
+	const uint32_t many = fine ? 2 : 4;
+#define TILES_OF(n, many)                                                                                            \
+	(fine ? qk_fine : qk_rounded)(shape, tiles + i, many, f, n, s + h * MICRO_BLOCK + i * TILE_TOKENS)
 #define TILES(n)                                                                                                     \
 	do {                                                                                                         \
 		struct forms f[n];                                                                                   \
 		for (uint32_t k = 0; k < n; k++)                                                                     \
 			f[k] = forms_of(q->forms + (h + k) * q->forms_stride, shape->d_qk);                          \
 		uint32_t i = 0;                                                                                      \
-		for (; i + 2 <= count; i += 2)                                                                       \
-			qk_tiles(shape, tiles + i, 2, f, fine, n, s + h * MICRO_BLOCK + i * TILE_TOKENS);            \
-		if (i < count)                                                                                       \
-			qk_tiles(shape, tiles + i, 1, f, fine, n, s + h * MICRO_BLOCK + i * TILE_TOKENS);            \
+		for (; i + many <= count; i += many)                                                                 \
+			TILES_OF(n, fine ? 2 : 4);                                                                   \
+		for (; i < count; i++)                                                                               \
+			TILES_OF(n, 1);                                                                              \
 	} while (0)
 	BY_FOUR(heads, TILES)
 #undef TILES
+#undef TILES_OF
 }
 
 static void qk(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const struct micro_query *q,
@@ -126,9 +187,9 @@ static void qk(const struct tile_shape *shape, const struct tile *tiles, uint32_
 		qk_all(shape, tiles, count, q, false, heads, s);
 }
 
-/* Weights times scales as two BF16 numbers each, or only the first: halves [2][MICRO_BLOCK] a head. */
-INLINE void weigh(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
-		  const bool fine, uint32_t heads, uint16_t *halves)
+/* Weights times scales as two BF16 numbers each, [2][MICRO_BLOCK] a head. */
+INLINE void weigh_fine(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
+		       uint32_t heads, uint16_t *halves)
 {
 	for (uint32_t i = 0; i < count; i++) {
 		__m512 scale = halves16(tiles[i].k + shape->v_params_at);
@@ -136,10 +197,6 @@ INLINE void weigh(const struct tile_shape *shape, const struct tile *tiles, uint
 		for (uint32_t h = 0; h < heads; h++) {
 			uint16_t *to = halves + (size_t)h * 2 * MICRO_BLOCK + i * TILE_TOKENS;
 			__m512 x = _mm512_mul_ps(_mm512_loadu_ps(w + h * MICRO_BLOCK + i * TILE_TOKENS), scale);
-			if (!fine) {
-				_mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh(x));
-				continue;
-			}
 			__m512i high = _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32((int)0xffff0000));
 			__m512 low = _mm512_sub_ps(x, _mm512_castsi512_ps(high));
 			_mm256_storeu_si256((__m256i *)to, _mm512_cvtepi32_epi16(_mm512_srli_epi32(high, 16)));
@@ -149,8 +206,8 @@ INLINE void weigh(const struct tile_shape *shape, const struct tile *tiles, uint
 }
 
 /* Channels [c, c + 32). */
-INLINE void pv_columns(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, uint32_t c,
-		       const uint16_t *halves, const int parts, const int heads, float *acc, size_t acc_stride)
+INLINE void pv_fine(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, uint32_t c,
+		    const uint16_t *halves, const int heads, float *acc, size_t acc_stride)
 {
 	const struct lookup l = look_up();
 	const size_t quad_bytes = 4 * (size_t)tile_padded(shape->d_v);
@@ -164,7 +221,7 @@ INLINE void pv_columns(const struct tile_shape *shape, const struct tile *tiles,
 			to_bf16(&l, p + 64, v + 2);
 			fetch(p, tiles[i].ahead);
 			fetch(p + 64, tiles[i].ahead);
-			UNROLL for (int h = 0; h < heads; h++) UNROLL for (int part = 0; part < parts; part++)
+			UNROLL for (int h = 0; h < heads; h++) UNROLL for (int part = 0; part < 2; part++)
 			{
 				__m512bh x = four(halves + (h * 2 + part) * MICRO_BLOCK + i * TILE_TOKENS + 4 * j);
 				UNROLL for (int k = 0; k < 4; k++) sums[h][k] = _mm512_dpbf16_ps(sums[h][k], v[k], x);
@@ -178,17 +235,77 @@ INLINE void pv_columns(const struct tile_shape *shape, const struct tile *tiles,
 	}
 }
 
-INLINE void pv_all(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w, const bool fine,
-		   uint32_t heads, float *acc, size_t acc_stride, uint16_t *halves)
+/* Weights times scales as one BF16 number each, [MICRO_BLOCK] a head; of each four the second and third change
+ * places. */
+INLINE void weigh_rounded(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
+			  uint32_t heads, uint16_t *nearest)
 {
-	weigh(shape, tiles, count, w, fine, heads, halves);
-	for (uint32_t c = 0; c < shape->d_v; c += 32) {
-#define HEADS(n)                                                                                                     \
-	pv_columns(shape, tiles, count, c, halves + h * 2 * MICRO_BLOCK, fine ? 2 : 1, n, acc + h * acc_stride,      \
-		   acc_stride)
-		BY_FOUR(heads, HEADS)
-#undef HEADS
+	const __m256i order = _mm256_broadcastsi128_si256(
+	    _mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15));
+	for (uint32_t i = 0; i < count; i++) {
+		__m512 scale = _mm512_mul_ps(halves16(tiles[i].k + shape->v_params_at), _mm512_set1_ps(HALFWAY));
+		fetch(tiles[i].k + shape->v_params_at, tiles[i].ahead);
+		for (uint32_t h = 0; h < heads; h++) {
+			const size_t at = h * MICRO_BLOCK + i * TILE_TOKENS;
+			__m256i x = (__m256i)_mm512_cvtneps_pbh(_mm512_mul_ps(_mm512_loadu_ps(w + at), scale));
+			_mm256_storeu_si256((__m256i *)(nearest + at), _mm256_shuffle_epi8(x, order));
+		}
 	}
+}
+
+/* Channels [c, c + 16 n). */
+INLINE void pv_rounded(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, uint32_t c, const int n,
+		       const uint16_t *nearest, const int heads, float *acc, size_t acc_stride)
+{
+	const size_t quad_bytes = 4 * (size_t)tile_padded(shape->d_v);
+	__m512 sums[4][4]; /* [head][run of 16] */
+	UNROLL for (int h = 0; h < heads; h++) UNROLL for (int k = 0; k < n; k++) sums[h][k] = _mm512_setzero_ps();
+	for (uint32_t i = 0; i < count; i++) {
+		const uint8_t *p = tiles[i].v + 4 * c;
+		for (uint32_t j = 0; j < 4; j++, p += quad_bytes) {
+			__m512bh v[4][2];
+			UNROLL for (int k = 0; k < n; k++)
+			{
+				shifted(p + 64 * k, v[k]);
+				fetch(p + 64 * k, tiles[i].ahead);
+			}
+			UNROLL for (int m = 0; m < 2; m++) UNROLL for (int h = 0; h < heads; h++)
+			{
+				__m512bh x = two(nearest + h * MICRO_BLOCK + i * TILE_TOKENS + 4 * j + 2 * (uint32_t)m);
+				UNROLL for (int k = 0; k < n; k++) sums[h][k] = _mm512_dpbf16_ps(sums[h][k], v[k][m], x);
+			}
+		}
+	}
+	UNROLL for (int h = 0; h < heads; h++) UNROLL for (int k = 0; k < n; k++)
+	{
+		float *to = acc + (size_t)h * acc_stride + c + 16 * k;
+		_mm512_storeu_ps(to, _mm512_fmadd_ps(sums[h][k], _mm512_set1_ps(HALFWAY), _mm512_loadu_ps(to)));
+	}
+}
+
+INLINE void pv_all(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
+		   const bool fine, uint32_t heads, float *acc, size_t acc_stride, uint16_t *halves)
+{
+	if (fine)
+		weigh_fine(shape, tiles, count, w, heads, halves);
+	else
+		weigh_rounded(shape, tiles, count, w, heads, halves);
+#define ROUNDED(n, many)                                                                                             \
+	pv_rounded(shape, tiles, count, c, many, halves + h * MICRO_BLOCK, n, acc + h * acc_stride, acc_stride)
+#define HEADS(n)                                                                                                     \
+	do {                                                                                                         \
+		uint32_t c = 0;                                                                                      \
+		for (; fine && c < shape->d_v; c += 32)                                                              \
+			pv_fine(shape, tiles, count, c, halves + h * 2 * MICRO_BLOCK, n, acc + h * acc_stride,       \
+				acc_stride);                                                                         \
+		for (; c + 64 <= tile_padded(shape->d_v); c += 64)                                                   \
+			ROUNDED(n, 4);                                                                               \
+		if (c < shape->d_v)                                                                                  \
+			ROUNDED(n, 2);                                                                               \
+	} while (0)
+	BY_FOUR(heads, HEADS)
+#undef HEADS
+#undef ROUNDED
 }
 
 static void pv(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w, bool fine,
@@ -219,7 +336,7 @@ const struct micro_kernels micro_avx512bf16 = {
 	    [IKV_FMT_KIVI8] = {avx512_qk_kivi8, avx512_pv_kivi8, true},
 	    [IKV_FMT_KIVI4] = {avx512_qk_kivi4, avx512_pv_int4, true},
 	    [IKV_FMT_KIVI2] = {avx512_qk_kivi2, avx512_pv_kivi2, true},
-	    [IKV_FMT_SPARSE] = {avx512_qk_sparse, avx512_pv_sparse},
+	    [IKV_FMT_SPARSE] = {avx512bf16_qk_sparse, avx512bf16_pv_sparse, true},
 	    [TILE_FLOAT] = {avx512_qk_float, avx512_pv_float},
 	},
     .forms_bytes = avx512_forms_bytes,

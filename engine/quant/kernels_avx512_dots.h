@@ -50,5 +50,17 @@ INLINE void add_weighted(__m512i *sums, const uint8_t *weights, __m512i a, __m51
 		: "m"(*(const struct four_bytes *)weights), "v"(a), "v"(b));
 }
 
+/* Weights of tile i; beyond the tiles there are, none: what lies there may be no number. */
+INLINE __m512 tile_weights(const float *w, uint32_t i, uint32_t count)
+{
+	return _mm512_maskz_loadu_ps(i < count ? 0xffff : 0, w + i * TILE_TOKENS);
+}
+
+/* Scales and zeros of group g of V. */
+INLINE const uint8_t *params_of(const struct tile_shape *shape, const struct tile *t, uint32_t g)
+{
+	return t->k + shape->v_params_at + g * 64;
+}
+
 #endif
 #endif

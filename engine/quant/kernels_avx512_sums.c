@@ -1,15 +1,17 @@
-/* Weighted sums of INT8, INT4, INT4_RESIDUAL and KIVI for AVX-512 with VNNI.
+/* Weighted sums of INT4, INT4_RESIDUAL and KIVI for AVX-512 with VNNI, and of INT8 where a token stands out.
  *
  * Weights times scales of a block become integers of two bytes (three, if fine), the largest of a head and group 65535;
  * the error of each is at most 2^-17 (2^-25) of the largest. */
 #include "quant/kernels_avx512_dots.h"
+
+#define TILES 4 /* at a time */
 
 enum kind { BYTES, PAIRS, JOINED, KIVI8, KIVI2 }; /* codes of KIVI4 are pairs */
 
 /* Of one head and group, highest bytes first: of two digits [two tiles][quad][tile][digit][token], since stores are
  * what costs most beside products; of three [tile][quad][4][token]. */
 struct weights {
-	_Alignas(64) uint8_t bytes[MICRO_TILES * 64];
+	_Alignas(64) uint8_t bytes[TILES * 64];
 };
 
 INLINE const uint8_t *weights_at(const struct weights *w, const bool fine, uint32_t i, uint32_t quad, uint32_t digit)
@@ -23,17 +25,6 @@ struct group {
 };
 
 #define LEAST_TOP 1e-30f /* smaller weights times scales count as nothing */
-
-/* Weights of tile i; beyond the tiles there are, none: what lies there may be no number. */
-INLINE __m512 tile_weights(const float *w, uint32_t i, uint32_t count)
-{
-	return _mm512_maskz_loadu_ps(i < count ? 0xffff : 0, w + i * TILE_TOKENS);
-}
-
-INLINE const uint8_t *params_of(const struct tile_shape *shape, const struct tile *t, uint32_t g)
-{
-	return t->k + shape->v_params_at + g * 64;
-}
 
 /* What a code of 0 stands for, as codes_of() takes codes. */
 INLINE __m512 zeros_of(const enum kind kind, const uint8_t *param)
@@ -85,7 +76,7 @@ INLINE void weigh_exactly(const enum kind kind, const struct tile_shape *shape, 
 }
 
 struct rows { /* weights of up to four heads as shares of each head's largest, times SHARES */
-	_Alignas(64) float share[4][MICRO_BLOCK];
+	_Alignas(64) float share[4][TILES * TILE_TOKENS];
 	float top[4]; /* what 1 in `share` stands for */
 };
 
@@ -268,7 +259,7 @@ INLINE void make_group(const enum kind kind, const struct call *call, uint32_t g
 {
 	if (kind != BYTES)
 		weigh_zeros(kind, call, g, heads);
-	UNROLL for (uint32_t i = 0; i < MICRO_TILES; i += 2)
+	UNROLL for (uint32_t i = 0; i < TILES; i += 2)
 	{
 		__m512 scale[2];
 		if (fine || i >= call->count)
@@ -303,6 +294,20 @@ INLINE void pv_heads(const enum kind kind, const struct tile_shape *shape, const
 		pv_columns(kind, &call, c, kind == BYTES ? group : group + c / CODEC_GROUP, fine, heads, acc, acc_stride);
 }
 
+/* The same by TILES tiles. */
+INLINE void pv_tiles(const enum kind kind, const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+		     const float *w, bool fine, const int heads, float *acc, size_t acc_stride, float *scratch)
+{
+	for (uint32_t i = 0; i < count; i += TILES) {
+		const uint32_t n = count - i < TILES ? count - i : TILES;
+		const float *x = w + i * TILE_TOKENS;
+		if (fine)
+			pv_heads(kind, shape, tiles + i, n, x, true, heads, acc, acc_stride, scratch);
+		else
+			pv_heads(kind, shape, tiles + i, n, x, false, heads, acc, acc_stride, scratch);
+	}
+}
+
 INLINE void pv(const enum kind kind, const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
 	       const float *w, bool fine, uint32_t heads, float *acc, size_t acc_stride, float *scratch)
 {
@@ -310,15 +315,25 @@ INLINE void pv(const enum kind kind, const struct tile_shape *shape, const struc
 		avx512_pv_decoded(shape, tiles, count, w, fine, heads, acc, acc_stride, scratch);
 		return;
 	}
-#define HEADS(n)                                                                                                     \
-	if (fine)                                                                                                    \
-		pv_heads(kind, shape, tiles, count, w + h * MICRO_BLOCK, true, n, acc + h * acc_stride, acc_stride,  \
-			 scratch);                                                                                   \
-	else                                                                                                         \
-		pv_heads(kind, shape, tiles, count, w + h * MICRO_BLOCK, false, n, acc + h * acc_stride, acc_stride, \
-			 scratch)
-	BY_FOUR(heads, HEADS)
-#undef HEADS
+	for (uint32_t h = 0; h < heads; h += 4, w += 4 * MICRO_BLOCK, acc += 4 * acc_stride) {
+		const uint32_t n = heads - h < 4 ? heads - h : 4;
+		if (!fine && (kind == PAIRS || kind == KIVI2) &&
+		    avx512_pv_narrow(kind == PAIRS, shape, tiles, count, w, n, acc, acc_stride, scratch))
+			continue;
+		switch (n) {
+		case 1:
+			pv_tiles(kind, shape, tiles, count, w, fine || kind == BYTES, 1, acc, acc_stride, scratch);
+			break;
+		case 2:
+			pv_tiles(kind, shape, tiles, count, w, fine || kind == BYTES, 2, acc, acc_stride, scratch);
+			break;
+		case 3:
+			pv_tiles(kind, shape, tiles, count, w, fine || kind == BYTES, 3, acc, acc_stride, scratch);
+			break;
+		default:
+			pv_tiles(kind, shape, tiles, count, w, fine || kind == BYTES, 4, acc, acc_stride, scratch);
+		}
+	}
 }
 
 #define KERNEL(name, kind)                                                                                           \
@@ -328,7 +343,7 @@ INLINE void pv(const enum kind kind, const struct tile_shape *shape, const struc
 	{                                                                                                            \
 		pv(kind, shape, tiles, count, w, fine, heads, acc, acc_stride, scratch);                             \
 	}
-KERNEL(int8, BYTES)
+KERNEL(int8_fine, BYTES)
 KERNEL(int4, PAIRS)
 KERNEL(int4r, JOINED)
 KERNEL(kivi8, KIVI8)

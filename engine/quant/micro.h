@@ -5,7 +5,7 @@
 #include "quant/tile.h"
 
 /* Tiles and tokens of a block: one update of the online softmax. Scores of a block lie [heads][MICRO_BLOCK]. */
-#define MICRO_TILES 4
+#define MICRO_TILES 8
 #define MICRO_BLOCK (MICRO_TILES * TILE_TOKENS)
 
 /* Query and output rows are padded with zeros to a multiple of this many channels. */

@@ -106,7 +106,7 @@ static int read_row(struct csv_input *in, bool *cut_short, struct ikv_err *err)
 {
 	int c;
 	do {
-		in->line = in->next_line;
+		in->line = in->file.line = in->next_line;
 		in->size = in->fields = 0;
 		do {
 			if (in->fields == CSV_COLUMNS_MAX) {

@@ -18,6 +18,7 @@ struct unpacker {
 	z_stream z;
 	bool z_open;
 	ZSTD_DStream *zstd;
+	bool damaged; /* its data: nothing behind that can be read */
 	size_t raw_at, raw_size;
 	unsigned char raw[RAW_BYTES], buffer[BUFFER_BYTES];
 };
@@ -89,7 +90,7 @@ int trace_wrong(struct trace_input *in, enum trace_check check, int line, const 
 static int unreadable(struct trace_input *in, enum trace_check check, struct ikv_err *err, const char *what)
 {
 	in->unreadable = true;
-	return trace_wrong(in, check, 0, NULL, err, "%s", what);
+	return trace_wrong(in, check, in->line, NULL, err, "%s", what);
 }
 
 /* The next piece of the file as it is. */
@@ -197,10 +198,11 @@ static long unzstd(struct trace_input *in, unsigned char *room, size_t size, str
 	struct unpacker *u = in->unpacker;
 	ZSTD_inBuffer from = {u->raw, u->raw_size, u->raw_at};
 	ZSTD_outBuffer to = {room, size, 0};
-	size_t rc = ZSTD_decompressStream(u->zstd, &to, &from);
+	size_t rc = u->damaged ? 0 : ZSTD_decompressStream(u->zstd, &to, &from);
 	u->raw_at = from.pos;
 	u->inside = rc != 0;
-	if (ZSTD_isError(rc))
+	u->damaged |= ZSTD_isError(rc) != 0;
+	if (u->damaged)
 		return unreadable(in, CHECK_SYNTAX, err, "damaged Zstandard data");
 	return (long)to.pos;
 }
@@ -244,9 +246,9 @@ long trace_input_head(struct trace_input *in, size_t want, struct ikv_err *err)
 	while ((size_t)(in->end - in->at) < want) {
 		size_t held = (size_t)(in->end - u->buffer);
 		long n = unpack(in, u->buffer + held, BUFFER_BYTES - held, err);
-		if (n < 0)
+		if (n < 0 && in->end == in->at)
 			return -1;
-		if (n == 0)
+		if (n <= 0) /* damage behind what is there is met again when that is read */
 			break;
 		in->end += n;
 	}

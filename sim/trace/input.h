@@ -12,6 +12,7 @@ struct trace_input {
 	uint64_t total;                /* bytes handed out before the buffer's content */
 	enum trace_check check;        /* of the newest error */
 	int wrong_line;                /* and its line */
+	int line;                      /* at which the reader stands, 0 if it counts none: for messages */
 	bool unreadable;               /* the newest error is the file's, not a record's: reading cannot go on */
 	struct unpacker *unpacker;     /* owned */
 };

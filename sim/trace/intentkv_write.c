@@ -3,14 +3,13 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include "sim/output.h"
 #include "sim/trace/json_input.h"
 
 enum { LINE_LIMIT_BYTES = 64 << 20, HEADER_BYTES = 700 };
 
 struct session_writer {
-	FILE *file;
-	char *path, *part;
+	struct output out;
 	bool begun; /* the first session has set what the header says of ids */
 	uint32_t block;
 	bool global;
@@ -125,27 +124,22 @@ static int write_line(struct session_writer *w, json_t *value, size_t width, con
 	json_decref(value);
 	if (!text)
 		return ikv_err_set(err, IKV_FAILED,
-				   "%s: cannot write %.100s: out of memory, or text that is not UTF-8", w->path,
+				   "%s: cannot write %.100s: out of memory, or text that is not UTF-8", w->out.path,
 				   what);
 	int rc = 0;
 	size_t size = strlen(text);
 	if (size > LINE_LIMIT_BYTES || (width && size > width))
-		rc = ikv_err_set(err, IKV_FAILED, "%s: %.100s takes %zu bytes, expected at most %d a line", w->path,
+		rc = ikv_err_set(err, IKV_FAILED, "%s: %.100s takes %zu bytes, expected at most %d a line", w->out.path,
 				 what, size, width ? (int)width : LINE_LIMIT_BYTES);
-	else if (fprintf(w->file, "%-*s\n", (int)width, text) < 0)
-		rc = ikv_err_set(err, IKV_IO, "%s: %s", w->path, strerror(errno));
+	else if (fprintf(w->out.f, "%-*s\n", (int)width, text) < 0)
+		rc = ikv_err_set(err, IKV_IO, "%s: %s", w->out.path, strerror(errno));
 	free(text);
 	return rc;
 }
 
-static int give_up(struct session_writer *w, int rc)
+static int give_up(struct session_writer *w, bool keep, struct ikv_err *err)
 {
-	if (w->file)
-		fclose(w->file);
-	if (w->part && rc)
-		unlink(w->part);
-	free(w->part);
-	free(w->path);
+	int rc = output_close(&w->out, keep, err);
 	ikv_free(w);
 	return rc;
 }
@@ -155,20 +149,17 @@ int session_writer_open(struct session_writer **out, const char *path, struct ik
 	struct session_writer *w = ikv_alloc(1, sizeof *w, err);
 	if (!w)
 		return -1;
-	w->path = strdup(path);
-	if (!w->path || asprintf(&w->part, "%s.part", path) < 0) {
-		w->part = NULL;
-		return give_up(w, ikv_err_set(err, IKV_FAILED, "out of memory"));
+	if (output_open(&w->out, path, err)) {
+		ikv_free(w);
+		return -1;
 	}
-	w->file = fopen(w->part, "wbe");
-	if (!w->file) {
-		ikv_err_set(err, IKV_CANT_CREATE, "%s: %s", w->part, strerror(errno));
-		return give_up(w, -1);
+	/* The header's counts are known at the end: keep its place. */
+	if (fprintf(w->out.f, "%*s\n", HEADER_BYTES, "") < 0) {
+		ikv_err_set(err, IKV_IO, "%s: %s", path, strerror(errno));
+		give_up(w, false, err);
+		return -1;
 	}
 	*out = w;
-	/* The header's counts are known at the end: keep its place. */
-	if (fprintf(w->file, "%*s\n", HEADER_BYTES, "") < 0)
-		return give_up(w, ikv_err_set(err, IKV_IO, "%s: %s", path, strerror(errno)));
 	return 0;
 }
 
@@ -185,16 +176,11 @@ int session_writer_put(struct session_writer *w, const struct session *s, struct
 int session_writer_close(struct session_writer *w, const struct trace_facts *facts, struct ikv_err *err)
 {
 	int rc = facts ? 0 : -1;
-	if (!rc && fseek(w->file, 0, SEEK_SET))
-		rc = ikv_err_set(err, IKV_IO, "%s: %s", w->path, strerror(errno));
+	if (!rc && fseek(w->out.f, 0, SEEK_SET))
+		rc = ikv_err_set(err, IKV_IO, "%s: %s", w->out.path, strerror(errno));
 	if (!rc)
 		rc = write_line(w, header_value(facts, w->block, w->global), HEADER_BYTES, "the header", err);
-	if (!rc && (fflush(w->file) || ferror(w->file)))
-		rc = ikv_err_set(err, IKV_IO, "%s: %s", w->part, strerror(errno));
-	/* A reader never sees half a file. */
-	if (!rc && rename(w->part, w->path))
-		rc = ikv_err_set(err, IKV_CANT_CREATE, "%s: %s", w->path, strerror(errno));
-	return give_up(w, rc);
+	return give_up(w, !rc, err) ? -1 : rc;
 }
 
 int session_write(const struct session_list *list, const char *path, struct ikv_err *err)

@@ -45,13 +45,19 @@ bool json_shallow(const char *text, size_t size)
 	return true;
 }
 
+static size_t blanks(const unsigned char *text, size_t size)
+{
+	size_t i = 0;
+	while (i < size && strchr(" \t\r\n", text[i]) && text[i])
+		i++;
+	return i;
+}
+
 /* One value a line? Yes if the first line is a whole object. */
 static bool has_lines(const unsigned char *head, size_t size)
 {
 	struct nesting n = {0};
-	size_t i = 0;
-	while (i < size && strchr(" \t\r\n", head[i]))
-		i++;
+	size_t i = blanks(head, size);
 	if (i == size || head[i] != '{')
 		return false;
 	for (; i < size && head[i] != '\n'; i++)
@@ -64,16 +70,18 @@ int json_input_open(struct json_input *in, const char *path, enum json_form form
 	*in = (struct json_input){.form = form, .next_line = 1, .first = true};
 	if (trace_input_open(&in->file, path, err))
 		return -1;
-	long size = trace_input_head(&in->file, form == JSON_EITHER ? HEAD_BYTES : 3, err);
+	long size = trace_input_head(&in->file, HEAD_BYTES, err);
 	if (size < 0)
 		return -1;
 	if (size >= 3 && !memcmp(in->file.at, "\xef\xbb\xbf", 3)) { /* a byte order mark */
 		in->file.at += 3;
 		size -= 3;
 	}
-	if (form != JSON_EITHER)
-		return 0;
-	in->form = has_lines(in->file.at, (size_t)size) ? JSON_LINES : JSON_VALUES;
+	size_t start = blanks(in->file.at, (size_t)size);
+	if (form == JSON_EITHER)
+		in->form = has_lines(in->file.at, (size_t)size) ? JSON_LINES : JSON_VALUES;
+	else if (form == JSON_LINES && start < (size_t)size && in->file.at[start] == '[')
+		in->form = JSON_VALUES;
 	return 0;
 }
 
@@ -136,7 +144,7 @@ static bool blank(const char *text, size_t size)
  * nothing says where the damage stops. */
 static int read_line(struct json_input *in, bool *cut_short, struct ikv_err *err)
 {
-	in->line = in->next_line;
+	in->line = in->file.line = in->next_line;
 	in->size = 0;
 	for (;;) {
 		if (in->file.at == in->file.end) {
@@ -162,7 +170,7 @@ static int read_line(struct json_input *in, bool *cut_short, struct ikv_err *err
 		in->next_line++;
 		if (!blank(in->text, in->size))
 			return 1;
-		in->line = in->next_line;
+		in->line = in->file.line = in->next_line;
 		in->size = 0;
 	}
 }
@@ -212,13 +220,13 @@ static int read_value(struct json_input *in, struct ikv_err *err)
 {
 	int c = 0;
 	in->size = 0;
-	in->line = in->next_line;
+	in->line = in->file.line = in->next_line;
 	if (in->done)
 		return 0;
 	int got = next_value_start(in, &c, err);
 	if (got != 1)
 		return got;
-	in->line = in->next_line;
+	in->line = in->file.line = in->next_line;
 	if (c != '{')
 		return json_fault(in, CHECK_SYNTAX, NULL, err, "found '%c', expected an object {...}",
 				  c < 32 || c > 126 ? '?' : c),
@@ -351,7 +359,9 @@ int json_read(struct trace *t, const char *path, enum json_form form,
 
 bool json_line_has(const char *head, size_t size, const char *const *keys)
 {
-	const char *end = memchr(head, '\n', size);
+	size_t mark = size >= 3 && !memcmp(head, "\xef\xbb\xbf", 3) ? 3 : 0;
+	size_t start = mark + blanks((const unsigned char *)head + mark, size - mark);
+	const char *end = start < size && head[start] != '[' ? memchr(head + start, '\n', size - start) : NULL;
 	size_t line = end ? (size_t)(end - head) : size;
 	for (; *keys; keys++)
 		if (!memmem(head, line, *keys, strlen(*keys)))

@@ -6,7 +6,7 @@
 #include "sim/trace/importer.h"
 
 enum json_form {
-	JSON_LINES,      /* one value a line, at most 16 MB each */
+	JSON_LINES,      /* one value a line, at most 16 MB each; or a top-level array of them */
 	JSON_LONG_LINES, /* the same, at most 64 MB: a session may be as large as the object it was made from */
 	JSON_VALUES,     /* the elements of a top-level array, or top-level objects one after the other; 64 MB each */
 	JSON_EITHER,     /* decided from the content: lines if the first line is a whole object, else values */
@@ -36,7 +36,8 @@ int json_read(struct trace *t, const char *path, enum json_form form,
 	      int (*record)(struct trace *t, struct json_input *in, void *ctx, struct ikv_err *err), void *ctx,
 	      struct ikv_err *err);
 
-/* Are all these keys in the first line? NULL-terminated, with their quotes; for detect(). */
+/* Are all these keys in the first line that is not blank, or in the start of a list? NULL-terminated, with their quotes;
+ * for detect(). */
 bool json_line_has(const char *head, size_t size, const char *const *keys);
 
 /* Begin a session named by the value of `key`; complains of an id that is empty, longer than 400 bytes or taken. */

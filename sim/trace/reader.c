@@ -53,7 +53,8 @@ static const struct importer *most_likely(const char *path, const char *head, si
 	return NULL;
 }
 
-static const struct importer *detect(const char *path, struct ikv_err *err)
+/* *check: what an error found wrong. */
+static const struct importer *detect(const char *path, enum trace_check *check, struct ikv_err *err)
 {
 	const struct importer *found = NULL;
 	struct trace_input in;
@@ -65,6 +66,7 @@ static const struct importer *detect(const char *path, struct ikv_err *err)
 			found = most_likely(path, (const char *)in.at, size < HEAD_BYTES ? (size_t)size : HEAD_BYTES,
 					    err);
 	}
+	*check = in.unreadable ? in.check : CHECK_SYNTAX;
 	trace_input_close(&in);
 	return found;
 }
@@ -144,7 +146,8 @@ static void release(struct trace *t)
 static bool belongs(struct trace *t, const char *path)
 {
 	struct ikv_err why;
-	const struct importer *found = detect(path, &why);
+	enum trace_check unused;
+	const struct importer *found = detect(path, &unused, &why);
 	if (found == t->importer)
 		return true;
 	t->path = path;
@@ -177,22 +180,24 @@ static int read_files(struct trace *t, char *const *paths, size_t count, struct 
 }
 
 /* The format of the first file that has one. What is wrong with the first is what is told if none has. */
-static const struct importer *detect_any(char *const *paths, size_t count, struct ikv_err *err)
+static const struct importer *detect_any(char *const *paths, size_t count, enum trace_check *check, struct ikv_err *err)
 {
-	const struct importer *found = detect(paths[0], err);
+	const struct importer *found = detect(paths[0], check, err);
+	enum trace_check other;
 	struct ikv_err unused;
 	for (size_t i = 1; !found && i < count; i++)
-		found = detect(paths[i], &unused);
+		found = detect(paths[i], &other, &unused);
 	return found;
 }
 
-static const struct importer *choose(const char *format, char *const *paths, size_t count, struct ikv_err *err)
+static const struct importer *choose(const char *format, char *const *paths, size_t count, enum trace_check *check,
+				     struct ikv_err *err)
 {
 	char what[80];
 	struct stat st;
 	if (!strcmp(format, "auto")) {
 		if (stat(paths[0], &st) || S_ISREG(st.st_mode))
-			return detect_any(paths, count, err);
+			return detect_any(paths, count, check, err);
 		ikv_err_set(err, IKV_BAD_INPUT, "%s: is no file, and can be read only once; say which format it has",
 			    paths[0]);
 		return NULL;
@@ -217,11 +222,12 @@ int trace_read(const char *path, const char *format, const struct session_option
 	if (S_ISDIR(st.st_mode) && list_folder(path, &names, &count, err))
 		return -1;
 	struct trace t = {.opts = opts ? opts : &defaults, .sink = sink, .facts = facts};
-	t.importer = choose(format, names, count, err);
+	enum trace_check check = CHECK_SYNTAX;
+	t.importer = choose(format, names, count, &check, err);
 	int rc = t.importer ? 0 : -1;
 	if (rc && t.opts->finding && facts->detected && err->status == IKV_BAD_INPUT) {
 		/* Lint tells of it like of anything else. */
-		struct trace_input none = {.path = names[0], .check = CHECK_SYNTAX};
+		struct trace_input none = {.path = names[0], .check = check};
 		snprintf(facts->format, sizeof facts->format, "unknown");
 		rc = trace_bad(&t, &none, err);
 	} else if (!rc) {

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include "sim/output.h"
 #include "sim/trace/generate.h"
 #include "sim/trace/twin.h"
 
@@ -248,29 +249,18 @@ static void put_bins(FILE *f, const struct twin *t)
 	fputc('\n', f);
 }
 
-/* A YAML string in single quotes. */
-static void put_text(FILE *f, const char *key, const char *text)
-{
-	fprintf(f, "%s: '", key);
-	for (const char *p = text; *p; p++) {
-		if (*p == '\'')
-			fputc('\'', f);
-		fputc((unsigned char)*p < 0x20 ? ' ' : *p, f);
-	}
-	fputs("'\n", f);
-}
-
 int twin_write(const struct twin *t, const char *path, const char *name, const char *source, struct ikv_err *err)
 {
-	FILE *f = fopen(path, "we");
-	if (!f)
-		return ikv_err_set(err, IKV_CANT_CREATE, "%s: %s", path, strerror(errno));
+	struct output out;
+	if (output_open(&out, path, err))
+		return -1;
+	FILE *f = out.f;
 	fputs("# Requests with the statistics of a trace: quantiles and shares, none of its content "
 	      "(docs/generator.md).\n",
 	      f);
-	put_text(f, "profile", name);
+	yaml_write_text(f, "profile", name);
 	fprintf(f, "model: requests\nversion: %d\n", TWIN_VERSION);
-	put_text(f, "source", source);
+	yaml_write_text(f, "source", source);
 	fprintf(f,
 		"sessions: %u\nturns_mean: %.9g\nblock_tokens: %u\nglobal_ids: %s\npartial_last_block: %s\n"
 		"p_think: %.6g\n",
@@ -285,9 +275,7 @@ int twin_write(const struct twin *t, const char *path, const char *name, const c
 		fputc('\n', f);
 	}
 	put_bins(f, t);
-	bool bad = ferror(f) != 0;
-	bad |= fclose(f) != 0;
-	return bad ? ikv_err_set(err, IKV_IO, "%s: %s", path, strerror(errno)) : 0;
+	return output_close(&out, true, err);
 }
 
 static void release(void *twin)

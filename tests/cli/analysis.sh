@@ -106,4 +106,28 @@ none "a step that is not there is named" "$([ $? -eq 65 ] && grep -q 'no step 99
 $p explain "$db" --run quest --session 1 --step 9 -s seed=8 >"$d/out" 2>"$d/err"
 none "a replay that decides otherwise is refused, with the setting" "$([ $? -eq 1 ] && grep -q 'seed is "8" here' "$d/err" ||
 	cat "$d/err")"
+
+# A run of one step: figures without a word, though no axis has a range.
+$p run --quiet --no-plots --db "$d/one.db" "$tiny" -s sessions.count=1 -s sessions.max_decode_tokens=1 >"$d/out" 2>"$d/err"
+if command -v gnuplot >/dev/null; then
+	$p plot "$d/one.db" -o "$d/one" >"$d/out" 2>"$d/err"
+	none "figures of one step are drawn quietly" "$([ $? -eq 0 ] || echo failed; [ -s "$d/one/growth.svg" ] || echo none
+		grep -v 'no data for' "$d/err")"
+else
+	skip "no gnuplot"
+fi
+
+# Options of a residency are settings like others: recorded, part of what a point is, and given again by explain.
+for r in lru '{policy: lru}' s3fifo; do
+	$p run --quiet --no-plots --db "$d/residency.db" "$tiny" -s "memory.residency=$r"
+done >"$d/out" 2>&1
+$p run --quiet --no-plots --db "$d/residency.db" "$tiny" -s memory.residency=s3fifo -s memory.residency.small=0.4 >>"$d/out" 2>&1
+db=$d/residency.db
+none "a residency is one point however it is written, and another with other options" "$(
+	[ "$(ask 'SELECT count(*), count(DISTINCT point_key) FROM run')" = 4,3 ] || ask 'SELECT run_id, point_key FROM run'
+	cat "$d/out")"
+none "its options are recorded" "$(ask "SELECT value FROM run_param WHERE run_id = 4 AND key = 'memory.residency.small'" |
+	grep -qx 0.4 || ask "SELECT key, value FROM run_param WHERE run_id = 4")"
+$p explain "$db" --run 4 --session 1 --step 9 >"$d/out" 2>"$d/err"
+none "and a replay has them" "$([ $? -eq 0 ] || cat "$d/err")"
 echo "1..$number"

@@ -42,7 +42,7 @@ printed: $(head -3 "$d/out")"
 
 small=$cases/scenario/small.yaml
 run="$p run --quiet --no-plots"
-plan 64
+plan 74
 
 $run --db "$d/kept.db" "$small" >"$d/out" 2>"$d/err"
 none "a good scenario runs quietly" "$([ $? -eq 0 ] || echo failed; cat "$d/out" "$d/err")"
@@ -134,7 +134,7 @@ mkdir "$d/empty"
 wrong "an empty folder as trace" 65 "intentkv: $d/empty: a folder without files" $p import "$d/empty"
 wrong "an unknown trace format" 65 'intentkv: ...: unknown format "moncake"; known formats: ...' \
 	$p import --from moncake "$cases/trace/good-chat.jsonl"
-wrong "sessions in a folder that is not there" 73 "intentkv: $d/no/x.jsonl.part: No such file or directory" \
+wrong "sessions in a folder that is not there" 73 "intentkv: $d/no/x.jsonl: No such file or directory" \
 	$p import -o "$d/no/x.jsonl" "$cases/trace/good-chat.jsonl"
 wrong "a database in a folder that is not there" 73 "intentkv: $d/no/x.db: ...No such file or directory" \
 	$run --db "$d/no/x.db" "$small"
@@ -145,6 +145,11 @@ wrong "the folder of figures as database" 65 "intentkv: $d/kept: is not a regula
 rmdir "$d/kept"
 wrong "a missing database" 65 'intentkv: nowhere.db: there is no result database' $p query nowhere.db
 wrong "a scenario as database" 65 "intentkv: $small: is not a result database" $p query "$small"
+
+missing="intentkv: $d/kept.db: there is no run nobody; \`intentkv runs\` lists them"
+wrong "a query about a run that is not there" 65 "$missing" $p query "$d/kept.db" best -p run=nobody
+wrong "a figure of a run that is not there" 65 "$missing" $p plot "$d/kept.db" -r nobody -o "$d/figures"
+wrong "a report on a run that is not there" 65 "$missing" $p report "$d/kept.db" -r nobody
 
 # patched OFFSET BYTES NAME: a copy of the database whose header has these bytes.
 patched() {
@@ -172,6 +177,29 @@ wrong "a number of replays" 64 'intentkv: bench gpu: --replays: got "0", expecte
 	$p bench gpu --replays 0
 wrong "an ISA that does not exist" 69 'intentkv: INTENTKV_ISA: nonsense: no ISA of that name; available: ...' \
 	env INTENTKV_ISA=nonsense $run --db "$d/fresh.db" "$small"
+
+# Where results go: what is named stays what it is, and the file that is read is not replaced.
+cp "$cases/trace/good-chat.jsonl" "$d/chat.jsonl"
+wrong "sessions in the place of the trace" 64 "intentkv: $d/chat.jsonl: is the file that is read; ..." \
+	$p import -o "$d/chat.jsonl" "$d/chat.jsonl"
+ln -s chat.jsonl "$d/chat-link"
+wrong "or in that of a link to it" 64 "intentkv: $d/chat-link: is the file that is read; ..." $p import -o "$d/chat-link" "$d/chat.jsonl"
+wrong "a report in the place of its database" 64 "intentkv: $d/kept.db: is the file that is read; ..." \
+	$p report "$d/kept.db" -o "$d/kept.db"
+$p import -o "$d/sessions.jsonl" "$d/chat.jsonl" >/dev/null
+mkfifo "$d/pipe"
+$p import -o "$d/pipe" "$d/chat.jsonl" >/dev/null 2>&1 &
+cat "$d/pipe" >"$d/piped"
+wait $!
+none "a pipe stays one and gets the sessions" "$([ -p "$d/pipe" ] || echo replaced; cmp "$d/piped" "$d/sessions.jsonl" 2>&1)"
+touch "$d/aim" && chmod 640 "$d/aim" && ln -s aim "$d/link"
+$p import -o "$d/link" "$d/chat.jsonl" >/dev/null
+none "a link stays one, and what it leads to keeps its mode" "$([ -h "$d/link" ] || echo replaced
+	cmp "$d/aim" "$d/sessions.jsonl" 2>&1; find "$d/aim" ! -perm 640; ls "$d" | grep part)"
+wrong "sessions in a folder" 73 "intentkv: $d/empty: Is a directory" $p import -o "$d/empty" "$d/chat.jsonl"
+
+printf 'page_size: 16\ntotal_tokens: 64\nblocks:\n  - {name: "a\\e[31m", start: 0, end: 64, policy: ALWAYS}\n' >"$d/escape.yaml"
+none "a name cannot act on the terminal" "$($p route "$d/escape.yaml" | grep -q '^a?\[31m' || $p route "$d/escape.yaml" | cat -v)"
 
 # Broken records.
 $p import --skip-bad "$cases/trace/broken-line.jsonl" >"$d/out" 2>"$d/err"

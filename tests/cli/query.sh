@@ -24,6 +24,9 @@ $p db check "$d/t.db" >"$d/out" && grep -q good "$d/out" && $p db backup "$d/t.d
 ok $? "a copy is good and holds the same"
 $p db export "$d/copy.db" -o "$d/csv" >"$d/out" && [ "$(wc -l <"$d/csv/step.csv")" -eq 1601 ] && head -1 "$d/csv/run.csv" | grep -q '^run_id,'
 ok $? "tables are exported as CSV"
+mkdir "$d/full" && ln -s /dev/full "$d/full/step.csv" && $p db export "$d/copy.db" --table step -o "$d/full" 2>"$d/err"
+[ $? -eq 74 ] && grep -q "full/step.csv: cannot write: No space left" "$d/err"
+ok $? "a full disk is told with the file"
 $p db schema "$d/t.db" | grep -q '^CREATE TABLE step ('
 ok $? "the schema is printed"
 $p query "$d/t.db" sumary 2>"$d/err"

@@ -42,7 +42,7 @@ static inline void set_tokens(struct rig *r, uint32_t tokens, uint32_t each)
 		snprintf(names[i], sizeof names[i], "b%u", i);
 		uint32_t end = i == 63 || tokens - at < each ? tokens : at + each;
 		r->blocks[i] =
-		    (struct ikv_block){names[i], at, end, IKV_KIND_USER, turn[i % 5], true, 0.5, i + 1, 0, 0};
+		    (struct ikv_block){names[i], at, end, IKV_KIND_USER, turn[i % 5], true, 0.5, i + 1, 0, 0, 0};
 	}
 }
 

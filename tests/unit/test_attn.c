@@ -18,8 +18,8 @@ struct world { /* one sequence in a backend, and the same rows kept aside as the
 	uint16_t *k_half, *v_half;
 	float *q;
 	struct ikv_plan plan;
-	double rounded; /* tolerance of pages whose queries AVX-512 rounds to a byte a channel; 0: there are none */
-	bool fp8;       /* pages of FP8, whose queries and weights avx512bf16 rounds */
+	double rounded; /* tolerance of pages whose queries AVX-512 rounds to eight or nine bits; 0: there are none */
+	bool half;      /* pages of FP8 or SPARSE, whose queries and weights avx512bf16 rounds */
 };
 
 static uint32_t below(struct world *w, uint32_t n)
@@ -41,7 +41,7 @@ static void open_world(struct world *w, const struct ikv_backend_ops *ops, const
 	struct ikv_err err;
 	struct ikv_backend_config config = {.threads = threads, .isa = isa, .sequences = 2};
 	w->g = g;
-	w->fp8 = false;
+	w->half = false;
 	w->rounded = 0;
 	w->tokens = tokens;
 	w->pages = ikv_pages(tokens, g.page_tokens);
@@ -117,8 +117,11 @@ static void recode(struct world *w, uint32_t layer, uint32_t kv_first, uint32_t 
 static void mix_formats(struct world *w, int only)
 {
 	enum ikv_format f = stored_formats[only < 0 ? 0 : only];
-	w->fp8 = only < 0 || f == IKV_FMT_FP8;
-	w->rounded = only < 0 || f == IKV_FMT_KIVI4 || f == IKV_FMT_KIVI2 ? 1e-2 : f == IKV_FMT_INT4 ? 5e-3 : 0;
+	w->half = only < 0 || f == IKV_FMT_FP8 || f == IKV_FMT_SPARSE;
+	w->rounded = only < 0 || f == IKV_FMT_KIVI4 || f == IKV_FMT_KIVI2 ? 1e-2
+		     : f == IKV_FMT_INT4					      ? 5e-3
+		     : f == IKV_FMT_INT8					      ? 4e-3
+										      : 0;
 	for (uint32_t p = 0; p < w->tokens / w->g.page_tokens; p++) {
 		if (below(w, 2)) {
 			recode(w, 0, 0, w->g.kv_heads, p,
@@ -237,7 +240,7 @@ static void compare(const struct world *w, struct answer a, uint32_t first, uint
 {
 	struct ikv_backend_stats stats;
 	w->b->ops->stats(w->b, &stats);
-	if (w->fp8 && !w->g.v_aliases_k && stats.isa && !strcmp(stats.isa, "avx512bf16"))
+	if (w->half && !w->g.v_aliases_k && stats.isa && !strcmp(stats.isa, "avx512bf16"))
 		tolerance = 4e-3;
 	if (w->rounded > 0 && !w->g.v_aliases_k && stats.isa && !strncmp(stats.isa, "avx512", 6))
 		tolerance = w->rounded;

@@ -9,6 +9,7 @@ START_TEST(nearest_word)
 	static const char *const words[] = {"router", "scorer", "memory"};
 	ck_assert_str_eq(ikv_nearest("ruoter", words, 3), "router");
 	ck_assert_ptr_null(ikv_nearest("xyzzy", words, 3));
+	ck_assert_str_eq(ikv_nearest("ROUTER", words, 3), "router");
 }
 END_TEST
 
@@ -63,6 +64,32 @@ static const struct ikv_option table[] = {
     {"budget", IKV_OPT_BUDGET, offsetof(struct config, budget), "25%", 0, 0, NULL, ""},
     IKV_OPTION_END};
 
+/* -1 means "unset" where it is the default and the least value; what lies between it and 0 means nothing. */
+START_TEST(options_may_be_unset)
+{
+	static const struct ikv_option unset[] = {{"x", IKV_OPT_REAL, 0, "-1", -1, 2, NULL, ""}, IKV_OPTION_END},
+				       signed_one[] = {{"x", IKV_OPT_REAL, 0, "0", -1, 2, NULL, ""}, IKV_OPTION_END};
+	struct ikv_err err;
+	double x = 7;
+	ck_assert_int_eq(ikv_option_set(unset, &x, "x", "-0.5", &err), -1);
+	ck_assert_str_eq(err.text, "x: got \"-0.5\", expected a number from 0 to 2, or -1");
+	ck_assert_double_eq(x, 7);
+	ck_assert_int_eq(ikv_option_set(unset, &x, "x", "-1", &err), 0);
+	ck_assert_int_eq(ikv_option_set(unset, &x, "x", "0", &err), 0);
+	ck_assert_int_eq(ikv_option_set(signed_one, &x, "x", "-0.5", &err), 0);
+}
+END_TEST
+
+START_TEST(shares_are_not_rounded_up_twice)
+{
+	for (uint32_t percent = 1; percent <= 100; percent++) {
+		const struct ikv_budget b = {IKV_BUDGET_FRACTION, percent / 100.0};
+		for (uint32_t pages = 1; pages <= 2000; pages++)
+			ck_assert_uint_eq(ikv_budget_pages(&b, pages * 16, 16), (pages * percent + 99) / 100);
+	}
+}
+END_TEST
+
 START_TEST(options_round_trip)
 {
 	struct config c, d;
@@ -112,6 +139,8 @@ int main(void)
 	tcase_add_test(t, det_functions_match_libm);
 	tcase_add_test(t, normal_has_unit_variance);
 	tcase_add_test(t, options_round_trip);
+	tcase_add_test(t, options_may_be_unset);
+	tcase_add_test(t, shares_are_not_rounded_up_twice);
 	tcase_add_test(t, alloc_overflow_is_an_error);
 	suite_add_tcase(s, t);
 	return tap_run(s);

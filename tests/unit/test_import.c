@@ -61,6 +61,24 @@ START_TEST(mooncake_continues_a_session)
 }
 END_TEST
 
+/* Lines, or a list of the same objects, indented or not; blank lines, a byte order mark and CRLF do not matter. */
+START_TEST(lines_may_be_a_list)
+{
+	static const char *const forms[] = {"\xef\xbb\xbf\r\n" M1 "\r\n" M2, "[" M1 "," M2 "]", "[\n {\n  \"timestamp\": 0, \"input_length\": 1300,\n"
+		"  \"output_length\": 10,\n  \"hash_ids\": [1,2,3]\n },\n" M2 "]\n"};
+	for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+		struct session_list l;
+		ck_assert_msg(import_text("auto", forms[i], false, &l) == 0, "%s", err.text);
+		ck_assert_str_eq(l.facts.format, "mooncake");
+		ck_assert_uint_eq(l.facts.requests, 2);
+		ck_assert_uint_eq(l.facts.prefix_hits, 2);
+		session_list_free(&l);
+	}
+	refused("mooncake", "[\n" M2 "," M1 "]", ":3: timestamp: time runs backwards");
+	refused("mooncake", "[\n" M1, ":2: the file ends inside its list: it is truncated");
+}
+END_TEST
+
 START_TEST(mooncake_errors_have_places)
 {
 	struct session_list l;
@@ -249,6 +267,7 @@ int main(void)
 	TCase *t = tcase_create("import");
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, mooncake_continues_a_session);
+	tcase_add_test(t, lines_may_be_a_list);
 	tcase_add_test(t, mooncake_errors_have_places);
 	tcase_add_test(t, depth_is_bounded);
 	tcase_add_test(t, large_ids_survive);

@@ -285,6 +285,31 @@ static struct findings lint(const char *format, const char *text)
 
 #define M(t, in, ids) "{\"timestamp\":" #t ",\"input_length\":" #in ",\"output_length\":1,\"hash_ids\":[" ids "]}\n"
 
+/* A packed file that ends early: what is there tells the format, and the complaint its line and check. */
+START_TEST(lint_of_a_cut_packed_file)
+{
+	static unsigned char packed[4096];
+	struct findings n = {0};
+	struct session_options opts = {.finding = note, .finding_ctx = &n};
+	struct session_list l;
+	z_stream z = {.next_in = (unsigned char *)(uintptr_t)(Q1 Q2), .avail_in = sizeof Q1 Q2 - 1};
+	ck_assert_int_eq(deflateInit2(&z, 9, Z_DEFLATED, 31, 8, Z_DEFAULT_STRATEGY), Z_OK);
+	z.next_out = packed;
+	z.avail_out = sizeof packed;
+	ck_assert_int_eq(deflate(&z, Z_FINISH), Z_STREAM_END);
+	size_t size = sizeof packed - z.avail_out;
+	deflateEnd(&z);
+	ck_assert_int_eq(import_bytes("auto", packed, size - 4, &opts, &l, &err), 0);
+	ck_assert_uint_eq(l.facts.requests, 2);
+	ck_assert(n.errors == 1 && n.check[CHECK_TRUNCATED] == 1 && n.line[0] == 3);
+	session_list_free(&l);
+	memset(&n, 0, sizeof n);
+	ck_assert_int_eq(import_bytes("auto", packed, 5, &opts, &l, &err), 0); /* not even a start */
+	ck_assert(n.errors == 1 && n.check[CHECK_TRUNCATED] == 1);
+	session_list_free(&l);
+}
+END_TEST
+
 START_TEST(lint_goes_on)
 {
 	struct findings n = lint("mooncake", M(1, 1000, "1,2") M(2, 1000, "1,2,3") "{\n" M(0, 512, "9")
@@ -355,6 +380,7 @@ int main(void)
 	tcase_add_test(t, vllm_paths_are_sessions);
 	tcase_add_test(t, vllm_as_msgpack);
 	tcase_add_test(t, packed_files);
+	tcase_add_test(t, lint_of_a_cut_packed_file);
 	tcase_add_test(t, lint_goes_on);
 	tcase_add_test(t, lint_of_a_session);
 	tcase_add_test(t, lint_of_turns);

@@ -37,7 +37,7 @@ START_TEST(mistakes_are_named)
 	refused("page_size: 16\ntotal_tokens: 9\nblocks:\n- {name: a, start: 0, end: 5, policy: ATEND}\n",
 		"f.yaml:4:39: policy: got \"ATEND\"");
 	refused("page_size: 16\ntotal_tokens: 9\nblocks:\n- {name: a, start: 0, end: 5, policy: ATTEND}\n",
-		"f.yaml:4: score: block \"a\" [0, 5) is ATTEND and has no score");
+		"f.yaml:4:3: score: block \"a\" [0, 5) is ATTEND and has no score");
 	refused("page_size: 16\ntotal_tokens: 9\nblocks:\n- {name: a, start: 0, end: 50, policy: ALWAYS}\n",
 		"beyond the context of 9 tokens");
 }

@@ -86,6 +86,24 @@ START_TEST(ids_are_unique)
 }
 END_TEST
 
+START_TEST(a_list_is_shortened)
+{
+	struct session_list list = {0};
+	static const char *const ids[] = {"a", "b", "c"};
+	for (int i = 0; i < 3; i++)
+		ck_assert_ptr_nonnull(session_add(&list, ids[i], &err));
+	session_list_shorten(&list, 5);
+	ck_assert_uint_eq(list.count, 3);
+	session_list_shorten(&list, 1);
+	ck_assert_uint_eq(list.count, 1);
+	ck_assert_ptr_nonnull(session_find(&list, "a"));
+	ck_assert_ptr_null(session_find(&list, "c"));
+	ck_assert_ptr_nonnull(session_add(&list, "c", &err));
+	ck_assert_uint_eq(list.count, 2);
+	session_list_free(&list);
+}
+END_TEST
+
 START_TEST(invariants)
 {
 	struct session_list l = sample();
@@ -127,6 +145,7 @@ int main(void)
 	TCase *t = tcase_create("session");
 	tcase_add_test(t, round_trip_is_exact);
 	tcase_add_test(t, ids_are_unique);
+	tcase_add_test(t, a_list_is_shortened);
 	tcase_add_test(t, invariants);
 	tcase_add_test(t, chain_replaces_what_was_cut);
 	suite_add_tcase(suite, t);

@@ -7,10 +7,10 @@ START_TEST(skipped_blocks_return)
 {
 	struct ikv_specattn_config c;
 	struct ikv_specattn *s, *copy;
-	struct ikv_block b[4] = {{"a", 0, 4, 0, IKV_ATTEND, false, 0, 11, 0, 0},
-				 {"b", 4, 8, 0, IKV_ATTEND, false, 0, 12, 0, 0},
-				 {"c", 8, 9, 0, IKV_ALWAYS, false, 0, 13, 0, 0},
-				 {"d", 9, 10, 0, IKV_ATTEND, false, 0, 14, 0, 0}};
+	struct ikv_block b[4] = {{"a", 0, 4, 0, IKV_ATTEND, false, 0, 11, 0, 0, 0},
+				 {"b", 4, 8, 0, IKV_ATTEND, false, 0, 12, 0, 0, 0},
+				 {"c", 8, 9, 0, IKV_ALWAYS, false, 0, 13, 0, 0, 0},
+				 {"d", 9, 10, 0, IKV_ATTEND, false, 0, 14, 0, 0, 0}};
 	struct ikv_layout l = {b, 3, 10, 16};
 	ikv_option_defaults(ikv_specattn_options, &c);
 	c.enabled = true;

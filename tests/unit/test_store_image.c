@@ -78,18 +78,18 @@ static void check_cell(sqlite3_stmt *got, int i, const struct store_column *c, c
 	const char *text = hex;
 	if (c->type == STORE_INT) {
 		int64_t v = *(const int64_t *)field;
-		ck_assert_int_eq(type, v == -1 ? SQLITE_NULL : SQLITE_INTEGER);
-		ck_assert(v == -1 || sqlite3_column_int64(got, i) == v);
+		must(type == (v == -1 ? SQLITE_NULL : SQLITE_INTEGER));
+		must(v == -1 || sqlite3_column_int64(got, i) == v);
 	} else if (c->type == STORE_REAL) {
 		double v = *(const double *)field;
-		ck_assert_int_eq(type, isnan(v) ? SQLITE_NULL : SQLITE_FLOAT);
-		ck_assert(isnan(v) || sqlite3_column_double(got, i) == v);
+		must(type == (isnan(v) ? SQLITE_NULL : SQLITE_FLOAT));
+		must(isnan(v) || sqlite3_column_double(got, i) == v);
 	} else {
 		snprintf(hex, sizeof hex, "%016llx", (unsigned long long)row->decision_hash);
 		if (c->type == STORE_TEXT)
 			text = row->mass_by;
-		ck_assert_int_eq(type, text ? SQLITE_TEXT : SQLITE_NULL);
-		ck_assert(!text || strcmp((const char *)sqlite3_column_text(got, i), text) == 0);
+		must(type == (text ? SQLITE_TEXT : SQLITE_NULL));
+		must(!text || strcmp((const char *)sqlite3_column_text(got, i), text) == 0);
 	}
 }
 
@@ -112,7 +112,7 @@ static void check_steps(sqlite3 *db, int64_t run, uint64_t n)
 	ck_assert_int_eq(sqlite3_prepare_v2(db, sql, -1, &got, NULL), SQLITE_OK);
 	for (uint64_t i = 0; i < n; i++) {
 		struct store_step row = any_step(run, i, n);
-		ck_assert_int_eq(sqlite3_step(got), SQLITE_ROW);
+		must(sqlite3_step(got) == SQLITE_ROW);
 		for (int k = 0; k < t->count; k++)
 			check_cell(got, k + 1, &t->columns[k], &row);
 	}
@@ -136,8 +136,8 @@ START_TEST(any_value_comes_back)
 			struct store_step row = any_step(runs[k], i, n);
 			struct store_role role = {runs[k], row.session, row.step, IKV_KIND_SYSTEM, row.pages % 1000, -1, 3, 4, -1,
 						  row.pressure, NAN};
-			ck_assert_msg(store_step(s, &row, &err) == 0, "%s", err.text);
-			ck_assert_msg(store_role(s, &role, &err) == 0, "%s", err.text);
+			must_msg(store_step(s, &row, &err) == 0, "%s", err.text);
+			must_msg(store_role(s, &role, &err) == 0, "%s", err.text);
 		}
 		ck_assert_msg(store_run_end(s, runs[k], "done", 1, &err) == 0, "%s", err.text);
 	}

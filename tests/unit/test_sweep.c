@@ -68,6 +68,18 @@ START_TEST(axes)
 }
 END_TEST
 
+START_TEST(a_key_has_one_axis)
+{
+	refused("sweep: {seed: [1, 2], repeat: 2}",
+		"f.yaml:1:31: seed: two parts of the sweep set it, and only the second would count; `repeat` sets "
+		"seeds, too");
+	refused("sweep: {a.b: [1], list: [{c.d: 1}, {a.b: 2}]}",
+		"f.yaml:1:42: a.b: two parts of the sweep set it, and only the second would count");
+	labels_are("sweep: {a.b: [1, 2], list: [{c.d: 1}, {c.d: 2, e.f: 3}]}",
+		   "b=1 d=1; b=1 d=2 f=3; b=2 d=1; b=2 d=2 f=3");
+}
+END_TEST
+
 START_TEST(ranges)
 {
 	labels_are("sweep: {router.budget: {from: 1%, to: 100%, count: 3, scale: log}}",
@@ -98,6 +110,25 @@ static void draw(const char *text, char out[8][64], const char *key)
 		snprintf(out[i], 64, "%s", value(i, key));
 	drop();
 }
+
+/* What refinement looks along: ranges and lists of numbers, but not seeds. */
+START_TEST(numeric_axes)
+{
+	ck_assert_int_eq(expand("sweep: {router.budget: [2%, 60%], memory.page_tokens: [16, 32], router.policy: [quest],"
+				" sessions.turns: {from: 1, to: 9, count: 3, scale: log}, kv.noise: [1, x], seed: [1, 5],"
+				" cost.link_bytes_per_s: [1, 2%]}"),
+			 0);
+	ck_assert_uint_eq(sweep.axis_count, 3);
+	ck_assert_str_eq(sweep.axes[0].key, "router.budget");
+	ck_assert_str_eq(sweep.axes[0].unit, "%");
+	ck_assert(!sweep.axes[0].whole && !sweep.axes[0].log);
+	ck_assert_str_eq(sweep.axes[1].key, "memory.page_tokens");
+	ck_assert(sweep.axes[1].whole);
+	ck_assert_str_eq(sweep.axes[2].key, "sessions.turns");
+	ck_assert(sweep.axes[2].log);
+	drop();
+}
+END_TEST
 
 START_TEST(random_draws)
 {
@@ -187,7 +218,9 @@ int main(void)
 	Suite *s = suite_create("sweep");
 	TCase *t = tcase_create("sweep");
 	tcase_add_test(t, axes);
+	tcase_add_test(t, a_key_has_one_axis);
 	tcase_add_test(t, ranges);
+	tcase_add_test(t, numeric_axes);
 	tcase_add_test(t, random_draws);
 	tcase_add_test(t, conditions);
 	suite_add_tcase(s, t);

@@ -133,6 +133,30 @@ START_TEST(overrides_and_sweeps)
 }
 END_TEST
 
+/* `router: quest` stands for a map, and a key beside the name must not lose it. */
+START_TEST(a_name_becomes_a_map)
+{
+	struct ikv_err err;
+	struct scenario_doc doc = {.path = (char *)"f.yaml"};
+	doc.root = parse("router: quest\nkv: capture\nmemory: {residency: arc}\nprefetch:\n", &err);
+	static const char *const settings[] = {"router.budget=5%", "kv.path=x", "memory.residency.step=1MiB",
+					       "prefetch.history_size=2", "scorer=cosine", "scorer.policy=quest"};
+	for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
+		ck_assert_int_eq(scenario_override(&doc, settings[i], &err), 0);
+	const struct yaml_node *router = yaml_get(doc.root, "router"), *policy = yaml_get(router, "policy");
+	ck_assert_str_eq(policy->text, "quest");
+	ck_assert_int_eq(policy->origin, YAML_FILE);
+	ck_assert_str_eq(yaml_get(router, "budget")->text, "5%");
+	ck_assert_str_eq(yaml_get(yaml_get(doc.root, "kv"), "source")->text, "capture");
+	const struct yaml_node *residency = yaml_get(yaml_get(doc.root, "memory"), "residency");
+	ck_assert_str_eq(yaml_get(residency, "policy")->text, "arc");
+	ck_assert_str_eq(yaml_get(residency, "step")->text, "1MiB");
+	ck_assert_uint_eq(yaml_get(doc.root, "prefetch")->count, 1);
+	ck_assert_str_eq(yaml_get(yaml_get(doc.root, "scorer"), "policy")->text, "quest");
+	yaml_release(doc.root);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("yaml");
@@ -143,6 +167,7 @@ int main(void)
 	tcase_add_test(t, numbers_are_checked);
 	tcase_add_test(t, unknown_keys_suggest);
 	tcase_add_test(t, overrides_and_sweeps);
+	tcase_add_test(t, a_name_becomes_a_map);
 	suite_add_tcase(s, t);
 	return tap_run(s);
 }
