@@ -6,7 +6,9 @@
 #include <stdint.h>
 #include "intentkv/plan.h"
 
-#define ATTEND_HEADS_MAX 16u /* query heads of a job */
+#define ATTEND_HEADS_MAX 16u         /* query heads of a job */
+#define ATTEND_ROWS_MAX  (1u << 27) /* of a launch */
+#define ATTEND_SLACK     1.04        /* split_rule.slack: 128 blocks read as fast as 132 */
 #define ATTEND_NONE      UINT32_MAX
 
 /* An entry of a page table: address of the page's first tile, with the format in its low four bits. */
@@ -28,11 +30,12 @@ struct attend_job {
 };
 
 /* Part of a job, done by one block: `tiles` places from `first`. A block's segments are a list that begins at the block's
- * index, and their words follow each other. */
+ * index, and their words follow each other. They are whole jobs but for the first and the last one. */
 struct attend_segment {
 	uint32_t job, first, tiles;
-	uint32_t row, heads; /* as in the job */
-	uint32_t part, next; /* next segment, or ATTEND_NONE */
+	uint32_t row, heads, parts, first_part; /* as in the job */
+	uint32_t part, next;                    /* next segment, or ATTEND_NONE */
+	uint32_t next_row, next_heads;          /* its */
 };
 
 /* What a job's words are made of. */
@@ -67,6 +70,7 @@ struct attend_args {
 	uint32_t overlap;                      /* set by attend_launch */
 	uint32_t bytes[ATTEND_FORMATS];        /* of a tile */
 	uint32_t start[ATTEND_BLOCKS_MAX + 1]; /* first word of each block; the last one's end */
+	uint32_t queries[ATTEND_BLOCKS_MAX];   /* of a block's first segment: row times 32, plus heads */
 };
 
 struct attend_config {

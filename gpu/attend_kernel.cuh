@@ -5,12 +5,6 @@
 #include "gpu/attend_more.cuh"
 #include "gpu/attend_stream.cuh"
 
-// What a block is doing: kept out of registers while tiles are read.
-struct block_work {
-	attend_segment segment;
-	attend_job job;
-};
-
 // Floats of a head's row in a warp's sums: rows that lanes write at the same time begin in different banks.
 __host__ __device__ constexpr uint32_t sums_row(uint32_t steps, uint32_t heads)
 {
@@ -19,7 +13,7 @@ __host__ __device__ constexpr uint32_t sums_row(uint32_t steps, uint32_t heads)
 
 // Offsets in a block's shared memory, bytes.
 struct shared_plan {
-	uint32_t tops, sums, query, places, work, rings, end;
+	uint32_t tops, sums, query, raw, places, words, segments, signals, rings, end;
 };
 
 __host__ __device__ static inline shared_plan plan_shared(uint32_t steps, uint32_t heads, uint32_t warps, uint32_t stages,
@@ -33,9 +27,14 @@ __host__ __device__ static inline shared_plan plan_shared(uint32_t steps, uint32
 	p.tops = p.sums + warps * heads * sums_row(steps, heads) * 4;
 	p.query = p.tops + (warps * heads * 2 + heads * 2 + 4) * 4;
 	p.query = (p.query + 15) & ~15u;
-	p.places = p.query + (in_registers ? 0 : steps * parts * 128 * (heads == 16 ? 2 : 1));
-	p.work = p.places + warps * stages * 16;
-	p.end = p.work + (uint32_t)sizeof(block_work);
+	// Where operands are not in registers, warps go together, and no sums are written before all have read the queries.
+	p.raw = in_registers ? p.query : p.sums;
+	p.places = p.query + (in_registers ? heads * QUERY_STRIDE(16 * steps) * 4
+					   : steps * parts * 128 * (heads == 16 ? 2 : 1));
+	p.words = p.places + warps * stages * 16;
+	p.segments = p.words + warps * STREAM_WORDS * 16;
+	p.signals = (p.segments + warps * 3 * (uint32_t)sizeof(attend_segment) + 7) & ~7u;
+	p.end = p.signals + 16;
 	return p;
 }
 
@@ -149,7 +148,8 @@ template <int F, int KT, int H> DEVICE void put_sums(sums<KT, H> &a, float *rows
 	constexpr uint32_t row = sums_row(KT, H);
 	constexpr bool zeros = F != IKV_FMT_FP16 && F != IKV_FMT_FP8;
 	uint32_t g = lane / 4, t = lane % 4;
-	float shrink = 1 / a.gain, back[2] = {shrink / a.unit[0], shrink / a.unit[1]};
+	float shrink = power_of_two_inverse(a.gain);
+	float back[2] = {shrink * power_of_two_inverse(a.unit[0]), shrink * power_of_two_inverse(a.unit[1])};
 	bool second = H == 4 && t >= 2;
 #pragma unroll
 	for (int n = 0; n < query<KT, H>::NT; n++) {
@@ -176,13 +176,23 @@ template <int F, int KT, int H> DEVICE void put_sums(sums<KT, H> &a, float *rows
 	}
 }
 
+// The threads that join the sums of a segment: all of the block, or four warps while the others go on with the next.
+struct team {
+	uint32_t index, count; // of this thread, of threads
+
+	DEVICE void meet() const
+	{
+		barrier_meet(BARRIER_TEAM, count);
+	}
+};
+
 // Mass of each page from the sums of its tiles, when a head's reference `total.x` and sum `total.y` are known.
-DEVICE void finish_mass(const attend_args &args, const attend_job &job, const float2 *totals)
+DEVICE void finish_mass(const attend_args &args, const attend_job &job, const float2 *totals, const team &all)
 {
 	if (job.mass == UINT64_MAX)
 		return;
 	uint32_t tiles = (args.page_tokens + TILE_TOKENS - 1) / TILE_TOKENS;
-	for (uint32_t i = threadIdx.x; i < job.heads * job.pages; i += blockDim.x) {
+	for (uint32_t i = all.index; i < job.heads * job.pages; i += all.count) {
 		uint32_t head = i / job.pages, page = i % job.pages;
 		const float2 *of =
 		    reinterpret_cast<const float2 *>(args.tile_mass) + job.tile_mass + (uint64_t)head * job.tiles;
@@ -194,11 +204,6 @@ DEVICE void finish_mass(const attend_args &args, const attend_job &job, const fl
 		}
 		args.mass[job.mass + i] = totals[head].y > 0 ? mass / totals[head].y : 0;
 	}
-}
-
-DEVICE void finish_head(const attend_args &args, const attend_job &job, uint32_t head, float2 total)
-{
-	args.lse[job.row + head] = total.y > 0 ? (total.x + log2f(total.y)) * LN2 : -INFINITY;
 }
 
 // Sums of parts: four channels of a head.
@@ -215,234 +220,250 @@ struct joined {
 			o[j] *= shrink;
 	}
 
-	DEVICE void add(float weight, const float of[4], float its_sum)
+	DEVICE void add(float weight, const float4 &of, float its_sum)
 	{
 		sum += weight * its_sum;
-#pragma unroll
-		for (int j = 0; j < 4; j++)
-			o[j] += weight * of[j];
+		o[0] += weight * of.x, o[1] += weight * of.y, o[2] += weight * of.z, o[3] += weight * of.w;
 	}
 };
 
+// The answer of channels c to c + 3 of a head, and what belongs to the head.
+DEVICE void put_answer(const attend_args &args, uint32_t row, uint32_t head, uint32_t c, const joined &x, float2 *totals)
+{
+	float weight = x.sum > 0 ? __fdividef(1, x.sum) : 0;
+	float *to = args.out + (uint64_t)(row + head) * args.d_v + c;
+#pragma unroll
+	for (uint32_t j = 0; j < 4; j++)
+		store_if(to + j, x.o[j] * weight, c + j < args.d_v);
+	if (c == 0) {
+		totals[head] = make_float2(x.top, x.sum);
+		args.lse[row + head] = x.sum > 0 ? (x.top + __log2f(x.sum)) * LN2 : -INFINITY;
+	}
+}
+
 // Parts k to k + BATCH - 1 of a job, and so on `step` further; i: which four channels of which head.
 template <int KT, int H, uint32_t BATCH>
-DEVICE void join_some(const attend_args &args, const attend_job &job, uint32_t i, uint32_t k, uint32_t step, joined &sums)
+DEVICE void join_some(const attend_args &args, uint32_t first, uint32_t parts, uint32_t i, uint32_t k, uint32_t step,
+		      joined &sums)
 {
 	constexpr uint32_t fours = 4 * KT;
-	const float2 *tops = reinterpret_cast<const float2 *>(args.part_sums) + (uint64_t)job.first_part * H + i / fours;
-	const float4 *rows = reinterpret_cast<const float4 *>(args.parts) + (uint64_t)job.first_part * H * fours + i;
-	for (; k < job.parts; k += step) {
+	const float2 *tops = reinterpret_cast<const float2 *>(args.part_sums) + (uint64_t)first * H + i / fours;
+	const float4 *rows = reinterpret_cast<const float4 *>(args.parts) + (uint64_t)first * H * fours + i;
+#pragma unroll 1
+	for (; k < parts; k += step) {
 		float4 x[BATCH];
 		float2 y[BATCH];
 #pragma unroll
 		for (uint32_t j = 0; j < BATCH; j++) {
-			y[j] = make_float2(LOWEST, 0);
-			x[j] = make_float4(0, 0, 0, 0);
-			if (k + j < job.parts) {
-				y[j] = __ldcg(&tops[(k + j) * H]);
-				x[j] = __ldcg(&rows[(uint64_t)(k + j) * H * fours]);
-			}
+			uint32_t part = min(k + j, parts - 1); // beyond the last one: it again, with weight 0
+			y[j] = __ldcg(&tops[part * H]);
+			x[j] = __ldcg(&rows[part * (H * fours)]);
 		}
 		float most = sums.top;
 #pragma unroll
-		for (uint32_t j = 0; j < BATCH; j++)
+		for (uint32_t j = 0; j < BATCH; j++) {
+			y[j].x = k + j < parts ? y[j].x : -INFINITY;
 			most = fmaxf(most, y[j].x);
+		}
 		sums.scale(most);
 #pragma unroll
-		for (uint32_t j = 0; j < BATCH; j++) {
-			const float of[4] = {x[j].x, x[j].y, x[j].z, x[j].w};
-			sums.add(exp2_fast(y[j].x - most), of, y[j].y);
-		}
+		for (uint32_t j = 0; j < BATCH; j++)
+			sums.add(exp2_fast(y[j].x - most), x[j], y[j].y);
 	}
 }
 
-// Join the parts of a job in their order; by the block that finished last. Threads in `groups` take batches of parts in turn
-// where there are more threads than numbers; `room` is shared memory for their sums.
+// Join the parts of a job in their order; by the block that finished last. `room`, shared memory, takes the sums of batches of
+// parts, every GROUPS-th of which are summed first; the order is the same for every team.
 template <int KT, int H, uint32_t WARPS>
-DEVICE void join_parts(const attend_args &args, const attend_job &job, joined *room, float2 *totals)
+DEVICE void join_parts(const attend_args &args, const attend_segment &s, joined *room, float2 *totals, const team &all)
 {
 	constexpr uint32_t width = 16 * KT, items = H * width / 4, groups = WARPS * 32 > items ? WARPS * 32 / items : 1;
-	constexpr uint32_t batch = WARPS <= 8 ? 10 : 8; // as registers allow
-	uint32_t group = groups > 1 ? threadIdx.x / items : 0;
-	for (uint32_t i = threadIdx.x - group * items; group < groups && i < job.heads * width / 4; i += WARPS * 32) {
+	constexpr uint32_t batch = groups >= 4 ? 4 : groups == 3 ? 6 : 8;
+#pragma unroll 1
+	for (uint32_t i = all.index; i < groups * items; i += all.count) {
 		joined x = {{0, 0, 0, 0}, LOWEST, 0};
-		join_some<KT, H, batch>(args, job, i, group * batch, groups * batch, x);
-		room[group * items + i] = x;
+		uint32_t group = i / items;
+		join_some<KT, H, batch>(args, s.first_part, s.parts, i - group * items, group * batch, groups * batch, x);
+		room[i] = x;
 	}
-	__syncthreads();
-	for (uint32_t i = threadIdx.x; i < job.heads * width / 4; i += WARPS * 32) {
-		uint32_t h = i / (width / 4), c = i % (width / 4) * 4;
+	all.meet();
+#pragma unroll 1
+	for (uint32_t i = all.index; i < s.heads * width / 4; i += all.count) {
 		joined x = room[i];
 #pragma unroll
 		for (uint32_t g = 1; g < groups; g++) {
 			const joined &y = room[g * items + i];
 			float most = fmaxf(x.top, y.top);
 			x.scale(most);
-			x.add(exp2_fast(y.top - most), y.o, y.sum);
+			x.add(exp2_fast(y.top - most), make_float4(y.o[0], y.o[1], y.o[2], y.o[3]), y.sum);
 		}
-		float weight = x.sum > 0 ? 1 / x.sum : 0;
-#pragma unroll
-		for (int j = 0; j < 4; j++)
-			if (c + j < args.d_v)
-				args.out[(uint64_t)(job.row + h) * args.d_v + c + j] = x.o[j] * weight;
-		if (c == 0) {
-			totals[h] = make_float2(x.top, x.sum);
-			finish_head(args, job, h, totals[h]);
-		}
+		put_answer(args, s.row, i / (width / 4), i % (width / 4) * 4, x, totals);
 	}
-	__syncthreads();
 }
 
-// Join the warps' sums; write the answer, or a part and, when all parts are there, the answer.
+// Sums of the block's warps: four channels of a head.
 template <int KT, int H, uint32_t WARPS>
-DEVICE void finish_segment(const attend_args &args, const attend_segment &s, const attend_job &job, float *rows,
-			   const float2 *tops, float2 *totals, uint32_t *flag)
+DEVICE void join_warps(const float *rows, const float2 *tops, uint32_t head, uint32_t c, joined &x)
 {
-	constexpr uint32_t width = 16 * KT, heads = H, row = sums_row(KT, H);
-	for (uint32_t i = threadIdx.x; i < job.heads * (width / 4); i += WARPS * 32) {
+	constexpr uint32_t row = sums_row(KT, H);
+	x = {{0, 0, 0, 0}, LOWEST, 0};
+#pragma unroll
+	for (uint32_t w = 0; w < WARPS; w++)
+		x.top = fmaxf(x.top, tops[w * H + head].x);
+#pragma unroll
+	for (uint32_t w = 0; w < WARPS; w++) {
+		float2 y = tops[w * H + head];
+		x.add(exp2_fast(y.x - x.top), *reinterpret_cast<const float4 *>(&rows[(w * H + head) * row + c]), y.y);
+	}
+}
+
+// Join the warps' sums; write the answer, or a part.
+template <int KT, int H, uint32_t WARPS>
+DEVICE void finish_segment(const attend_args &args, const attend_segment &s, const float *rows, const float2 *tops,
+			   float2 *totals, const team &all)
+{
+	constexpr uint32_t width = 16 * KT;
+#pragma unroll 1
+	for (uint32_t i = all.index; i < s.heads * (width / 4); i += all.count) {
 		uint32_t h = i / (width / 4), c = i % (width / 4) * 4;
-		float2 y[WARPS];
-		float top = LOWEST, sum = 0;
-		float4 o = make_float4(0, 0, 0, 0);
-#pragma unroll
-		for (uint32_t w = 0; w < WARPS; w++) {
-			y[w] = tops[w * heads + h];
-			top = fmaxf(top, y[w].x);
-		}
-#pragma unroll
-		for (uint32_t w = 0; w < WARPS; w++) {
-			float4 x = *reinterpret_cast<const float4 *>(&rows[(w * heads + h) * row + c]);
-			float weight = exp2_fast(y[w].x - top);
-			sum += weight * y[w].y;
-			o.x += weight * x.x, o.y += weight * x.y, o.z += weight * x.z, o.w += weight * x.w;
-		}
-		if (job.parts > 1) {
-			*reinterpret_cast<float4 *>(&args.parts[((uint64_t)s.part * heads + h) * width + c]) = o;
-			if (c == 0)
-				reinterpret_cast<float2 *>(args.part_sums)[(uint64_t)s.part * heads + h] = make_float2(top, sum);
+		joined x;
+		join_warps<KT, H, WARPS>(rows, tops, h, c, x);
+		if (s.parts == 1) {
+			put_answer(args, s.row, h, c, x, totals);
 			continue;
 		}
-		const float of[4] = {o.x, o.y, o.z, o.w};
-		float weight = sum > 0 ? 1 / sum : 0;
-#pragma unroll
-		for (uint32_t j = 0; j < 4; j++)
-			if (c + j < args.d_v)
-				args.out[(uint64_t)(job.row + h) * args.d_v + c + j] = of[j] * weight;
-		if (c == 0) {
-			totals[h] = make_float2(top, sum);
-			finish_head(args, job, h, totals[h]);
-		}
+		uint64_t place = (uint64_t)s.part * H + h;
+		*reinterpret_cast<float4 *>(&args.parts[place * width + c]) = make_float4(x.o[0], x.o[1], x.o[2], x.o[3]);
+		if (c == 0)
+			reinterpret_cast<float2 *>(args.part_sums)[place] = make_float2(x.top, x.sum);
 	}
-	if (job.parts > 1) {
-		__syncthreads();
-		if (threadIdx.x == 0) {
-			__threadfence(); // the barrier made the block's writes this thread's to publish
-			*flag = atomicAdd(&args.arrived[s.job], 1) + 1 == job.parts;
-		}
-		__syncthreads();
-		if (!*flag)
-			return;
-		__threadfence();
-		if (threadIdx.x == 0)
-			args.arrived[s.job] = 0;
-		join_parts<KT, H, WARPS>(args, job, reinterpret_cast<joined *>(rows), totals);
-	}
-	if (args.tile_mass) {
-		__syncthreads();
-		finish_mass(args, job, totals);
+	if (s.parts == 1 && args.tile_mass) {
+		all.meet();
+		finish_mass(args, args.jobs[s.job], totals, all);
 	}
 }
 
-// The words of a segment, one a lane. Loads of what a block does next are volatile: they are to be asked for before the
-// ring's copies, behind which they would wait.
-struct segment_words {
-	uint32_t word;
-
-	DEVICE void fetch(const attend_args &args, uint32_t index, uint32_t lane)
-	{
-		word = fetch_words(&args.segments[index], lane);
+// The block's parts are there: where all of a job's are, the answer. A block's jobs are whole but for its first and its last
+// one. By all of it.
+template <int KT, int H, uint32_t WARPS>
+DEVICE void finish_jobs(const attend_args &args, const attend_segment &first, const attend_segment &last, bool only,
+			float *rows, float2 *totals, uint32_t *flags)
+{
+	struct team all = {threadIdx.x, WARPS * 32};
+	if (last.parts == 1 && (only || first.parts == 1))
+		return;
+	__syncthreads();
+	if (threadIdx.x < 2) { // the barrier made the block's writes these threads' to publish
+		const attend_segment &s = threadIdx.x ? last : first;
+		bool part = s.parts > 1 && (threadIdx.x || !only);
+		publish_writes();
+		flags[threadIdx.x] = part && add_and_see(&args.arrived[s.job], 1) + 1 == s.parts;
 	}
-
-	template <typename T> DEVICE static uint32_t fetch_words(const T *from, uint32_t lane)
-	{
-		static_assert(sizeof(T) <= 128, "a word a lane");
-		uint32_t x;
-		asm volatile("ld.global.nc.u32 %0, [%1];"
-			     : "=r"(x)
-			     : "l"(reinterpret_cast<const uint32_t *>(from) + min(lane, (uint32_t)sizeof(T) / 4 - 1)));
-		return x;
+	__syncthreads();
+#pragma unroll 1
+	for (uint32_t i = 0; i < 2; i++) {
+		const attend_segment &s = i ? last : first;
+		if (!flags[i])
+			continue;
+		if (threadIdx.x == 0)
+			args.arrived[s.job] = 0;
+		join_parts<KT, H, WARPS>(args, s, reinterpret_cast<joined *>(rows), totals, all);
+		__syncthreads();
+		if (args.tile_mass) {
+			finish_mass(args, args.jobs[s.job], totals, all);
+			__syncthreads();
+		}
 	}
+}
 
-	DEVICE uint32_t get(uint32_t at) const
-	{
-		return __shfl_sync(~0u, word, at);
-	}
-};
+// Copy a segment to the warp's shared memory; before copies_wait and a barrier of the warp.
+DEVICE void copy_segment(const attend_args &args, uint32_t index, attend_segment *to, uint32_t lane)
+{
+	static_assert(sizeof(attend_segment) <= 128, "a word a lane");
+	__syncwarp(); // what it replaces has been read
+	if (lane < sizeof(attend_segment) / 4)
+		copy4(shared_address(to) + 4 * lane, reinterpret_cast<const uint32_t *>(&args.segments[index]) + lane);
+}
 
-#define SEGMENT_WORD(member) (offsetof(attend_segment, member) / 4)
-
+// Warps take every WARPS-th tile of the block's segments, each at its own pace. At the end of a segment they leave their sums
+// in shared memory; a team of four joins them while the others go on, a different one for each segment; the last segment's
+// are joined by all. Sums of a segment are written when those of the one before have been joined.
 template <int F, int KT, int H, uint32_t WARPS>
 __global__ void __launch_bounds__(WARPS * 32, 1) attend(const __grid_constant__ attend_args args)
 {
-	constexpr uint32_t row = sums_row(KT, H);
+	constexpr uint32_t row = sums_row(KT, H), team = query<KT, H>::in_registers ? 4 : WARPS, teams = WARPS / team;
 	extern __shared__ __align__(128) uint8_t shared[];
 	uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 	stream<F, KT, WARPS> in;
-	segment_words now;
 	if (args.overlap == 2)
 		wait_for_predecessor();
 	shared_plan at = plan_shared(KT, H, WARPS, args.stages, args.stage_bytes);
-	in.open(args, shared_address(shared + at.rings), shared_address(shared + at.places));
-	in.start(args.start[blockIdx.x], args.start[blockIdx.x + 1]);
-	now.fetch(args, blockIdx.x, lane);
+	attend_segment *own = reinterpret_cast<attend_segment *>(shared + at.segments) + 3 * warp;
+	in.start(args, shared_address(shared + at.words), args.start[blockIdx.x], args.start[blockIdx.x + 1]);
+	copy_segment(args, blockIdx.x, own, lane);
+	uint32_t queries = args.queries[blockIdx.x];
+	if (!args.overlap)
+		copy_query(args, queries / 32, queries % 32, shared_address(shared + at.raw));
+	else if (warp == 0)
+		prefetch_query(args, queries / 32, queries % 32, lane);
+	in.open(shared_address(shared + at.rings), shared_address(shared + at.places));
 	float *rows = reinterpret_cast<float *>(shared + at.sums);
 	float2 *tops = reinterpret_cast<float2 *>(shared + at.tops), *totals = tops + WARPS * H;
-	uint32_t *flag = reinterpret_cast<uint32_t *>(totals + H);
-	block_work *work = reinterpret_cast<block_work *>(shared + at.work);
-	query<KT, H> q;
-	sums<KT, H> a;
-	uint32_t job = now.get(SEGMENT_WORD(job)), job_words = segment_words::fetch_words(&args.jobs[job], lane);
-	float x[query<KT, H>::NT][KT][4];
-	if (!args.overlap)
-		fetch_query<KT, H>(args, now.get(SEGMENT_WORD(row)), now.get(SEGMENT_WORD(heads)), lane, x);
-	else if (warp == 0)
-		prefetch_query(args, now.get(SEGMENT_WORD(row)), now.get(SEGMENT_WORD(heads)), lane);
+	uint32_t *flags = reinterpret_cast<uint32_t *>(totals + H);
+	uint32_t full = shared_address(shared + at.signals), free = full + 8; // sums are there; they have been joined
+	if (threadIdx.x == 0) {
+		signal_init(full, WARPS * 32);
+		signal_init(free, team * 32);
+	}
+	copies_wait();
+	__syncwarp();
 	in.fill();
 	wait_for_predecessor();
 	let_successor_begin();
-	if (args.overlap)
-		fetch_query<KT, H>(args, now.get(SEGMENT_WORD(row)), now.get(SEGMENT_WORD(heads)), lane, x);
-	for (uint32_t base = 0, done = 0;;) {
-		if (warp == 0) {
-			if (lane < sizeof(attend_segment) / 4)
-				reinterpret_cast<uint32_t *>(&work->segment)[lane] = now.word;
-			if (lane < sizeof(attend_job) / 4)
-				reinterpret_cast<uint32_t *>(&work->job)[lane] = job_words;
+	if (args.overlap) {
+		copy_query(args, queries / 32, queries % 32, shared_address(shared + at.raw));
+		copies_wait();
+	}
+	__syncthreads();
+	for (uint32_t base = 0, done = 0, turn = 0;; turn++) {
+		query<KT, H> q;
+		sums<KT, H> a;
+		float x[query<KT, H>::NT][KT][4];
+		const attend_segment &now = own[turn ? 1 + turn % 2 : 0];
+		uint32_t place = now.first + done * WARPS + warp - base;
+		bool last = now.next == ATTEND_NONE;
+		const float *from = turn ? args.q + (uint64_t)now.row * args.d_qk : reinterpret_cast<const float *>(shared + at.raw);
+		fetch_query<KT, H>(from, turn ? args.d_qk : QUERY_STRIDE(args.d_qk), args.d_qk, now.heads, lane, x);
+		if (!last) {
+			copy_segment(args, now.next, &own[1 + (turn + 1) % 2], lane);
+			if (warp == 0)
+				prefetch_query(args, now.next_row, now.next_heads, lane);
 		}
-		uint32_t next = now.get(SEGMENT_WORD(next)), tiles = now.get(SEGMENT_WORD(tiles));
-		uint32_t place = now.get(SEGMENT_WORD(first)) + done * WARPS + warp - base;
-		base += tiles;
+		base += now.tiles;
 		uint32_t until = base > warp ? (base - warp + WARPS - 1) / WARPS : 0;
-		if (next != ATTEND_NONE)
-			now.fetch(args, next, lane);
 		make_query<KT, H, WARPS>(args.scale, x, shared_address(shared + at.query), warp, lane, q);
 		a.template clear<F>();
-		attend_places<F, KT, H, WARPS>(args, job, place, until - done, q, in, a);
+		attend_places<F, KT, H, WARPS>(args, now.job, place, until - done, q, in, a);
 		done = until;
-		bool last = next == ATTEND_NONE;
 		if (!last) {
-			job = now.get(SEGMENT_WORD(job));
-			job_words = segment_words::fetch_words(&args.jobs[job], lane);
-			if (warp == 0)
-				prefetch_query(args, now.get(SEGMENT_WORD(row)), now.get(SEGMENT_WORD(heads)), lane);
+			copies_wait();
+			__syncwarp();
 		}
+		if (turn && (warp / team + 1) % teams != turn % teams) // those who joined the last ones know
+			signal_wait(free, (turn - 1) % 2);
 		put_sums<F, KT, H>(a, rows + warp * H * row, tops + warp * H, lane);
-		__syncthreads();
-		finish_segment<KT, H, WARPS>(args, work->segment, work->job, rows, tops, totals, flag);
+		signal_arrive(full);
+		if (!last && warp / team != turn % teams)
+			continue;
+		signal_wait(full, turn % 2);
+		struct team all = {last ? threadIdx.x : threadIdx.x % (team * 32), (last ? WARPS : team) * 32};
+		finish_segment<KT, H, WARPS>(args, now, rows, tops, totals, all);
+		if (last)
+			finish_jobs<KT, H, WARPS>(args, own[0], now, turn == 0, rows, totals, flags);
 		if (last)
 			break;
-		fetch_query<KT, H>(args, now.get(SEGMENT_WORD(row)), now.get(SEGMENT_WORD(heads)), lane, x);
-		__syncthreads();
+		all.meet();
+		signal_arrive(free);
 	}
 }
 

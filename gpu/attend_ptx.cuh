@@ -139,6 +139,61 @@ DEVICE void let_successor_begin()
 #endif
 }
 
+// A barrier of a block by number, for `threads` of it. 0 is that of __syncthreads.
+#define BARRIER_TEAM 1u
+
+DEVICE void barrier_meet(uint32_t barrier, uint32_t threads)
+{
+	asm volatile("barrier.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
+}
+
+// A barrier in shared memory, at which `threads` arrive and which others wait for. Every lane arrives, so that racecheck can
+// follow it.
+DEVICE void signal_init(uint32_t at, uint32_t threads)
+{
+	asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(at), "r"(threads) : "memory");
+}
+
+DEVICE void signal_arrive(uint32_t at)
+{
+	asm volatile("{\n.reg .b64 state;\nmbarrier.arrive.shared.b64 state, [%0];\n}" ::"r"(at) : "memory");
+}
+
+DEVICE void signal_wait(uint32_t at, uint32_t parity)
+{
+	asm volatile("{\n.reg .pred done;\nagain:\n"
+		     "mbarrier.test_wait.parity.shared.b64 done, [%0], %1;\n"
+		     "@!done bra again;\n}" ::"r"(at),
+		     "r"(parity)
+		     : "memory");
+}
+
+// What this thread knows to be written is there for other blocks before whatever it writes next.
+DEVICE void publish_writes()
+{
+	asm volatile("fence.acq_rel.gpu;" ::: "memory");
+}
+
+// Add to what other blocks add to; what they published before is there then.
+DEVICE uint32_t add_and_see(uint32_t *to, uint32_t x)
+{
+	uint32_t before;
+	asm volatile("atom.acquire.gpu.global.add.u32 %0, [%1], %2;" : "=r"(before) : "l"(to), "r"(x) : "memory");
+	return before;
+}
+
+DEVICE void store_if(float *to, float x, bool wanted)
+{
+	asm volatile("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\n@p st.global.f32 [%0], %1;\n}" ::"l"(to), "f"(x), "r"((uint32_t)wanted)
+		     : "memory");
+}
+
+// 1 / x of a power of two.
+DEVICE float power_of_two_inverse(float x)
+{
+	return __uint_as_float((254u << 23) - __float_as_uint(x));
+}
+
 DEVICE float load_half(uint32_t at)
 {
 	return __half2float(__ushort_as_half(load_shared<uint16_t>(at)));
@@ -183,6 +238,22 @@ DEVICE void bulk_copy(uint32_t to, uint64_t from, uint32_t bytes, uint32_t barri
 DEVICE void copy16(uint32_t to, uint64_t from)
 {
 	asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+}
+
+DEVICE void copy4(uint32_t to, const void *from)
+{
+	asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from) : "memory");
+}
+
+DEVICE void copy8(uint32_t to, const void *from)
+{
+	asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(to), "l"(from) : "memory");
+}
+
+// All copies by threads, of this one.
+DEVICE void copies_wait()
+{
+	asm volatile("cp.async.wait_all;" ::: "memory");
 }
 
 DEVICE void copies_close()

@@ -15,25 +15,25 @@ template <int H> DEVICE uint32_t head_of(uint32_t column)
 }
 
 // The values of a job's queries that this lane's operands hold; columns beyond its heads repeat the last one, and
-// nobody reads them.
+// nobody reads them. `rows`: the job's rows, `stride` apart, in global or shared memory.
 template <int KT, int H>
-DEVICE void fetch_query(const attend_args &args, uint32_t first_row, uint32_t heads, uint32_t lane,
+DEVICE void fetch_query(const float *rows, uint32_t stride, uint32_t d_qk, uint32_t heads, uint32_t lane,
 			float x[query<KT, H>::NT][KT][4])
 {
 #pragma unroll
 	for (int n = 0; n < query<KT, H>::NT; n++) {
-		uint32_t row = first_row + min(head_of<H>(n * 8 + lane / 4), heads - 1), column = 2 * (lane % 4);
-		const float *from = args.q + (uint64_t)row * args.d_qk + column;
-		if (args.d_qk == 16 * KT) {
+		uint32_t row = min(head_of<H>(n * 8 + lane / 4), heads - 1), column = 2 * (lane % 4);
+		const float *from = rows + row * stride + column;
+		if (d_qk == 16 * KT) {
 #pragma unroll
 			for (int i = 0; i < KT * 2; i++)
-				asm volatile("ld.global.v2.f32 {%0, %1}, [%2];"
+				asm volatile("ld.v2.f32 {%0, %1}, [%2];"
 					     : "=f"(x[n][i / 2][i % 2 * 2]), "=f"(x[n][i / 2][i % 2 * 2 + 1])
 					     : "l"(from + i * 8));
 		} else {
 #pragma unroll
 			for (int i = 0; i < KT * 4; i++)
-				x[n][i / 4][i % 4] = column + i / 2 * 8 + i % 2 < args.d_qk ? from[i / 2 * 8 + i % 2] : 0;
+				x[n][i / 4][i % 4] = column + i / 2 * 8 + i % 2 < d_qk ? from[i / 2 * 8 + i % 2] : 0;
 		}
 	}
 }
@@ -42,8 +42,25 @@ DEVICE void fetch_query(const attend_args &args, uint32_t first_row, uint32_t he
 DEVICE void prefetch_query(const attend_args &args, uint32_t first_row, uint32_t heads, uint32_t lane)
 {
 	const float *from = args.q + (uint64_t)first_row * args.d_qk;
+#pragma unroll 1
 	for (uint32_t i = lane * 32; i < heads * args.d_qk; i += 1024)
 		prefetch(from + i);
+}
+
+// Rows in shared memory are so far apart that lanes of different heads read different banks.
+#define QUERY_STRIDE(d_qk) ((d_qk) + 8)
+
+// Copy them to shared memory, by all warps of the block; before copies_wait.
+DEVICE void copy_query(const attend_args &args, uint32_t first_row, uint32_t heads, uint32_t to)
+{
+	uint32_t lane = threadIdx.x % 32;
+#pragma unroll 1
+	for (uint32_t row = threadIdx.x / 32; row < heads; row += blockDim.x / 32) {
+		const float *from = args.q + (uint64_t)(first_row + row) * args.d_qk;
+#pragma unroll 4
+		for (uint32_t i = lane; i < args.d_qk; i += 32)
+			copy4(to + 4 * (row * QUERY_STRIDE(args.d_qk) + i), from + i);
+	}
 }
 
 DEVICE uint4 two_parts(const float x[4])

@@ -338,7 +338,9 @@ static void make_set(struct row *x, struct set *s, uint64_t seed, bool compare)
 		fprintf(stderr, "intentkv: bench gpu: a block does not fit\n");
 		exit(IKV_FAILED);
 	}
-	uint32_t n = split_jobs(loads, jobs, dev.multiprocessors, c->warps, pieces, &used);
+	const struct split_rule rule = {
+	    .blocks = dev.multiprocessors, .least = c->warps, .round = 1, .slack = ATTEND_SLACK};
+	uint32_t n = split_jobs(loads, jobs, &rule, pieces, &used);
 	c->blocks = used;
 	size_t table_bytes = slots * 8, refs_bytes = (size_t)h->batch * x->chosen * 16,
 	       segments_bytes = n * sizeof(struct attend_segment), jobs_bytes = jobs * sizeof(struct attend_job),
@@ -403,7 +405,7 @@ static void make_set(struct row *x, struct set *s, uint64_t seed, bool compare)
 				       .stage_bytes = stage};
 	for (uint32_t f = 0; f < ATTEND_FORMATS; f++)
 		s->args.bytes[f] = tile_bytes(f, steps);
-	split_segments(pieces, n, job, segments, s->args.start);
+	split_segments(pieces, n, job, segments, &s->args);
 	must(cudaMemcpy(d + segments_at, segments, segments_bytes, cudaMemcpyHostToDevice), "copy inputs");
 	must(cudaMemcpy(s->lists, lists, jobs * sizeof *lists, cudaMemcpyHostToDevice), "copy inputs");
 	must(resolve(x, s), "make lists of tiles");

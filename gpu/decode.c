@@ -66,14 +66,15 @@ static int list_jobs(struct decode *d, struct pages *p, const struct selection *
 		     uint32_t count, struct sizes *z, struct ikv_err *err)
 {
 	uint32_t group = p->g.q_heads / p->g.kv_heads, most = group < ATTEND_HEADS_MAX ? group : ATTEND_HEADS_MAX;
-	size_t jobs = 0;
+	size_t jobs = 0, all = 0;
 	for (uint32_t i = 0; i < count; i++) { /* each KV head may be entered and left inside its group */
 		const struct ikv_attn_unit *u = &units[i];
+		all += ikv_attn_rows(u) * (size_t)u->q_count;
 		jobs +=
 		    u->q_count ? ikv_attn_rows(u) * (size_t)(u->q_count / most + 2 * (u->q_count / group + 2)) : 0;
 	}
-	if (jobs > UINT32_MAX)
-		return ikv_err_set(err, IKV_FAILED, "backend cuda: more than 2^32 query rows in one call");
+	if (all >= ATTEND_ROWS_MAX)
+		return ikv_err_set(err, IKV_FAILED, "backend cuda: more than 2^27 query rows in one call");
 	if (room(&d->plans, &d->plans_cap, count, sizeof *d->plans, err) ||
 	    room(&d->jobs, &d->jobs_cap, jobs, sizeof *d->jobs, err) ||
 	    room(&d->loads, &d->loads_cap, jobs, sizeof *d->loads, err))
@@ -339,7 +340,7 @@ static int launch(struct decode *d, struct pages *p, const struct attend_config 
 	for (uint32_t f = 0; f < ATTEND_FORMATS; f++)
 		x.args.bytes[f] = tile_bytes(f, p->steps);
 	split_segments(d->pieces, z->pieces, (const struct attend_job *)((uint8_t *)d->in.host + z->jobs_at),
-		       (struct attend_segment *)((uint8_t *)d->in.host + z->segments_at), x.args.start);
+		       (struct attend_segment *)((uint8_t *)d->in.host + z->segments_at), &x.args);
 	x.config.steps = c->steps;
 	x.config.heads = c->heads;
 	x.config.format = c->format;
@@ -384,7 +385,8 @@ static int cut_jobs(struct decode *d, const struct pages *p, const struct sizes 
 	if (room(&d->pieces, &d->pieces_cap, split_most(z->jobs, blocks), sizeof *d->pieces, err) ||
 	    room(&d->cut, &d->cut_cap, z->jobs, sizeof *d->cut, err))
 		return -1;
-	d->cut_pieces = split_jobs(d->loads, z->jobs, blocks, warps, d->pieces, &d->cut_used);
+	const struct split_rule rule = {.blocks = blocks, .least = warps, .round = 1, .slack = ATTEND_SLACK};
+	d->cut_pieces = split_jobs(d->loads, z->jobs, &rule, d->pieces, &d->cut_used);
 	memcpy(d->cut, d->loads, z->jobs * sizeof *d->cut);
 	d->cut_jobs = z->jobs;
 	d->cut_blocks = blocks;

@@ -109,7 +109,7 @@ static int room(void *array, size_t *cap, size_t need, size_t size, struct ikv_e
 }
 
 /* Chunks double what there is, within bounds; neighbouring slots are handed out one after the other. */
-static int add_chunk(struct device_pool *p, struct ikv_err *err)
+static int add_chunk(struct device *d, struct device_pool *p, struct ikv_err *err)
 {
 	uint64_t slots = 2 * p->chunk_slots, least = CHUNK_BYTES_MIN / p->slot_bytes,
 		 most = CHUNK_BYTES_MAX / p->slot_bytes;
@@ -124,8 +124,10 @@ static int add_chunk(struct device_pool *p, struct ikv_err *err)
 				     : cudaMalloc(&chunk, slots * p->slot_bytes),
 			  p->on_host ? "allocate pinned memory for pages" : "allocate device memory for pages", err))
 		return -1;
-	/* Pages are copied whole, rows that have not come yet among them. */
-	if (!p->on_host && device_failed(cudaMemset(chunk, 0, slots * p->slot_bytes), "clear memory for pages", err)) {
+	/* Pages are copied whole, rows that have not come yet among them. In the order of the stream that fills them: another's
+	 * might clear what is there already. */
+	if (!p->on_host && device_failed(cudaMemsetAsync(chunk, 0, slots * p->slot_bytes, d->stream),
+					 "clear memory for pages", err)) {
 		cudaFree(chunk);
 		return -1;
 	}
@@ -139,7 +141,7 @@ static int add_chunk(struct device_pool *p, struct ikv_err *err)
 uint64_t device_take(struct device *d, bool on_host, enum ikv_format f, struct ikv_err *err)
 {
 	struct device_pool *p = &d->pools[on_host][f];
-	if (!p->free_count && add_chunk(p, err))
+	if (!p->free_count && add_chunk(d, p, err))
 		return 0;
 	return p->free_slots[--p->free_count];
 }

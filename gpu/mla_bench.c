@@ -198,7 +198,9 @@ static void make_set(const struct mla_bench *b, struct row *x, struct set *s, ui
 					   .mass = UINT64_MAX,
 					   .group_mass = UINT64_MAX};
 	}
-	uint32_t n = split_jobs(loads, h->batch, lists, s->config.groups, pieces, &used);
+	const struct split_rule rule = {
+	    .blocks = lists, .least = s->config.groups, .round = s->config.groups, .slack = 1};
+	uint32_t n = split_jobs(loads, h->batch, &rule, pieces, &used);
 	s->config.lists = used;
 	s->config.jobs = h->batch;
 	s->config.joins = n > h->batch;

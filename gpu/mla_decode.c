@@ -283,7 +283,8 @@ int mla_decode_run(struct mla_decode *d, struct pages *p, const struct ikv_attn_
 	lists = lists ? lists : 1;
 	if (room(&d->pieces, &d->pieces_cap, split_most(z.jobs, lists), sizeof *d->pieces, err))
 		return -1;
-	z.pieces = split_jobs(d->loads, z.jobs, lists, c.groups, d->pieces, &c.lists);
+	const struct split_rule rule = {.blocks = lists, .least = c.groups, .round = c.groups, .slack = 1};
+	z.pieces = split_jobs(d->loads, z.jobs, &rule, d->pieces, &c.lists);
 	c.jobs = z.jobs;
 	c.joins = z.pieces > z.jobs;
 	c.mass = z.mass != 0;

@@ -253,11 +253,12 @@ START_TEST(tiles_fit_their_stages)
 }
 END_TEST
 
-static void check_split(struct split_job *jobs, uint32_t count, uint32_t blocks, uint32_t warps)
+static void check_split(struct split_job *jobs, uint32_t count, const struct split_rule *rule)
 {
+	uint32_t blocks = rule->blocks;
 	struct split_piece *p = calloc(split_most(count, blocks), sizeof *p);
 	uint32_t used = 0, seen = 0;
-	uint32_t n = split_jobs(jobs, count, blocks, warps, p, &used);
+	uint32_t n = split_jobs(jobs, count, rule, p, &used);
 	double total = 0, most = 0, largest = 0;
 	ck_assert_uint_le(n, split_most(count, blocks));
 	ck_assert(used >= 1 && used <= blocks && n >= used);
@@ -283,12 +284,15 @@ static void check_split(struct split_job *jobs, uint32_t count, uint32_t blocks,
 				i++;
 			ck_assert_uint_lt(i, n);
 			load += (p[i].end - p[i].first) * jobs[p[i].job].weight + SPLIT_PIECE_BYTES;
+			if (at != b && p[i].next != ATTEND_NONE) /* neither the first nor the last: a whole job */
+				ck_assert(p[i].first == 0 && p[i].end == jobs[p[i].job].tiles);
 			at = p[i].next;
 		}
 		most = load > most ? load : most;
 	}
 	ck_assert_uint_eq(seen, n);
-	ck_assert(most <= (total + n * SPLIT_PIECE_BYTES) / used + SPLIT_PIECE_BYTES + 2.5 * warps * largest);
+	ck_assert(most <= rule->slack * ((total + n * SPLIT_PIECE_BYTES) / used + SPLIT_PIECE_BYTES +
+					 2.5 * rule->least * largest));
 	free(p);
 }
 
@@ -303,7 +307,12 @@ START_TEST(work_is_cut_evenly)
 			uint32_t tiles = ikv_rng_below(&r, 4) ? (uint32_t)ikv_rng_below(&r, i % 2 ? 40 : 4000) : 0;
 			jobs[j] = (struct split_job){tiles, 1000 + (double)ikv_rng_below(&r, 7000)};
 		}
-		check_split(jobs, count, 1 + (uint32_t)ikv_rng_below(&r, 140), 1 + (uint32_t)ikv_rng_below(&r, 12));
+		struct split_rule rule = {.blocks = 1 + (uint32_t)ikv_rng_below(&r, 140),
+					  .least = 1 + (uint32_t)ikv_rng_below(&r, 12),
+					  .round = 1,
+					  .slack = ikv_rng_below(&r, 2) ? ATTEND_SLACK : 1};
+		rule.round = ikv_rng_below(&r, 2) ? rule.least : 1;
+		check_split(jobs, count, &rule);
 	}
 }
 END_TEST
