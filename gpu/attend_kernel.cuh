@@ -282,8 +282,10 @@ DEVICE void join_parts(const attend_args &args, const attend_segment &s, joined 
 #pragma unroll 1
 	for (uint32_t i = all.index; i < groups * items; i += all.count) {
 		joined x = {{0, 0, 0, 0}, LOWEST, 0};
-		uint32_t group = i / items;
-		join_some<KT, H, batch>(args, s.first_part, s.parts, i - group * items, group * batch, groups * batch, x);
+		uint32_t group = i / items, item = i - group * items;
+		if (item >= s.heads * (width / 4)) // of a head that the job has not: nobody wrote it
+			continue;
+		join_some<KT, H, batch>(args, s.first_part, s.parts, item, group * batch, groups * batch, x);
 		room[i] = x;
 	}
 	all.meet();
@@ -463,7 +465,8 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attend(const __grid_constant__ 
 		if (last)
 			break;
 		all.meet();
-		signal_arrive(free);
+		if (teams > 1) // nobody waits for it where all join
+			signal_arrive(free);
 	}
 }
 

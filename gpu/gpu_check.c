@@ -297,12 +297,12 @@ static double output_tolerance(int format, bool latent)
 }
 
 /* Latent attention rounds queries to FP16, and the values of codes: four standard deviations and more of what that
- * does to scores, which themselves have one of q · k · scale · sqrt(d). */
+ * does to scores, which themselves have one of q · k · scale · sqrt(d). A product by itself may be ten of its own. */
 static double score_rounding(const struct world *w, uint32_t seq, float q_size, bool exact)
 {
 	if (!w->latent || (exact && w->format == IKV_FMT_FP16))
 		return 0;
-	return 2e-3 * q_size * w->k_size[seq] * fabsf(w->g.scale) * sqrtf((float)w->g.d_qk);
+	return 2e-3 * q_size * w->k_size[seq] * fabsf(w->g.scale) * (sqrtf((float)w->g.d_qk) + 6);
 }
 
 /* Where the worst value of two rows of outputs is. */
