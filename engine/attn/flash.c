@@ -119,11 +119,14 @@ static bool weigh(const struct flash *f, const struct stretch *t, uint32_t h, ui
 	return any;
 }
 
+/* A fine query has coarse scores before it, which stand where the kernel does not round. */
 static void score(const struct flash *f, const struct stretch *t, const struct micro_query *q, uint32_t heads,
 		  float *s, float *tops, float *rest)
 {
 	for (uint32_t k = 0; k < t->count; k += t->run[k]) {
 		const struct tile_shape *shape = t->at[k].shape;
+		if (q->fine && !f->micro->format[shape->format].rounds)
+			continue;
 		f->micro->format[shape->format].qk(shape, t->tile + k, t->run[k], q, heads, s + k * TILE_TOKENS,
 						   rest);
 	}

@@ -89,6 +89,48 @@ static bool next_block(struct walk *w, struct stretch *s)
 	return s->count > 0;
 }
 
+static void move_tile(struct stretch *s, uint32_t from, uint32_t to)
+{
+	const uint32_t index = s->index[from], i = s->i[from], mask = s->mask[from];
+	const struct tile tile = s->tile[from];
+	const struct flash_heads at = s->at[from];
+	for (uint32_t k = from; k > to; k--) {
+		s->index[k] = s->index[k - 1];
+		s->i[k] = s->i[k - 1];
+		s->mask[k] = s->mask[k - 1];
+		s->tile[k] = s->tile[k - 1];
+		s->at[k] = s->at[k - 1];
+	}
+	s->index[to] = index;
+	s->i[to] = i;
+	s->mask[to] = mask;
+	s->tile[to] = tile;
+	s->at[to] = at;
+}
+
+static bool goes_before(const struct stretch *s, uint32_t a, uint32_t b)
+{
+	const int of_a = s->at[a].shape->format, of_b = s->at[b].shape->format;
+	if (of_a != of_b)
+		return of_a < of_b;
+	return s->index[a] != s->index[b] ? s->index[a] < s->index[b] : s->i[a] < s->i[b];
+}
+
+/* Tiles of one format side by side: a kernel takes several at once. The order is that of the head alone, whatever the
+ * one before it had: sums are the same by whichever thread. */
+static void group_formats(struct stretch *s)
+{
+	for (uint32_t k = 1; k < s->count; k++) {
+		uint32_t to = k;
+		while (to > 0 && goes_before(s, k, to - 1))
+			to--;
+		if (to < k)
+			move_tile(s, k, to);
+	}
+	for (uint32_t k = s->count; k-- > 0;)
+		s->run[k] = k + 1 < s->count && s->at[k + 1].shape == s->at[k].shape ? s->run[k + 1] + 1 : 1;
+}
+
 /* Where the tiles lie, and of how many heads. */
 static void find_tiles(const struct walk *w, struct stretch *s)
 {
@@ -99,8 +141,8 @@ static void find_tiles(const struct walk *w, struct stretch *s)
 		f->locate(f->source, s->job->unit, s->job->kv_first + s->kv, s->index[k], s->i[k], &s->tile[k], at);
 		s->heads = at->heads < s->heads ? at->heads : s->heads;
 		s->tile[k].ahead = at->k_step;
-		s->run[k] = k + 1 < s->count && at[1].shape == at->shape ? s->run[k + 1] + 1 : 1;
 	}
+	group_formats(s);
 }
 
 bool walk_next(struct walk *w, const struct stretch *now, struct stretch *next)
