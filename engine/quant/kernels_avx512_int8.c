@@ -54,12 +54,7 @@ INLINE void qk_nine(const struct tile_shape *shape, const struct tile *t, const 
 				codes[k] = _mm512_loadu_si512(t[k].k + c * TILE_TOKENS);
 				fetch(t[k].k + c * TILE_TOKENS, t[k].ahead);
 			}
-			UNROLL for (int h = 0; h < heads; h++)
-			{
-				const __m512i size = four(q[h].nine + 2 * c), sign = four(q[h].nine + 2 * c + 4);
-				UNROLL for (int k = 0; k < tiles; k++) sums[h][k] =
-				    add_dots(sums[h][k], size, _mm512_xor_si512(codes[k], sign));
-			}
+			UNROLL for (int h = 0; h < heads; h++) add_nine(sums[h], codes, tiles, q[h].nine + 2 * c);
 		}
 		UNROLL for (int h = 0; h < heads; h++) UNROLL for (int k = 0; k < tiles; k++) total[h][k] =
 		    _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[h][k]), _mm512_set1_ps(q[h].nine_units[g]), total[h][k]);
