@@ -8,7 +8,7 @@
 #include "quant/kernels_avx512_dots.h"
 
 #define LIMIT 3.0f   /* lower: smaller errors, more quads in the second pass */
-#define LEAST 1e-30f /* smaller weights times scales count as nothing */
+#define LEAST 1e-30f /* of sums of squares: smaller weights take two bytes */
 
 /* Weights are integers, WEIGHTS at the limit, and scales, SCALES the largest: vpmulhrsw makes 255 of both. */
 #define WEIGHTS 2047
@@ -32,7 +32,7 @@ _Static_assert(sizeof(struct group) <= sizeof(float) * (TILE_TOKENS * CODEC_GROU
 struct rows { /* weights of up to four heads, in the order of group.scales */
 	_Alignas(64) int16_t weights[4][PAIRS][32];
 	int16_t shares[PAIRS][32]; /* of each token the largest of its scales */
-	float limits[4];
+	float limits[4], factors[4]; /* and what makes integers of the weights */
 	uint64_t quads[4];  /* with something beyond the limit: bit 8 pair + 2 quad + tile */
 	uint32_t shifts[4]; /* that is counted in units of so many bits */
 };
@@ -142,17 +142,20 @@ INLINE bool find_limits(const struct call *call, const int heads)
 			most[h] = _mm512_max_ps(most[h], x);
 		}
 	}
-	const __m128 mean = _mm_mul_ps(sums4(squares), _mm_set1_ps(1.0f / (float)(call->count * TILE_TOKENS)));
-	const __m128 limit = _mm_mul_ps(_mm_sqrt_ps(mean), _mm_set1_ps(LIMIT / SCALES));
+	/* An approximation of 1 / limit is as good as any: what it stands for is made of it. */
+	const __m128 sums = sums4(squares), share = _mm_set1_ps(1.0f / (float)(call->count * TILE_TOKENS));
+	const __m128 inverse =
+	    _mm_mul_ps(_mm_rsqrt14_ps(_mm_mul_ps(sums, share)), _mm_set1_ps(SCALES / LIMIT));
 	/* How many times the limit is beyond it, less than 8 of 128 tokens. */
 	const __m128 excess =
-	    _mm_sub_ps(_mm_div_ps(_mm_mul_ps(most4(most), _mm_set1_ps(1.0f / SCALES)), limit), _mm_set1_ps(1));
+	    _mm_fmsub_ps(_mm_mul_ps(most4(most), _mm_set1_ps(1.0f / SCALES)), inverse, _mm_set1_ps(1));
 	const __mmask8 good = _mm_cmp_ps_mask(excess, _mm_setzero_ps(), _CMP_GT_OQ) &
-			      _mm_cmp_ps_mask(limit, _mm_set1_ps(LEAST), _CMP_GT_OQ);
+			      _mm_cmp_ps_mask(sums, _mm_set1_ps(LEAST), _CMP_GT_OQ);
 	/* Up to 1: 0, up to 2: 1 and so on, from the exponent. */
 	const __m128i next = _mm_sub_epi32(_mm_castps_si128(excess), _mm_set1_epi32(1));
 	const __m128i shift = _mm_sub_epi32(_mm_srai_epi32(next, 23), _mm_set1_epi32(126));
-	_mm_storeu_ps(r->limits, limit);
+	_mm_storeu_ps(r->factors, _mm_mul_ps(inverse, _mm_set1_ps(WEIGHTS)));
+	_mm_storeu_ps(r->limits, _mm_div_ps(_mm_set1_ps(1), inverse));
 	_mm_storeu_si128((__m128i *)r->shifts, _mm_max_epi32(shift, _mm_setzero_si128()));
 	return (~good & ((1 << heads) - 1)) == 0;
 }
@@ -165,7 +168,7 @@ INLINE bool round_rows(const struct call *call, const int heads)
 	__mmask32 over = 0;
 	UNROLL for (int h = 0; h < heads; h++)
 	{
-		const __m512 factor = _mm512_set1_ps(WEIGHTS / r->limits[h]);
+		const __m512 factor = _mm512_set1_ps(r->factors[h]);
 		uint64_t quads = 0;
 		UNROLL for (uint32_t i = 0; i < PAIRS; i++)
 		{
