@@ -70,45 +70,30 @@ INLINE float largest_scale(const struct call *call, uint32_t g)
 	return _mm_cvtss_f32(_mm_cvtph_ps(x));
 }
 
-/* Of `groups` groups from g on: scales as integers, and the sums of zeros. */
-INLINE void take_params(const int bits, const struct call *call, uint32_t g, const int groups, const int heads)
+/* Of `groups` groups from g on: scales as integers. */
+INLINE void take_scales(const struct call *call, uint32_t g, const int groups)
 {
-	const __m512 middle = _mm512_set1_ps((float)(1 << (bits - 1)));
 	struct group *to = call->group + g;
-	__m512 sums[4][4]; /* [group][head] */
-	UNROLL for (int n = 0; n < groups; n++) UNROLL for (int h = 0; h < 4; h++) sums[n][h] = _mm512_setzero_ps();
 	for (uint32_t i = 0; i < call->count; i += 2) {
 		const uint32_t next = i + 1 < call->count ? i + 1 : i;
 		const uint8_t *param[2] = {params_of(call->shape, call->tiles + i, g),
 					   params_of(call->shape, call->tiles + next, g)};
 		__m512i shares = _mm512_load_si512(call->rows->shares[i / 2]);
-		__m512 zero[4][2];
 		UNROLL for (int n = 0; n < groups; n++)
 		{
 			const __m512 factor = _mm512_set1_ps(to[n].factor);
 			__m512i whole[2];
-			UNROLL for (int k = 0; k < 2; k++)
-			{
-				__m512 scale = halves16(param[k] + 64 * n);
-				zero[n][k] = _mm512_fmadd_ps(scale, middle, halves16(param[k] + 64 * n + 32));
-				whole[k] = _mm512_cvtps_epi32(_mm512_mul_ps(scale, factor));
-			}
-			__m512i both = _mm512_packs_epi32(whole[0], whole[1]);
+			UNROLL for (int k = 0; k < 2; k++) whole[k] =
+			    _mm512_cvtps_epi32(_mm512_mul_ps(halves16(param[k] + 64 * n), factor));
+			const __m512i both = _mm512_packs_epi32(whole[0], whole[1]);
 			_mm512_store_si512(to[n].scales[i / 2], both);
 			shares = _mm512_max_epi16(shares, both);
 		}
 		_mm512_store_si512(call->rows->shares[i / 2], shares);
-		UNROLL for (int h = 0; h < heads; h++) UNROLL for (uint32_t k = 0; k < 2; k++)
-		{
-			__m512 w = tile_weights(call->w + h * MICRO_BLOCK, i + k, call->count);
-			UNROLL for (int n = 0; n < groups; n++) sums[n][h] =
-			    _mm512_fmadd_ps(w, zero[n][k], sums[n][h]);
-		}
 	}
-	UNROLL for (int n = 0; n < groups; n++) _mm_storeu_ps(to[n].zeros, sums4(sums[n]));
 }
 
-INLINE void take_all_params(const int bits, const struct call *call, const int heads)
+INLINE void take_all_scales(const struct call *call)
 {
 	uint32_t g = 0;
 	UNROLL for (int i = 0; i < PAIRS; i++) _mm512_store_si512(call->rows->shares[i], _mm512_setzero_si512());
@@ -118,9 +103,38 @@ INLINE void take_all_params(const int bits, const struct call *call, const int h
 		to->factor = to->most > 0 ? SCALES / to->most : 0;
 	}
 	for (g = 0; g + 4 <= call->groups; g += 4)
-		take_params(bits, call, g, 4, heads);
+		take_scales(call, g, 4);
 	for (; g < call->groups; g++)
-		take_params(bits, call, g, 1, heads);
+		take_scales(call, g, 1);
+}
+
+/* Of `groups` groups from g on: the sums of zeros. */
+INLINE void weigh_zeros(const int bits, const struct call *call, uint32_t g, const int groups, const int heads)
+{
+	const __m512 middle = _mm512_set1_ps((float)(1 << (bits - 1)));
+	__m512 sums[4][4]; /* [group][head] */
+	UNROLL for (int n = 0; n < groups; n++) UNROLL for (int h = 0; h < 4; h++) sums[n][h] = _mm512_setzero_ps();
+	for (uint32_t i = 0; i < call->count; i++) {
+		const uint8_t *param = params_of(call->shape, call->tiles + i, g);
+		__m512 zero[4];
+		UNROLL for (int n = 0; n < groups; n++) zero[n] =
+		    _mm512_fmadd_ps(halves16(param + 64 * n), middle, halves16(param + 64 * n + 32));
+		UNROLL for (int h = 0; h < heads; h++)
+		{
+			const __m512 w = _mm512_loadu_ps(call->w + h * MICRO_BLOCK + i * TILE_TOKENS);
+			UNROLL for (int n = 0; n < groups; n++) sums[n][h] = _mm512_fmadd_ps(w, zero[n], sums[n][h]);
+		}
+	}
+	UNROLL for (int n = 0; n < groups; n++) _mm_storeu_ps(call->group[g + (uint32_t)n].zeros, sums4(sums[n]));
+}
+
+INLINE void weigh_all_zeros(const int bits, const struct call *call, const int heads)
+{
+	uint32_t g = 0;
+	for (; g + 4 <= call->groups; g += 4)
+		weigh_zeros(bits, call, g, 4, heads);
+	for (; g < call->groups; g++)
+		weigh_zeros(bits, call, g, 1, heads);
 }
 
 /* The limits of each head; false if one has weights that want two bytes: nearly equal ones, whose errors are all that
@@ -300,8 +314,10 @@ INLINE bool narrow(const int bits, const struct tile_shape *shape, const struct 
 	struct rows rows;
 	struct group *group = (struct group *)(((uintptr_t)scratch + 63) & ~(uintptr_t)63);
 	const struct call call = {shape, tiles, count, codec_groups(shape->d_v), w, group, &rows};
-	take_all_params(bits, &call, heads);
-	if (!find_limits(&call, heads) || !round_rows(&call, heads))
+	take_all_scales(&call);
+	const bool found = find_limits(&call, heads);
+	weigh_all_zeros(bits, &call, heads); /* while limits are waited for */
+	if (!found || !round_rows(&call, heads))
 		return false;
 	for (uint32_t g = 0; g < call.groups; g++)
 		make_group(&call, g, heads);
