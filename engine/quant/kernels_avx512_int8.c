@@ -214,13 +214,7 @@ INLINE void pv_columns(const struct tile_shape *shape, const struct tile *tiles,
 				fetch(p + 64 * k, tiles[i].ahead);
 				shared[k] = add_dots(shared[k], most, v[k]);
 			}
-			UNROLL for (int h = 0; h < heads; h++)
-			{
-				const uint8_t(*bytes)[4] = w->bytes[h][i / 2][j][i % 2];
-				const __m512i size = four(bytes[0]), sign = four(bytes[1]);
-				UNROLL for (int k = 0; k < 2; k++) sums[h][k] =
-				    add_dots(sums[h][k], size, _mm512_xor_si512(v[k], sign));
-			}
+			UNROLL for (int h = 0; h < heads; h++) add_nine(sums[h], v, 2, w->bytes[h][i / 2][j][i % 2][0]);
 		}
 	}
 	UNROLL for (int h = 0; h < heads; h++) UNROLL for (int k = 0; k < 2; k++)
