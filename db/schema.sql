@@ -151,6 +151,8 @@ CREATE TABLE step (
   wall_memory_ns REAL,
   wall_recode_ns REAL,
   wall_source_ns REAL,
+  wall_mass_ns REAL,
+  wall_measure_ns REAL,
   wall_device_ns REAL,
   wall_transfer_ns REAL,
   wall_hidden_ns REAL,

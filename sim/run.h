@@ -84,6 +84,7 @@ struct slot {
 	double sim_executed; /* modelled time of what wall_attention measures; NaN where no attention ran */
 	struct account account;
 	uint64_t wall_score, wall_route, wall_memory, wall_recode, wall_source, wall_attention, wall_dense;
+	uint64_t wall_mass, wall_measure;
 };
 
 struct prefill {               /* attention of prompts, chunk by chunk */

@@ -276,6 +276,8 @@ static void fill_measured(const struct run *run, const struct slot *s, struct st
 	row->wall_memory_ns = (double)s->wall_memory;
 	row->wall_recode_ns = (double)s->wall_recode;
 	row->wall_source_ns = (double)s->wall_source;
+	row->wall_mass_ns = run->needs & IKV_NEEDS_COMING_MASS ? (double)s->wall_mass : NAN;
+	row->wall_measure_ns = s->mass_by ? (double)s->wall_measure : NAN;
 }
 
 /* What the device's clock says of the batch, shared out like modelled time: attention by what was read, transfers by
