@@ -24,6 +24,20 @@ static uint32_t stored_values(const struct ikv_geometry *g)
 	return g->v_aliases_k ? g->d_qk : g->d_qk + g->d_v;
 }
 
+/* Stored bytes that a plan reads. All pages but the last are full. */
+static void add_bytes(const struct run *run, const struct slot *s, const struct ikv_plan *plan, struct account *a)
+{
+	uint64_t full[IKV_FMT_COUNT] = {0};
+	if (!plan->count)
+		return;
+	const struct ikv_page_ref *last = &plan->pages[plan->count - 1];
+	for (const struct ikv_page_ref *ref = plan->pages; ref < last; ref++)
+		full[ref->stored]++;
+	for (int f = 0; f < IKV_FMT_COUNT; f++)
+		a->format_bytes[f] += full[f] * run->page_bytes[f];
+	a->format_bytes[last->stored] += page_read(run, s, last);
+}
+
 /* Share of its group's stored page that each unit's plan reads; HEAD units share the group's read. */
 static void account_plans(const struct run *run, const struct slot *s, struct account *a)
 {
@@ -52,8 +66,7 @@ static void account_plans(const struct run *run, const struct slot *s, struct ac
 	}
 	for (uint32_t i = 0; i < run->groups; i++) {
 		const struct ikv_plan *plan = group_plan(run, s, i);
-		for (uint32_t p = 0; p < plan->count; p++)
-			a->format_bytes[plan->pages[p].stored] += page_read(run, s, &plan->pages[p]);
+		add_bytes(run, s, plan, a);
 		bool whole = s->groups[i].kv_count == g->kv_heads; /* a page's heads lie together */
 		a->page_reads += (uint64_t)(plan->count * s->groups[i].kv_count * layers);
 		a->jumps += (uint64_t)(ikv_plan_runs(plan) * layers);
