@@ -189,6 +189,8 @@ static int since(const char *column)
  */
 static void as_of(int version)
 {
+	if (version < 7)
+		change("ALTER TABLE page_event DROP COLUMN accesses");
 	if (version == 6)
 		change("DROP VIEW v_step; ALTER TABLE step DROP COLUMN wall_mass_ns;"
 		       " ALTER TABLE step DROP COLUMN wall_measure_ns; PRAGMA user_version=6");
