@@ -61,7 +61,7 @@ IKV_API const char *const *ikv_share_names(void); /* step, layer, kv_head, head 
 enum ikv_router_needs {
 	IKV_NEEDS_BLOCK_SCORES = 1,
 	IKV_NEEDS_PAGE_SCORES = 2,
-	IKV_WANTS_PAGE_SCORES = 8, /* does better with them, goes without where the scorer has none */
+	IKV_WANTS_PAGE_SCORES = 8, /* does better with bounds, goes without where the scorer has none */
 	IKV_NEEDS_COMING_MASS = 4, /* knows the future: an oracle */
 };
 
