@@ -73,6 +73,8 @@ INSERT INTO metric_def (table_name, name, unit, better, description) VALUES
 ('step', 'wall_memory_ns', 'ns', 'down', 'measured time of the memory manager'),
 ('step', 'wall_recode_ns', 'ns', 'down', 'measured re-encoding time'),
 ('step', 'wall_source_ns', 'ns', 'none', 'measured time of the KV source'),
+('step', 'wall_mass_ns', 'ns', 'none', 'measured time of the attention mass that a router is told which may know it (oracle); NULL for others'),
+('step', 'wall_measure_ns', 'ns', 'none', 'measured time of comparing outputs with the dense ones and of tallying attention mass'),
 ('step', 'wall_device_ns', 'ns', 'down', 'attention by the clock of the device, executed layers, as this session shares in its batch; missing without one'),
 ('step', 'wall_transfer_ns', 'ns', 'down', 'copies from slower tiers to the fast one by that clock, without exact copies that replace a page, as this session shares in its batch'),
 ('step', 'wall_hidden_ns', 'ns', 'up', 'part of it while attention ran'),

@@ -79,6 +79,8 @@ CREATE TABLE run_series (
   wall_memory_ns REAL, -- mean of step.wall_memory_ns
   wall_recode_ns REAL, -- mean of step.wall_recode_ns
   wall_source_ns REAL, -- mean of step.wall_source_ns
+  wall_mass_ns REAL, -- mean of step.wall_mass_ns
+  wall_measure_ns REAL, -- mean of step.wall_measure_ns
   wall_device_ns REAL, -- mean of step.wall_device_ns
   wall_transfer_ns REAL, -- mean of step.wall_transfer_ns
   wall_hidden_ns REAL, -- mean of step.wall_hidden_ns

@@ -151,6 +151,8 @@ CREATE TABLE step (
   wall_memory_ns REAL,
   wall_recode_ns REAL,
   wall_source_ns REAL,
+  wall_mass_ns REAL,
+  wall_measure_ns REAL,
   wall_device_ns REAL,
   wall_transfer_ns REAL,
   wall_hidden_ns REAL,
@@ -243,7 +245,8 @@ CREATE TABLE page_event (
   to_format TEXT NOT NULL, -- stored format after
   from_tier INTEGER NOT NULL, -- tier before, 0 is the fastest
   to_tier INTEGER NOT NULL, -- tier after
-  bytes INTEGER NOT NULL -- that crossed the link or were rewritten
+  bytes INTEGER NOT NULL, -- that crossed the link or were rewritten
+  accesses REAL -- of the page so far, each step of its sequence by memory.access_decay less
 ) STRICT;
 CREATE INDEX page_event_by_step ON page_event (run_id, session, step);
 

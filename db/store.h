@@ -11,7 +11,7 @@
 
 #define STORE_APPLICATION_ID 0x494b5653 /* "IKVS" */
 /* 1: fewer formats; 2: without roll-ups; 3: without times of a device; 4: without prompts; 5: steps in order of their key */
-#define STORE_VERSION        6
+#define STORE_VERSION        7
 
 struct store;
 
@@ -124,7 +124,7 @@ struct store_step {
 	double sim_executed_ns;             /* modelled time of what wall_attention_ns measured */
 	int64_t sim_outside;                /* 1: outside of what the machine's profile was measured at */
 	double wall_attention_ns, wall_dense_ns, wall_score_ns, wall_route_ns, wall_memory_ns, wall_recode_ns,
-	    wall_source_ns;
+	    wall_source_ns, wall_mass_ns, wall_measure_ns;
 	/* By a device's own clock, NaN without one: attention alone, copies to the fast tier, and what of these was hidden
 	 * behind attention or waited for; copies to slower tiers. */
 	double wall_device_ns, wall_transfer_ns, wall_hidden_ns, wall_exposed_ns, wall_evict_ns;

@@ -348,10 +348,12 @@ static int upgrade(sqlite3 *db, const char *path, int from, uint64_t *runs, stru
 	    "BEGIN IMMEDIATE; DELETE FROM metric_def; DROP TABLE IF EXISTS run_stat;"
 	    " DROP TABLE IF EXISTS run_series; DROP TABLE IF EXISTS run_session; DROP TABLE IF EXISTS"
 	    " run_slow; DROP TABLE IF EXISTS run_role; DROP TABLE IF EXISTS run_layer; DROP TABLE IF"
-	    " EXISTS run_decision";
+	    " EXISTS run_decision; DROP INDEX IF EXISTS step_by_key";
 	int rc = schema ? store_exec(db, path, begin, err) : ikv_err_set(err, IKV_FAILED, "out of memory");
 	if (rc == 0 && from < 2)
 		rc = store_exec(db, path, "DROP TABLE calibration", err);
+	if (rc == 0 && from < 7)
+		rc = store_exec(db, path, "ALTER TABLE page_event ADD COLUMN accesses REAL", err);
 	if (rc == 0 && (drop_views(db, path, err) != 0 ||
 			store_exec(db, path, "ALTER TABLE step RENAME TO step_before", err) != 0 ||
 			store_exec(db, path, schema, err) != 0 || copy_steps(db, path, "step_before", err) != 0 ||

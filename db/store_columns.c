@@ -94,6 +94,8 @@ static const struct store_column step_columns[] = {
     COLUMN(store_step, wall_memory_ns, REAL),
     COLUMN(store_step, wall_recode_ns, REAL),
     COLUMN(store_step, wall_source_ns, REAL),
+    COLUMN(store_step, wall_mass_ns, REAL),
+    COLUMN(store_step, wall_measure_ns, REAL),
     COLUMN(store_step, wall_device_ns, REAL),
     COLUMN(store_step, wall_transfer_ns, REAL),
     COLUMN(store_step, wall_hidden_ns, REAL),

@@ -168,8 +168,8 @@ int store_page_event(struct store *s, int64_t run_id, int64_t session, int64_t s
 		return spool_page_event(s, run_id, session, step, action, err);
 	if (!*stmt && store_prepare(s,
 				    "INSERT INTO page_event (run_id, session, step, seq, page_group, page, move,"
-				    " from_format, to_format, from_tier, to_tier, bytes)"
-				    " VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+				    " from_format, to_format, from_tier, to_tier, bytes, accesses)"
+				    " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
 				    stmt, err) != 0)
 		return -1;
 	if (store_begin(s, err) != 0)
@@ -186,5 +186,6 @@ int store_page_event(struct store *s, int64_t run_id, int64_t session, int64_t s
 	sqlite3_bind_int(*stmt, 10, action->from_tier);
 	sqlite3_bind_int(*stmt, 11, action->to_tier);
 	sqlite3_bind_int64(*stmt, 12, (int64_t)action->bytes);
+	sqlite3_bind_double(*stmt, 13, (double)action->accesses);
 	return store_step_stmt(s, *stmt, err);
 }

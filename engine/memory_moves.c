@@ -20,6 +20,7 @@ int memory_act_on(struct ikv_memory *m, uint32_t slot, enum ikv_move move, enum 
 	    .to_format = (uint8_t)format,
 	    .from_tier = p->tier,
 	    .to_tier = (uint8_t)tier,
+	    .accesses = (float)memory_decayed(m, p, memory_sequence(m, p)->step),
 	    .bytes = bytes,
 	};
 	m->tally->moves[move]++;

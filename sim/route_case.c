@@ -149,7 +149,8 @@ static int read_config(const struct yaml_node *map, const char *file, struct rou
 	for (; n < COUNT(own); n++)
 		valid[n] = own[n];
 	for (const struct ikv_option *o = router()->options; o->name && n < COUNT(valid); o++)
-		valid[n++] = o->name;
+		if (strcmp(o->name, "share") != 0) /* one layout has one plan, whatever it is for */
+			valid[n++] = o->name;
 	if (yaml_check_keys(map, file, "config", valid, n, err) || read_ladder(map, file, c, err))
 		return -1;
 	if (yaml_get(map, "preserve_system_prompt") && yaml_get(map, "preserve_system"))

@@ -43,7 +43,7 @@ static void finish(struct run *run, struct slot *s)
 	s->steps++;
 	run->steps_done++;
 	s->wall_score = s->wall_route = s->wall_memory = s->wall_recode = s->wall_source = 0;
-	s->wall_attention = s->wall_dense = 0;
+	s->wall_attention = s->wall_dense = s->wall_mass = s->wall_measure = 0;
 }
 
 /* Where attention did not run the source's model may tell where the mass lies: at level `off` in every n-th step,
@@ -53,7 +53,10 @@ static int measure_by_model(struct run *run, struct slot *s, struct ikv_err *err
 	bool due = run->sc->record.modelled_mass || (!run->kv && s->steps % (uint64_t)run->sc->attention.every == 0);
 	if (s->executed || !due)
 		return 0;
-	return step_measure_model(run, s, err);
+	uint64_t start = wall_now_ns();
+	int rc = step_measure_model(run, s, err);
+	s->wall_measure += wall_now_ns() - start;
+	return rc;
 }
 
 int run_step(struct run *run, struct ikv_err *err)

@@ -76,6 +76,14 @@ static int dense_layer(struct run *run, struct slot *s, uint32_t layer, struct i
 	return rc;
 }
 
+static int measure_layer(struct run *run, struct slot *s, uint32_t layer, struct ikv_err *err)
+{
+	uint64_t start = wall_now_ns();
+	int rc = step_measure(run, s, layer, err);
+	s->wall_measure += wall_now_ns() - start;
+	return rc;
+}
+
 /* What came of it: the mean over the executed layers. */
 static void total(const struct run *run, struct slot *s)
 {
@@ -106,7 +114,7 @@ int step_attend(struct run *run, struct ikv_err *err)
 			struct slot *s = run->active[i];
 			if (!s->executed)
 				continue;
-			if (dense_layer(run, s, layer, err) || step_measure(run, s, layer, err))
+			if (dense_layer(run, s, layer, err) || measure_layer(run, s, layer, err))
 				return -1;
 		}
 	}

@@ -28,7 +28,7 @@ static int score_really(struct run *run, struct slot *s, struct ikv_err *err)
 		    .kv = run->exact,
 		    .layout = &u->layout,
 		    .page_scores = u->page_scores,
-		    .bounds = run->selects ? u->page_scores : NULL,
+		    .given = run->selects ? u->page_scores : NULL,
 		};
 	}
 	return run->sc->scorer_ops->score(run->scorer, run->score_units, run->units, err);
@@ -119,12 +119,14 @@ int step_score(struct run *run, struct slot *s, struct ikv_err *err)
 	if (run->needs & (IKV_NEEDS_BLOCK_SCORES | IKV_NEEDS_PAGE_SCORES))
 		if (run->kv ? score_really(run, s, err) : score_by_model(run, s, err))
 			return -1;
+	if (run->spec)
+		drop_unkept(run, s);
+	uint64_t scored = wall_now_ns();
 	for (uint32_t i = 0; i < run->units && (run->needs & IKV_NEEDS_COMING_MASS); i++)
 		if (coming_mass(run, s, &s->units[i], err))
 			return -1;
-	if (run->spec)
-		drop_unkept(run, s);
-	s->wall_score += wall_now_ns() - start;
+	s->wall_score += scored - start;
+	s->wall_mass += wall_now_ns() - scored;
 	return 0;
 }
 

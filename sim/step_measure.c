@@ -10,10 +10,13 @@ struct tally {
 	struct slot *s;
 	const struct unit *u;
 	uint32_t layer;
-	double weight;         /* of this unit in the means over heads and layers */
+	const float *mass; /* [heads][pages]: dense mass of the unit's heads, or modelled for all together */
+	uint32_t heads, pages;
+	double weight; /* of this unit in the means over heads and layers */
 	double recall;
-	uint32_t block;        /* the one that is being counted: */
-	double mass, selected; /* so far */
+	uint32_t block;         /* the one that is being counted: */
+	double total, selected; /* its mass so far */
+	uint32_t at;            /* first entry of the plan that is not counted yet */
 };
 
 /* What has been counted goes to the block and its role. */
@@ -22,26 +25,57 @@ static void settle(struct tally *t)
 	t->recall += t->selected;
 	if (t->block != NO_BLOCK) {
 		const enum ikv_kind kind = t->s->layout.blocks[t->block].kind;
-		t->s->block_mass[t->block] += t->mass * t->weight;
-		t->s->kind_mass[kind] += t->mass * t->weight;
+		t->s->block_mass[t->block] += t->total * t->weight;
+		t->s->kind_mass[kind] += t->total * t->weight;
 		t->s->kind_selected[kind] += t->selected * t->weight;
 	}
-	t->mass = t->selected = 0;
+	t->total = t->selected = 0;
 }
 
-static inline void count(struct tally *t, uint32_t block, double mass, bool selected)
+static void count(struct tally *t, uint32_t block, double mass, double selected)
 {
 	if (block != t->block) {
 		settle(t);
 		t->block = block;
 	}
-	t->mass += mass;
-	t->selected += selected ? mass : 0;
+	t->total += mass;
+	t->selected += selected;
 }
 
-/* Mean over the unit's heads of the dense mass on each token of a page. Only pages that a block boundary or a plan cuts
- * need it; whole pages use the page's own mass. A model has no more than that. */
-static int token_mass(const struct tally *t, uint32_t page, uint32_t tokens, float *mass, struct ikv_err *err)
+/* Mean over the heads of the mass on pages first to end - 1. Four sums of every fourth page do not wait for each
+ * other. */
+static double run_mass(const struct tally *t, uint32_t first, uint32_t end)
+{
+	double sum[4] = {0};
+	for (uint32_t h = 0; h < t->heads; h++) {
+		const float *row = t->mass + (size_t)h * t->pages;
+		uint32_t p = first;
+		for (; p + 4 <= end; p += 4) {
+			sum[0] += (double)row[p];
+			sum[1] += (double)row[p + 1];
+			sum[2] += (double)row[p + 2];
+			sum[3] += (double)row[p + 3];
+		}
+		for (; p < end; p++)
+			sum[0] += (double)row[p];
+	}
+	return (sum[0] + sum[1] + sum[2] + sum[3]) / t->heads;
+}
+
+static uint32_t page_size(const struct tally *t, uint32_t page)
+{
+	const uint32_t size = t->run->geometry.page_tokens, left = t->s->tokens - page * size;
+	return left < size ? left : size;
+}
+
+static bool reads_whole(const struct tally *t, const struct ikv_page_ref *ref)
+{
+	return ref->mask == IKV_NO_MASK && ref->lo == 0 && ref->hi >= page_size(t, ref->page);
+}
+
+/* Mean over the unit's heads of the dense mass on each token of a page. Only pages that a block boundary or a plan
+ * cuts need it. A model knows no more than the page's. */
+static int token_mass(const struct tally *t, uint32_t page, float *mass, struct ikv_err *err)
 {
 	const struct ikv_geometry *g = &t->run->geometry;
 	const struct slot *s = t->s;
@@ -50,41 +84,67 @@ static int token_mass(const struct tally *t, uint32_t page, uint32_t tokens, flo
 	if (s->executed)
 		return ikv_exact_token_mass(t->run->exact, (uint32_t)(s - t->run->slots), t->layer, page, u->q_first,
 					    u->q_count, q, s->lse_dense + u->q_first, mass, err);
+	const uint32_t tokens = page_size(t, page);
 	for (uint32_t i = 0; i < tokens; i++)
 		mass[i] = u->page_mass[page] / (float)tokens;
 	return 0;
 }
 
-static int tally_tokens(struct tally *t, uint32_t page, uint32_t first, uint32_t tokens, uint32_t next,
-			const struct ikv_page_ref *ref, struct ikv_err *err)
+static int selected_tokens(const struct tally *t, const struct ikv_page_ref *ref, double *selected,
+			   struct ikv_err *err)
 {
 	float mass[IKV_PAGE_TOKENS_MAX];
-	const struct ikv_layout *l = &t->s->layout;
-	if (token_mass(t, page, tokens, mass, err))
+	if (token_mass(t, ref->page, mass, err))
 		return -1;
-	for (uint32_t i = 0; i < tokens; i++) {
-		while (next < l->count && l->blocks[next].end <= first + i)
-			next++;
-		const bool in = next < l->count && l->blocks[next].start <= first + i;
-		count(t, in ? next : NO_BLOCK, (double)mass[i], ref && ikv_plan_has(&t->u->route.plan, ref, i));
-	}
+	for (uint32_t i = 0; i < page_size(t, ref->page); i++)
+		*selected += ikv_plan_has(&t->u->route.plan, ref, i) ? (double)mass[i] : 0;
 	return 0;
 }
 
-/* Means over the unit's heads of the pages' dense mass: measured, or modelled where no attention ran. */
-static const float *page_masses(struct slot *s, const struct unit *u, uint32_t pages)
+/* Pages first to end - 1, all in one block or in none. */
+static int tally_run(struct tally *t, uint32_t first, uint32_t end, uint32_t block, struct ikv_err *err)
 {
-	if (!s->executed)
-		return u->page_mass;
-	const float *row = s->mass_dense + (size_t)u->q_first * pages;
-	float *mean = s->mass_row;
-	memcpy(mean, row, pages * sizeof *mean);
-	for (uint32_t h = 1; h < u->q_count; h++)
-		for (uint32_t p = 0; p < pages; p++)
-			mean[p] += row[(size_t)h * pages + p];
-	for (uint32_t p = 0; p < pages; p++)
-		mean[p] /= (float)u->q_count;
-	return mean;
+	const struct ikv_plan *plan = &t->u->route.plan;
+	const double total = run_mass(t, first, end);
+	const uint32_t from = t->at;
+	double selected = 0;
+	bool whole = true;
+	for (; t->at < plan->count && plan->pages[t->at].page < end; t->at++)
+		whole &= reads_whole(t, &plan->pages[t->at]);
+	if (whole && t->at - from == end - first) { /* everything */
+		count(t, block, total, total);
+		return 0;
+	}
+	for (uint32_t i = from; i < t->at; i++) {
+		const struct ikv_page_ref *ref = &plan->pages[i];
+		if (reads_whole(t, ref))
+			selected += run_mass(t, ref->page, ref->page + 1);
+		else if (selected_tokens(t, ref, &selected, err))
+			return -1;
+	}
+	count(t, block, total, selected);
+	return 0;
+}
+
+/* A page in which a block begins or ends; `next` is the first block that ends in it or later. */
+static int tally_tokens(struct tally *t, uint32_t page, uint32_t next, struct ikv_err *err)
+{
+	float mass[IKV_PAGE_TOKENS_MAX];
+	const struct ikv_layout *l = &t->s->layout;
+	const struct ikv_plan *plan = &t->u->route.plan;
+	const struct ikv_page_ref *ref =
+	    t->at < plan->count && plan->pages[t->at].page == page ? &plan->pages[t->at++] : NULL;
+	const uint32_t first = page * t->run->geometry.page_tokens;
+	if (token_mass(t, page, mass, err))
+		return -1;
+	for (uint32_t i = 0; i < page_size(t, page); i++) {
+		while (next < l->count && l->blocks[next].end <= first + i)
+			next++;
+		const bool in = next < l->count && l->blocks[next].start <= first + i;
+		const double m = (double)mass[i];
+		count(t, in ? next : NO_BLOCK, m, ref && ikv_plan_has(plan, ref, i) ? m : 0);
+	}
+	return 0;
 }
 
 /* Mass on the selection (*recall) and on each role, for one unit at one layer. */
@@ -92,32 +152,29 @@ static int tally_unit(const struct run *run, struct slot *s, const struct unit *
 		      struct ikv_err *err)
 {
 	const struct ikv_geometry *g = &run->geometry;
-	const struct ikv_plan *plan = &u->route.plan;
-	uint32_t pages = ikv_pages(s->tokens, g->page_tokens), at = 0, next = 0;
-	const float *mass = page_masses(s, u, pages);
+	const struct ikv_layout *l = &s->layout;
+	const uint32_t pages = ikv_pages(s->tokens, g->page_tokens);
 	struct tally t = {.run = run,
 			  .s = s,
 			  .u = u,
 			  .layer = layer,
+			  .mass = s->executed ? s->mass_dense + (size_t)u->q_first * pages : u->page_mass,
+			  .heads = s->executed ? u->q_count : 1,
+			  .pages = pages,
 			  .weight = (double)u->q_count / ((double)g->q_heads * g->layers),
 			  .block = NO_BLOCK};
-	for (uint32_t page = 0; page < pages; page++) {
-		uint32_t first = page * g->page_tokens, tokens = s->tokens - first;
-		if (tokens > g->page_tokens)
-			tokens = g->page_tokens;
-		const struct ikv_page_ref *ref =
-		    at < plan->count && plan->pages[at].page == page ? &plan->pages[at++] : NULL;
-		while (next < s->layout.count && s->layout.blocks[next].end <= first)
+	for (uint32_t page = 0, end, next = 0; page < pages; page = end) {
+		const uint32_t first = page * g->page_tokens;
+		while (next < l->count && l->blocks[next].end <= first)
 			next++;
-		const struct ikv_block *b = next < s->layout.count ? &s->layout.blocks[next] : NULL;
-		bool one = b && b->start <= first && b->end >= first + tokens;
-		bool none = !b || b->start >= first + tokens;
-		bool whole = !ref || (ref->mask == IKV_NO_MASK && ref->lo == 0 && ref->hi >= tokens);
-		if ((one || none) && whole) {
-			count(&t, one ? next : NO_BLOCK, (double)mass[page], ref != NULL);
-		} else if (tally_tokens(&t, page, first, tokens, next, ref, err)) {
+		const struct ikv_block *b = next < l->count ? &l->blocks[next] : NULL;
+		const bool in = b && b->start <= first;
+		const uint32_t until = !b ? s->tokens : in ? b->end : b->start; /* the same block, or the same gap */
+		end = until >= s->tokens ? pages : until / g->page_tokens;
+		if (end > page ? tally_run(&t, page, end, in ? next : NO_BLOCK, err) != 0
+			       : tally_tokens(&t, page, next, err) != 0)
 			return -1;
-		}
+		end = end > page ? end : page + 1;
 	}
 	settle(&t);
 	*recall = t.recall;

@@ -24,6 +24,20 @@ static uint32_t stored_values(const struct ikv_geometry *g)
 	return g->v_aliases_k ? g->d_qk : g->d_qk + g->d_v;
 }
 
+/* Stored bytes that a plan reads. All pages but the last are full. */
+static void add_bytes(const struct run *run, const struct slot *s, const struct ikv_plan *plan, struct account *a)
+{
+	uint64_t full[IKV_FMT_COUNT] = {0};
+	if (!plan->count)
+		return;
+	const struct ikv_page_ref *last = &plan->pages[plan->count - 1];
+	for (const struct ikv_page_ref *ref = plan->pages; ref < last; ref++)
+		full[ref->stored]++;
+	for (int f = 0; f < IKV_FMT_COUNT; f++)
+		a->format_bytes[f] += full[f] * run->page_bytes[f];
+	a->format_bytes[last->stored] += page_read(run, s, last);
+}
+
 /* Share of its group's stored page that each unit's plan reads; HEAD units share the group's read. */
 static void account_plans(const struct run *run, const struct slot *s, struct account *a)
 {
@@ -34,12 +48,17 @@ static void account_plans(const struct run *run, const struct slot *s, struct ac
 		const struct unit *u = &s->units[i];
 		double heads =
 		    (double)u->q_count / g->q_heads * g->kv_heads; /* KV heads' worth; a fraction for HEAD */
+		uint64_t asked[IKV_FMT_COUNT] = {0}, stored[IKV_FMT_COUNT] = {0}; /* tokens */
 		for (uint32_t p = 0; p < u->route.plan.count; p++) {
 			const struct ikv_page_ref *ref = &u->route.plan.pages[p];
-			double n = ikv_plan_page_tokens(&u->route.plan, ref);
-			request +=
-			    n * heads * stored_values(g) * ikv_format_info(ref->request)->accounting_bytes * layers;
-			a->format_flops[ref->stored] += 2 * n * u->q_count * (g->d_qk + g->d_v) * layers;
+			const uint32_t n = ikv_plan_page_tokens(&u->route.plan, ref);
+			asked[ref->request] += n;
+			stored[ref->stored] += n;
+		}
+		for (int f = 0; f < IKV_FMT_COUNT; f++) {
+			request += (double)asked[f] * heads * stored_values(g) *
+				   ikv_format_info((enum ikv_format)f)->accounting_bytes * layers;
+			a->format_flops[f] += 2 * (double)stored[f] * u->q_count * (g->d_qk + g->d_v) * layers;
 		}
 		double weight = (double)u->q_count / g->q_heads / (run->share == IKV_SHARE_STEP ? 1 : g->layers);
 		tokens += weight * (double)u->route.plan.selected_tokens;
@@ -47,16 +66,14 @@ static void account_plans(const struct run *run, const struct slot *s, struct ac
 	}
 	for (uint32_t i = 0; i < run->groups; i++) {
 		const struct ikv_plan *plan = group_plan(run, s, i);
-		for (uint32_t p = 0; p < plan->count; p++) {
-			uint64_t bytes = page_read(run, s, &plan->pages[p]);
-			a->read_bytes += bytes;
-			a->format_bytes[plan->pages[p].stored] += bytes;
-		}
+		add_bytes(run, s, plan, a);
 		bool whole = s->groups[i].kv_count == g->kv_heads; /* a page's heads lie together */
 		a->page_reads += (uint64_t)(plan->count * s->groups[i].kv_count * layers);
 		a->jumps += (uint64_t)(ikv_plan_runs(plan) * layers);
 		a->lone_pages += whole ? 0 : (uint64_t)(plan->count * s->groups[i].kv_count * layers);
 	}
+	for (int f = 0; f < IKV_FMT_COUNT; f++)
+		a->read_bytes += a->format_bytes[f];
 	a->request_bytes = (uint64_t)request;
 	a->tokens = (uint64_t)(tokens + 0.5);
 	a->pages = (uint64_t)(pages + 0.5);
@@ -272,6 +289,8 @@ static void fill_measured(const struct run *run, const struct slot *s, struct st
 	row->wall_memory_ns = (double)s->wall_memory;
 	row->wall_recode_ns = (double)s->wall_recode;
 	row->wall_source_ns = (double)s->wall_source;
+	row->wall_mass_ns = run->needs & IKV_NEEDS_COMING_MASS ? (double)s->wall_mass : NAN;
+	row->wall_measure_ns = s->mass_by ? (double)s->wall_measure : NAN;
 }
 
 /* What the device's clock says of the batch, shared out like modelled time: attention by what was read, transfers by

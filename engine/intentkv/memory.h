@@ -68,6 +68,7 @@ struct ikv_action {
 	uint8_t move; /* enum ikv_move */
 	uint8_t from_format, to_format;
 	uint8_t from_tier, to_tier;
+	float accesses; /* the page's decayed count at the move */
 	uint64_t bytes; /* that cross the link (FETCH, PREFETCH, EVICT, REFETCH) or are rewritten (others) */
 };
 

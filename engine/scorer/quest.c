@@ -10,9 +10,10 @@
 
 struct quest {
 	struct ikv_geometry geometry;
-	float *bounds;  /* [cap] scores of the pages where the caller wants none */
+	float *bounds;  /* [bound_cap] scores of the pages of units whose caller wants none, unit after unit */
 	float *weights; /* [cap] exp(scaled bound - largest) */
 	double *mass;   /* [block_cap] */
+	size_t bound_cap;
 	uint32_t cap, block_cap;
 };
 
@@ -45,12 +46,29 @@ static int create(void **state, const void *config, const struct ikv_geometry *g
 	return 0;
 }
 
-static int reserve(struct quest *s, uint32_t pages, uint32_t blocks, struct ikv_err *err)
+static uint32_t unit_pages(const struct ikv_score_unit *u)
 {
+	return ikv_pages(u->layout->total_tokens, u->layout->page_tokens);
+}
+
+static int reserve(struct quest *s, const struct ikv_score_unit *units, uint32_t count, struct ikv_err *err)
+{
+	uint32_t pages = 0, blocks = 0;
+	size_t bounds = 0;
+	for (uint32_t i = 0; i < count; i++) {
+		const uint32_t n = unit_pages(&units[i]);
+		pages = n > pages ? n : pages;
+		blocks = units[i].layout->count > blocks ? units[i].layout->count : blocks;
+		bounds += units[i].page_scores ? 0 : n;
+	}
+	if (bounds > s->bound_cap) {
+		if (ikv_grow(&s->bounds, 0, bounds + bounds / 2, sizeof *s->bounds, err))
+			return -1;
+		s->bound_cap = bounds + bounds / 2;
+	}
 	if (pages > s->cap) {
 		uint32_t cap = pages + pages / 2;
-		if (ikv_grow(&s->bounds, 0, cap, sizeof *s->bounds, err) ||
-		    ikv_grow(&s->weights, 0, cap, sizeof *s->weights, err))
+		if (ikv_grow(&s->weights, 0, cap, sizeof *s->weights, err))
 			return -1;
 		s->cap = cap;
 	}
@@ -63,25 +81,36 @@ static int reserve(struct quest *s, uint32_t pages, uint32_t blocks, struct ikv_
 	return 0;
 }
 
+/* Where the bounds of unit i go. */
+static float *bounds_of(const struct quest *s, const struct ikv_score_unit *units, uint32_t i)
+{
+	size_t at = 0;
+	if (units[i].page_scores)
+		return units[i].page_scores;
+	for (uint32_t k = 0; k < i; k++)
+		at += units[k].page_scores ? 0 : unit_pages(&units[k]);
+	return s->bounds + at;
+}
+
 /* What is to be bounded: items are IKV_SUMMARY_PAGES pages of a unit, whose summaries lie together head by head. */
 struct bounding {
-	const struct ikv_geometry *geometry;
+	const struct quest *quest;
 	const struct ikv_score_unit *units;
-	float *out; /* of a unit that has no page_scores */
+	uint32_t first;  /* of the units, the first one with this store */
 	uint32_t pieces; /* of a unit */
 };
 
 static void bound_piece(void *context, uint32_t item)
 {
 	const struct bounding *b = context;
-	const struct ikv_geometry *g = b->geometry;
-	const struct ikv_score_unit *u = &b->units[item / b->pieces];
+	const struct ikv_geometry *g = &b->quest->geometry;
+	const uint32_t index = b->first + item / b->pieces;
+	const struct ikv_score_unit *u = &b->units[index];
 	const uint32_t group = g->q_heads / g->kv_heads, last = u->q_first + u->q_count;
-	const uint32_t pages = ikv_pages(u->layout->total_tokens, g->page_tokens);
-	const uint32_t from = item % b->pieces * IKV_SUMMARY_PAGES;
-	float *out = u->page_scores ? u->page_scores : b->out;
-	if (u->bounds || from >= pages)
+	const uint32_t pages = unit_pages(u), from = item % b->pieces * IKV_SUMMARY_PAGES;
+	if (u->given || from >= pages)
 		return;
+	float *out = bounds_of(b->quest, b->units, index);
 	const uint32_t count = pages - from < IKV_SUMMARY_PAGES ? pages - from : IKV_SUMMARY_PAGES;
 	for (uint32_t p = from; p < from + count; p++)
 		out[p] = -INFINITY;
@@ -93,16 +122,16 @@ static void bound_piece(void *context, uint32_t item)
 	}
 }
 
-/* Of units of one store, and only one where they have no page_scores. */
-static int bound_pages(struct quest *s, const struct ikv_score_unit *units, uint32_t count, struct ikv_err *err)
+/* Of units first to first + count - 1, of one store. */
+static int bound_pages(const struct quest *s, const struct ikv_score_unit *units, uint32_t first, uint32_t count,
+		       struct ikv_err *err)
 {
-	struct bounding b = {&s->geometry, units, s->bounds, 0};
-	for (uint32_t i = 0; i < count; i++) {
-		const uint32_t pages = ikv_pages(units[i].layout->total_tokens, s->geometry.page_tokens);
-		const uint32_t pieces = (pages + IKV_SUMMARY_PAGES - 1) / IKV_SUMMARY_PAGES;
+	struct bounding b = {s, units, first, 0};
+	for (uint32_t i = first; i < first + count; i++) {
+		const uint32_t pieces = (unit_pages(&units[i]) + IKV_SUMMARY_PAGES - 1) / IKV_SUMMARY_PAGES;
 		b.pieces = pieces > b.pieces ? pieces : b.pieces;
 	}
-	return exact_store_each(units->kv, count * b.pieces, bound_piece, &b, err);
+	return exact_store_each(units[first].kv, count * b.pieces, bound_piece, &b, err);
 }
 
 /* Softmax share of a block, but for the common factor: a page shared with others counts by its tokens. */
@@ -122,16 +151,15 @@ static double block_mass(const float *weights, const struct ikv_layout *l, const
 	return sum;
 }
 
-static void score_unit(struct quest *s, struct ikv_score_unit *u)
+static void score_unit(struct quest *s, const struct ikv_score_unit *u, float *bounds)
 {
 	const struct ikv_layout *l = u->layout;
 	const struct lanes_kernels *kernels = lanes_table();
-	const uint32_t pages = ikv_pages(l->total_tokens, l->page_tokens);
-	float *bounds = u->page_scores ? u->page_scores : s->bounds;
+	const uint32_t pages = unit_pages(u);
 	if (!pages)
 		return;
-	if (u->bounds && u->bounds != bounds)
-		memcpy(bounds, u->bounds, pages * sizeof *bounds);
+	if (u->given && u->given != bounds)
+		memcpy(bounds, u->given, pages * sizeof *bounds);
 	kernels->exps(bounds, pages, kernels->peak(bounds, pages), s->geometry.scale, s->weights);
 	double largest = 0;
 	for (uint32_t i = 0; i < l->count; i++) {
@@ -148,31 +176,22 @@ static void score_unit(struct quest *s, struct ikv_score_unit *u)
 	}
 }
 
-/* Neighbours whose bounds are made at once. */
-static uint32_t together(const struct ikv_score_unit *units, uint32_t count)
-{
-	uint32_t n = 1;
-	while (units->page_scores && n < count && units[n].page_scores && units[n].kv == units->kv)
-		n++;
-	return n;
-}
-
 static int score(void *state, struct ikv_score_unit *units, uint32_t count, struct ikv_err *err)
 {
 	struct quest *s = state;
-	for (uint32_t i = 0; i < count; i++) {
-		const struct ikv_layout *l = units[i].layout;
-		if (scorer_check(&units[i], &s->geometry, "quest", err) ||
-		    reserve(s, ikv_pages(l->total_tokens, l->page_tokens), l->count, err))
+	for (uint32_t i = 0; i < count; i++)
+		if (scorer_check(&units[i], &s->geometry, "quest", err))
+			return -1;
+	if (reserve(s, units, count, err))
+		return -1;
+	for (uint32_t i = 0, n; i < count; i += n) { /* all of one store at once: its threads share them */
+		for (n = 1; i + n < count && units[i + n].kv == units[i].kv;)
+			n++;
+		if (bound_pages(s, units, i, n, err))
 			return -1;
 	}
-	for (uint32_t i = 0, n; i < count; i += n) {
-		n = together(units + i, count - i);
-		if (bound_pages(s, units + i, n, err))
-			return -1;
-		for (uint32_t k = i; k < i + n; k++)
-			score_unit(s, &units[k]);
-	}
+	for (uint32_t i = 0; i < count; i++)
+		score_unit(s, &units[i], bounds_of(s, units, i));
 	return 0;
 }
 
@@ -195,6 +214,5 @@ const struct ikv_scorer_ops scorer_quest = {
     .destroy = destroy,
     .score = score,
     .forget = forget,
-    .page_scores = true,
-    .takes_bounds = true,
+    .page_scores = IKV_PAGE_BOUND,
 };

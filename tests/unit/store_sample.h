@@ -51,7 +51,7 @@ static inline struct store_step sample_step(int64_t run, int64_t session, int64_
 	s.max_abs = s.cosine = s.kl = s.spec_accept = NAN;
 	s.wall_attention_ns = ran ? 1.5e6 * share * (1 + wobble) : NAN;
 	s.wall_dense_ns = ran ? 2e6 : NAN;
-	s.wall_score_ns = s.wall_route_ns = s.wall_memory_ns = s.wall_recode_ns = s.wall_source_ns = NAN;
+	s.wall_score_ns = s.wall_route_ns = s.wall_memory_ns = s.wall_recode_ns = s.wall_source_ns = s.wall_mass_ns = s.wall_measure_ns = NAN;
 	return s;
 }
 

@@ -31,6 +31,7 @@ START_TEST(mistakes_are_named)
 		"f.yaml:3:10: config.top_k_block: unknown key; did you mean \"top_k_blocks\"");
 	refused("page_size: 16\ntotal_tokens: 9\nconfig: {top_k_blocks: -1}\nblocks: []\n",
 		"f.yaml:3:24: config.top_k_blocks: got \"-1\", expected");
+	refused("page_size: 16\ntotal_tokens: 9\nconfig: {share: head}\nblocks: []\n", "config.share: unknown key");
 	refused("page_size: 16\ntotal_tokens: 9\nconfig: {memory_pressure: 2}\nblocks: []\n",
 		"config.memory_pressure");
 	refused("page_size: 16\ntotal_tokens: 9\nconfig: {ladder: sead}\nblocks: []\n", "did you mean \"seed\"");

@@ -9,7 +9,8 @@
 /* What an older file cannot have is left out. */
 #define ROLLED(table)                                                                                                \
 	"SELECT count(*), sum(count), total(total), total(p50) FROM " table                                          \
-	" WHERE name NOT IN ('pages_kivi2', 'sim_outside', 'sim_outside_measured', 'wall_device_ns', 'wall_transfer_ns'," \
+	" WHERE name NOT IN ('pages_kivi2', 'sim_outside', 'sim_outside_measured', 'wall_device_ns', "               \
+	"'wall_transfer_ns',"                                                                                        \
 	" 'wall_hidden_ns', 'wall_exposed_ns', 'wall_evict_ns')"
 
 static char dir[64], path[96], other[96];
@@ -107,9 +108,10 @@ START_TEST(dense_runs_stand_in_for_a_reference)
 	fill(4, 40); /* the last one is dense */
 	change("UPDATE run SET backend = 'cuda'; UPDATE run_param SET value = 'x' WHERE key = 'n';"
 	       "DELETE FROM run_stat WHERE name = 'wall_dense_ns'");
-	const char *sql = "SELECT count(*), sum(abs(t.wall_dense_ns / (a.count * d.mean) - 1) < 1e-12) FROM v_total t"
-			  " JOIN run_stat a ON a.run_id = t.run_id AND a.name = 'wall_attention_ns'"
-			  " JOIN run_stat d ON d.run_id = 4 AND d.name = 'wall_attention_ns' WHERE t.wall_dense_ns > 0";
+	const char *sql =
+	    "SELECT count(*), sum(abs(t.wall_dense_ns / (a.count * d.mean) - 1) < 1e-12) FROM v_total t"
+	    " JOIN run_stat a ON a.run_id = t.run_id AND a.name = 'wall_attention_ns'"
+	    " JOIN run_stat d ON d.run_id = 4 AND d.name = 'wall_attention_ns' WHERE t.wall_dense_ns > 0";
 	ck_assert_str_eq(ask(sql), "4,4\r\n");
 	change("UPDATE run_param SET value = 'y' WHERE key = 'n' AND run_id = 2");
 	ck_assert_str_eq(ask(sql), "3,3\r\n");
@@ -173,17 +175,27 @@ static uint64_t findings(void)
 /* Columns of step that came with a version. */
 static int since(const char *column)
 {
-	static const char *const device[] = {"wall_device_ns", "wall_transfer_ns", "wall_hidden_ns", "wall_exposed_ns",
-					     "wall_evict_ns"};
+	static const char *const device[] = {"wall_device_ns", "wall_transfer_ns", "wall_hidden_ns",
+					     "wall_exposed_ns", "wall_evict_ns"};
 	for (size_t i = 0; i < sizeof device / sizeof *device; i++)
 		if (strcmp(column, device[i]) == 0)
 			return 4;
+	if (strcmp(column, "wall_mass_ns") == 0 || strcmp(column, "wall_measure_ns") == 0)
+		return 7;
 	return strcmp(column, "sim_outside") == 0 ? 3 : strcmp(column, "pages_kivi2") == 0 ? 2 : 1;
 }
 
-/* The table step as files before version 6 have it: in the order of its key, which is all that it has. */
+/* The table step as older files have it; before version 6 it was in the order of its key, which was all that it had.
+ */
 static void as_of(int version)
 {
+	if (version < 7)
+		change("ALTER TABLE page_event DROP COLUMN accesses");
+	if (version == 6)
+		change("DROP VIEW v_step; ALTER TABLE step DROP COLUMN wall_mass_ns;"
+		       " ALTER TABLE step DROP COLUMN wall_measure_ns; PRAGMA user_version=6");
+	if (version >= 6)
+		return;
 	const struct store_table *t = &store_tables[STORE_ROW_STEP];
 	sqlite3_str *sql = sqlite3_str_new(NULL), *columns = sqlite3_str_new(NULL);
 	char *list, *text;
@@ -213,9 +225,11 @@ START_TEST(an_older_file_is_read_and_upgraded)
 {
 	static const char counts[] = "SELECT count(pages_kivi2), count(sim_outside), count(wall_transfer_ns),"
 				     " count(DISTINCT run_id || ',' || session || ',' || step), count(*) FROM v_step";
-	static const char *const before[] = {"0,0,0,120,120\r\n", "120,0,0,120,120\r\n", "120,120,0,120,120\r\n",
+	static const char *const before[] = {"0,0,0,120,120\r\n",       "120,0,0,120,120\r\n",
+					     "120,120,0,120,120\r\n",   "120,120,120,120,120\r\n",
 					     "120,120,120,120,120\r\n", "120,120,120,120,120\r\n"};
-	static const char *const after[] = {"10,10,10,130,130\r\n", "130,10,10,130,130\r\n", "130,130,10,130,130\r\n",
+	static const char *const after[] = {"10,10,10,130,130\r\n",    "130,10,10,130,130\r\n",
+					    "130,130,10,130,130\r\n",  "130,130,130,130,130\r\n",
 					    "130,130,130,130,130\r\n", "130,130,130,130,130\r\n"};
 	struct ikv_err err = {0};
 	struct stat st;
@@ -231,8 +245,10 @@ START_TEST(an_older_file_is_read_and_upgraded)
 	if (_i < 5)
 		change("DROP TABLE prefill");
 	if (_i < 3)
-		change("DROP VIEW v_role; DROP VIEW v_layer; DROP VIEW v_total; DROP TABLE run_stat; DROP TABLE run_series;"
-		       "DROP TABLE run_session; DROP TABLE run_slow; DROP TABLE run_role; DROP TABLE run_layer; DROP TABLE "
+		change("DROP VIEW v_role; DROP VIEW v_layer; DROP VIEW v_total; DROP TABLE run_stat; DROP TABLE "
+		       "run_series;"
+		       "DROP TABLE run_session; DROP TABLE run_slow; DROP TABLE run_role; DROP TABLE run_layer; DROP "
+		       "TABLE "
 		       "run_decision; CREATE VIEW v_role AS SELECT 1 AS x; CREATE VIEW v_layer AS SELECT 1 AS x;");
 	ck_assert_str_eq(ask(ROLLED("run_stat")), kept);
 	ck_assert_str_eq(ask("SELECT count(*) FROM v_role"), "6\r\n");
@@ -246,8 +262,8 @@ START_TEST(an_older_file_is_read_and_upgraded)
 		ck_assert_msg(store_hash(path, 2, again, &err) == 0, "%s", err.text);
 		ck_assert_str_eq(again, hash);
 	}
-	ck_assert_str_eq(ask("SELECT count(*) FROM sqlite_schema WHERE name = 'step_by_key' OR name LIKE 'step_before'"),
-			 "1\r\n");
+	ck_assert_str_eq(
+	    ask("SELECT count(*) FROM sqlite_schema WHERE name = 'step_by_key' OR name LIKE 'step_before'"), "1\r\n");
 	fill(1, 5); /* can be written again */
 	ck_assert_str_eq(ask(counts), after[_i - 1]);
 	ck_assert_uint_eq(findings(), 0);
