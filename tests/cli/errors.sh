@@ -42,7 +42,7 @@ printed: $(head -3 "$d/out")"
 
 small=$cases/scenario/small.yaml
 run="$p run --quiet --no-plots"
-plan 79
+plan 81
 
 $run --db "$d/kept.db" "$small" >"$d/out" 2>"$d/err"
 none "a good scenario runs quietly" "$([ $? -eq 0 ] || echo failed; cat "$d/out" "$d/err")"
@@ -169,6 +169,10 @@ none "and it is left as it is" "$([ "$sum" = "$(cksum <"$d/other.db")" ] || echo
 patched 60 '\000\000\017\377' newer.db
 wrong "a database of a newer version" 65 "intentkv: $d/newer.db: was written by a newer version ..." \
 	$run --db "$d/newer.db" "$small"
+patched 60 '\000\000\000\006' older.db
+wrong "a file of an older version among those to merge" 65 "intentkv: $d/older.db: is of another version (6, ...; \`intentkv db upgrade\` ..." \
+	$p merge "$d/merged.db" "$d/older.db"
+none "and no empty database is left of it" "$(ls "$d" | grep '^merged')"
 
 # Backends and instruction sets.
 if $p doctor | grep -q '^ok *backend cuda'; then
