@@ -52,8 +52,8 @@ static int cuda_open(struct ikv_backend **out, const struct ikv_geometry *g, con
 		ikv_free(c);
 		return -1;
 	}
-	c->selects = config->selects;
-	if (c->selects && summaries_open(&c->selection.summaries, g, config->sequences, err)) {
+	c->selects = config->selects != IKV_PAGE_UNSCORED;
+	if (c->selects && summaries_open(&c->selection.summaries, config->selects, g, config->sequences, err)) {
 		cuda_close(&c->base);
 		return -1;
 	}

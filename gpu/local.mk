@@ -8,15 +8,15 @@ ATTEND_PARTS = \
 	gpu/attend_tile.cuh gpu/attend_width.h gpu/gpu_tile.h
 MLA_PARTS = gpu/attend.h gpu/attend_ptx.cuh gpu/gpu_tile.h gpu/mla.h gpu/mla_copy.cuh gpu/mla_part.cuh gpu/mla_ptx.cuh gpu/mla_ring.cuh gpu/mla_score.cuh gpu/mla_tile.h
 EXTRA_DIST += $(MLA_PARTS) gpu/mla.cu gpu/mla_hopper.cu gpu/mla_portable.cu gpu/mla_bench.cu
-EXTRA_DIST += $(ATTEND_PARTS) gpu/attend.cu gpu/attend_width.cu gpu/bench.cu gpu/move.cu gpu/move.h gpu/encode.cu gpu/encode.h gpu/probe.cu gpu/probe.h gpu/select.cu
+EXTRA_DIST += $(ATTEND_PARTS) gpu/attend.cu gpu/attend_width.cu gpu/bench.cu gpu/move.cu gpu/move.h gpu/encode.cu gpu/encode.h gpu/probe.cu gpu/probe.h gpu/select.cu gpu/cosine.cu
 if HAVE_CUDA
 libgpu_la_SOURCES += \
-	gpu/backend_cuda.c gpu/decode.c gpu/decode.h gpu/device.c gpu/device.h gpu/pages.c gpu/pages.h gpu/pages_check.c \
+	gpu/backend_cuda.c gpu/call.c gpu/call.h gpu/decode.c gpu/decode.h gpu/device.c gpu/device.h gpu/pages.c gpu/pages.h gpu/pages_check.c \
 	gpu/pages_recode.c gpu/tier.c gpu/tier.h gpu/probe.c gpu/bench_gpu.c gpu/bench_move.c gpu/bench_move.h gpu/bench.h gpu/mla_bench.c gpu/mla_bench.h gpu/mla_decode.c gpu/mla_decode.h \
 	gpu/selection.c gpu/selection.h gpu/select_bench.c gpu/select_bench.h
 CUDA_OBJECTS = \
 	gpu/probe_device.o gpu/move_device.o gpu/encode_device.o gpu/attend_device.o gpu/attend_4.o gpu/attend_5.o gpu/attend_6.o \
-	gpu/attend_8.o gpu/attend_16.o gpu/bench_device.o gpu/select_device.o \
+	gpu/attend_8.o gpu/attend_16.o gpu/bench_device.o gpu/select_device.o gpu/cosine_device.o \
 	gpu/mla_device.o gpu/mla_hopper.o gpu/mla_portable.o gpu/mla_bench_device.o
 GPU_LIBS = libgpu.la $(CUDA_OBJECTS) $(CUDA_LIBS)
 CLEANFILES += $(CUDA_OBJECTS)
@@ -35,6 +35,8 @@ gpu/move_device.o: gpu/move.cu gpu/move.h
 	$(AM_V_NVCC)$(CUDA_COMPILE) -c -o $@ $(srcdir)/gpu/move.cu
 gpu/select_device.o: gpu/select.cu gpu/select.h gpu/attend.h gpu/attend_ptx.cuh
 	$(AM_V_NVCC)$(CUDA_COMPILE) -c -o $@ $(srcdir)/gpu/select.cu
+gpu/cosine_device.o: gpu/cosine.cu gpu/select.h gpu/attend.h gpu/attend_ptx.cuh
+	$(AM_V_NVCC)$(CUDA_COMPILE) -c -o $@ $(srcdir)/gpu/cosine.cu
 gpu/encode_device.o: gpu/encode.cu gpu/encode.h gpu/tile_place.h gpu/gpu_tile.h gpu/mla_tile.h gpu/attend.h
 	$(AM_V_NVCC)$(CUDA_COMPILE) -c -o $@ $(srcdir)/gpu/encode.cu
 gpu/attend_device.o: gpu/attend.cu $(ATTEND_PARTS)
@@ -73,7 +75,7 @@ gpu-check: gpu_check
 else
 libgpu_la_SOURCES += gpu/backend.c gpu/stub.c
 EXTRA_DIST += gpu/gpu_check.c gpu/select_check.c gpu/select_check.h gpu/store_check.c gpu/store_check.h gpu/bench_gpu.c gpu/bench_move.c gpu/bench_move.h gpu/bench.h gpu/mla_bench.c gpu/mla_bench.h gpu/mla_decode.c gpu/mla_decode.h \
-	gpu/backend_cuda.c gpu/decode.c gpu/decode.h gpu/device.c gpu/device.h gpu/pages.c gpu/pages.h gpu/pages_check.c \
+	gpu/backend_cuda.c gpu/call.c gpu/call.h gpu/decode.c gpu/decode.h gpu/device.c gpu/device.h gpu/pages.c gpu/pages.h gpu/pages_check.c \
 	gpu/pages_recode.c gpu/tier.c gpu/tier.h gpu/probe.c \
 	gpu/selection.c gpu/selection.h gpu/select_bench.c gpu/select_bench.h
 GPU_LIBS = libgpu.la

@@ -1,5 +1,5 @@
-/* Random sequences in the exact store and in the backend, random queries: page scores must be those of scorer quest,
- * the chosen pages those of the CPU's selection, and attention over them the same whether the plan was found on the
+/* Random sequences in the exact store and in the backend, random queries: page scores must be those of the scorer, the
+ * chosen pages those of the CPU's selection, and attention over them the same whether the plan was found on the
  * device or sent. */
 #include <math.h>
 #include <stdio.h>
@@ -17,6 +17,7 @@ struct world {
 	struct ikv_geometry g;
 	struct ikv_backend *b;
 	struct ikv_exact *exact;
+	const struct ikv_scorer_ops *scores;
 	void *scorer;
 	struct ikv_rng r;
 	uint32_t tokens[2]; /* of each sequence */
@@ -128,10 +129,12 @@ static void draw_geometry(struct world *w)
 
 static void open_world(struct world *w, bool small)
 {
-	struct ikv_backend_config config = {.threads = 1, .isa = "auto", .sequences = 2, .selects = true};
+	struct ikv_backend_config config = {.threads = 1, .isa = "auto", .sequences = 2};
 	draw_geometry(w);
+	w->scores = ikv_scorer_find(below(w, 3) ? "quest" : "cosine");
+	config.selects = w->scores->page_scores;
 	if (gpu_backend()->open(&w->b, &w->g, &config, &err) || ikv_exact_create(&w->exact, &w->g, 2, &err) ||
-	    ikv_scorer_find("quest")->create(&w->scorer, NULL, &w->g, 2, &err))
+	    w->scores->create(&w->scorer, NULL, &w->g, 2, &err))
 		die("open");
 	for (uint32_t seq = 0; seq < 2; seq++) {
 		uint32_t most = small ? 100 : below(w, 4) ? 800 : 3000;
@@ -145,7 +148,7 @@ static void open_world(struct world *w, bool small)
 
 static void close_world(struct world *w)
 {
-	ikv_scorer_find("quest")->destroy(w->scorer);
+	w->scores->destroy(w->scorer);
 	ikv_exact_destroy(w->exact);
 	w->b->ops->close(w->b);
 }
@@ -181,7 +184,7 @@ static void expect_scores(struct world *w, const struct ikv_select_unit *u, floa
 				   .kv = w->exact,
 				   .layout = &layout,
 				   .page_scores = scores};
-	if (ikv_scorer_find("quest")->score(w->scorer, &s, 1, &err))
+	if (w->scores->score(w->scorer, &s, 1, &err))
 		die("score");
 }
 
@@ -275,8 +278,9 @@ static bool compare(struct world *w, const struct ikv_select_unit *u, struct tal
 		t->tied += p && scores[p] == scores[p - 1];
 	}
 	if (differ)
-		fprintf(stderr, "gpu_check: select: %u of %u scores differ, page %u: %a, expected %a; heads %u+%u of %u/%u, d %u\n",
-			differ, pages, first, (double)u->scores[first], (double)scores[first], u->q_first, u->q_count,
+		fprintf(stderr,
+			"gpu_check: select: %s: %u of %u scores differ, page %u: %a, expected %a; heads %u+%u of %u/%u, d %u\n",
+			w->scores->name, differ, pages, first, (double)u->scores[first], (double)scores[first], u->q_first, u->q_count,
 			w->g.q_heads, w->g.kv_heads, w->g.d_qk);
 	if (u->budget) {
 		expect_choice(w, u, scores, pages, chosen);

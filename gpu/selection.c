@@ -195,7 +195,8 @@ static int launch(struct selection *s, struct pages *p, const struct ikv_select_
 	args.cost[TILE_BF16_WIDE] = cost_of(p, IKV_FMT_BF16);
 	if (device_failed(cudaMemcpyAsync(s->in.device, s->in.host, z->in_bytes, cudaMemcpyHostToDevice, stream), doing,
 			  err) ||
-	    device_failed(select_scores(&args, stream), doing, err))
+	    device_failed(s->summaries.kind == IKV_PAGE_COSINE ? select_cosines(&args, stream) : select_scores(&args, stream),
+			  doing, err))
 		return -1;
 	args.overlap = p->device.bulk;
 	if ((z->chooses && device_failed(select_pages(&args, stream), doing, err)) ||

@@ -1,13 +1,16 @@
-/* Least and largest keys by page and channel, for bounds of q·k: kept here as pages grow, and brought to the device in
- * the form that select.h describes. They are those of the rows as appended or restored, as in the exact store
- * (engine/intentkv/exact.h): re-encoding a page changes what attention reads, not what is chosen. */
+/* Least and largest keys by page and channel, for bounds of q·k, or their sums, for cosines: kept here as pages grow, and
+ * brought to the device in the form that select.h describes. They are those of the rows as appended or restored, with the
+ * bits of the exact store's (engine/intentkv/exact.h): re-encoding a page changes what attention reads, not what is
+ * chosen. */
 #ifndef GPU_SUMMARY_H
 #define GPU_SUMMARY_H
 
 #include "intentkv/attn.h"
 
 struct summary_list {  /* of a sequence and layer */
-	int16_t *ends; /* [pages][kv_heads][words][2]: least and largest, ordered as integers (summary_order) */
+	/* [pages][kv_heads][words]: for bounds int16_t [2][words] each, least and largest, ordered as integers
+	 * (summary_order); for cosines float */
+	uint32_t *rows;
 	uint32_t pages, cap, tokens;
 	uint32_t dirty_from, dirty_to; /* pages to be brought to the device */
 	uint32_t *device;              /* [device_cap pages][kv_heads][words] */
@@ -15,6 +18,7 @@ struct summary_list {  /* of a sequence and layer */
 };
 
 struct summaries {
+	enum ikv_page_score kind;
 	struct ikv_geometry g;
 	uint32_t sequences, words;  /* words: of a page and KV head */
 	struct summary_list *lists; /* [sequences][layers] */
@@ -26,7 +30,8 @@ static inline int16_t summary_order(int16_t half)
 	return (int16_t)(half ^ (half >> 15 & 0x7fff));
 }
 
-int summaries_open(struct summaries *s, const struct ikv_geometry *g, uint32_t sequences, struct ikv_err *err);
+int summaries_open(struct summaries *s, enum ikv_page_score kind, const struct ikv_geometry *g, uint32_t sequences,
+		   struct ikv_err *err);
 void summaries_close(struct summaries *s);
 
 static inline struct summary_list *summaries_list(const struct summaries *s, uint32_t seq, uint32_t layer)

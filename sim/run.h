@@ -178,6 +178,8 @@ int prefill_execute(struct run *run, struct slot *s, uint32_t first, double sim_
 
 /* Memory pressure at this moment: as the scenario says, or the fast tier's occupancy. */
 double run_pressure(const struct run *run);
+/* Does the router take page scores, of a kind that the scorer (or, at level off, the source) has? */
+bool run_scores_pages(const struct run *run);
 
 /* step.c and the files beside it, in the order of a decode step. */
 int run_step(struct run *run, struct ikv_err *err);

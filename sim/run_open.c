@@ -138,11 +138,14 @@ static int pick_backend(struct run *run, struct ikv_err *err)
 	return 0;
 }
 
-/* Does the backend make page scores, and does somebody want those that it makes? */
-static bool can_select(const struct run *run)
+bool run_scores_pages(const struct run *run)
 {
-	return run->backend_ops->select && run->sc->attention.device_scores && run->sc->scorer_ops->takes_bounds &&
-	       (run->needs & (IKV_NEEDS_PAGE_SCORES | IKV_WANTS_PAGE_SCORES));
+	static const unsigned wants[] = {[IKV_PAGE_UNSCORED] = 0,
+					 [IKV_PAGE_BOUND] = IKV_NEEDS_PAGE_SCORES | IKV_WANTS_PAGE_BOUNDS,
+					 [IKV_PAGE_COSINE] = IKV_NEEDS_PAGE_SCORES | IKV_WANTS_PAGE_COSINES};
+	/* At level off modelled mass stands for either. */
+	const unsigned modelled = IKV_NEEDS_PAGE_SCORES | IKV_WANTS_PAGE_SCORES;
+	return run->needs & (run->kv ? wants[run->sc->scorer_ops->page_scores] : modelled);
 }
 
 static int open_execution(struct run *run, struct ikv_err *err)
@@ -160,7 +163,8 @@ static int open_execution(struct run *run, struct ikv_err *err)
 	struct ikv_err e;
 	if (pick_backend(run, err))
 		return -1;
-	config.selects = run->selects = can_select(run);
+	run->selects = run->backend_ops->select && run->sc->attention.device_scores && run_scores_pages(run);
+	config.selects = run->selects ? run->sc->scorer_ops->page_scores : IKV_PAGE_UNSCORED;
 	if (ikv_isa_select(isa, &e))
 		return ikv_err_set(err, e.status, "%s: %s", from, e.text);
 	if (ikv_exact_create(&run->exact, &run->geometry, run->batch, err) ||

@@ -260,12 +260,11 @@ int scenario_cross_check(const struct yaml_node *root, const char *file, struct 
 		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n ? n : root), "prefetch", "%s", e.text);
 	}
 	s->prefetch_ops->destroy(prefetcher);
-	if (s->attention.execute != EXECUTE_OFF && !s->scorer_ops->page_scores &&
-	    (s->router_ops->needs(s->router.config) & IKV_NEEDS_PAGE_SCORES)) {
-		const struct yaml_node *scorer = yaml_get(root, "scorer");
-		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, scorer ? scorer : root), "scorer.policy",
-				  "\"%s\" scores blocks only; router \"%s\" needs page scores: expected quest",
-				  s->scorer.name, s->router.name);
+	if (s->attention.execute != EXECUTE_OFF && s->scorer_ops->page_scores != IKV_PAGE_COSINE &&
+	    (s->router_ops->needs(s->router.config) & IKV_WANTS_PAGE_COSINES)) {
+		n = yaml_get(yaml_get(root, "router"), "refine");
+		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n ? n : root), "router.refine",
+				  "got \"cosine\", but scorer.policy is \"%s\": expected scorer cosine", s->scorer.name);
 	}
 	return check_prefill(root, file, s, err);
 }

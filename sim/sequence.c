@@ -34,8 +34,7 @@ static int reserve_unit(struct run *run, struct slot *s, struct unit *u, uint32_
 {
 	if (ikv_route_reserve(&u->route, pages, s->block_cap, err))
 		return -1;
-	bool scored = !run->kv || run->sc->scorer_ops->page_scores; /* level off: modelled scores */
-	if (scored && (run->needs & (IKV_NEEDS_PAGE_SCORES | IKV_WANTS_PAGE_SCORES)) &&
+	if (run_scores_pages(run) &&
 	    ikv_grow(&u->page_scores, s->page_cap, pages, sizeof *u->page_scores, err))
 		return -1;
 	if (run->selects &&

@@ -28,7 +28,7 @@ static int score_really(struct run *run, struct slot *s, struct ikv_err *err)
 		    .kv = run->exact,
 		    .layout = &u->layout,
 		    .page_scores = u->page_scores,
-		    .bounds = run->selects ? u->page_scores : NULL,
+		    .given = run->selects ? u->page_scores : NULL,
 		};
 	}
 	return run->sc->scorer_ops->score(run->scorer, run->score_units, run->units, err);

@@ -17,7 +17,8 @@ struct ikv_backend_config {
 	uint32_t threads;   /* 0: as many as online cores */
 	const char *isa;    /* "auto", "scalar", "avx2", …; the caller passes on INTENTKV_ISA */
 	uint32_t sequences; /* most sequences alive at once */
-	bool selects;       /* `select` will be asked for: keep what it needs */
+	/* What `select` will be asked for: keep what it needs. IKV_PAGE_UNSCORED: nothing. */
+	enum ikv_page_score selects;
 };
 
 /* A unit of work: query heads [q_first, q_first + q_count) of one sequence and layer, all reading the same plan.
@@ -50,9 +51,9 @@ static inline uint32_t ikv_attn_rows(const struct ikv_attn_unit *u)
 	return u->q_len ? u->q_len : 1;
 }
 
-/* Pages with the highest bound of q·k for query heads [q_first, q_first + q_count), which share the choice: what scorer
- * and router `quest` compute (ikv_quest_bound; a page takes the largest over the heads), with the same bits, from the
- * keys as appended or restored. Of pages with equal scores the lower ones are chosen first. */
+/* Pages with the highest scores for query heads [q_first, q_first + q_count), which share the choice: scores of the kind
+ * that the backend was opened for, with the same bits as the scorer's, from the keys as appended or restored, and the
+ * choice of router `quest`. Of pages with equal scores the lower ones are chosen first. */
 struct ikv_select_unit {
 	uint32_t seq, layer;
 	uint32_t q_first, q_count;

@@ -24,6 +24,13 @@ struct ikv_geometry {
 	float scale; /* of the scores; 1/sqrt(d_qk) usually */
 };
 
+/* What scores a page has by itself, whatever blocks it holds. */
+enum ikv_page_score {
+	IKV_PAGE_UNSCORED,
+	IKV_PAGE_BOUND,  /* ikv_quest_bound, the largest over the query heads (scorer `quest`) */
+	IKV_PAGE_COSINE, /* ikv_page_cosine of the sum over the query heads (scorer `cosine`) */
+};
+
 struct ikv_exact;
 
 IKV_API int ikv_exact_create(struct ikv_exact **out, const struct ikv_geometry *geometry, uint32_t sequences,

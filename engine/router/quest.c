@@ -1,5 +1,5 @@
-/* quest: the pages with the highest upper bound of q·k (Tang et al. 2024, arXiv 2406.10774). The page scores
- * come from scorer `quest`. The first layers read everything, as attention is not sparse there. */
+/* quest: the pages with the highest score, with scorer `quest` the upper bound of q·k (Tang et al. 2024, arXiv
+ * 2406.10774), with `cosine` the cosine of mean query and mean key. The first layers read everything, as attention is not sparse there. */
 #include "emit.h"
 #include "pick.h"
 #include "table.h"
@@ -67,7 +67,7 @@ static int act_one(const struct quest_config *c, const struct ikv_route_unit *u,
 		emit_pages(&e, u->top_pages);
 	} else if (!u->page_scores) {
 		return ikv_err_set(err, IKV_FAILED,
-				   "router quest needs page scores: use a scorer that gives them (quest)");
+				   "router quest needs page scores");
 	} else {
 		struct emit_scratch s = emit_scratch(u);
 		for (uint32_t p = 0; p < n; p++)

@@ -108,7 +108,7 @@ static void bound_piece(void *context, uint32_t item)
 	const struct ikv_score_unit *u = &b->units[index];
 	const uint32_t group = g->q_heads / g->kv_heads, last = u->q_first + u->q_count;
 	const uint32_t pages = unit_pages(u), from = item % b->pieces * IKV_SUMMARY_PAGES;
-	if (u->bounds || from >= pages)
+	if (u->given || from >= pages)
 		return;
 	float *out = bounds_of(b->quest, b->units, index);
 	const uint32_t count = pages - from < IKV_SUMMARY_PAGES ? pages - from : IKV_SUMMARY_PAGES;
@@ -158,8 +158,8 @@ static void score_unit(struct quest *s, const struct ikv_score_unit *u, float *b
 	const uint32_t pages = unit_pages(u);
 	if (!pages)
 		return;
-	if (u->bounds && u->bounds != bounds)
-		memcpy(bounds, u->bounds, pages * sizeof *bounds);
+	if (u->given && u->given != bounds)
+		memcpy(bounds, u->given, pages * sizeof *bounds);
 	kernels->exps(bounds, pages, kernels->peak(bounds, pages), s->geometry.scale, s->weights);
 	double largest = 0;
 	for (uint32_t i = 0; i < l->count; i++) {
@@ -214,6 +214,5 @@ const struct ikv_scorer_ops scorer_quest = {
     .destroy = destroy,
     .score = score,
     .forget = forget,
-    .page_scores = true,
-    .takes_bounds = true,
+    .page_scores = IKV_PAGE_BOUND,
 };

@@ -108,6 +108,51 @@ START_TEST(cosine_is_the_cosine_of_means)
 }
 END_TEST
 
+START_TEST(cosine_of_pages)
+{
+	static const uint32_t heads[][2] = {{0, 8}, {0, 4}, {4, 4}, {5, 1}, {2, 4}};
+	void *s = open_scorer("cosine");
+	float scores[64], taken[64], again[64];
+	append(0, TOKENS);
+	const uint32_t pages = (TOKENS + PAGE - 1) / PAGE;
+	for (int i = 0; i < 5; i++) {
+		int positive = 0;
+		score("cosine", s, heads[i][0], heads[i][1], scores);
+		for (uint32_t p = 0; p < pages; p++) {
+			const struct ikv_block page = {.start = p * PAGE,
+						       .end = (p + 1) * PAGE < TOKENS ? (p + 1) * PAGE : TOKENS};
+			const double want = cosine_reference(&page, heads[i][0], heads[i][1]);
+			ck_assert_double_le(fabs((double)scores[p] - want), 1e-5);
+			positive += scores[p] > 0;
+		}
+		ck_assert_int_gt(positive, 0);
+		ikv_exact_set_threads(store, 2); /* threads change no bit */
+		score("cosine", s, heads[i][0], heads[i][1], again);
+		ikv_exact_set_threads(store, 1);
+		ck_assert(!memcmp(again, scores, pages * sizeof *scores));
+	}
+	/* What a backend has made is taken as it is; blocks are scored all the same. */
+	struct ikv_score_unit given = {0, 0, 2, 4, query[2], store, &layout, taken, scores};
+	scores[1] = 0.25f;
+	ck_assert_int_eq(ikv_scorer_find("cosine")->score(s, &given, 1, &err), 0);
+	ck_assert(!memcmp(taken, scores, pages * sizeof *taken));
+	ck_assert(blocks[1].has_score);
+	ikv_scorer_find("cosine")->destroy(s);
+}
+END_TEST
+
+START_TEST(cosine_of_a_zero_is_zero)
+{
+	double q[5] = {1, -2, 3, 0, 1}, none[5] = {0};
+	const float sums[10] = {1, -2, 3, 0, 1, 1, -2, 3, 0, 1}, zero[10] = {0}, away[5] = {-1, 2, -3, 0, -1};
+	const double length = sqrt(15);
+	ck_assert_float_eq(ikv_page_cosine(q, length, sums, 5, 2, 5), 1);
+	ck_assert_float_eq(ikv_page_cosine(q, length, zero, 5, 2, 5), 0);
+	ck_assert_float_eq(ikv_page_cosine(none, 0, sums, 5, 2, 5), 0);
+	ck_assert_float_eq(ikv_page_cosine(q, length, away, 5, 1, 5), 0); /* clamped */
+}
+END_TEST
+
 START_TEST(cosine_of_a_growing_block_has_the_bits_of_a_fresh_one)
 {
 	void *s = open_scorer("cosine");
@@ -218,7 +263,7 @@ START_TEST(quest_scores)
 	ck_assert_int_eq(ikv_scorer_find("quest")->score(s, &given, 1, &err), 0);
 	ck_assert(with == blocks[1].score && !memcmp(taken, page_scores, pages * sizeof *taken));
 	float even[64] = {0}; /* a block's mass is then that of its pages */
-	given.bounds = even;
+	given.given = even;
 	ck_assert_int_eq(ikv_scorer_find("quest")->score(s, &given, 1, &err), 0);
 	for (int b = 1; b < 4; b++) {
 		double size = 0, most_size = 0;
@@ -272,6 +317,8 @@ int main(void)
 		n++;
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, cosine_is_the_cosine_of_means);
+	tcase_add_test(t, cosine_of_pages);
+	tcase_add_test(t, cosine_of_a_zero_is_zero);
 	tcase_add_test(t, cosine_of_a_growing_block_has_the_bits_of_a_fresh_one);
 	tcase_add_test(t, cosine_forgets_a_lost_tail);
 	tcase_add_test(t, zero_vectors_score_zero);
