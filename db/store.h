@@ -81,7 +81,8 @@ int store_points(const char *path, struct store_point **out, uint32_t *count, st
 int store_run_figures(const char *path, int64_t run_id, struct store_figures *out, struct ikv_err *err);
 /* Remove a file that was merged, and what a killed writer left beside it. */
 void store_remove(const char *path);
-/* Copy the done and failed runs of the file `from`. Points that are done here are left out, unless `all`. */
+/* Copy the done and failed runs of the file `from`; one that a killed process left empty has none. Points that are done
+ * here are left out, unless `all`. */
 int store_merge(struct store *s, const char *from, bool all, uint32_t *taken, uint32_t *left_out, struct ikv_err *err);
 
 struct store_session {

@@ -231,10 +231,13 @@ static int merge_run(struct store *s, int64_t run, struct ikv_err *err)
 
 static int merge_attached(struct store *s, bool all, uint32_t *taken, uint32_t *left_out, struct ikv_err *err)
 {
-	int64_t run = 0, version, total, bad;
+	int64_t run = 0, version, tables, total, bad;
 	*taken = *left_out = 0;
-	if (number(s, sqlite3_mprintf("PRAGMA src.user_version"), &version, err) != 0)
+	if (number(s, sqlite3_mprintf("PRAGMA src.user_version"), &version, err) != 0 ||
+	    number(s, sqlite3_mprintf("SELECT count(*) FROM src.sqlite_schema"), &tables, err) != 0)
 		return -1;
+	if (version == 0 && tables == 0) /* its maker died, and SQLite has just rolled it back */
+		return 0;
 	if (version != STORE_VERSION)
 		return ikv_err_set(err, IKV_BAD_INPUT, "is of another version (%lld, this program writes %d)%s",
 				   (long long)version, STORE_VERSION,
@@ -274,12 +277,14 @@ int store_merge(struct store *s, const char *from, bool all, uint32_t *taken, ui
 	*taken = *left_out = 0;
 	if (store_check_header(from, &fresh, err) != 0 || store_settle(&s, err) != 0 || store_commit(s, err) != 0)
 		return -1;
-	if (fresh)
+	if (fresh && access(from, F_OK) != 0)
 		return ikv_err_set(err, IKV_BAD_INPUT, "%s: there is no result database", from);
 	if (strcmp(from, s->path) == 0)
 		return ikv_err_set(err, IKV_BAD_INPUT, "%s: is the database that is merged into", from);
 	if (store_is_written(from))
 		return ikv_err_set(err, IKV_BUSY, "%s: another process is writing to it", from);
+	if (fresh) /* left by a process that died before it had made it */
+		return 0;
 	if (make(s, sqlite3_mprintf("ATTACH %Q AS src", from), err) != 0)
 		return -1;
 	int rc = merge_attached(s, all, taken, left_out, &e);
@@ -293,8 +298,8 @@ int store_merge(struct store *s, const char *from, bool all, uint32_t *taken, ui
 
 void store_remove(const char *path)
 {
-	static const char *const ends[] = {"", "-wal", "-shm", ".lock"};
-	for (int i = 0; i < 4; i++) {
+	static const char *const ends[] = {"", "-journal", "-wal", "-shm", ".lock"};
+	for (int i = 0; i < 5; i++) {
 		char *name = sqlite3_mprintf("%s%s", path, ends[i]);
 		if (name)
 			unlink(name);

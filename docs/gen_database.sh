@@ -17,7 +17,7 @@ measured; no column mixes them. Missing values are NULL. Hashes are hexadecimal 
 The views are the interface for queries. `v_latest` gives the runs and labels that the named queries show unless `run` says
 otherwise: the newest run of each point and setting of the scenario that was run last. `v_step` has all columns of
 `step` and `selected_fraction`, `read_fraction`, `hit_rate` and `sim_speedup`; `v_run` all of `run` and `scenario_path`, `host`,
-`cpu`, `program` and `label`. `intentkv query --list` shows the named queries; `--param run=3` or `run=all` chooses runs.
+`cpu`, `program` and `label`. `intentkv query --list` shows the named queries; `--run 3` or `--run all` chooses runs.
 
 ## SQL by example
 

@@ -10,7 +10,8 @@ static const struct command_option options[] = {
     {"list", 'l', NULL, NULL, NULL, "show the named queries; needs no database"},
     {"sql", 's', "SQL", NULL, NULL,
      "one SELECT statement; median(x), percentile(x, p) and significant(x, digits) are there too"},
-    {"param", 'p', "KEY=VALUE", NULL, NULL, "value of :KEY in the query; run=3, run=1,4 or run=all chooses runs"},
+    COMMAND_RUNS,
+    {"param", 'p', "KEY=VALUE", NULL, NULL, "value of :KEY in the query; -p run=RUN is --run RUN"},
     COMMAND_FORMAT,
     {"time-limit", 't', "S", NULL, "60", "give up after S seconds; 0: never"},
     {"no-header", NO_HEADER, NULL, NULL, NULL, "no line of column names (table, csv)"},
@@ -24,7 +25,7 @@ const struct command command_query = {
     .words = {"*.db", "<queries>"},
     .examples = "intentkv query results/quickstart.db\twhat the runs read, recalled and cost\n"
 		"intentkv query results/quickstart.db best\tthe best run at each byte budget\n"
-		"intentkv query r.db slowest --param limit=5 --param run=3\n"
+		"intentkv query r.db slowest --run 3 --param limit=5\n"
 		"intentkv query r.db --sql \"SELECT label, median(rel_l2) FROM v_latest JOIN step USING (run_id) "
 		"GROUP BY 1\"\n",
     .about = "Without a name: `summary`, `by-policy` and `by-role`.\n",
@@ -161,6 +162,7 @@ int cmd_query(int argc, char **argv)
 {
 	struct command_line line;
 	const char *params[64];
+	char runs[300];
 	struct store_query query = {.params = params, .header = true, .time_limit_s = 60};
 	char *end;
 	int c;
@@ -172,6 +174,11 @@ int cmd_query(int argc, char **argv)
 		case 's':
 			query.sql = optarg;
 			break;
+		case 'r':
+			if (snprintf(runs, sizeof runs, "run=%s", optarg) >= (int)sizeof runs)
+				return command_usage("query", "--run: the name is too long");
+			optarg = runs;
+			/* fall through */
 		case 'p':
 			if (query.param_count == sizeof params / sizeof *params)
 				return command_usage("query", "too many parameters");

@@ -79,7 +79,7 @@ else
 	echo "ok $((n + 1)) - figures # SKIP gnuplot is not installed"
 	n=$((n + 1))
 fi
-$p query "$d/t.db" summary -f csv --no-header -p run=1 | awk -F, 'END { exit !($(NF - 1) + 0 > 1 && $NF + 0 > 1) }'
+$p query "$d/t.db" summary -f csv --no-header --run 1 | awk -F, 'END { exit !($(NF - 1) + 0 > 1 && $NF + 0 > 1) }'
 ok $? "the summary has the speed-ups"
 $p make "$d/empty.db" 0 0 && $p query "$d/empty.db" >"$d/out" 2>"$d/err" && grep -q 'holds no runs' "$d/err" &&
 	$p runs "$d/empty.db" >"$d/out" 2>"$d/err" && grep -q 'holds no runs' "$d/err"
