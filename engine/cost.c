@@ -38,6 +38,10 @@ const struct ikv_option ikv_machine_options[] = {
      "per run of adjacent pages, ns"},
     {"lone_page_ns", IKV_OPT_REAL, AT(lone_page_ns), "0", 0, 1e12, NULL,
      "per page of a KV head that is read without the other heads, ns"},
+    {"lone_bytes_per_s", IKV_OPT_REAL, AT(lone_bytes_per_s), "0", 0, 1e18, NULL,
+     "in addition, stored bytes/s of such pages; 0: not modelled"},
+    {"format_change_ns", IKV_OPT_REAL, AT(format_change_ns), "0", 0, 1e12, NULL,
+     "per page of another format than the one read before it, ns"},
     {"flops_per_s", IKV_OPT_REAL, AT(flops_per_s), "0", 0, 1e21, NULL,
      "attention arithmetic, FLOP/s; 0: not modelled"},
     {"kernel_overhead_ns", IKV_OPT_REAL, AT(kernel_overhead_ns), "0", 0, 1e12, NULL,
@@ -59,6 +63,8 @@ const struct ikv_option ikv_machine_options[] = {
      "least KV bytes of one layer and call that the constants were measured at; 0: not stated"},
     {"measured_to_bytes", IKV_OPT_REAL, AT(measured_to_bytes), "0", 0, 1e18, NULL,
      "most KV bytes of one layer and call that they were measured at; 0: not stated"},
+    {"measured_group", IKV_OPT_REAL, AT(measured_group), "0", 0, 1e6, NULL,
+     "query heads of a KV head that they were measured with; 0: any"},
     IKV_OPTION_END};
 
 static double nanoseconds(double amount, double per_s)
@@ -80,7 +86,9 @@ static double read_ns(const struct ikv_machine *m, double bytes)
 static double attention_ns(const struct ikv_machine *m, const struct ikv_cost_work *w, double layers)
 {
 	double ns = (double)w->pages * m->page_overhead_ns + (double)w->jumps * m->jump_ns +
-		    (double)w->lone_pages * m->lone_page_ns, plain = (double)w->kv_bytes;
+		    (double)w->lone_pages * m->lone_page_ns + nanoseconds((double)w->lone_bytes, m->lone_bytes_per_s) +
+		    (double)w->changes * m->format_change_ns;
+	double plain = (double)w->kv_bytes;
 	for (int f = 0; f < IKV_FMT_COUNT; f++) {
 		ns += nanoseconds(w->format_flops[f], m->format_flops_per_s[f]);
 		if (m->format_bytes_per_s[f] > 0) {
@@ -113,7 +121,9 @@ void ikv_cost_step(const struct ikv_machine *m, const struct ikv_cost_work *w, s
 	t->exposed = t->transfer - t->hidden;
 	t->total = busy + t->exposed;
 	t->outside =
-	    layer_bytes < m->measured_from_bytes || (m->measured_to_bytes > 0 && layer_bytes > m->measured_to_bytes);
+	    layer_bytes < m->measured_from_bytes ||
+	    (m->measured_to_bytes > 0 && layer_bytes > m->measured_to_bytes) ||
+	    (m->measured_group > 0 && w->group > 0 && m->measured_group != w->group);
 }
 
 int ikv_cost_compare(const struct ikv_cost_args *a, struct ikv_cost_report *r, struct ikv_err *err)

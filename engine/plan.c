@@ -179,6 +179,14 @@ uint32_t ikv_plan_runs(const struct ikv_plan *plan)
 	return runs;
 }
 
+uint32_t ikv_plan_changes(const struct ikv_plan *plan)
+{
+	uint32_t changes = 0;
+	for (uint32_t i = 1; i < plan->count; i++)
+		changes += plan->pages[i].stored != plan->pages[i - 1].stored;
+	return changes;
+}
+
 uint64_t ikv_plan_digest(const struct ikv_plan *plan)
 {
 	uint64_t lane[4] = {DIGEST_A, DIGEST_B, ~DIGEST_A, ~DIGEST_B}, h;

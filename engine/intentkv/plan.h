@@ -52,6 +52,8 @@ IKV_API uint32_t ikv_plan_page_tokens(const struct ikv_plan *plan, const struct 
 
 /* Maximal runs of pages that follow each other and are stored in one format: what is read without a jump. */
 IKV_API uint32_t ikv_plan_runs(const struct ikv_plan *plan);
+/* Pages stored in another format than the one before. */
+IKV_API uint32_t ikv_plan_changes(const struct ikv_plan *plan);
 
 /* Order-sensitive 64-bit digest of pages, bounds, masks and requested formats. */
 IKV_API uint64_t ikv_plan_digest(const struct ikv_plan *plan);
