@@ -2,6 +2,7 @@
 #include "intentkv/alloc.h"
 #include "intentkv/layout.h"
 #include "intentkv/plan.h"
+#include "intentkv/rng.h"
 
 typedef uint32_t vec4 __attribute__((vector_size(16)));
 
@@ -185,6 +186,12 @@ uint32_t ikv_plan_changes(const struct ikv_plan *plan)
 	for (uint32_t i = 1; i < plan->count; i++)
 		changes += plan->pages[i].stored != plan->pages[i - 1].stored;
 	return changes;
+}
+
+double ikv_plan_records(const struct ikv_plan *plan)
+{
+	double n = plan->count;
+	return n > 0 ? ikv_det_log(n) + 0.5772156649 + 1 / (2 * n) - 1 / (12 * n * n) : 0;
 }
 
 uint64_t ikv_plan_digest(const struct ikv_plan *plan)

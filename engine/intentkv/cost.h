@@ -22,6 +22,7 @@ struct ikv_machine {
 	double lone_page_ns;         /* per page of a KV head that is read without the other heads */
 	double lone_bytes_per_s;     /* in addition, bytes of such pages; 0: no such term */
 	double format_change_ns;     /* per page of another format than the one read before it */
+	double record_ns;            /* per page of a KV head whose score is the best so far */
 	double flops_per_s;          /* attention arithmetic */
 	double kernel_overhead_ns;   /* a launch or call */
 	double sequence_overhead_ns; /* per sequence of the batch and layer */
@@ -50,6 +51,7 @@ struct ikv_cost_work {      /* one batched decode step */
 	uint64_t lone_pages;                  /* of `pages`, read without the other KV heads' */
 	uint64_t lone_bytes;                  /* theirs, of kv_bytes */
 	uint64_t changes;                     /* pages of another format than the one before in the plan, all layers */
+	double records;          /* pages of KV heads whose score is the best so far, expected: ikv_plan_records */
 	uint64_t fetch_bytes;    /* demanded by this step, cannot be hidden behind earlier steps */
 	uint64_t prefetch_bytes; /* may overlap with this step's work */
 	uint64_t recode_bytes;

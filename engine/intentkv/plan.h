@@ -55,6 +55,10 @@ IKV_API uint32_t ikv_plan_runs(const struct ikv_plan *plan);
 /* Pages stored in another format than the one before. */
 IKV_API uint32_t ikv_plan_changes(const struct ikv_plan *plan);
 
+/* How many pages have the best score so far as they are read one after another, on average over all orders:
+ * 1 + 1/2 + ... + 1/count. */
+IKV_API double ikv_plan_records(const struct ikv_plan *plan);
+
 /* Order-sensitive 64-bit digest of pages, bounds, masks and requested formats. */
 IKV_API uint64_t ikv_plan_digest(const struct ikv_plan *plan);
 

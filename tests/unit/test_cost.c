@@ -38,13 +38,14 @@ START_TEST(terms_of_a_step)
 }
 END_TEST
 
-START_TEST(lone_pages_and_changes_of_format_add_up)
+START_TEST(all_that_pages_cost_adds_up)
 {
 	struct ikv_machine m = {.read_bytes_per_s = 1e9,
 				.jump_ns = 3,
 				.lone_page_ns = 2,
 				.lone_bytes_per_s = 5e9,
 				.format_change_ns = 11,
+				.record_ns = 7,
 				.measured_group = 4};
 	struct ikv_cost_work w = {.layers = 2,
 				  .group = 4,
@@ -52,10 +53,11 @@ START_TEST(lone_pages_and_changes_of_format_add_up)
 				  .jumps = 10,
 				  .lone_pages = 6,
 				  .lone_bytes = 500,
-				  .changes = 4};
+				  .changes = 4,
+				  .records = 1.5};
 	struct ikv_cost_time t;
 	ikv_cost_step(&m, &w, &t);
-	ck_assert_double_eq_tol(t.attention, 1000 + 10 * 3 + 6 * 2 + 500 / 5 + 4 * 11, 1e-9);
+	ck_assert_double_eq_tol(t.attention, 1000 + 10 * 3 + 6 * 2 + 500 / 5 + 4 * 11 + 1.5 * 7, 1e-9);
 	ck_assert(!t.outside);
 	w.group = 0; /* not stated */
 	ikv_cost_step(&m, &w, &t);
@@ -102,7 +104,7 @@ int main(void)
 	Suite *s = suite_create("cost");
 	TCase *t = tcase_create("cost");
 	tcase_add_test(t, terms_of_a_step);
-	tcase_add_test(t, lone_pages_and_changes_of_format_add_up);
+	tcase_add_test(t, all_that_pages_cost_adds_up);
 	tcase_add_test(t, report_needs_sane_arguments);
 	tcase_add_test(t, kivi_sizes);
 	suite_add_tcase(s, t);

@@ -136,6 +136,14 @@ START_TEST(runs_and_changes_are_counted)
 	plan.pages[3].stored = IKV_FMT_INT8; /* back where a run ends anyway */
 	ck_assert_uint_eq(ikv_plan_runs(&plan), 3);
 	ck_assert_uint_eq(ikv_plan_changes(&plan), 2);
+	double records = 0;
+	for (uint32_t i = 1; i <= plan.count; i++)
+		records += 1.0 / i;
+	ck_assert_double_eq_tol(ikv_plan_records(&plan), records, 1e-4);
+	ikv_plan_reset(&plan, 320);
+	ck_assert_double_eq(ikv_plan_records(&plan), 0);
+	ikv_plan_add(&plan, 0, 16, IKV_FMT_FP16, 0);
+	ck_assert_double_eq_tol(ikv_plan_records(&plan), 1, 1e-2);
 	ikv_plan_free(&plan);
 }
 END_TEST
