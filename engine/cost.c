@@ -15,6 +15,10 @@
 	{                                                                                                            \
 		name "_flops_per_s", IKV_OPT_REAL, AT(format_flops_per_s[IKV_FMT_##f]), "0", 0, 1e21, NULL,          \
 		    "its arithmetic, in addition to the bytes, FLOP/s; 0: not modelled"                              \
+	},                                                                                                           \
+	{                                                                                                            \
+		name "_record_ns", IKV_OPT_REAL, AT(format_record_ns[IKV_FMT_##f]), "0", 0, 1e12, NULL,                    \
+		    "in addition, per page whose score is the best so far, ns"                                       \
 	}
 const struct ikv_option ikv_machine_options[] = {
     {"read_bytes_per_s", IKV_OPT_REAL, AT(read_bytes_per_s), "1e11", 1, 1e18, NULL,
@@ -42,8 +46,6 @@ const struct ikv_option ikv_machine_options[] = {
      "in addition, stored bytes/s of such pages; 0: not modelled"},
     {"format_change_ns", IKV_OPT_REAL, AT(format_change_ns), "0", 0, 1e12, NULL,
      "per page of another format than the one read before it, ns"},
-    {"record_ns", IKV_OPT_REAL, AT(record_ns), "0", 0, 1e12, NULL,
-     "per page of a KV head whose score is the best so far, 1 + 1/2 + ... + 1/n of n pages, ns"},
     {"flops_per_s", IKV_OPT_REAL, AT(flops_per_s), "0", 0, 1e21, NULL,
      "attention arithmetic, FLOP/s; 0: not modelled"},
     {"kernel_overhead_ns", IKV_OPT_REAL, AT(kernel_overhead_ns), "0", 0, 1e12, NULL,
@@ -89,10 +91,11 @@ static double attention_ns(const struct ikv_machine *m, const struct ikv_cost_wo
 {
 	double ns = (double)w->pages * m->page_overhead_ns + (double)w->jumps * m->jump_ns +
 		    (double)w->lone_pages * m->lone_page_ns + nanoseconds((double)w->lone_bytes, m->lone_bytes_per_s) +
-		    (double)w->changes * m->format_change_ns + w->records * m->record_ns;
+		    (double)w->changes * m->format_change_ns;
 	double plain = (double)w->kv_bytes;
 	for (int f = 0; f < IKV_FMT_COUNT; f++) {
-		ns += nanoseconds(w->format_flops[f], m->format_flops_per_s[f]);
+		ns += nanoseconds(w->format_flops[f], m->format_flops_per_s[f]) +
+		      w->format_records[f] * m->format_record_ns[f];
 		if (m->format_bytes_per_s[f] > 0) {
 			ns += nanoseconds((double)w->format_bytes[f], m->format_bytes_per_s[f]);
 			plain -= (double)w->format_bytes[f];

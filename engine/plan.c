@@ -188,10 +188,23 @@ uint32_t ikv_plan_changes(const struct ikv_plan *plan)
 	return changes;
 }
 
-double ikv_plan_records(const struct ikv_plan *plan)
+/* 1 + 1/2 + ... + 1/n, within .006. */
+static double harmonic(double n)
 {
-	double n = plan->count;
 	return n > 0 ? ikv_det_log(n) + 0.5772156649 + 1 / (2 * n) - 1 / (12 * n * n) : 0;
+}
+
+void ikv_plan_records(const struct ikv_plan *plan, double weight, double records[IKV_FMT_COUNT])
+{
+	double before = 0;
+	for (uint32_t i = 1; i <= plan->count; i++) {
+		unsigned f = plan->pages[i - 1].stored;
+		if (i < plan->count && plan->pages[i].stored == f)
+			continue;
+		double so_far = harmonic(i);
+		records[f] += weight * (so_far - before);
+		before = so_far;
+	}
 }
 
 uint64_t ikv_plan_digest(const struct ikv_plan *plan)

@@ -161,7 +161,7 @@ static void count_work(const struct scene *s, const struct call *c, uint32_t seq
 		}
 		w->jumps += ikv_plan_runs(u->plan);
 		w->changes += ikv_plan_changes(u->plan);
-		w->records += heads * ikv_plan_records(u->plan);
+		ikv_plan_records(u->plan, heads, w->format_records);
 		w->lone_pages += heads == g->kv_heads ? 0 : heads * u->plan->count;
 	}
 }

@@ -71,7 +71,7 @@ static void account_plans(const struct run *run, const struct slot *s, struct ac
 		a->page_reads += (uint64_t)(plan->count * s->groups[i].kv_count * layers);
 		a->jumps += (uint64_t)(ikv_plan_runs(plan) * layers);
 		a->changes += (uint64_t)(ikv_plan_changes(plan) * layers);
-		a->records += ikv_plan_records(plan) * s->groups[i].kv_count * layers;
+		ikv_plan_records(plan, s->groups[i].kv_count * layers, a->format_records);
 		a->lone_pages += whole ? 0 : (uint64_t)(plan->count * s->groups[i].kv_count * layers);
 	}
 	for (int f = 0; f < IKV_FMT_COUNT; f++)
@@ -143,7 +143,6 @@ static void add_account(struct account *all, const struct account *a)
 	all->page_reads += a->page_reads;
 	all->jumps += a->jumps;
 	all->changes += a->changes;
-	all->records += a->records;
 	all->lone_pages += a->lone_pages;
 	all->lone_bytes += a->lone_bytes;
 	all->dense_jumps += a->dense_jumps;
@@ -151,6 +150,7 @@ static void add_account(struct account *all, const struct account *a)
 	for (int f = 0; f < IKV_FMT_COUNT; f++) {
 		all->format_bytes[f] += a->format_bytes[f];
 		all->format_flops[f] += a->format_flops[f];
+		all->format_records[f] += a->format_records[f];
 	}
 }
 
@@ -165,7 +165,6 @@ static struct ikv_cost_work work_of(const struct run *run, const struct account 
 	    .pages = a->page_reads,
 	    .jumps = a->jumps,
 	    .changes = a->changes,
-	    .records = a->records,
 	    .lone_pages = a->lone_pages,
 	    .lone_bytes = a->lone_bytes,
 	    .fetch_bytes = a->fetch_bytes,
@@ -175,6 +174,7 @@ static struct ikv_cost_work work_of(const struct run *run, const struct account 
 	};
 	memcpy(w.format_bytes, a->format_bytes, sizeof w.format_bytes);
 	memcpy(w.format_flops, a->format_flops, sizeof w.format_flops);
+	memcpy(w.format_records, a->format_records, sizeof w.format_records);
 	return w;
 }
 

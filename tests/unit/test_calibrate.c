@@ -113,7 +113,8 @@ static struct calibrate_set session_calls(const struct ikv_machine *m)
 		snprintf(c->format, sizeof c->format, "%s", kind == 0 ? "FP16" : kind == 1 ? "INT8" : "mixed");
 		c->held = i / 3 % 4 == 3;
 		c->work = (struct ikv_cost_work){.layers = 1, .sequences = i % 5 ? 1 : 4, .group = 4, .pages = pages};
-		c->work.records = (i % 5 ? 8 : 32) * log(pages);
+		c->work.format_records[IKV_FMT_INT8] = kind == 0 ? 0 : (i % 5 ? 8 : 32) * log(pages) * (pages - fp16) / pages;
+		c->work.format_records[IKV_FMT_FP16] = kind == 1 ? 0 : (i % 5 ? 8 : 32) * log(pages) * fp16 / pages;
 		c->work.jumps = 8 + ikv_rng_below(&r, pages);
 		c->work.changes = kind == 2 ? ikv_rng_below(&r, pages / 4) : 0;
 		c->work.format_bytes[IKV_FMT_FP16] = (uint64_t)fp16 * 8192;
@@ -138,7 +139,7 @@ START_TEST(formats_beside_each_other_are_told_apart)
 	m.sequence_overhead_ns = 40000;
 	m.lone_bytes_per_s = 80e9;
 	m.format_change_ns = 900;
-	m.record_ns = 1500;
+	m.format_record_ns[IKV_FMT_INT8] = 1500;
 	struct calibrate_set set = session_calls(&m);
 	memset(&fitted, 0, sizeof fitted);
 	ikv_option_defaults(ikv_machine_options, &fitted);
@@ -148,7 +149,8 @@ START_TEST(formats_beside_each_other_are_told_apart)
 	ck_assert_msg(e.worst < 2, "%g %%", e.worst);
 	ck_assert_double_eq_tol(fitted.format_change_ns, 900, 20);
 	ck_assert_double_eq_tol(fitted.sequence_overhead_ns, 40000, 500);
-	ck_assert_double_eq_tol(fitted.record_ns, 1500, 50);
+	ck_assert_double_eq_tol(fitted.format_record_ns[IKV_FMT_INT8], 1500, 50);
+	ck_assert_double_eq_tol(fitted.format_record_ns[IKV_FMT_FP16], 0, 50);
 	ck_assert_double_eq_tol(fitted.lone_bytes_per_s, 80e9, 4e9);
 	/* What grows with the bytes alone is theirs: another group cannot be foretold, and that is said. */
 	ck_assert(fitted.format_flops_per_s[IKV_FMT_FP16] == 0 && fitted.page_overhead_ns == 0);

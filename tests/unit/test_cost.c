@@ -45,7 +45,6 @@ START_TEST(all_that_pages_cost_adds_up)
 				.lone_page_ns = 2,
 				.lone_bytes_per_s = 5e9,
 				.format_change_ns = 11,
-				.record_ns = 7,
 				.measured_group = 4};
 	struct ikv_cost_work w = {.layers = 2,
 				  .group = 4,
@@ -53,9 +52,11 @@ START_TEST(all_that_pages_cost_adds_up)
 				  .jumps = 10,
 				  .lone_pages = 6,
 				  .lone_bytes = 500,
-				  .changes = 4,
-				  .records = 1.5};
+				  .changes = 4};
 	struct ikv_cost_time t;
+	m.format_record_ns[IKV_FMT_INT8] = 7;
+	w.format_records[IKV_FMT_INT8] = 1.5;
+	w.format_records[IKV_FMT_FP16] = 3; /* costs nothing */
 	ikv_cost_step(&m, &w, &t);
 	ck_assert_double_eq_tol(t.attention, 1000 + 10 * 3 + 6 * 2 + 500 / 5 + 4 * 11 + 1.5 * 7, 1e-9);
 	ck_assert(!t.outside);
