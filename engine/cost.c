@@ -50,6 +50,8 @@ const struct ikv_option ikv_machine_options[] = {
      "attention arithmetic, FLOP/s; 0: not modelled"},
     {"kernel_overhead_ns", IKV_OPT_REAL, AT(kernel_overhead_ns), "0", 0, 1e12, NULL,
      "per attention launch or call, ns"},
+    {"format_overhead_ns", IKV_OPT_REAL, AT(format_overhead_ns), "0", 0, 1e12, NULL,
+     "per page format of an attention call after the first, ns"},
     {"sequence_overhead_ns", IKV_OPT_REAL, AT(sequence_overhead_ns), "0", 0, 1e12, NULL,
      "per sequence of the batch and layer, ns"},
     {"step_overhead_ns", IKV_OPT_REAL, AT(step_overhead_ns), "0", 0, 1e12, NULL,
@@ -104,6 +106,14 @@ static double attention_ns(const struct ikv_machine *m, const struct ikv_cost_wo
 	return ns + layers * read_ns(m, (plain > 0 ? plain : 0) / layers);
 }
 
+uint32_t ikv_cost_more_formats(const struct ikv_cost_work *w)
+{
+	uint32_t n = 0;
+	for (int f = 0; f < IKV_FMT_COUNT; f++)
+		n += w->format_bytes[f] > 0;
+	return n ? n - 1 : 0;
+}
+
 void ikv_cost_step(const struct ikv_machine *m, const struct ikv_cost_work *w, struct ikv_cost_time *t)
 {
 	double layers = w->layers ? w->layers : 1, layer_bytes = (double)w->kv_bytes / layers;
@@ -116,7 +126,8 @@ void ikv_cost_step(const struct ikv_machine *m, const struct ikv_cost_work *w, s
 	if (w->prefetch_bytes)
 		ahead += m->link_latency_ns;
 	t->overhead = m->step_overhead_ns + w->extra_ns +
-		      w->layers * (m->kernel_overhead_ns + w->sequences * m->sequence_overhead_ns);
+		      w->layers * (m->kernel_overhead_ns + ikv_cost_more_formats(w) * m->format_overhead_ns +
+				   w->sequences * m->sequence_overhead_ns);
 	t->attention = read > arithmetic ? read : arithmetic;
 	t->weights = nanoseconds((double)w->weight_bytes, m->weight_bytes_per_s);
 	t->recode = nanoseconds((double)w->recode_bytes, m->recode_bytes_per_s);

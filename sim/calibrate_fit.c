@@ -5,7 +5,7 @@
 #include "sim/calibrate.h"
 #include "sim/bench_attention.h"
 
-enum { TERMS_MAX = 3 * IKV_FMT_COUNT + 9, REWEIGHTED = 40, SWEEPS = 4000 };
+enum { TERMS_MAX = 3 * IKV_FMT_COUNT + 10, REWEIGHTED = 40, SWEEPS = 4000 };
 
 struct calibrate_cell *calibrate_add(struct calibrate_set *set, struct ikv_err *err)
 {
@@ -88,7 +88,7 @@ int calibrate_solve(const double *x, const double *y, uint32_t rows, uint32_t n,
 	return 0;
 }
 
-enum amount { CALLS, SEQUENCES, PAGES, JUMPS, CHANGES, LONE, LONE_BYTES, CACHED, PLAIN, FORMAT_BYTES, FORMAT_FLOPS, FORMAT_RECORDS };
+enum amount { CALLS, FORMATS, SEQUENCES, PAGES, JUMPS, CHANGES, LONE, LONE_BYTES, CACHED, PLAIN, FORMAT_BYTES, FORMAT_FLOPS, FORMAT_RECORDS };
 struct term { /* one constant: so many nanoseconds each of what `amount` counts */
 	enum amount amount;
 	int format;
@@ -102,6 +102,8 @@ static double amount_of(const struct term *t, const struct ikv_cost_work *w, dou
 	switch (t->amount) {
 	case CALLS:
 		return 1;
+	case FORMATS:
+		return ikv_cost_more_formats(w);
 	case SEQUENCES:
 		return w->sequences;
 	case PAGES:
@@ -158,9 +160,9 @@ static bool varies(const struct calibrate_set *set, const struct term *t)
 /* The call itself always, and what varies. */
 static uint32_t choose_terms(const struct calibrate_set *set, struct term *terms)
 {
-	struct term all[TERMS_MAX] = {{CALLS, 0}, {SEQUENCES, 0},  {PAGES, 0},	{JUMPS, 0}, {CHANGES, 0},
-				      {LONE, 0},  {LONE_BYTES, 0}, {CACHED, 0}, {PLAIN, 0}};
-	uint32_t n = 9, kept = 0;
+	struct term all[TERMS_MAX] = {{CALLS, 0},   {FORMATS, 0}, {SEQUENCES, 0},  {PAGES, 0},  {JUMPS, 0},
+				      {CHANGES, 0}, {LONE, 0},	  {LONE_BYTES, 0}, {CACHED, 0}, {PLAIN, 0}};
+	uint32_t n = 10, kept = 0;
 	for (int f = IKV_FMT_SKIP + 1; f < IKV_FMT_COUNT; f++) {
 		all[n++] = (struct term){FORMAT_BYTES, f};
 		all[n++] = (struct term){FORMAT_FLOPS, f};
@@ -183,6 +185,9 @@ static void put(struct ikv_machine *m, const struct term *t, double ns, double c
 	switch (t->amount) {
 	case CALLS:
 		m->kernel_overhead_ns = ns;
+		break;
+	case FORMATS:
+		m->format_overhead_ns = ns;
 		break;
 	case SEQUENCES:
 		m->sequence_overhead_ns = ns;

@@ -25,6 +25,7 @@ struct ikv_machine {
 	double format_change_ns;     /* per page of another format than the one read before it */
 	double flops_per_s;          /* attention arithmetic */
 	double kernel_overhead_ns;   /* a launch or call */
+	double format_overhead_ns;   /* each page format of a call after the first: another kernel is fetched */
 	double sequence_overhead_ns; /* per sequence of the batch and layer */
 	double step_overhead_ns;     /* per decode step outside attention and weights */
 	double link_bytes_per_s;     /* slower tier → fast tier */
@@ -66,6 +67,9 @@ struct ikv_cost_time { /* sim_ns; total = overhead + attention + weights + recod
 };
 IKV_API void ikv_cost_step(const struct ikv_machine *machine, const struct ikv_cost_work *work,
 			   struct ikv_cost_time *time);
+
+/* Page formats that are read, but for the first. */
+IKV_API uint32_t ikv_cost_more_formats(const struct ikv_cost_work *work);
 
 /* The report of a selection against dense: FLOPs = 4·B·Hq·q_len·kv·D, bytes = 2·B·Hkv·kv·D·bytes. */
 struct ikv_cost_args {

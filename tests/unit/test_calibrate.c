@@ -139,6 +139,7 @@ START_TEST(formats_beside_each_other_are_told_apart)
 	m.sequence_overhead_ns = 40000;
 	m.lone_bytes_per_s = 80e9;
 	m.format_change_ns = 900;
+	m.format_overhead_ns = 15000;
 	m.format_record_ns[IKV_FMT_INT8] = 1500;
 	struct calibrate_set set = session_calls(&m);
 	memset(&fitted, 0, sizeof fitted);
@@ -148,6 +149,7 @@ START_TEST(formats_beside_each_other_are_told_apart)
 	ck_assert_uint_eq(e.cells, 20);
 	ck_assert_msg(e.worst < 2, "%g %%", e.worst);
 	ck_assert_double_eq_tol(fitted.format_change_ns, 900, 20);
+	ck_assert_double_eq_tol(fitted.format_overhead_ns, 15000, 500);
 	ck_assert_double_eq_tol(fitted.sequence_overhead_ns, 40000, 500);
 	ck_assert_double_eq_tol(fitted.format_record_ns[IKV_FMT_INT8], 1500, 50);
 	ck_assert_double_eq_tol(fitted.format_record_ns[IKV_FMT_FP16], 0, 50);

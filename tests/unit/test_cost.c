@@ -60,6 +60,12 @@ START_TEST(all_that_pages_cost_adds_up)
 	ikv_cost_step(&m, &w, &t);
 	ck_assert_double_eq_tol(t.attention, 1000 + 10 * 3 + 6 * 2 + 500 / 5 + 4 * 11 + 1.5 * 7, 1e-9);
 	ck_assert(!t.outside);
+	ck_assert_double_eq_tol(t.overhead, 0, 1e-9);
+	m.format_overhead_ns = 13; /* of two formats one */
+	w.format_bytes[IKV_FMT_INT8] = 900;
+	w.format_bytes[IKV_FMT_FP16] = 100;
+	ikv_cost_step(&m, &w, &t);
+	ck_assert_double_eq_tol(t.overhead, 2 * 13, 1e-9);
 	w.group = 0; /* not stated */
 	ikv_cost_step(&m, &w, &t);
 	ck_assert(!t.outside);
