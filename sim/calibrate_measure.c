@@ -84,32 +84,55 @@ static uint64_t page_bytes(const struct scene *s, enum ikv_format f)
 	       ikv_format_bytes(f, IKV_SIDE_V, s->g.page_tokens, s->g.d_v);
 }
 
-/* Each sequence's pages of random rows, re-encoded as soon as they are whole: all KV heads of a page together, or each by
- * itself, as where each has its own selection. */
-static int fill_sequence(struct scene *s, uint32_t seq, uint32_t tokens, bool per_head, struct ikv_err *err)
+/* Re-encode the pages of a sequence, or those heads of them that `order` names, one after another. */
+static int recode_pages(struct scene *s, uint32_t seq, const uint32_t *order, uint32_t count, uint32_t step,
+			const enum ikv_format *formats, struct ikv_err *err)
 {
-	static const enum ikv_format four[] = {IKV_FMT_FP16, IKV_FMT_FP8, IKV_FMT_INT8, IKV_FMT_INT4};
-	const struct ikv_backend_ops *ops = s->b->ops;
-	const uint32_t heads = s->g.kv_heads, step = per_head ? 1 : heads;
-	const size_t page = (size_t)heads * s->g.d_qk * s->g.page_tokens;
-	enum ikv_format f = s->format == MIXED ? four[ikv_rng_below(&s->rng, 4)] : (enum ikv_format)s->format;
-	for (uint32_t p = 0; p < tokens / s->g.page_tokens; p++) {
-		const uint16_t *k = s->pool + ikv_rng_below(&s->rng, POOL - page);
-		const uint16_t *v = s->pool + ikv_rng_below(&s->rng, POOL - page);
-		if (s->format == MIXED && ikv_rng_below(&s->rng, RUN) == 0)
-			f = four[ikv_rng_below(&s->rng, 4)];
-		if (ops->append(s->b, seq, 0, s->g.page_tokens, k, v, err))
-			return -1;
+	const uint32_t parts = s->g.kv_heads / step;
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t p = order[i] / parts, h = order[i] % parts * step;
 		double t = bench_now();
-		for (uint32_t h = 0; h < heads && f != IKV_FMT_FP16; h += step)
-			if (ops->recode(s->b, seq, 0, h, step, p, f, err))
-				return -1;
-		if (f != IKV_FMT_FP16 && s->format != MIXED) { /* a demotion's bytes are those written */
+		if (formats[p] == IKV_FMT_FP16)
+			continue;
+		if (s->b->ops->recode(s->b, seq, 0, h, step, p, formats[p], err))
+			return -1;
+		if (s->format != MIXED) { /* a demotion's bytes are those written */
 			s->recode_s += bench_now() - t;
-			s->recode_bytes += (double)(heads * page_bytes(s, f));
+			s->recode_bytes += (double)(step * page_bytes(s, formats[p]));
 		}
 	}
 	return 0;
+}
+
+/* A sequence's pages of random rows. They are re-encoded in any order: all KV heads of a page together, or each by itself,
+ * as where each has its own selection; so they lie as pages of a session do that are demoted one by one. */
+static int fill_sequence(struct scene *s, uint32_t seq, uint32_t tokens, bool per_head, struct ikv_err *err)
+{
+	static const enum ikv_format four[] = {IKV_FMT_FP16, IKV_FMT_FP8, IKV_FMT_INT8, IKV_FMT_INT4};
+	const uint32_t heads = s->g.kv_heads, step = per_head ? 1 : heads, pages = tokens / s->g.page_tokens;
+	const size_t rows = (size_t)heads * s->g.d_qk * s->g.page_tokens;
+	const uint32_t count = pages * (heads / step);
+	uint32_t *order = ikv_alloc(count, sizeof *order, err);
+	enum ikv_format *formats = ikv_alloc(pages, sizeof *formats, err);
+	enum ikv_format f = s->format == MIXED ? four[ikv_rng_below(&s->rng, 4)] : (enum ikv_format)s->format;
+	int rc = order && formats ? 0 : -1;
+	for (uint32_t p = 0; p < pages && !rc; p++) {
+		if (s->format == MIXED && ikv_rng_below(&s->rng, RUN) == 0)
+			f = four[ikv_rng_below(&s->rng, 4)];
+		formats[p] = f;
+		rc = s->b->ops->append(s->b, seq, 0, s->g.page_tokens, s->pool + ikv_rng_below(&s->rng, POOL - rows),
+				       s->pool + ikv_rng_below(&s->rng, POOL - rows), err);
+	}
+	for (uint32_t i = 0; i < count && !rc; i++) { /* shuffled as it grows */
+		uint32_t k = (uint32_t)ikv_rng_below(&s->rng, i + 1);
+		order[i] = order[k];
+		order[k] = i;
+	}
+	if (!rc)
+		rc = recode_pages(s, seq, order, count, step, formats, err);
+	ikv_free(order);
+	ikv_free(formats);
+	return rc;
 }
 
 static int fill(struct scene *s, bool per_head, struct ikv_err *err)
