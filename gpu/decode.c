@@ -7,8 +7,7 @@
 
 /* Of one call: counts, and offsets in the buffers. */
 struct sizes {
-	uint32_t jobs, plans, rows, heads, pieces;
-	size_t refs, masks; /* elements */
+	uint32_t jobs, rows, heads, pieces;
 	size_t words;       /* tiles of all jobs */
 	uint32_t tiles_max; /* of one */
 	size_t segments_at, jobs_at, lists_at, refs_at, masks_at, q_at, in_bytes;
@@ -25,40 +24,24 @@ void decode_free(struct decode *d)
 	device_release(&d->out);
 	device_release(&d->work);
 	device_release(&d->arrived);
-	if (d->graph)
-		cudaGraphExecDestroy(d->graph);
+	call_graph_free(&d->graph);
 	ikv_free(d->cut);
-	ikv_free(d->plans);
+	ikv_free(d->plans.items);
 	ikv_free(d->jobs);
 	ikv_free(d->loads);
 	ikv_free(d->pieces);
 }
 
-static int room(void *array, size_t *cap, size_t need, size_t size, struct ikv_err *err)
-{
-	if (need <= *cap)
-		return 0;
-	size_t want = need < 2 * *cap ? 2 * *cap : need;
-	if (ikv_grow(array, 0, want, size, err))
-		return -1;
-	*cap = want;
-	return 0;
-}
-
-/* Number of the unit's plan; units that share one mostly follow each other. */
+/* Number of the unit's plan. */
 static uint32_t plan_of(struct decode *d, struct pages *p, const struct selection *s, struct sizes *z,
 			const struct ikv_attn_unit *u)
 {
-	const struct ikv_plan *plan = u->plan;
-	for (uint32_t i = z->plans; i-- > 0 && z->plans - i <= 16;)
-		if (d->plans[i].plan == plan)
-			return i;
+	uint32_t found = call_plans_find(&d->plans, u->plan);
+	if (found != UINT32_MAX)
+		return found;
 	const struct ikv_page_ref *kept = s ? selection_find(s, u, &z->choice) : NULL;
-	d->plans[z->plans] = (struct decode_plan){plan, z->refs, z->masks, kept};
 	p->stats.plans_kept += kept != NULL;
-	z->refs += kept ? 0 : plan->count;
-	z->masks += kept ? 0 : plan->mask_used;
-	return z->plans++;
+	return call_plans_add(&d->plans, u->plan, kept);
 }
 
 /* Units to jobs: heads that share a KV head, at most ATTEND_HEADS_MAX of them. */
@@ -75,9 +58,9 @@ static int list_jobs(struct decode *d, struct pages *p, const struct selection *
 	}
 	if (all >= ATTEND_ROWS_MAX)
 		return ikv_err_set(err, IKV_FAILED, "backend cuda: more than 2^27 query rows in one call");
-	if (room(&d->plans, &d->plans_cap, count, sizeof *d->plans, err) ||
-	    room(&d->jobs, &d->jobs_cap, jobs, sizeof *d->jobs, err) ||
-	    room(&d->loads, &d->loads_cap, jobs, sizeof *d->loads, err))
+	if (call_plans_begin(&d->plans, count, err) ||
+	    call_room(&d->jobs, &d->jobs_cap, jobs, sizeof *d->jobs, err) ||
+	    call_room(&d->loads, &d->loads_cap, jobs, sizeof *d->loads, err))
 		return -1;
 	for (uint32_t i = 0; i < count; i++) {
 		const struct ikv_attn_unit *u = &units[i];
@@ -139,28 +122,23 @@ static void weigh_jobs(struct decode *d, struct pages *p, const struct ikv_attn_
 	}
 }
 
-static size_t up(size_t bytes)
-{
-	return (bytes + 127) & ~(size_t)127;
-}
-
-static void lay_out(const struct pages *p, const struct attend_config *c, struct sizes *z)
+static void lay_out(const struct decode *d, const struct pages *p, const struct attend_config *c, struct sizes *z)
 {
 	const struct ikv_geometry *g = &p->g;
 	z->segments_at = 0;
-	z->jobs_at = up(z->pieces * sizeof(struct attend_segment));
-	z->lists_at = z->jobs_at + up(z->jobs * sizeof(struct attend_job));
-	z->refs_at = z->lists_at + up(z->jobs * sizeof(struct attend_list));
-	z->masks_at = z->refs_at + up(z->refs * sizeof(struct ikv_page_ref));
-	z->q_at = z->masks_at + up(z->masks * 8);
-	z->in_bytes = z->q_at + up(4 * (size_t)z->rows * g->d_qk);
+	z->jobs_at = call_up(z->pieces * sizeof(struct attend_segment));
+	z->lists_at = z->jobs_at + call_up(z->jobs * sizeof(struct attend_job));
+	z->refs_at = z->lists_at + call_up(z->jobs * sizeof(struct attend_list));
+	z->masks_at = z->refs_at + call_up(d->plans.refs * sizeof(struct ikv_page_ref));
+	z->q_at = z->masks_at + call_up(d->plans.masks * 8);
+	z->in_bytes = z->q_at + call_up(4 * (size_t)z->rows * g->d_qk);
 	z->lse_at = 4 * (size_t)z->rows * g->d_v; /* no gaps: all of it is copied back */
 	z->mass_at = z->lse_at + 4 * (size_t)z->rows;
 	z->out_bytes = z->mass_at + 4 * z->mass;
-	z->sums_at = up(64 * (size_t)z->pieces * c->heads * c->steps);
-	z->tile_mass_at = z->sums_at + up(8 * (size_t)z->pieces * c->heads);
-	z->words_at = z->tile_mass_at + up(8 * z->tile_mass);
-	z->work_bytes = z->words_at + up(8 * z->words);
+	z->sums_at = call_up(64 * (size_t)z->pieces * c->heads * c->steps);
+	z->tile_mass_at = z->sums_at + call_up(8 * (size_t)z->pieces * c->heads);
+	z->words_at = z->tile_mass_at + call_up(8 * z->tile_mass);
+	z->work_bytes = z->words_at + call_up(8 * z->words);
 }
 
 static int put_queries(const struct ikv_geometry *g, const struct ikv_attn_unit *units, uint32_t count, float *q,
@@ -177,21 +155,6 @@ static int put_queries(const struct ikv_geometry *g, const struct ikv_attn_unit 
 		}
 	}
 	return 0;
-}
-
-static void put_plans(const struct decode *d, const struct sizes *z)
-{
-	uint8_t *in = d->in.host;
-	for (uint32_t i = 0; i < z->plans; i++) {
-		const struct decode_plan *x = &d->plans[i];
-		if (x->kept)
-			continue;
-		if (x->plan->count)
-			memcpy(in + z->refs_at + x->refs * sizeof(struct ikv_page_ref), x->plan->pages,
-			       x->plan->count * sizeof(struct ikv_page_ref));
-		if (x->plan->mask_used)
-			memcpy(in + z->masks_at + 8 * x->masks, x->plan->masks, 8 * (size_t)x->plan->mask_used);
-	}
 }
 
 static void put_jobs(const struct decode *d, const struct pages *p, const struct ikv_attn_unit *units,
@@ -227,7 +190,7 @@ static void put_lists(const struct decode *d, const struct pages *p, const struc
 	uint64_t first = 0;
 	for (uint32_t i = 0; i < z->jobs; i++) {
 		const struct decode_job *j = &d->jobs[i];
-		const struct decode_plan *plan = &d->plans[j->plan];
+		const struct call_plan *plan = &d->plans.items[j->plan];
 		const attend_entry *table = pages_list(p, units[j->unit].seq, units[j->unit].layer)->device_table;
 		lists[i] =
 		    (struct attend_list){.refs = plan->kept ? plan->kept
@@ -241,28 +204,6 @@ static void put_lists(const struct decode *d, const struct pages *p, const struc
 					 .tiles = jobs[i].tiles,
 					 .parts = jobs[i].parts};
 		first += jobs[i].tiles;
-	}
-}
-
-static void take_answers(const struct decode *d, const struct ikv_geometry *g, const struct ikv_attn_unit *units,
-			 uint32_t count, const struct sizes *z)
-{
-	const uint8_t *out = d->out.host;
-	const float *rows = (const float *)out, *lse = (const float *)(out + z->lse_at);
-	const float *mass = (const float *)(out + z->mass_at);
-	for (uint32_t i = 0; i < count; i++) {
-		const struct ikv_attn_unit *u = &units[i];
-		size_t heads = (size_t)ikv_attn_rows(u) * u->q_count, n = heads * g->d_v,
-		       pages = heads * u->plan->count;
-		if (n)
-			memcpy(u->out, rows, n * sizeof *rows);
-		if (u->lse && n)
-			memcpy(u->lse, lse, heads * sizeof *lse);
-		if (u->mass && pages)
-			memcpy(u->mass, mass, pages * sizeof *mass);
-		rows += n;
-		lse += heads;
-		mass += u->mass ? pages : 0;
 	}
 }
 
@@ -282,36 +223,10 @@ static int enqueue(const struct decode_step *x, struct pages *beside, void *stre
 			     err);
 }
 
-/* Record the step; the graph that there is takes its parameters where it can. */
-static int record(struct decode *d, const struct decode_step *x, void *stream, struct ikv_err *err)
+/* In a graph, which holds no streams but the call's own. */
+static int enqueue_alone(const void *step, void *stream, struct ikv_err *err)
 {
-	const char *doing = "record a step";
-	cudaGraph_t graph = NULL;
-	cudaGraphExec_t exec = d->graph;
-	cudaGraphExecUpdateResultInfo why;
-	size_t nodes = 0;
-	if (device_failed(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), doing, err))
-		return -1;
-	int failed = enqueue(x, NULL, stream, err), ended = cudaStreamEndCapture(stream, &graph);
-	failed = failed || device_failed(ended, doing, err); /* the graph that there is stays that of its own step */
-	if (!failed) {
-		(void)cudaGraphGetNodes(graph, NULL, &nodes);
-		/* One of other launches would refuse, which tools that watch the interface report as an error. */
-		if (exec && (nodes != d->graph_nodes || cudaGraphExecUpdate(exec, graph, &why) != cudaSuccess)) {
-			(void)cudaGetLastError();
-			cudaGraphExecDestroy(exec);
-			exec = d->graph = NULL;
-		}
-		d->graph_nodes = nodes;
-		if (!exec && !device_failed(cudaGraphInstantiate(&exec, graph, 0), doing, err))
-			d->graph = exec;
-	}
-	if (graph)
-		cudaGraphDestroy(graph);
-	if (failed || !exec)
-		return -1;
-	d->step = *x;
-	return 0;
+	return enqueue(step, NULL, stream, err);
 }
 
 static int launch(struct decode *d, struct pages *p, const struct attend_config *c, uint32_t stages,
@@ -364,8 +279,7 @@ static int launch(struct decode *d, struct pages *p, const struct attend_config 
 	if (p->tier.stream) { /* pages move on streams of their own, which no graph holds */
 		if (enqueue(&x, p, stream, err))
 			return -1;
-	} else if (((!d->graph || memcmp(&x, &d->step, sizeof x)) && record(d, &x, stream, err)) ||
-		   device_failed(cudaGraphLaunch(d->graph, stream), doing, err)) {
+	} else if (call_graph_run(&d->graph, &x, &d->step, sizeof x, 0, enqueue_alone, stream, err)) {
 		return -1;
 	}
 	return device_failed(cudaStreamSynchronize(stream), doing, err);
@@ -382,8 +296,8 @@ static int cut_jobs(struct decode *d, const struct pages *p, const struct sizes 
 	if (same)
 		return 0;
 	d->cut_jobs = 0;
-	if (room(&d->pieces, &d->pieces_cap, split_most(z->jobs, blocks), sizeof *d->pieces, err) ||
-	    room(&d->cut, &d->cut_cap, z->jobs, sizeof *d->cut, err))
+	if (call_room(&d->pieces, &d->pieces_cap, split_most(z->jobs, blocks), sizeof *d->pieces, err) ||
+	    call_room(&d->cut, &d->cut_cap, z->jobs, sizeof *d->cut, err))
 		return -1;
 	const struct split_rule rule = {.blocks = blocks, .least = warps, .round = 1, .slack = ATTEND_SLACK};
 	d->cut_pieces = split_jobs(d->loads, z->jobs, &rule, d->pieces, &d->cut_used);
@@ -433,19 +347,22 @@ static int run(struct decode *d, struct pages *p, const struct selection *s, con
 		return -1;
 	z.pieces = d->cut_pieces;
 	c.blocks = d->cut_used;
-	lay_out(p, &c, &z);
+	lay_out(d, p, &c, &z);
 	if (device_reserve(&d->in, z.in_bytes, true, err) || device_reserve(&d->out, z.out_bytes, true, err) ||
 	    device_reserve(&d->work, z.work_bytes, false, err) || clear_arrivals(d, p, z.jobs, err) ||
 	    put_queries(&p->g, units, count, (float *)((uint8_t *)d->in.host + z.q_at), err))
 		return -1;
-	put_plans(d, &z);
+	call_plans_put(&d->plans, (struct ikv_page_ref *)((uint8_t *)d->in.host + z.refs_at),
+		       (uint64_t *)((uint8_t *)d->in.host + z.masks_at));
 	put_jobs(d, p, units, &z);
 	put_lists(d, p, units, &z);
 	if (launch(d, p, &c, stages, &z, err)) {
 		device_release(&d->arrived); /* whatever it holds */
 		return -1;
 	}
-	take_answers(d, &p->g, units, count, &z);
+	const uint8_t *out = d->out.host;
+	call_answers((const float *)out, (const float *)(out + z.lse_at), (const float *)(out + z.mass_at), &p->g, units,
+		     count);
 	return 0;
 }
 

@@ -2,14 +2,9 @@
 #ifndef GPU_DECODE_H
 #define GPU_DECODE_H
 
+#include "gpu/call.h"
 #include "gpu/pages.h"
 #include "gpu/selection.h"
-
-struct decode_plan { /* a plan of this call and where its arrays go; units that share one upload it once */
-	const struct ikv_plan *plan;
-	size_t refs, masks;
-	const struct ikv_page_ref *kept; /* on the device already, or NULL */
-};
 
 struct decode_job {
 	uint32_t unit, plan, row, heads, kv_head; /* row: of q_len */
@@ -30,15 +25,14 @@ struct decode {
 	struct device_buffer in, out, work; /* work: parts, sums of tiles, words */
 	struct device_buffer arrived;       /* zeros between calls */
 	struct decode_step step;            /* of the graph */
-	void *graph;                        /* cudaGraphExec_t, NULL: none yet */
-	size_t graph_nodes;                 /* launches and copies in it */
+	struct call_graph graph;
 	struct split_job *cut;              /* the loads that the pieces are of */
 	uint32_t cut_jobs, cut_blocks, cut_warps, cut_pieces, cut_used;
-	struct decode_plan *plans;
+	struct call_plans plans;
 	struct decode_job *jobs;
 	struct split_job *loads;
 	struct split_piece *pieces;
-	size_t plans_cap, jobs_cap, loads_cap, pieces_cap, cut_cap;
+	size_t jobs_cap, loads_cap, pieces_cap, cut_cap;
 };
 
 void decode_free(struct decode *d);

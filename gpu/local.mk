@@ -11,7 +11,7 @@ EXTRA_DIST += $(MLA_PARTS) gpu/mla.cu gpu/mla_hopper.cu gpu/mla_portable.cu gpu/
 EXTRA_DIST += $(ATTEND_PARTS) gpu/attend.cu gpu/attend_width.cu gpu/bench.cu gpu/move.cu gpu/move.h gpu/encode.cu gpu/encode.h gpu/probe.cu gpu/probe.h gpu/select.cu gpu/cosine.cu
 if HAVE_CUDA
 libgpu_la_SOURCES += \
-	gpu/backend_cuda.c gpu/decode.c gpu/decode.h gpu/device.c gpu/device.h gpu/pages.c gpu/pages.h gpu/pages_check.c \
+	gpu/backend_cuda.c gpu/call.c gpu/call.h gpu/decode.c gpu/decode.h gpu/device.c gpu/device.h gpu/pages.c gpu/pages.h gpu/pages_check.c \
 	gpu/pages_recode.c gpu/tier.c gpu/tier.h gpu/probe.c gpu/bench_gpu.c gpu/bench_move.c gpu/bench_move.h gpu/bench.h gpu/mla_bench.c gpu/mla_bench.h gpu/mla_decode.c gpu/mla_decode.h \
 	gpu/selection.c gpu/selection.h gpu/select_bench.c gpu/select_bench.h
 CUDA_OBJECTS = \
@@ -75,7 +75,7 @@ gpu-check: gpu_check
 else
 libgpu_la_SOURCES += gpu/backend.c gpu/stub.c
 EXTRA_DIST += gpu/gpu_check.c gpu/select_check.c gpu/select_check.h gpu/store_check.c gpu/store_check.h gpu/bench_gpu.c gpu/bench_move.c gpu/bench_move.h gpu/bench.h gpu/mla_bench.c gpu/mla_bench.h gpu/mla_decode.c gpu/mla_decode.h \
-	gpu/backend_cuda.c gpu/decode.c gpu/decode.h gpu/device.c gpu/device.h gpu/pages.c gpu/pages.h gpu/pages_check.c \
+	gpu/backend_cuda.c gpu/call.c gpu/call.h gpu/decode.c gpu/decode.h gpu/device.c gpu/device.h gpu/pages.c gpu/pages.h gpu/pages_check.c \
 	gpu/pages_recode.c gpu/tier.c gpu/tier.h gpu/probe.c \
 	gpu/selection.c gpu/selection.h gpu/select_bench.c gpu/select_bench.h
 GPU_LIBS = libgpu.la

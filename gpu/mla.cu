@@ -69,10 +69,6 @@ int mla_prepare(uint32_t hopper)
 	return hopper ? mla_hopper_prepare() : mla_portable_prepare();
 }
 
-// Blocks of joining from which on they come early, while the last blocks before them end. Where few come, all of them fit on
-// the multiprocessors that are idle at that time, and would do all the work there.
-#define JOIN_EARLY 2048u
-
 static int launch_join(const mla_args *args, const mla_config *c, cudaStream_t stream)
 {
 	cudaLaunchAttribute overlap = {};
@@ -83,7 +79,7 @@ static int launch_join(const mla_args *args, const mla_config *c, cudaStream_t s
 	config.blockDim = dim3(128);
 	config.stream = stream;
 	config.attrs = &overlap;
-	config.numAttrs = c->hopper && config.gridDim.x * config.gridDim.y >= JOIN_EARLY ? 1 : 0;
+	config.numAttrs = mla_joins_early(c) ? 1 : 0;
 	return cudaLaunchKernelEx(&config, join_parts, *args, c->rows, c->width);
 }
 

@@ -3,6 +3,7 @@
 #ifndef GPU_MLA_H
 #define GPU_MLA_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include "gpu/attend.h"
 #include "gpu/mla_tile.h"
@@ -66,6 +67,13 @@ struct mla_config {
 	uint32_t width, lists, jobs;
 	uint32_t mass, joins; /* is any mass wanted, is any job cut */
 };
+
+/* Blocks of joining from which on they come early, while the last blocks before them end. Where few come, all of them fit on
+ * the multiprocessors that are idle at that time, and would do all the work there. */
+static inline bool mla_joins_early(const struct mla_config *c)
+{
+	return c->joins && c->hopper && (uint64_t)c->jobs * c->rows * c->width >= 2048;
+}
 
 #ifdef __cplusplus
 extern "C" {

@@ -8,8 +8,7 @@
 
 /* Of one call: counts, and offsets in the buffers. */
 struct sizes {
-	uint32_t jobs, plans, rows, heads, pieces;
-	size_t refs, masks; /* elements */
+	uint32_t jobs, rows, heads, pieces;
 	size_t segments_at, jobs_at, refs_at, masks_at, factor_at, q_at, in_bytes;
 	size_t lse_at, mass_at, mass, out_bytes; /* mass: elements */
 	size_t part_sums_at, sums_at, group_mass_at, group_mass, work_bytes;
@@ -21,33 +20,11 @@ void mla_decode_free(struct mla_decode *d)
 	device_release(&d->in);
 	device_release(&d->out);
 	device_release(&d->work);
-	ikv_free(d->plans);
+	call_graph_free(&d->graph);
+	ikv_free(d->plans.items);
 	ikv_free(d->jobs);
 	ikv_free(d->loads);
 	ikv_free(d->pieces);
-}
-
-static int room(void *array, size_t *cap, size_t need, size_t size, struct ikv_err *err)
-{
-	if (need <= *cap)
-		return 0;
-	size_t want = need < 2 * *cap ? 2 * *cap : need;
-	if (ikv_grow(array, 0, want, size, err))
-		return -1;
-	*cap = want;
-	return 0;
-}
-
-/* Number of the unit's plan; units that share one mostly follow each other. */
-static uint32_t plan_of(struct mla_decode *d, struct sizes *z, const struct ikv_plan *plan)
-{
-	for (uint32_t i = z->plans; i-- > 0 && z->plans - i <= 16;)
-		if (d->plans[i].plan == plan)
-			return i;
-	d->plans[z->plans] = (struct decode_plan){plan, z->refs, z->masks, NULL};
-	z->refs += plan->count;
-	z->masks += plan->mask_used;
-	return z->plans++;
 }
 
 /* Units to jobs: heads that share a KV head, at most MLA_JOB_MAX of them. */
@@ -62,13 +39,15 @@ static int list_jobs(struct mla_decode *d, const struct pages *p, const struct i
 					   "backend cuda: several query rows, positions or a bias where V aliases K");
 	for (uint32_t i = 0; i < count; i++) /* each KV head may be entered and left inside its group */
 		jobs += units[i].q_count ? units[i].q_count / most + 2 * (units[i].q_count / group + 2) : 0;
-	if (room(&d->plans, &d->plans_cap, count, sizeof *d->plans, err) ||
-	    room(&d->jobs, &d->jobs_cap, jobs, sizeof *d->jobs, err) ||
-	    room(&d->loads, &d->loads_cap, jobs, sizeof *d->loads, err))
+	if (call_plans_begin(&d->plans, count, err) ||
+	    call_room(&d->jobs, &d->jobs_cap, jobs, sizeof *d->jobs, err) ||
+	    call_room(&d->loads, &d->loads_cap, jobs, sizeof *d->loads, err))
 		return -1;
 	for (uint32_t i = 0; i < count; i++) {
 		const struct ikv_attn_unit *u = &units[i];
-		uint32_t plan = u->q_count ? plan_of(d, z, u->plan) : 0;
+		uint32_t plan = u->q_count ? call_plans_find(&d->plans, u->plan) : 0;
+		if (plan == UINT32_MAX)
+			plan = call_plans_add(&d->plans, u->plan, NULL);
 		for (uint32_t h = 0, n; h < u->q_count; h += n) {
 			n = group - (u->q_first + h) % group;
 			n = n < u->q_count - h ? n : u->q_count - h;
@@ -103,28 +82,23 @@ static void count_bytes(const struct mla_decode *d, struct pages *p, const struc
 	}
 }
 
-static size_t up(size_t bytes)
-{
-	return (bytes + 127) & ~(size_t)127;
-}
-
-static void lay_out(const struct pages *p, const struct mla_config *c, struct sizes *z)
+static void lay_out(const struct mla_decode *d, const struct pages *p, const struct mla_config *c, struct sizes *z)
 {
 	size_t rows = (size_t)z->pieces * c->width * c->rows;
 	z->segments_at = 0;
-	z->jobs_at = up(z->pieces * sizeof(struct mla_segment));
-	z->refs_at = z->jobs_at + up(z->jobs * sizeof(struct mla_job));
-	z->masks_at = z->refs_at + up(z->refs * sizeof(struct ikv_page_ref));
-	z->factor_at = z->masks_at + up(z->masks * 8);
-	z->q_at = z->factor_at + up(4 * (size_t)z->rows);
-	z->in_bytes = z->q_at + up(2 * (size_t)z->rows * MLA_DIM);
+	z->jobs_at = call_up(z->pieces * sizeof(struct mla_segment));
+	z->refs_at = z->jobs_at + call_up(z->jobs * sizeof(struct mla_job));
+	z->masks_at = z->refs_at + call_up(d->plans.refs * sizeof(struct ikv_page_ref));
+	z->factor_at = z->masks_at + call_up(d->plans.masks * 8);
+	z->q_at = z->factor_at + call_up(4 * (size_t)z->rows);
+	z->in_bytes = z->q_at + call_up(2 * (size_t)z->rows * MLA_DIM);
 	z->lse_at = 4 * (size_t)z->rows * p->g.d_v; /* no gaps: all of it is copied back */
 	z->mass_at = z->lse_at + 4 * (size_t)z->rows;
 	z->out_bytes = z->mass_at + 4 * z->mass;
-	z->part_sums_at = up(4 * (c->joins ? rows : 0) * MLA_OUT);
-	z->sums_at = z->part_sums_at + up(8 * rows);
-	z->group_mass_at = z->sums_at + up(8 * (size_t)z->rows);
-	z->work_bytes = z->group_mass_at + up(8 * z->group_mass);
+	z->part_sums_at = call_up(4 * (c->joins ? rows : 0) * MLA_OUT);
+	z->sums_at = z->part_sums_at + call_up(8 * rows);
+	z->group_mass_at = z->sums_at + call_up(8 * (size_t)z->rows);
+	z->work_bytes = z->group_mass_at + call_up(8 * z->group_mass);
 }
 
 void mla_query(const float *q, uint32_t d_qk, float scale, uint16_t *rounded, float *factor)
@@ -159,19 +133,6 @@ static int put_queries(const struct ikv_geometry *g, const struct ikv_attn_unit 
 	return 0;
 }
 
-static void put_plans(const struct mla_decode *d, const struct sizes *z)
-{
-	uint8_t *in = d->in.host;
-	for (uint32_t i = 0; i < z->plans; i++) {
-		const struct decode_plan *x = &d->plans[i];
-		if (x->plan->count)
-			memcpy(in + z->refs_at + x->refs * sizeof(struct ikv_page_ref), x->plan->pages,
-			       x->plan->count * sizeof(struct ikv_page_ref));
-		if (x->plan->mask_used)
-			memcpy(in + z->masks_at + 8 * x->masks, x->plan->masks, 8 * (size_t)x->plan->mask_used);
-	}
-}
-
 static void put_jobs(const struct mla_decode *d, const struct pages *p, const struct ikv_attn_unit *units,
 		     const struct sizes *z)
 {
@@ -199,7 +160,7 @@ static void put_jobs(const struct mla_decode *d, const struct pages *p, const st
 		const struct split_piece *x = &d->pieces[i];
 		const struct mla_decode_job *j = &d->jobs[x->job];
 		const struct ikv_attn_unit *u = &units[j->unit];
-		const struct decode_plan *plan = &d->plans[j->plan];
+		const struct call_plan *plan = &d->plans.items[j->plan];
 		const struct mla_job *job = &jobs[x->job];
 		const attend_entry *table = pages_list(p, u->seq, u->layer)->device_table;
 		segments[x->at] =
@@ -220,53 +181,58 @@ static void put_jobs(const struct mla_decode *d, const struct pages *p, const st
 	}
 }
 
-static void take_answers(const struct mla_decode *d, const struct ikv_geometry *g, const struct ikv_attn_unit *units,
-			 uint32_t count, const struct sizes *z)
+/* The call's work on the stream: while a graph is recorded, or by itself, with what goes on beside attention (`beside`). */
+static int enqueue(const struct mla_step *x, struct pages *beside, void *stream, struct ikv_err *err)
 {
-	const uint8_t *out = d->out.host;
-	const float *rows = (const float *)out, *lse = (const float *)(out + z->lse_at);
-	const float *mass = (const float *)(out + z->mass_at);
-	for (uint32_t i = 0; i < count; i++) {
-		const struct ikv_attn_unit *u = &units[i];
-		size_t n = (size_t)u->q_count * g->d_v, pages = (size_t)u->q_count * u->plan->count;
-		if (n)
-			memcpy(u->out, rows, n * sizeof *rows);
-		if (u->lse && n)
-			memcpy(u->lse, lse, u->q_count * sizeof *lse);
-		if (u->mass && pages)
-			memcpy(u->mass, mass, pages * sizeof *mass);
-		rows += n;
-		lse += u->q_count;
-		mass += u->mass ? pages : 0;
-	}
+	const char *doing = "compute attention";
+	if (device_failed(cudaMemcpyAsync(x->in_device, x->in, x->in_bytes, cudaMemcpyHostToDevice, stream), doing, err) ||
+	    (beside && tier_begin(beside, err)) || device_failed(mla_launch(&x->args, &x->config, stream), doing, err) ||
+	    (beside && tier_end(beside, err)))
+		return -1;
+	return device_failed(cudaMemcpyAsync(x->out, x->out_device, x->out_bytes, cudaMemcpyDeviceToHost, stream), doing,
+			     err);
+}
+
+/* In a graph, which holds no streams but the call's own. */
+static int enqueue_alone(const void *step, void *stream, struct ikv_err *err)
+{
+	return enqueue(step, NULL, stream, err);
 }
 
 static int launch(struct mla_decode *d, struct pages *p, const struct mla_config *c, const struct sizes *z,
 		  struct ikv_err *err)
 {
 	uint8_t *in = d->in.device, *out = d->out.device, *work = d->work.device;
-	struct mla_args args = {.segments = (const struct mla_segment *)(in + z->segments_at),
-				.jobs = (const struct mla_job *)(in + z->jobs_at),
-				.q = (const uint16_t *)(in + z->q_at),
-				.factor = (const float *)(in + z->factor_at),
-				.out = (float *)out,
-				.lse = (float *)(out + z->lse_at),
-				.mass = (float *)(out + z->mass_at),
-				.group_mass = c->mass ? (float *)(work + z->group_mass_at) : NULL,
-				.parts = (float *)work,
-				.part_sums = (float *)(work + z->part_sums_at),
-				.sums = c->mass ? (float *)(work + z->sums_at) : NULL,
-				.d_v = p->g.d_v,
-				.page_groups = z->page_groups,
-				.width = c->width,
-				.keep = c->width > 1};
+	struct mla_step x;
+	memset(&x, 0, sizeof x); /* gaps too: steps are compared as bytes */
+	x.args.segments = (const struct mla_segment *)(in + z->segments_at);
+	x.args.jobs = (const struct mla_job *)(in + z->jobs_at);
+	x.args.q = (const uint16_t *)(in + z->q_at);
+	x.args.factor = (const float *)(in + z->factor_at);
+	x.args.out = (float *)out;
+	x.args.lse = (float *)(out + z->lse_at);
+	x.args.mass = (float *)(out + z->mass_at);
+	x.args.group_mass = c->mass ? (float *)(work + z->group_mass_at) : NULL;
+	x.args.parts = (float *)work;
+	x.args.part_sums = (float *)(work + z->part_sums_at);
+	x.args.sums = c->mass ? (float *)(work + z->sums_at) : NULL;
+	x.args.d_v = p->g.d_v;
+	x.args.page_groups = z->page_groups;
+	x.args.width = c->width;
+	x.args.keep = c->width > 1;
+	x.config = *c;
+	x.in = d->in.host;
+	x.in_device = in;
+	x.out = d->out.host;
+	x.out_device = out;
+	x.in_bytes = z->in_bytes;
+	x.out_bytes = z->out_bytes;
 	cudaStream_t stream = p->device.stream;
-	const char *doing = "compute attention";
-	if (device_failed(cudaMemcpyAsync(in, d->in.host, z->in_bytes, cudaMemcpyHostToDevice, stream), doing, err) ||
-	    tier_begin(p, err) || device_failed(mla_launch(&args, c, stream), doing, err) || tier_end(p, err) ||
-	    device_failed(cudaMemcpyAsync(d->out.host, out, z->out_bytes, cudaMemcpyDeviceToHost, stream), doing, err))
+	const uint32_t kind = c->joins | c->mass << 1 | (uint32_t)mla_joins_early(c) << 2;
+	if (p->tier.stream ? enqueue(&x, p, stream, err) /* pages move on streams of their own */
+			   : call_graph_run(&d->graph, &x, &d->step, sizeof x, kind, enqueue_alone, stream, err))
 		return -1;
-	return device_failed(cudaStreamSynchronize(stream), doing, err);
+	return device_failed(cudaStreamSynchronize(stream), "compute attention", err);
 }
 
 int mla_decode_run(struct mla_decode *d, struct pages *p, const struct ikv_attn_unit *units, uint32_t count,
@@ -281,24 +247,27 @@ int mla_decode_run(struct mla_decode *d, struct pages *p, const struct ikv_attn_
 	mla_configure(z.heads, d->hopper, &c);
 	uint32_t lists = (p->device.multiprocessors - tier_blocks(p)) / c.width;
 	lists = lists ? lists : 1;
-	if (room(&d->pieces, &d->pieces_cap, split_most(z.jobs, lists), sizeof *d->pieces, err))
+	if (call_room(&d->pieces, &d->pieces_cap, split_most(z.jobs, lists), sizeof *d->pieces, err))
 		return -1;
 	const struct split_rule rule = {.blocks = lists, .least = c.groups, .round = c.groups, .slack = 1};
 	z.pieces = split_jobs(d->loads, z.jobs, &rule, d->pieces, &c.lists);
 	c.jobs = z.jobs;
 	c.joins = z.pieces > z.jobs;
 	c.mass = z.mass != 0;
-	lay_out(p, &c, &z);
+	lay_out(d, p, &c, &z);
 	if (device_reserve(&d->in, z.in_bytes, true, err) || device_reserve(&d->out, z.out_bytes, true, err) ||
 	    device_reserve(&d->work, z.work_bytes, false, err) ||
 	    put_queries(&p->g, units, count, (uint16_t *)((uint8_t *)d->in.host + z.q_at),
 			(float *)((uint8_t *)d->in.host + z.factor_at), err))
 		return -1;
-	put_plans(d, &z);
+	call_plans_put(&d->plans, (struct ikv_page_ref *)((uint8_t *)d->in.host + z.refs_at),
+		       (uint64_t *)((uint8_t *)d->in.host + z.masks_at));
 	put_jobs(d, p, units, &z);
 	if (launch(d, p, &c, &z, err))
 		return -1;
 	count_bytes(d, p, units, &z);
-	take_answers(d, &p->g, units, count, &z);
+	const uint8_t *out = d->out.host;
+	call_answers((const float *)out, (const float *)(out + z.lse_at), (const float *)(out + z.mass_at), &p->g, units,
+		     count);
 	return 0;
 }

@@ -2,20 +2,31 @@
 #ifndef GPU_MLA_DECODE_H
 #define GPU_MLA_DECODE_H
 
-#include "gpu/decode.h"
+#include "gpu/call.h"
 #include "gpu/mla.h"
+#include "gpu/pages.h"
+#include "gpu/split.h"
 
 struct mla_decode_job {
 	uint32_t unit, plan, heads, kv_head;
 };
 
+struct mla_step { /* what the device does in a call, as struct decode_step */
+	struct mla_args args;
+	struct mla_config config;
+	void *in, *in_device, *out, *out_device;
+	size_t in_bytes, out_bytes;
+};
+
 struct mla_decode {
 	struct device_buffer in, out, work;
-	struct decode_plan *plans;
+	struct mla_step step; /* of the graph */
+	struct call_graph graph;
+	struct call_plans plans;
 	struct mla_decode_job *jobs;
 	struct split_job *loads;
 	struct split_piece *pieces;
-	size_t plans_cap, jobs_cap, loads_cap, pieces_cap;
+	size_t jobs_cap, loads_cap, pieces_cap;
 	bool hopper; /* the kernel with warpgroup instructions */
 };
 

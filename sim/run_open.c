@@ -140,10 +140,12 @@ static int pick_backend(struct run *run, struct ikv_err *err)
 
 bool run_scores_pages(const struct run *run)
 {
-	const enum ikv_page_score kind = run->sc->scorer_ops->page_scores;
-	bool bounds = !run->kv || kind == IKV_PAGE_BOUND; /* level off: modelled mass for either */
-	bool any = !run->kv || kind != IKV_PAGE_UNSCORED;
-	return ((run->needs & IKV_NEEDS_PAGE_SCORES) && any) || ((run->needs & IKV_WANTS_PAGE_SCORES) && bounds);
+	static const unsigned wants[] = {[IKV_PAGE_UNSCORED] = 0,
+					 [IKV_PAGE_BOUND] = IKV_NEEDS_PAGE_SCORES | IKV_WANTS_PAGE_BOUNDS,
+					 [IKV_PAGE_COSINE] = IKV_NEEDS_PAGE_SCORES | IKV_WANTS_PAGE_COSINES};
+	/* At level off modelled mass stands for either. */
+	const unsigned modelled = IKV_NEEDS_PAGE_SCORES | IKV_WANTS_PAGE_SCORES;
+	return run->needs & (run->kv ? wants[run->sc->scorer_ops->page_scores] : modelled);
 }
 
 static int open_execution(struct run *run, struct ikv_err *err)

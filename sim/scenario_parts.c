@@ -260,6 +260,12 @@ int scenario_cross_check(const struct yaml_node *root, const char *file, struct 
 		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n ? n : root), "prefetch", "%s", e.text);
 	}
 	s->prefetch_ops->destroy(prefetcher);
+	if (s->attention.execute != EXECUTE_OFF && s->scorer_ops->page_scores != IKV_PAGE_COSINE &&
+	    (s->router_ops->needs(s->router.config) & IKV_WANTS_PAGE_COSINES)) {
+		n = yaml_get(yaml_get(root, "router"), "refine");
+		return ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(file, n ? n : root), "router.refine",
+				  "got \"cosine\", but scorer.policy is \"%s\": expected scorer cosine", s->scorer.name);
+	}
 	return check_prefill(root, file, s, err);
 }
 

@@ -61,8 +61,11 @@ IKV_API const char *const *ikv_share_names(void); /* step, layer, kv_head, head 
 enum ikv_router_needs {
 	IKV_NEEDS_BLOCK_SCORES = 1,
 	IKV_NEEDS_PAGE_SCORES = 2,
-	IKV_WANTS_PAGE_SCORES = 8, /* does better with bounds, goes without where the scorer has none */
 	IKV_NEEDS_COMING_MASS = 4, /* knows the future: an oracle */
+	/* Does better with page scores of one kind, goes without where the scorer has none of it. */
+	IKV_WANTS_PAGE_BOUNDS = 8,
+	IKV_WANTS_PAGE_COSINES = 16,
+	IKV_WANTS_PAGE_SCORES = IKV_WANTS_PAGE_BOUNDS | IKV_WANTS_PAGE_COSINES, /* one of them */
 };
 
 struct ikv_route_unit {
@@ -89,8 +92,8 @@ struct ikv_router_ops {
 	void (*destroy)(void *state);
 	/* Decide for every unit. Does not allocate while the routes have room. */
 	int (*act)(void *state, const struct ikv_route_unit *units, uint32_t count, struct ikv_err *err);
-	/* How many pages with the highest page scores (ties: the lower page) the unit will get, where that is its whole
-	 * choice; 0 where it is not. Who has them may hand them to act as unit->top_pages. Optional. */
+	/* How many pages with the highest page scores (ties: the lower page) the unit will get, where that is its
+	 * whole choice; 0 where it is not. Who has them may hand them to act as unit->top_pages. Optional. */
 	uint32_t (*top_pages)(const void *state, const struct ikv_route_unit *unit);
 	/* What the units then received: mean mass per planned page, parallel to plan.pages. Optional. */
 	void (*observe)(void *state, const struct ikv_route_unit *unit, const float *mass);

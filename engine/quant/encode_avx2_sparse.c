@@ -6,10 +6,11 @@
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 
-#define CHUNK 32 /* channels of a register */
+#define CHUNK  32 /* channels of a register */
+#define VALUES 8  /* of which values are stored at once */
 
-/* Rows at once, and the registers that each of them may have; those of a single row of any length. */
-enum { ROWS = 8, SHORT = 4, LONG = 8192 / CHUNK };
+typedef __m256i bytes;
+typedef uint32_t bits;
 
 /* Channels of a row that are there, the others 0. */
 INLINE void load_chunk(const uint16_t *row, uint32_t left, __m256i *x)
@@ -50,26 +51,26 @@ INLINE __m256i all(unsigned byte)
 	return _mm256_set1_epi8((char)(byte ^ 0x80));
 }
 
-/* The largest x of `bits` bits that at least `kept` bytes of a row reach, each of which has `more` added. */
-INLINE void search(const int bits, const unsigned more, const __m256i *bytes, const int rows, const uint32_t chunks,
+/* The largest x of so many digits that at least `kept` bytes of a row reach, each of which has `more` added. */
+INLINE void search(const int digits, const unsigned more, const __m256i *of, const int rows, const uint32_t chunks,
 		   uint32_t kept, unsigned *x)
 {
 	UNROLL for (int r = 0; r < rows; r++) x[r] = 0;
-	for (unsigned bit = 1u << (bits - 1); bit; bit >>= 1) {
+	for (unsigned bit = 1u << (digits - 1); bit; bit >>= 1) {
 		UNROLL for (int r = 0; r < rows; r++)
 		{
 			const unsigned next = x[r] | bit;
 			const __m256i least = all(next + more);
 			uint32_t below = 0, i = 0;
 			for (; i + 2 <= chunks; i += 2) {
-				const __m256i *b = bytes + (uint32_t)r * chunks + i;
+				const __m256i *b = of + (uint32_t)r * chunks + i;
 				below += (uint32_t)__builtin_popcountll(
 				    mask_of(_mm256_cmpgt_epi8(least, b[0])) |
 				    (uint64_t)mask_of(_mm256_cmpgt_epi8(least, b[1])) << 32);
 			}
 			for (; i < chunks; i++)
 				below += (uint32_t)__builtin_popcount(
-				    mask_of(_mm256_cmpgt_epi8(least, bytes[(uint32_t)r * chunks + i])));
+				    mask_of(_mm256_cmpgt_epi8(least, of[(uint32_t)r * chunks + i])));
 			x[r] = chunks * CHUNK - below >= kept ? next : x[r];
 		}
 	}
@@ -90,9 +91,9 @@ INLINE void take_lower(__m256i *upper, const __m256i *lower, const int rows, con
 }
 
 /* The values of eight channels that are kept; with `room` what follows them may be written, too. */
-INLINE uint8_t *put_values(const uint16_t *row, uint32_t left, uint8_t map, uint8_t *to, const bool room)
+INLINE uint8_t *put_values(const uint16_t *row, uint32_t left, uint16_t map, uint8_t *to, const bool room)
 {
-	uint32_t bytes = 2 * (uint32_t)__builtin_popcount(map);
+	uint32_t size = 2 * (uint32_t)__builtin_popcount(map);
 	uint16_t x[8] = {0};
 	if (left < 8) {
 		memcpy(x, row, left * sizeof *row);
@@ -103,72 +104,24 @@ INLINE uint8_t *put_values(const uint16_t *row, uint32_t left, uint8_t map, uint
 		_mm_storeu_si128((__m128i *)to, packed);
 	} else {
 		_mm_storeu_si128((__m128i *)x, packed);
-		memcpy(to, x, bytes);
+		memcpy(to, x, size);
 	}
-	return to + bytes;
+	return to + size;
 }
 
-/* A row by its bytes as take_lower left them, which have to be above `at` or among the first equal ones. */
-INLINE uint8_t *put_row(const uint16_t *row, uint32_t dim, const __m256i *bytes, const uint32_t chunks, unsigned at,
-			const bool room, uint8_t *map, uint8_t *values)
+INLINE bits above(__m256i x, unsigned at)
 {
-	const __m256i limit = all(at);
-	uint32_t equal = codec_sparse_kept(dim); /* how many of the magnitudes at the threshold have room */
-	for (uint32_t i = 0; i < chunks; i++)
-		equal -= (uint32_t)__builtin_popcount(mask_of(_mm256_cmpgt_epi8(bytes[i], limit)));
-	for (uint32_t i = 0; i < chunks; i++, row += CHUNK, map += CHUNK / 8) {
-		uint32_t left = dim - i * CHUNK;
-		uint32_t kept = mask_of(_mm256_cmpgt_epi8(bytes[i], limit));
-		uint32_t same = mask_of(_mm256_cmpeq_epi8(bytes[i], limit));
-		if (left < CHUNK)
-			same &= (1u << left) - 1;
-		for (; same && equal; same &= same - 1, equal--)
-			kept |= same & -same;
-		memcpy(map, &kept, left < CHUNK ? codec_sparse_map(left) : CHUNK / 8);
-		for (uint32_t c = 0; c < CHUNK && c < left; c += 8)
-			values = put_values(row + c, left - c, (uint8_t)(kept >> c), values, room);
-	}
-	return values;
+	return mask_of(_mm256_cmpgt_epi8(x, all(at)));
 }
 
-INLINE uint8_t *put_rows(const uint16_t *row, const int rows, uint32_t dim, const uint32_t chunks, __m256i *upper,
-			 __m256i *lower, uint8_t *map, uint8_t *values, const uint8_t *end)
+INLINE bits same(__m256i x, unsigned at)
 {
-	unsigned x[ROWS];
-	UNROLL for (int r = 0; r < rows; r++) for (uint32_t i = 0; i < chunks; i++)
-	    split(row + (uint32_t)r * dim + i * CHUNK, dim - i * CHUNK, upper + (uint32_t)r * chunks + i,
-		  lower + (uint32_t)r * chunks + i);
-	search(8, 0, upper, rows, chunks, codec_sparse_kept(dim), x);
-	take_lower(upper, lower, rows, chunks, x);
-	search(7, 1, upper, rows, chunks, codec_sparse_kept(dim), x);
-	for (int r = 0; r < rows; r++) {
-		const __m256i *bytes = upper + (uint32_t)r * chunks;
-		/* Vectors stored beyond the row are overwritten by the next ones. */
-		if (end - values >= 2 * (ptrdiff_t)codec_sparse_kept(dim) + 16)
-			values = put_row(row, dim, bytes, chunks, x[r] + 1, true, map, values);
-		else
-			values = put_row(row, dim, bytes, chunks, x[r] + 1, false, map, values);
-		row += dim;
-		map += codec_sparse_map(dim);
-	}
-	return values;
+	return mask_of(_mm256_cmpeq_epi8(x, all(at)));
 }
+
+#include "quant/encode_sparse.h"
 
 void encode_avx2_sparse(const uint16_t *rows, uint32_t tokens, uint32_t dim, uint8_t *stored)
 {
-	const uint32_t chunks = dim / CHUNK + (dim % CHUNK != 0), map_bytes = codec_sparse_map(dim);
-	uint8_t *values = stored + (size_t)tokens * map_bytes;
-	const uint8_t *end = values + 2 * (size_t)tokens * codec_sparse_kept(dim);
-	__m256i upper[LONG], lower[LONG];
-	uint32_t t = 0;
-	if (chunks > LONG) {
-		codec_encode_sparse(rows, tokens, dim, stored);
-		return;
-	}
-	for (; dim == 128 && t + ROWS <= tokens; t += ROWS, rows += ROWS * (size_t)dim)
-		values = put_rows(rows, ROWS, 128, SHORT, upper, lower, stored + (size_t)t * map_bytes, values, end);
-	for (; chunks <= SHORT && t + ROWS <= tokens; t += ROWS, rows += ROWS * (size_t)dim)
-		values = put_rows(rows, ROWS, dim, chunks, upper, lower, stored + (size_t)t * map_bytes, values, end);
-	for (; t < tokens; t++, rows += dim)
-		values = put_rows(rows, 1, dim, chunks, upper, lower, stored + (size_t)t * map_bytes, values, end);
+	encode_sparse(rows, tokens, dim, stored);
 }

@@ -1,6 +1,6 @@
 # Page formats and their micro-kernels: one library per instruction set, each with its own flags.
 libengine_la_SOURCES += \
-	engine/quant/codec.h engine/quant/half.h engine/quant/micro.h engine/quant/tile.h engine/quant/encode.h engine/quant/encode_forms.h engine/quant/encode_kivi.h engine/quant/format.c \
+	engine/quant/codec.h engine/quant/half.h engine/quant/micro.h engine/quant/tile.h engine/quant/encode.h engine/quant/encode_forms.h engine/quant/encode_kivi.h engine/quant/encode_sparse.h engine/quant/format.c \
 	engine/quant/fp16.c engine/quant/fp8.c engine/quant/int8.c engine/quant/int4.c engine/quant/bf16.c \
 	engine/quant/kivi.c engine/quant/sparse.c engine/quant/tile.c engine/quant/tile_forms.h engine/quant/tile_kivi.c \
 	engine/quant/tile_sparse.c engine/quant/tile_channels.c \

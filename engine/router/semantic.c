@@ -5,7 +5,7 @@
 #include "semantic.h"
 #include "table.h"
 
-static const char *const refinements[] = {"none", "quest", NULL};
+static const char *const refinements[] = {"none", "quest", "cosine", NULL};
 
 #define AT(member) offsetof(struct semantic_config, member)
 static const struct ikv_option options[] = {
@@ -25,13 +25,14 @@ static const struct ikv_option options[] = {
      "most pages a step reads, as tokens or share of the context: pinned blocks first, recent tokens newest "
      "first, then ranked blocks"},
     {"refine", IKV_OPT_ENUM, AT(refine), "quest", 0, 0, refinements,
-     "under a budget: quest takes pages in order of their Quest bound, none whole blocks in order of rank"},
+     "under a budget: quest takes pages in order of their Quest bound, cosine of their cosine, where the scorer has "
+     "that name; none whole blocks in order of rank"},
     {"pinned_share", IKV_OPT_REAL, AT(pinned_share), "0.1", 0, 1, NULL,
      "share of the budget that pinned pages are sure of; further ones compete with the rest"},
     {"recent_share", IKV_OPT_REAL, AT(recent_share), "0.25", 0, 1, NULL,
      "share of the budget that the newest pages are sure of; further ones compete with the rest"},
     {"fill", IKV_OPT_BOOL, AT(fill), "true", 0, 0, NULL,
-     "refine quest: a budget not used up is filled with the best pages of the other ATTEND blocks"},
+     "refine quest or cosine: a budget not used up is filled with the best pages of the other ATTEND blocks"},
     {"share", IKV_OPT_ENUM, AT(share), "layer", 0, 0, emit_shares,
      "how far one selection is shared: by all layers of a step, a layer's heads, a KV head's group, or not"},
     IKV_OPTION_END,
@@ -40,8 +41,9 @@ static const struct ikv_option options[] = {
 static unsigned needs(const void *config)
 {
 	const struct semantic_config *c = config;
-	bool pages = c->budget.kind != IKV_BUDGET_NONE && c->refine == SEMANTIC_REFINE_QUEST;
-	return IKV_NEEDS_BLOCK_SCORES | (pages ? IKV_WANTS_PAGE_SCORES : 0u);
+	static const unsigned pages[] = {
+	    [SEMANTIC_REFINE_QUEST] = IKV_WANTS_PAGE_BOUNDS, [SEMANTIC_REFINE_COSINE] = IKV_WANTS_PAGE_COSINES};
+	return IKV_NEEDS_BLOCK_SCORES | (c->budget.kind != IKV_BUDGET_NONE ? pages[c->refine] : 0u);
 }
 
 static enum ikv_share share(const void *config)

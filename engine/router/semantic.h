@@ -14,7 +14,7 @@ struct semantic_config {
 	bool fill;
 	int share;
 };
-enum semantic_refine { SEMANTIC_REFINE_NONE, SEMANTIC_REFINE_QUEST };
+enum semantic_refine { SEMANTIC_REFINE_NONE, SEMANTIC_REFINE_QUEST, SEMANTIC_REFINE_COSINE };
 
 struct semantic {
 	struct semantic_config config;

@@ -141,7 +141,7 @@ void semantic_budget_select(const struct semantic *s, const struct ikv_route_uni
 			    uint32_t ranked)
 {
 	const struct ikv_layout *l = u->layout;
-	const bool scored = u->page_scores && s->config.refine == SEMANTIC_REFINE_QUEST;
+	const bool scored = u->page_scores && s->config.refine != SEMANTIC_REFINE_NONE;
 	struct choice c = {u, emit_scratch(u), l->page_tokens, 0, scored && s->config.fill};
 	const uint32_t pages = emit_page_count(u);
 	const uint32_t budget = at_most(ikv_budget_pages(&s->config.budget, l->total_tokens, l->page_tokens), pages);

@@ -42,7 +42,7 @@ printed: $(head -3 "$d/out")"
 
 small=$cases/scenario/small.yaml
 run="$p run --quiet --no-plots"
-plan 74
+plan 75
 
 $run --db "$d/kept.db" "$small" >"$d/out" 2>"$d/err"
 none "a good scenario runs quietly" "$([ $? -eq 0 ] || echo failed; cat "$d/out" "$d/err")"
@@ -94,6 +94,10 @@ wrong "-s with an unknown section" 65 'intentkv: -s: ruoter: unknown key; did yo
 	$run "$small" -s ruoter.policy=quest
 wrong "-s with an unknown key" 65 'intentkv: -s: router.polcy: unknown key for "semantic"; did you mean "policy"?' \
 	$run "$small" -s router.polcy=quest
+wrong "cosines that the scorer does not make" 65 \
+	'intentkv: -s: router.refine: got "cosine", but scorer.policy is "quest": expected scorer cosine' \
+	$run "$small" -s attention.execute=full -s router.policy=semantic -s router.budget=10% -s router.refine=cosine \
+	-s scorer.policy=quest
 wrong "-s with half a list" 65 "intentkv: -s:...: did not find expected ',' or '}'" $run "$small" -s 'memory.tiers=[{name: a'
 wrong "-s into a value" 65 'intentkv: -s: model.preset: got a map, expected a single value' $run "$small" -s model.preset.x=1
 wrong "-s sweep with an unknown key" 65 'intentkv: -s: router.polcy: unknown key for "semantic"; did you mean "policy"?' \

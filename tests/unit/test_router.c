@@ -380,6 +380,7 @@ END_TEST
 START_TEST(semantic_budget_prefers_pins_and_scores)
 {
 	static const char *const quest[] = {"recent_window_tokens", "160", "budget", "20%", NULL};
+	static const char *const cosine[] = {"recent_window_tokens", "160", "budget", "20%", "refine", "cosine", NULL};
 	static const char *const none[] = {"recent_window_tokens", "0", "budget", "10%", "refine", "none", NULL};
 	static const char *const pins[] = {"recent_window_tokens", "0", "budget", "10%", "refine", "none",
 					   "pinned_share",         "1", NULL};
@@ -393,7 +394,7 @@ START_TEST(semantic_budget_prefers_pins_and_scores)
 	make(3, 16000);
 	set_blocks(4, four, 16000);
 	open_router(&b, ikv_router_find("semantic"), quest);
-	ck_assert_uint_eq(b.ops->needs(b.config), IKV_NEEDS_BLOCK_SCORES | IKV_WANTS_PAGE_SCORES);
+	ck_assert_uint_eq(b.ops->needs(b.config), IKV_NEEDS_BLOCK_SCORES | IKV_WANTS_PAGE_BOUNDS);
 	for (uint32_t p = 0; p < 10; p++)
 		scores[p] = scores[990 + p] = -100; /* pins and recent pages do not win by score here */
 	act(&b);
@@ -403,6 +404,17 @@ START_TEST(semantic_budget_prefers_pins_and_scores)
 	ck_assert_uint_eq(d[1].selected_tokens, 2880);
 	ck_assert_uint_eq(d[2].selected_tokens, 0);
 	ck_assert_uint_eq(d[3].selected_tokens, 160);
+	const uint64_t by_bounds = ikv_plan_digest(&b.route.plan);
+	close_router(&b);
+
+	open_router(&b, ikv_router_find("semantic"), cosine); /* goes by what it is given, and asks for the other kind */
+	ck_assert_uint_eq(b.ops->needs(b.config), IKV_NEEDS_BLOCK_SCORES | IKV_WANTS_PAGE_COSINES);
+	act(&b);
+	ck_assert_uint_eq(ikv_plan_digest(&b.route.plan), by_bounds);
+	close_router(&b);
+
+	open_router(&b, ikv_router_find("semantic"), quest);
+	d = b.route.decisions;
 	blocks[1].policy = IKV_SKIP_BLOCK; /* nothing else is selected: the rest of the budget goes to b */
 	blocks[1].score = 0;
 	act(&b);
