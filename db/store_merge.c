@@ -236,8 +236,9 @@ static int merge_attached(struct store *s, bool all, uint32_t *taken, uint32_t *
 	if (number(s, sqlite3_mprintf("PRAGMA src.user_version"), &version, err) != 0)
 		return -1;
 	if (version != STORE_VERSION)
-		return ikv_err_set(err, IKV_BAD_INPUT, "is of another version (%lld, this program writes %d)",
-				   (long long)version, STORE_VERSION);
+		return ikv_err_set(err, IKV_BAD_INPUT, "is of another version (%lld, this program writes %d)%s",
+				   (long long)version, STORE_VERSION,
+				   version < STORE_VERSION ? "; `intentkv db upgrade` brings it up to date" : "");
 	if (number(s,
 		   sqlite3_mprintf(
 		       "SELECT count(*) FROM pragma_quick_check WHERE schema = 'src' AND quick_check <> 'ok'"),

@@ -49,8 +49,8 @@ static const struct store_named *find(const char *name, struct ikv_err *err)
 	return NULL;
 }
 
-/* key=value: numbers are bound as numbers, so that they compare as such. */
-static int bind_param(sqlite3_stmt *stmt, const char *param, struct ikv_err *err)
+/* key=value: numbers are bound as numbers, so that they compare as such. Named queries count with all but run. */
+static int bind_param(sqlite3_stmt *stmt, const char *param, bool named, struct ikv_err *err)
 {
 	const char *eq = strchr(param, '=');
 	char name[100], *end;
@@ -63,10 +63,12 @@ static int bind_param(sqlite3_stmt *stmt, const char *param, struct ikv_err *err
 	const char *value = eq + 1;
 	errno = 0;
 	long long integer = strtoll(value, &end, 10);
-	if (*value && !*end && errno == 0) {
+	if (*value && !*end && errno == 0 && (!named || integer >= 0)) {
 		sqlite3_bind_int64(stmt, i, integer);
 		return 0;
 	}
+	if (named && strcmp(name, ":run"))
+		return ikv_err_set(err, IKV_USAGE, "parameter %s: got \"%.80s\", expected a whole number", name + 1, value);
 	double real = strtod(value, &end);
 	if (*value && !*end && strspn(value, "+-.0123456789eE") == strlen(value))
 		sqlite3_bind_double(stmt, i, real);
@@ -172,7 +174,7 @@ static int open_reader(struct reader *r, const char *path, const struct store_qu
 	if (rc == 0)
 		rc = prepare(r->db, sql, &r->stmt, err);
 	for (uint32_t i = 0; i < query->param_count && rc == 0; i++)
-		rc = bind_param(r->stmt, query->params[i], err);
+		rc = bind_param(r->stmt, query->params[i], !query->sql, err);
 	return rc;
 }
 

@@ -1,7 +1,7 @@
 set xlabel 'decode step of a session'
 set ylabel 'tokens, mean over sessions'
 set yrange [0:*]
-set format y '%.0s%c'
+set format y '%.0f'
 period = curves < 10 ? 10 : curves
 mark(i) = int($0) % period == i * period / curves
 plot data index 0 every ::1 using 2:3 with filledcurves y1=0 fillcolor rgb '#eeeeee' fillstyle solid 1 border rgb '#999999' \

@@ -15,6 +15,6 @@ set xtics font ',9'
 set lmargin at screen left
 set rmargin at screen 0.97
 set bmargin 6.5
-set key at screen 0.5, screen 0.01 center bottom horizontal maxrows 2 noenhanced samplen 2 font ',9'
+set key at screen 0.5, screen 0.01 / tall center bottom horizontal maxrows 2 noenhanced samplen 2 font ',9'
 # All runs have their row here.
 if (dumb) { set title plot_title."\n".plot_caption } else { if (plot_caption ne '') { set label 98 plot_caption } }

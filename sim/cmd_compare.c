@@ -75,7 +75,7 @@ static int find_run(const char *text, struct operand *o, struct ikv_err *err)
 	if (store_select(o->db, &q, take_run, o, err) != 0)
 		return -1;
 	return o->run >= 0 ? 0
-			   : ikv_err_set(err, IKV_BAD_INPUT, "%s: there is no run %s", o->db,
+			   : ikv_err_set(err, IKV_BAD_INPUT, "%s: there is no run %s; `intentkv runs` lists them", o->db,
 					 colon ? colon + 1 : "that is done");
 }
 

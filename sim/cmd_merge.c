@@ -1,5 +1,6 @@
 /* intentkv merge: runs of several databases in one. */
 #include <stdio.h>
+#include <unistd.h>
 #include "sim/command.h"
 
 enum { ALL = 256, REMOVE, QUIET };
@@ -43,6 +44,7 @@ int cmd_merge(int argc, char **argv)
 	if (argc - optind < 2)
 		return command_usage("merge", "expected a database and the files to take in");
 	const char *db = argv[optind++];
+	bool empty = access(db, F_OK) != 0; /* made here, and nothing taken in yet */
 	if (store_open(&store, db, &err))
 		return command_fail(&err);
 	for (; !rc && optind < argc; optind++) {
@@ -54,9 +56,12 @@ int cmd_merge(int argc, char **argv)
 		}
 		if (!rc && remove_files)
 			store_remove(argv[optind]);
+		empty &= rc != 0;
 	}
 	int failed = rc ? command_fail(&err) : 0;
 	if (store_close(store, &err) && !failed)
 		failed = command_fail(&err);
+	if (failed && empty)
+		store_remove(db);
 	return failed;
 }

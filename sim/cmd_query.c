@@ -52,22 +52,43 @@ static int take_count(void *ctx, const struct store_cell *c, int n, struct ikv_e
 	return 0;
 }
 
-int command_find_runs(const char *db, const char *run)
+/* How many runs `run` means, :run of `sql`; -1: the database cannot be read. */
+static double count_runs(const char *db, const char *sql, const char *run, struct ikv_err *err)
 {
-	struct ikv_err err;
 	char param[300];
 	const char *params[] = {param};
 	double count = 0;
-	struct store_query query = {.sql = "SELECT count(*) FROM v_run WHERE :run = 'all' OR name = :run OR label = :run OR "
-					   "instr(',' || :run || ',', ',' || run_id || ',')",
-				    .params = params,
-				    .param_count = 1};
+	struct store_query query = {.sql = sql, .params = params, .param_count = 1};
 	snprintf(param, sizeof param, "run=%s", run);
-	if (store_select(db, &query, take_count, &count, &err))
-		return command_fail(&err);
-	if (count > 0 || !strcmp(run, "all"))
+	return store_select(db, &query, take_count, &count, err) ? -1 : count;
+}
+
+/* A name or a label, else numbers between commas, each of which is to be there. */
+int command_find_runs(const char *db, const char *run)
+{
+	struct ikv_err err;
+	char number[24];
+	double count = strcmp(run, "all") ? count_runs(db, "SELECT count(*) FROM v_run WHERE name = :run OR label = :run", run, &err)
+					  : 1;
+	const char *at = run, *wrong = run;
+	size_t size = strlen(run);
+	while (count == 0 && strspn(run, "0123456789,") == strlen(run)) {
+		size = strcspn(at, ",");
+		wrong = at;
+		if (size == 0 || size >= sizeof number)
+			break;
+		snprintf(number, sizeof number, "%.*s", (int)size, at);
+		if ((count = count_runs(db, "SELECT count(*) FROM run WHERE run_id = :run", number, &err)) <= 0)
+			break;
+		at += size;
+		count = *at ? 0 : count;
+		at += *at == ',';
+	}
+	if (count > 0)
 		return 0;
-	ikv_err_set(&err, IKV_BAD_INPUT, "%s: there is no run %.200s; `intentkv runs` lists them", db, run);
+	if (count == 0)
+		ikv_err_set(&err, IKV_BAD_INPUT, "%s: there is no run %.*s; `intentkv runs` lists them", db,
+			    (int)(size < 200 ? size : 200), wrong);
 	return command_fail(&err);
 }
 
@@ -181,12 +202,12 @@ int cmd_query(int argc, char **argv)
 		return command_usage("query", "too many arguments");
 	if (query.name && query.sql)
 		return command_usage("query", "give a name or --sql, not both");
-	if (!query.name && !query.sql)
-		return overview(db, query);
 	int rc = 0;
-	for (uint32_t i = 0; rc == 0 && query.name && i < query.param_count; i++)
+	for (uint32_t i = 0; rc == 0 && !query.sql && i < query.param_count; i++)
 		if (!strncmp(params[i], "run=", 4))
 			rc = command_find_runs(db, params[i] + 4);
+	if (rc == 0 && !query.name && !query.sql)
+		return overview(db, query);
 	if (rc == 0)
 		rc = run(db, &query);
 	if (rc == 0 && query.name)

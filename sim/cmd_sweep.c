@@ -293,17 +293,29 @@ static int choose_files(struct sweep_job *j, const struct options *o, struct ikv
 	return n > 0 && (size_t)n < sizeof j->file ? 0 : ikv_err_set(err, IKV_USAGE, "--db: the path is too long");
 }
 
+/* `path` for glob(3), which is to find it as it is; returns its end. */
+static char *literally(char *to, const char *path)
+{
+	for (; *path; *to++ = *path++)
+		if (strchr("*?[\\", *path))
+			*to++ = '\\';
+	return to;
+}
+
 /* Take in what ranks have left, now or in an earlier life, as far as it can be seen from here. */
 static int take_shards(struct sweep_job *j, const struct options *o, struct ikv_err *err)
 {
-	char pattern[4500];
+	char pattern[2 * sizeof j->db + 32], path[sizeof j->db];
 	const char *slash = strrchr(j->db, '/');
 	glob_t found;
-	int rc = 0;
+	int n, rc = 0;
 	if (o->shards)
-		snprintf(pattern, sizeof pattern, "%s/%s.shard-*[0-9]", o->shards, slash ? slash + 1 : j->db);
+		n = snprintf(path, sizeof path, "%s/%s", o->shards, slash ? slash + 1 : j->db);
 	else
-		snprintf(pattern, sizeof pattern, "%s.shard-*[0-9]", j->db);
+		n = snprintf(path, sizeof path, "%s", j->db);
+	if (n < 0 || (size_t)n >= sizeof path)
+		return ikv_err_set(err, IKV_USAGE, "--shards: the path is too long");
+	strcpy(literally(pattern, path), ".shard-*[0-9]");
 	if (glob(pattern, 0, NULL, &found))
 		return 0;
 	for (size_t i = 0; rc == 0 && i < found.gl_pathc; i++) {

@@ -81,11 +81,14 @@ static void terminal_size(unsigned *columns, unsigned *lines)
 static void write_terminal(FILE *f, const struct plot *p, const char *terminal)
 {
 	unsigned columns, lines, height = 600;
+	double tall;
 	if (p->rows > 20)
 		height = 180 + 21 * (unsigned)(p->rows < 400 ? p->rows : 400);
+	tall = height / 600.0;
 	if (strcmp(terminal, "dumb") == 0) {
 		terminal_size(&columns, &lines);
 		lines = p->rows + 14 > (int)lines ? (unsigned)p->rows + 14 : lines;
+		tall = lines > 40 ? lines / 40.0 : 1;
 		fprintf(f, "set terminal dumb noenhanced size %u,%u\n", columns, lines);
 	} else if (strcmp(terminal, "png") == 0) {
 		fprintf(f, "set terminal pngcairo noenhanced size 1000,%u font 'sans,11' background '#ffffff'\n",
@@ -96,6 +99,8 @@ static void write_terminal(FILE *f, const struct plot *p, const char *terminal)
 	} else {
 		fprintf(f, "set terminal svg noenhanced size 1000,%u font 'sans,12' background '#ffffff'\n", height);
 	}
+	/* Scripts keep what stands above and below the bars as high as it is where there are few. */
+	fprintf(f, "tall = %.4g\n", tall);
 }
 
 int plot_script(const struct plot *p, const char *path, const char *terminal)

@@ -163,7 +163,8 @@ int replay_open(struct replay *r, const char *db, const char *run, const char *c
 	}
 	r->doc.allow_path = allow_path;
 	int rc = r->run_id < 0
-		     ? ikv_err_set(err, IKV_BAD_INPUT, "%s: there is no run %s", db, run ? run : "that is done")
+		     ? ikv_err_set(err, IKV_BAD_INPUT, "%s: there is no run %s; `intentkv runs` lists them", db,
+				   run ? run : "that is done")
 		     : rebuild(r, db, overrides, count, err);
 	if (rc)
 		replay_close(r);

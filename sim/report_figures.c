@@ -75,6 +75,7 @@ int report_figures(const struct report *r)
 {
 	const char *temporary = getenv("TMPDIR");
 	char folder[3000];
+	bool any = false;
 	int rc = 0;
 	if (!plot_program()) {
 		fputs("intentkv: report: the page has no figures, since gnuplot is not there (Debian, Ubuntu: "
@@ -92,7 +93,10 @@ int report_figures(const struct report *r)
 		rc = figure_make(fig, r->db, folder, "svg", r->run, &drawn);
 		if (rc == 0 && drawn)
 			rc = put(r, fig, folder);
+		any |= rc == 0 && drawn;
 	}
+	if (rc == 0 && !any)
+		fputs("<p class=\"soft\">These runs have no data for any figure.</p>\n", r->f);
 	clean(folder);
 	return rc;
 }

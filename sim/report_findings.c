@@ -245,9 +245,15 @@ static int failure(void *ctx, const struct store_cell *c, int n, struct ikv_err 
 		return 0;
 	begin(s, true);
 	run_name(s->f, c, n);
-	fprintf(s->f, " is ");
-	report_text(s->f, report_cell(c, n, "status")->text);
-	fprintf(s->f, ": %.0f of %.0f steps are there.", value(c, n, "steps"), value(c, n, "steps_of_sessions"));
+	const char *message = report_cell(c, n, "message")->text;
+	double all = value(c, n, "steps_of_sessions"); /* NaN where it failed before it had sessions */
+	fprintf(s->f, " %s after %.0f", strcmp(report_cell(c, n, "status")->text, "failed") ? "was interrupted" : "failed",
+		value(c, n, "steps"));
+	if (all > 0)
+		fprintf(s->f, " of %.0f", all);
+	fprintf(s->f, " steps%s", *message ? ": " : "");
+	report_text(s->f, message);
+	fputs(".", s->f);
 	end(s);
 	return 0;
 }

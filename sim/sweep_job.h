@@ -2,7 +2,7 @@
  *
  * Workers are forked processes that play one point at a time into a spool; they never open the database. The parent
  * takes each finished spool in as one transaction, so that a point is in the database whole or not at all, whatever
- * ends which process when. Under MPI every rank is such a parent with a file (shard) of its own, and rank 0 says
+ * ends which process when; the worker is at its next point by then. Under MPI every rank is such a parent with a file (shard) of its own, and rank 0 says
  * who plays what. */
 #ifndef SIM_SWEEP_JOB_H
 #define SIM_SWEEP_JOB_H
@@ -33,7 +33,9 @@ struct sweep_result { /* from a worker to its parent, and from a rank to rank 0 
 
 struct worker {
 	pid_t pid; /* 0: none */
-	int socket, spool;
+	int socket;
+	int spools[2]; /* in turn: while the parent takes a point in, the next is written into the other */
+	uint32_t turn; /* spool of the point that is played, or of the next */
 	int64_t point; /* -1: idle */
 	bool again;    /* the point was given a second time */
 	uint64_t since_ns;
@@ -65,6 +67,8 @@ struct sweep_job {
 int sweep_pool_open(struct sweep_job *j, struct ikv_err *err);
 void sweep_pool_close(struct sweep_job *j);
 int sweep_pool_give(struct sweep_job *j, struct worker *w, uint32_t point, struct ikv_err *err);
+/* The spool of a worker whose point has ended; its next point goes into the other one. */
+int sweep_pool_take(struct worker *w);
 /* Wait up to `ms` for a result; 1: *w and *r say what came, 0: nothing did. A worker that was lost or took too long
  * gives a failure. */
 int sweep_pool_wait(struct sweep_job *j, int ms, struct worker **w, struct sweep_result *r, struct ikv_err *err);

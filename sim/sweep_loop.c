@@ -205,14 +205,14 @@ int sweep_loop_adopt(struct sweep_job *j, uint32_t first, struct ikv_err *err)
 	return 0;
 }
 
-static int record(struct sweep_job *j, struct worker *w, const struct sweep_result *r, struct ikv_err *err)
+static int record(struct sweep_job *j, int spool, const struct sweep_result *r, struct ikv_err *err)
 {
 	/* A full disk is nothing about this point: stop, so that it runs again. */
 	if (r->status == IKV_IO || r->status == IKV_CANT_CREATE)
 		return ikv_err_set(err, (enum ikv_status)r->status, "%.900s", r->text);
 	if (r->status)
 		return with_row(j, r->point, j->base + r->point, write_failure, r, err);
-	return store_spool_take(j->store, w->spool, r->bytes, j->base + r->point, j->points[r->point].key, r->wall_ns,
+	return store_spool_take(j->store, spool, r->bytes, j->base + r->point, j->points[r->point].key, r->wall_ns,
 				err);
 }
 
@@ -265,8 +265,8 @@ static int play_round(struct sweep_job *j, struct ikv_err *err)
 		if (got < 0)
 			return -1;
 		if (got) {
-			/* The worker's spool is its next point's too: take it in before the worker goes on. */
-			if (record(j, w, &r, err))
+			int spool = sweep_pool_take(w);
+			if (hand_out(j, err) || record(j, spool, &r, err))
 				return -1;
 			if (peers_rank(j->peers) == 0)
 				sweep_loop_count(j, &r);

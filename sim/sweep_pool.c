@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -60,30 +61,55 @@ static int play(struct sweep_job *j, struct player *p, uint32_t point, int spool
 	return rc;
 }
 
-static void work(struct sweep_job *j, int sock, int spool)
+struct task {
+	uint32_t point, turn;
+};
+
+static void work(struct sweep_job *j, int sock, const int spools[2])
 {
 	struct player p = {.sessions = {.count = 0}};
-	uint32_t point;
+	struct task t;
 	signal(SIGINT, SIG_IGN);
 	signal(SIGTERM, SIG_IGN);
 	for (;;) {
 		struct ikv_err err = {IKV_OK, ""};
 		struct sweep_result r;
 		ssize_t n;
-		while ((n = recv(sock, &point, sizeof point, 0)) < 0 && errno == EINTR)
+		while ((n = recv(sock, &t, sizeof t, 0)) < 0 && errno == EINTR)
 			;
-		if (n != sizeof point || point >= j->sweep.count)
+		if (n != sizeof t || t.point >= j->sweep.count)
 			_exit(0);
 		memset(&r, 0, sizeof r);
 		uint64_t start_ns = wall_now_ns();
-		if (play(j, &p, point, spool, &r, &err))
+		if (play(j, &p, t.point, spools[t.turn], &r, &err))
 			r.status = err.status ? (int32_t)err.status : IKV_FAILED;
-		r.point = point;
+		r.point = t.point;
 		r.busy_ns = wall_now_ns() - start_ns;
 		memcpy(r.text, err.text, sizeof r.text);
 		if (send(sock, &r, sizeof r, MSG_NOSIGNAL) != sizeof r)
 			_exit(1);
 	}
+}
+
+static int ascending(const void *a, const void *b)
+{
+	int x = *(const int *)a, y = *(const int *)b;
+	return (x > y) - (x < y);
+}
+
+/* Nothing of the parent's stays open: not the database, not its lock, not other workers. */
+static void close_all_but(int socket, const int spools[2])
+{
+	int keep[] = {socket, spools[0], spools[1]};
+	unsigned from = 3;
+	qsort(keep, 3, sizeof *keep, ascending);
+	for (int i = 0; i < 3; i++) {
+		unsigned fd = (unsigned)keep[i];
+		if (fd > from)
+			close_range(from, fd - 1, 0);
+		from = fd + 1 > from ? fd + 1 : from;
+	}
+	close_range(from, ~0u, 0);
 }
 
 static int start(struct sweep_job *j, struct worker *w, struct ikv_err *err)
@@ -100,18 +126,11 @@ static int start(struct sweep_job *j, struct worker *w, struct ikv_err *err)
 		return ikv_err_set(err, IKV_FAILED, "no process for a worker: %s", strerror(errno));
 	}
 	if (pid == 0) {
-		unsigned a = (unsigned)(pair[1] < w->spool ? pair[1] : w->spool),
-			 b = (unsigned)(pair[1] < w->spool ? w->spool : pair[1]);
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (getppid() != parent)
 			_exit(1);
-		/* Nothing of the parent's stays open here: not the database, not its lock, not other workers. */
-		if (a > 3)
-			close_range(3, a - 1, 0);
-		if (b > a + 1)
-			close_range(a + 1, b - 1, 0);
-		close_range(b + 1, ~0u, 0);
-		work(j, pair[1], w->spool);
+		close_all_but(pair[1], w->spools);
+		work(j, pair[1], w->spools);
 		_exit(0);
 	}
 	close(pair[1]);
@@ -121,15 +140,28 @@ static int start(struct sweep_job *j, struct worker *w, struct ikv_err *err)
 	return 0;
 }
 
+/* Three descriptors a worker: with hundreds of them more than the 1024 that a process may usually open. */
+static void allow_files(uint32_t jobs)
+{
+	struct rlimit limit;
+	rlim_t wanted = 3 * (rlim_t)jobs + 64;
+	if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= wanted)
+		return;
+	limit.rlim_cur = wanted < limit.rlim_max ? wanted : limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 int sweep_pool_open(struct sweep_job *j, struct ikv_err *err)
 {
+	allow_files(j->jobs);
 	j->workers = calloc(j->jobs, sizeof *j->workers);
 	if (!j->workers)
 		return ikv_err_set(err, IKV_FAILED, "out of memory");
 	for (uint32_t i = 0; i < j->jobs; i++) {
-		j->workers[i].point = j->workers[i].socket = -1;
-		if (store_spool_file(j->file, &j->workers[i].spool, err)) {
-			j->jobs = i;
+		struct worker *w = &j->workers[i];
+		w->point = w->socket = w->spools[0] = w->spools[1] = -1;
+		if (store_spool_file(j->file, &w->spools[0], err) || store_spool_file(j->file, &w->spools[1], err)) {
+			j->jobs = i + 1;
 			return -1;
 		}
 	}
@@ -152,7 +184,9 @@ void sweep_pool_close(struct sweep_job *j)
 {
 	for (uint32_t i = 0; j->workers && i < j->jobs; i++) {
 		end(&j->workers[i], SIGKILL);
-		close(j->workers[i].spool);
+		for (int k = 0; k < 2; k++)
+			if (j->workers[i].spools[k] >= 0)
+				close(j->workers[i].spools[k]);
 	}
 	free(j->workers);
 	j->workers = NULL;
@@ -171,7 +205,8 @@ int sweep_pool_give(struct sweep_job *j, struct worker *w, uint32_t point, struc
 	for (int attempt = 0; attempt < 2; attempt++) {
 		if (!w->pid && start(j, w, err))
 			return -1;
-		if (send(w->socket, &point, sizeof point, MSG_NOSIGNAL) == sizeof point) {
+		const struct task t = {point, w->turn};
+		if (send(w->socket, &t, sizeof t, MSG_NOSIGNAL) == sizeof t) {
 			w->point = point;
 			w->again = false;
 			w->since_ns = wall_now_ns();
@@ -180,6 +215,12 @@ int sweep_pool_give(struct sweep_job *j, struct worker *w, uint32_t point, struc
 		end(w, SIGKILL); /* it died while idle */
 	}
 	return ikv_err_set(err, IKV_FAILED, "workers die as soon as they start");
+}
+
+int sweep_pool_take(struct worker *w)
+{
+	w->turn ^= 1;
+	return w->spools[w->turn ^ 1];
 }
 
 /* Its socket is closed: what became of the process? */

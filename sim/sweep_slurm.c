@@ -61,7 +61,7 @@ static void script(const char *program, const char *scenario, const char *db, ui
 	fputs("\ndb=", stdout);
 	quoted(db);
 	puts("\nif [ \"${1-}\" = merge ]; then\n"
-	     "\tset -- \"$db\".part-*\n"
+	     "\tset -- \"$db\".part-*[0-9]\n"
 	     "\texec \"$program\" merge --remove \"$db\" \"$@\"\n"
 	     "fi\n"
 	     "if [ -z \"${SLURM_ARRAY_TASK_ID-}\" ]; then\n"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Draw the small pictures of docs/plots.md and write its table: the quickstart at four budgets on two layers, with a fast
+# Draw the small pictures of docs/plots.md and write its table: the quickstart at two budgets on two layers, with a fast
 # tier that holds a part. Usage: docs/img/figures.sh [PROGRAM] > docs/plots.md, in the source folder. Takes about two
 # minutes on two cores.
 set -eu

@@ -67,6 +67,7 @@ static inline __attribute__((always_inline)) void fetch(const uint8_t *p, ptrdif
 #define avx512_forms_bytes  avx512_forms_bytes_far
 #define avx512_prepare      avx512_prepare_far
 #define avx512_prepare_nine avx512_prepare_nine_far
+#define avx512_prepare_paired avx512_prepare_paired_far
 #define avx512_peak         avx512_peak_far
 #define avx512_scale        avx512_scale_far
 #define avx512_exp_sum      avx512_exp_sum_far

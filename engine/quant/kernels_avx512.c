@@ -251,7 +251,7 @@ void avx512_pv_decoded(const struct tile_shape *shape, const struct tile *tiles,
 size_t avx512_forms_bytes(uint32_t dim)
 {
 	size_t padded = tile_padded(dim);
-	size_t bytes = 18 * padded + padded / 32 * sizeof(struct single) + 5 * forms_round(padded / 8) +
+	size_t bytes = 20 * padded + padded / 32 * sizeof(struct paired) + 5 * forms_round(padded / 8) +
 		       (padded + 127) / 128 * 16 + 16;
 	return (bytes + 63) & ~(size_t)63;
 }
@@ -261,85 +261,6 @@ INLINE __m512i nearest_bf16(__m512 x)
 {
 	__m512i n = _mm512_castps_si512(x), odd = _mm512_and_si512(_mm512_srli_epi32(n, 16), _mm512_set1_epi32(1));
 	return _mm512_srli_epi32(_mm512_add_epi32(n, _mm512_add_epi32(_mm512_set1_epi32(0x7fff), odd)), 16);
-}
-
-#define UNITS_TRIED 8
-
-/* What makes signed bytes of four runs of 16 channels, each by its largest: of the factors tried, the ones that leave
- * the least squares. */
-static __m128 find_factors(const __m512 *x, __m128 inverse)
-{
-	__m128 least = _mm_set1_ps(INFINITY), factor = _mm_setzero_ps();
-	for (int i = 0; i < UNITS_TRIED; i++) {
-		const float levels = 127.4f - 0.9f * (float)i;
-		const __m128 tried = _mm_mul_ps(_mm_set1_ps(levels), inverse);
-		__m512 lost[4];
-		UNROLL for (int g = 0; g < 4; g++)
-		{
-			const __m512 f = _mm512_broadcastss_ps(_mm_permutevar_ps(tried, _mm_set1_epi32(g)));
-			lost[g] = _mm512_reduce_ps(_mm512_mul_ps(x[g], f), 8); /* less the nearest integer */
-			lost[g] = _mm512_mul_ps(lost[g], lost[g]);
-		}
-		const __m128 cost = _mm_mul_ps(sums4(lost), _mm_set1_ps(1 / (levels * levels)));
-		const __mmask8 better = _mm_cmp_ps_mask(cost, least, _CMP_LT_OQ);
-		least = _mm_mask_mov_ps(least, better, cost);
-		factor = _mm_mask_mov_ps(factor, better, tried);
-	}
-	return factor;
-}
-
-/* One signed byte a channel, and of each 16 of them the unit with which least is lost and the sum of the bytes. */
-static void round_runs(const float *q, uint32_t runs, struct single *single, float *units, float *sums)
-{
-	for (uint32_t first = 0; first < runs; first += 4) {
-		__m512 x[4], most[4], whole[4], along[4], square[4];
-		UNROLL for (uint32_t g = 0; g < 4; g++)
-		{
-			x[g] = first + g < runs ? _mm512_loadu_ps(q + 16 * (first + g)) : _mm512_setzero_ps();
-			most[g] = _mm512_abs_ps(x[g]);
-		}
-		const __m128 top = most4(most), one = _mm_set1_ps(1);
-		const __mmask8 some = _mm_cmp_ps_mask(top, _mm_set1_ps(1e-30f), _CMP_GT_OQ);
-		const __m128 factor = find_factors(x, _mm_maskz_div_ps(some, one, top));
-		UNROLL for (uint32_t g = 0; g < 4; g++)
-		{
-			const __m512 y = _mm512_mul_ps(
-			    x[g], _mm512_broadcastss_ps(_mm_permutevar_ps(factor, _mm_set1_epi32((int)g))));
-			const __m512i n = _mm512_cvtps_epi32(y);
-			whole[g] = _mm512_cvtepi32_ps(n);
-			along[g] = _mm512_mul_ps(y, whole[g]);
-			square[g] = _mm512_mul_ps(whole[g], whole[g]);
-			if (first + g < runs)
-				_mm_storeu_si128((__m128i *)single[(first + g) / 2].bytes + g % 2,
-						 _mm512_cvtepi32_epi8(n));
-		}
-		/* The least-squares unit, not the one that was rounded by. */
-		const __m128 ratio = _mm_div_ps(sums4(along), _mm_max_ps(sums4(square), one));
-		const __mmask8 those = (__mmask8)((1u << (runs - first < 4 ? runs - first : 4)) - 1);
-		_mm_mask_storeu_ps(units + first, those, _mm_maskz_div_ps(some, ratio, factor));
-		_mm_mask_storeu_ps(sums + first, those, sums4(whole));
-	}
-}
-
-/* The same with units that are whole numbers of the row's grain; f->sums are made. */
-static void round_groups(const float *q, uint32_t groups, const struct forms *f)
-{
-	float *units = (float *)f->parts, *sums = units + 2 * (size_t)groups,
-	      most = 0; /* room that is not used yet */
-	round_runs(q, 2 * groups, (struct single *)f->single, units, sums);
-	for (uint32_t i = 0; i < 2 * groups; i++)
-		most = units[i] > most ? units[i] : most;
-	const float inverse = most > 0 ? INT16_MAX / most : 0;
-	*(float *)f->grain = most / INT16_MAX;
-	for (uint32_t g = 0; g < groups; g++) {
-		struct single *x = (struct single *)f->single + g;
-		x->units[0] = (int16_t)lrintf(units[2 * g] * inverse);
-		x->units[1] = (int16_t)lrintf(units[2 * g + 1] * inverse);
-		x->sum = f->sums[g] * inverse;
-		x->lost = (int32_t)lrintf(
-		    7.5f * (x->sum - (float)x->units[0] * sums[2 * g] - (float)x->units[1] * sums[2 * g + 1]));
-		x->unused = 0;
-	}
 }
 
 void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
@@ -395,13 +316,18 @@ void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
 		((float *)f.steps)[c / 32] = sum * scale / 256;
 		((int32_t *)f.middle)[c / 32] = (int32_t)lrintf(rest * 120);
 	}
-	round_groups(q, padded / 32, &f);
 	avx512_prepare_nine(q, padded / 32, &f);
+	avx512_prepare_paired(q, padded / 32, &f);
 	*(float *)f.step = step;
 	*(float *)f.size = amax;
+	__m512i even = _mm512_setzero_si512();
 	for (uint32_t c = 0; c < padded; c += 16) {
 		const __m512 x = _mm512_mul_ps(_mm512_loadu_ps(q + c), _mm512_set1_ps(amax > 1e-30f ? 1 / amax : 0));
 		const __m512i near = nearest_bf16(_mm512_mul_ps(x, _mm512_set1_ps(0x1p60f)));
+		const __m512i n = _mm512_cvtps_epi32(_mm512_mul_ps(x, _mm512_set1_ps(WHOLE)));
+		if (c % 32)
+			_mm512_storeu_si512((void *)(f.whole + c - 16), _mm512_packs_epi32(even, n));
+		even = n;
 		_mm512_storeu_ps((void *)(f.parts + c), x);
 		_mm256_storeu_si256((__m256i *)(f.nearest + c),
 				    _mm256_shuffle_epi8(_mm512_cvtepi32_epi16(near), second_third));

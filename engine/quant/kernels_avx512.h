@@ -7,6 +7,7 @@
 #include "quant/micro.h"
 
 #define INLINE static inline __attribute__((always_inline))
+#define WHOLE 16383 /* the largest of `whole` below */
 #define UNROLL _Pragma("GCC unroll 16")
 
 /* Forms of a query row of P padded channels; what is read for every block of tokens first, so that those of 32 heads
@@ -17,34 +18,40 @@
  *   int32 negative [P/32] magnitudes of the negative ones of each 32 channels
  *   int8 coarse [P/4][2][4]: of four channels d1, d2 of
  *                        q = step · (65536 d2 + 256 d1 + d0), |q / step| <= 8·10^6: 23 bits and a sign
- *   struct single [P/32]
+ *   struct paired [P/32]
  *   float sums [P/32]    of each 32 channels
  *   float steps [P/32]   the same in units of 256 step
  *   int32 middle [P/32]  what each 32 channels lose without d0, in units of 256 step, times the middle code of
  *                        INT4_RESIDUAL
  *   int32 bias [P/128][4]: 128 times the sum of digits 0, 1, 2 of each 128 channels
- *   float step, size, grain   size: the row's largest magnitude
+ *   float step, size    size: the row's largest magnitude
  *   int8 digits [P/4][4][4]: of four channels d0, d1, d2 and padding
  *   bf16 halves [P/4][2][4]: q = high + low within 2^-17 |q|; high by truncation, so that it cannot overflow
  *   float parts [P]      the row divided by its largest magnitude
+ *   int16 whole [P]      16383 times `parts`; of each 32 channels 0 to 3, 16 to 19, 4 to 7, 20 to 23 and so on
  *   bf16 nearest [P]     `parts` times 2^60 rounded to nearest even; of each four channels the second and third have
  *                        changed places */
-struct single { /* 32 channels as one byte each: q = grain · unit · byte, at the nearest */
-	int8_t bytes[32];
-	int16_t units[2]; /* of each 16 */
-	int32_t lost;     /* what is lost, in grains, times the middle code of INT4 */
-	float sum;        /* of the channels, in grains */
-	float unused;     /* a multiple of 16 bytes */
+/* 32 channels of the query for INT4 K, whose bytes are multiplied as they lie, 16 high + low, and once more with every two
+ * of them shifted left by four bits: 16 low, and in the second one the first one's high half. With integers m of nine bits
+ * for the former and n for the latter, of bytes a and b side by side, q / (16 unit) is
+ *   of b's high code m_b, of b's low one n_b + m_b / 16, of a's high one m_a + n_b / 16, of a's low one n_a + m_a / 16,
+ * each at the nearest, in this order. */
+struct paired {
+	uint8_t bytes[4][2][2][4]; /* of four bytes: m, n; magnitudes, and what makes signed codes, v or -v - 1, of bytes */
+	int32_t lost;		   /* to be added to the sum of products: q · code / unit, without an error that all tokens share */
+	float unit, sum;	   /* sum: of the channels */
+	float unused;		   /* a multiple of 16 bytes */
 };
 
 struct forms {
 	const uint8_t *nine;
 	const int8_t *coarse, *digits;
-	const struct single *single;
+	const struct paired *paired;
 	const uint16_t *halves, *nearest;
 	const int32_t *negative, *middle, *bias;
 	const float *nine_units, *sums, *steps;
-	const float *step, *size, *grain, *parts;
+	const float *step, *size, *parts;
+	const int16_t *whole;
 };
 
 static inline size_t forms_round(size_t n)
@@ -64,8 +71,8 @@ static inline struct forms forms_of(const uint8_t *p, uint32_t dim)
 	p += forms_round(padded / 8);
 	f.coarse = (const int8_t *)p;
 	p += 2 * padded;
-	f.single = (const struct single *)p;
-	p += padded / 32 * sizeof *f.single;
+	f.paired = (const struct paired *)p;
+	p += padded / 32 * sizeof *f.paired;
 	f.sums = (const float *)p;
 	p += forms_round(padded / 8);
 	f.steps = (const float *)p;
@@ -81,9 +88,10 @@ static inline struct forms forms_of(const uint8_t *p, uint32_t dim)
 	f.halves = (const uint16_t *)p;
 	p += 4 * padded;
 	f.size = f.step + 1;
-	f.grain = f.step + 2;
 	f.parts = (const float *)p;
 	p += 4 * padded;
+	f.whole = (const int16_t *)p;
+	p += 2 * padded;
 	f.nearest = (const uint16_t *)p;
 	return f;
 }
@@ -186,6 +194,8 @@ size_t avx512_forms_bytes(uint32_t dim);
 void avx512_prepare(const float *q, uint32_t dim, uint8_t *forms);
 /* Its part that is nine bits, of so many groups of 32 channels. */
 void avx512_prepare_nine(const float *q, uint32_t groups, const struct forms *f);
+/* Its part that is paired, of so many groups; f->sums are made. */
+void avx512_prepare_paired(const float *q, uint32_t groups, const struct forms *f);
 void avx512_peak(float *s, uint32_t heads, uint32_t n, float *tops);
 void avx512_scale(float *x, uint32_t n, float factor);
 void avx512_exp_sum(float *s, uint32_t heads, uint32_t n, const float *shifts, float *sums);

@@ -50,6 +50,22 @@ INLINE void add_weighted(__m512i *sums, const uint8_t *weights, __m512i a, __m51
 		: "m"(*(const struct four_bytes *)weights), "v"(a), "v"(b));
 }
 
+/* sums += codes · q for `count` registers of codes: at q four magnitudes, then what gives their signs to the codes.
+ * Written out for the order: where an XOR and a product take turns, both take up to a fourth longer. */
+INLINE void add_nine(__m512i *sums, const __m512i *codes, const int count, const uint8_t *q)
+{
+	const __m512i size = four(q), sign = four(q + 4);
+	UNROLL for (int k = 0; k + 2 <= count; k += 2)
+	{
+		__m512i x, y;
+		__asm__("vpxord %4, %6, %2\n\tvpxord %5, %6, %3\n\tvpdpbusd %2, %7, %0\n\tvpdpbusd %3, %7, %1"
+			: "+v"(sums[k]), "+v"(sums[k + 1]), "=&v"(x), "=&v"(y)
+			: "v"(codes[k]), "v"(codes[k + 1]), "v"(sign), "v"(size));
+	}
+	if (count % 2)
+		sums[count - 1] = add_dots(sums[count - 1], size, _mm512_xor_si512(codes[count - 1], sign));
+}
+
 /* Weights of tile i; beyond the tiles there are, none: what lies there may be no number. */
 INLINE __m512 tile_weights(const float *w, uint32_t i, uint32_t count)
 {

@@ -54,12 +54,7 @@ INLINE void qk_nine(const struct tile_shape *shape, const struct tile *t, const 
 				codes[k] = _mm512_loadu_si512(t[k].k + c * TILE_TOKENS);
 				fetch(t[k].k + c * TILE_TOKENS, t[k].ahead);
 			}
-			UNROLL for (int h = 0; h < heads; h++)
-			{
-				const __m512i size = four(q[h].nine + 2 * c), sign = four(q[h].nine + 2 * c + 4);
-				UNROLL for (int k = 0; k < tiles; k++) sums[h][k] =
-				    add_dots(sums[h][k], size, _mm512_xor_si512(codes[k], sign));
-			}
+			UNROLL for (int h = 0; h < heads; h++) add_nine(sums[h], codes, tiles, q[h].nine + 2 * c);
 		}
 		UNROLL for (int h = 0; h < heads; h++) UNROLL for (int k = 0; k < tiles; k++) total[h][k] =
 		    _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[h][k]), _mm512_set1_ps(q[h].nine_units[g]), total[h][k]);
@@ -219,13 +214,7 @@ INLINE void pv_columns(const struct tile_shape *shape, const struct tile *tiles,
 				fetch(p + 64 * k, tiles[i].ahead);
 				shared[k] = add_dots(shared[k], most, v[k]);
 			}
-			UNROLL for (int h = 0; h < heads; h++)
-			{
-				const uint8_t(*bytes)[4] = w->bytes[h][i / 2][j][i % 2];
-				const __m512i size = four(bytes[0]), sign = four(bytes[1]);
-				UNROLL for (int k = 0; k < 2; k++) sums[h][k] =
-				    add_dots(sums[h][k], size, _mm512_xor_si512(v[k], sign));
-			}
+			UNROLL for (int h = 0; h < heads; h++) add_nine(sums[h], v, 2, w->bytes[h][i / 2][j][i % 2][0]);
 		}
 	}
 	UNROLL for (int h = 0; h < heads; h++) UNROLL for (int k = 0; k < 2; k++)

@@ -8,9 +8,13 @@
 
 #define RUN 64 /* channels whose digits lie in one register and have a unit of their own */
 
-/* Queries of up to four heads, each divided by its largest magnitude, and of each channel the largest of them. */
+#define LEAST (1.0f / 128) /* smaller shares of the largest query count as this for units: scales fit 16 bits */
+
+/* Queries of up to four heads, each divided by its largest magnitude, also as integers of 16 bits, and of each channel
+ * the largest of them. */
 struct normal {
 	const float *q[4];
+	const int16_t *whole[4];
 	float *most;
 };
 
@@ -22,10 +26,10 @@ struct scaled {
 	float share[4];
 };
 
-INLINE void find_most(const struct normal *q, uint32_t padded, const int heads)
+INLINE void find_most(const struct normal *q, uint32_t padded, const int digits, const int heads)
 {
 	for (uint32_t c = 0; c < padded; c += 16) {
-		__m512 all = _mm512_setzero_ps();
+		__m512 all = _mm512_set1_ps(digits == 1 ? LEAST : 0);
 		UNROLL for (int h = 0; h < heads; h++) all = /* the larger magnitude, without its sign */
 		    _mm512_range_ps(all, _mm512_loadu_ps(q->q[h] + c), 0xb);
 		_mm512_store_ps(q->most + c, all);
@@ -42,11 +46,6 @@ INLINE __m512i put_digits(const __m512i *n, const int digits, int8_t *to, size_t
 {
 	const __m512i byte = _mm512_set1_epi32(255), half = _mm512_set1_epi32(128), ones = _mm512_set1_epi16(1);
 	__m512i digit[3][4], low[2], high[2], sum = _mm512_setzero_si512();
-	if (digits == 1) {
-		__m512i all = _mm512_packs_epi16(_mm512_packs_epi32(n[0], n[1]), _mm512_packs_epi32(n[2], n[3]));
-		_mm512_store_si512(to, all);
-		return add_dots(sum, _mm512_set1_epi8(1), all);
-	}
 	if (digits == 3) {
 		UNROLL for (int i = 0; i < 4; i++)
 		{
@@ -95,6 +94,17 @@ INLINE void find_units(const struct tile_shape *shape, const struct tile *t, con
 	}
 }
 
+/* One digit: a run's whole queries times scales as integers. */
+INLINE __m512i put_bytes(const int16_t *q, const __m512i *scales, const bool half, int8_t *to)
+{
+	__m512i x = _mm512_mulhrs_epi16(_mm512_loadu_si512(q), scales[0]), y = _mm512_setzero_si512();
+	if (!half)
+		y = _mm512_mulhrs_epi16(_mm512_loadu_si512(q + 32), scales[1]);
+	x = _mm512_packs_epi16(x, y);
+	_mm512_store_si512(to, x);
+	return add_dots(_mm512_setzero_si512(), _mm512_set1_epi8(1), x);
+}
+
 INLINE void scale_query(const struct tile_shape *shape, const struct tile *t, const struct normal *q, const int digits,
 			const int heads, const float middle, struct scaled *out)
 {
@@ -104,12 +114,14 @@ INLINE void scale_query(const struct tile_shape *shape, const struct tile *t, co
 	UNROLL for (int h = 0; h < 4; h++) shares[h] = _mm512_setzero_ps();
 	for (uint32_t c = 0; c < padded; c += RUN) {
 		const bool half = c + 32 >= padded;
-		const __m512 factor = _mm512_set1_ps(out->factors[c / RUN]);
-		__m512i n[4][4];
+		const __m512 factor = _mm512_set1_ps(digits == 1 ? out->factors[c / RUN] * (32768.0f / WHOLE)
+								 : out->factors[c / RUN]);
+		__m512i n[4][4], scales[4];
 		UNROLL for (uint32_t i = 0; i < 4; i++)
 		{
 			if (i >= 2 && half) {
 				UNROLL for (int h = 0; h < heads; h++) n[h][i] = _mm512_setzero_si512();
+				scales[i] = _mm512_setzero_si512();
 				continue;
 			}
 			const uint32_t at = c + 16 * i;
@@ -117,18 +129,26 @@ INLINE void scale_query(const struct tile_shape *shape, const struct tile *t, co
 			if (digits < 3)
 				zero = _mm512_fmadd_ps(scale, _mm512_set1_ps(middle), zero);
 			scale = _mm512_mul_ps(scale, factor);
+			if (digits == 1)
+				scales[i] = _mm512_cvtps_epi32(scale);
 			UNROLL for (int h = 0; h < heads; h++)
 			{
 				__m512 x = _mm512_loadu_ps(q->q[h] + at);
 				shares[h] = _mm512_fmadd_ps(x, zero, shares[h]);
-				n[h][i] = _mm512_cvtps_epi32(_mm512_mul_ps(x, scale));
+				if (digits > 1)
+					n[h][i] = _mm512_cvtps_epi32(_mm512_mul_ps(x, scale));
 			}
+		}
+		if (digits == 1) {
+			scales[0] = _mm512_packs_epi32(scales[0], scales[1]);
+			scales[1] = _mm512_packs_epi32(scales[2], scales[3]);
 		}
 		const __m512 unit = _mm512_set1_ps(out->units[c / RUN] * middle);
 		UNROLL for (int h = 0; h < heads; h++)
 		{
-			__m512i sum =
-			    put_digits(n[h], digits, out->digits + 3 * (size_t)h * out->stride + c, out->stride);
+			int8_t *to = out->digits + 3 * (size_t)h * out->stride + c;
+			__m512i sum = digits == 1 ? put_bytes(q->whole[h] + c, scales, half, to)
+						  : put_digits(n[h], digits, to, out->stride);
 			if (digits < 3)
 				shares[h] = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(sum), unit, shares[h]);
 		}
@@ -220,9 +240,10 @@ INLINE void qk_heads(const int bits, const struct tile_shape *shape, const struc
 	{
 		struct forms f = forms_of(all->forms + (first + (uint32_t)h) * all->forms_stride, shape->d_qk);
 		q.q[h] = f.parts;
+		q.whole[h] = f.whole;
 		size[h] = *f.size;
 	}
-	find_most(&q, padded, heads);
+	find_most(&q, padded, digits, heads);
 	/* All groups first: their products do not wait for one another. */
 	for (uint32_t i = 0, k = 0; i < count; i += n[k++]) {
 		n[k] = i + 1 < count && tiles[i].group == tiles[i + 1].group ? 2 : 1;

@@ -63,6 +63,12 @@ PATH=$d/bin $p report "$db" -o "$d/no.html" >"$d/out" 2>"$d/err"
 none "without gnuplot the page has no figures, and that is said" "$([ $? -eq 0 ] || echo failed; ! grep -q '<svg' "$d/no.html" || echo svg
 	[ "$(cat "$d/err")" = "intentkv: report: the page has no figures, since gnuplot is not there (Debian, Ubuntu: gnuplot-nox)" ] ||
 		cat "$d/err")"
+echo '{"messages": 5' >"$d/bad.json"
+$p sweep "$tiny" -s sessions.source=trace -s sessions.format=openai-chat -s sessions.path="$d/bad.json" -x router.policy=quest \
+	--db "$d/bad.db" --quiet >"$d/out" 2>&1
+PATH=$d/bin $p report "$d/bad.db" -o "$d/bad.html" >"$d/out" 2>"$d/err"
+none "of a run that failed before it began the page says why" "$(grep -q '(run 1) failed after 0 steps: .*bad.json:1: ' "$d/bad.html" ||
+	grep '(run 1)' "$d/bad.html"; grep -E '[^a-z]nan[^a-z]' "$d/bad.html")"
 if command -v gnuplot >/dev/null; then
 	$p report "$db" -o "$d/f.html" >"$d/out" 2>"$d/err"
 	none "with figures it has them as SVG, each id once" "$([ "$(grep -c '<svg' "$d/f.html")" -ge 12 ] || echo "too few"

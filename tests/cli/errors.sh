@@ -42,7 +42,7 @@ printed: $(head -3 "$d/out")"
 
 small=$cases/scenario/small.yaml
 run="$p run --quiet --no-plots"
-plan 75
+plan 82
 
 $run --db "$d/kept.db" "$small" >"$d/out" 2>"$d/err"
 none "a good scenario runs quietly" "$([ $? -eq 0 ] || echo failed; cat "$d/out" "$d/err")"
@@ -151,6 +151,12 @@ wrong "a missing database" 65 'intentkv: nowhere.db: there is no result database
 wrong "a scenario as database" 65 "intentkv: $small: is not a result database" $p query "$small"
 
 missing="intentkv: $d/kept.db: there is no run nobody; \`intentkv runs\` lists them"
+wrong "the first tables of a run that is not there" 65 "$missing" $p query "$d/kept.db" -p run=nobody
+for list in 1,99 99,1 1,99,; do
+	wrong "a run of $list that is not there" 65 "$(echo "$missing" | sed s/nobody/99/)" $p query "$d/kept.db" best -p run=$list
+done
+wrong "a count that is none" 64 'intentkv: parameter limit: got "-1", expected a whole number' \
+	$p query "$d/kept.db" slowest -p limit=-1
 wrong "a query about a run that is not there" 65 "$missing" $p query "$d/kept.db" best -p run=nobody
 wrong "a figure of a run that is not there" 65 "$missing" $p plot "$d/kept.db" -r nobody -o "$d/figures"
 wrong "a report on a run that is not there" 65 "$missing" $p report "$d/kept.db" -r nobody
@@ -167,6 +173,10 @@ none "and it is left as it is" "$([ "$sum" = "$(cksum <"$d/other.db")" ] || echo
 patched 60 '\000\000\017\377' newer.db
 wrong "a database of a newer version" 65 "intentkv: $d/newer.db: was written by a newer version ..." \
 	$run --db "$d/newer.db" "$small"
+patched 60 '\000\000\000\006' older.db
+wrong "a file of an older version among those to merge" 65 "intentkv: $d/older.db: is of another version (6, ...; \`intentkv db upgrade\` ..." \
+	$p merge "$d/merged.db" "$d/older.db"
+none "and no empty database is left of it" "$(ls "$d" | grep '^merged')"
 
 # Backends and instruction sets.
 if $p doctor | grep -q '^ok *backend cuda'; then

@@ -63,6 +63,18 @@ if command -v gnuplot >/dev/null; then
 	rm "$d"/p/*.svg
 	(cd "$d/p" && for f in *.gp; do gnuplot "$f" || exit 1; done) 2>"$d/err" && [ "$(ls "$d"/p/*.svg | wc -l)" -eq 14 ]
 	ok $? "the scripts run as they are"
+	# y of the text that is $2 in picture $1
+	height() { awk -v text="$2" '/translate\(/ { split($0, part, /[(,)]/); y = part[3] } index($0, "<text>" text) { print y; exit }' "$1"; }
+	$p make "$d/many.db" 150 4 && $p plot "$d/many.db" -r all -o "$d/many" time bytes-error growth >"$d/out" 2>"$d/err"
+	awk -v label="$(height "$d/many/time.svg" 'modelled time of a step')" -v legend="$(height "$d/many/time.svg" overhead)" \
+		'BEGIN { exit !(label > 3000 && legend - label > 20) }'
+	ok $? "with many runs a legend stands below the name of its axis"
+	awk -v title="$(height "$d/many/bytes-error.svg" 'Bytes read')" -v first="$(height "$d/many/bytes-error.svg" router)" \
+		'BEGIN { exit !(title < 40 && first - title > 40 && first - title < 120) }'
+	ok $? "and a title next to its bars"
+	grep '<text>[0-9]' "$d/many/growth.svg" | sort | uniq -d >"$d/twice"
+	[ -s "$d/many/growth.svg" ] && ! grep -q '[0-9]k<' "$d/many/growth.svg" && ! grep -qvw 0 "$d/twice"
+	ok $? "no two tics of tokens read alike"
 else
 	echo "ok $((n + 1)) - figures # SKIP gnuplot is not installed"
 	n=$((n + 1))

@@ -31,7 +31,7 @@ wrong() {
 }
 workers() { cat "/proc/$1/task/$1/children" 2>/dev/null; }
 
-plan 50
+plan 51
 set -- -x router.policy=quest,semantic,dense -x router.budget=5%..20%:3:log \
 	-w 'router.policy != dense or router.budget == 5%'
 sweep one --dry-run "$@"
@@ -135,10 +135,12 @@ wrong "an axis of nothing" 64 'intentkv: sweep: -x router.policy: expected secti
 wrong "an unknown policy on an axis" 65 'intentkv: -s: router.policy: got "quset", expected one of: semantic, dense, recency, random, streaming, quest, oracle; did you mean "quest"?' -x router.policy=quset
 wrong "a condition on an unknown key" 65 'intentkv: -s: sweep.where: "router.polcy == quest": router.polcy is no key of a scenario; text with a dot needs quotes' -w 'router.polcy == quest'
 wrong "a part that is none" 64 'intentkv: sweep: --part: got "3/2", expected I/N, I from 1 to N; see `intentkv sweep --help`' --part 3/2
-sh -c "$p sweep emit-slurm '$tiny' --db '$d/it'\''s.db' --tasks 3 -x 'router.policy=quest'" >"$d/array.sh"
+sh -c "$p sweep emit-slurm '$tiny' --db '$d/it'\''s [1]*.db' --tasks 3 -x 'router.policy=quest'" >"$d/array.sh"
 ok "emit-slurm writes a script for sh" sh -n "$d/array.sh"
 sed "s|^program=.*|program=$p|" "$d/array.sh" >"$d/task.sh"
-ok "a task of it plays its part" sh -c "SLURM_ARRAY_TASK_ID=1 sh '$d/task.sh' && sh '$d/task.sh' merge && [ -e '$d/it'\''s.db' ]"
+SLURM_ARRAY_TASK_ID=1 sh "$d/task.sh" >"$d/out" 2>&1
+: >"$d/it's [1]*.db.part-0-wal" # as a task that was killed leaves it
+ok "a task of it plays its part, and parts are merged" sh -c "sh '$d/task.sh' merge && [ -e '$d/it'\''s [1]*.db' ]"
 
 # Stopped and killed: in the end the same numbers and hashes as undisturbed.
 set -- -x router.policy=quest,semantic,streaming,recency -x router.budget=5%,10%,15%,20%,25%
@@ -162,6 +164,9 @@ for worker in $(workers $pid); do kill -KILL "$worker" 2>/dev/null; done
 wait $pid
 none "lost workers: the same" "$(hashes lost | diff - "$d/calm"; cat "$d/err")"
 
+(ulimit -Sn 64; $p sweep "$tiny" -s attention.every=8 --db "$d/wide.db" -j 40 --quiet "$@" >/dev/null 2>"$d/err")
+none "more workers than a process may open files for: the same" "$(hashes wide | diff - "$d/calm"; cat "$d/err")"
+
 # A disk that is full, as the limit of a file's size makes it.
 (trap '' XFSZ; ulimit -f 600; $p sweep "$tiny" -s attention.every=8 --db "$d/full.db" -j 2 --quiet "$@" >/dev/null 2>"$d/err")
 ok "a full disk: exit code 74" [ $? -eq 74 ]
@@ -178,9 +183,9 @@ for ranks in 2 4; do
 		skip "$ranks ranks: $why"
 		continue
 	fi
-	mpirun --oversubscribe -n $ranks $p sweep "$tiny" -s attention.every=8 --db "$d/mpi$ranks.db" --quiet "$@" \
+	mpirun --oversubscribe -n $ranks $p sweep "$tiny" -s attention.every=8 --db "$d/mpi[$ranks]*.db" --quiet "$@" \
 		>"$d/out" 2>&1
-	none "$ranks ranks: the same as -j 1" "$(hashes mpi$ranks | diff - "$d/calm" || cat "$d/out"; ls "$d" | grep shard)"
+	none "$ranks ranks: the same as -j 1" "$(hashes "mpi[$ranks]*" | diff - "$d/calm" || cat "$d/out"; ls "$d" | grep shard)"
 done
 if [ -n "$why" ]; then
 	skip "a lost rank: $why"
@@ -199,6 +204,5 @@ else
 	pid=
 	sleep 0.2
 	sweep rank -j 2 "$@"
-	none "a rank was killed: resumed, the same" "$(hashes rank | cut -f 2 | sort >"$d/rank"
-		cut -f 2 "$d/calm" | sort | diff - "$d/rank"; [ $rc -eq 0 ] || cat "$d/err"; ls "$d" | grep shard)"
+	none "a rank was killed: resumed, the same" "$(hashes rank | diff - "$d/calm"; [ $rc -eq 0 ] || cat "$d/err"; ls "$d" | grep shard)"
 fi
