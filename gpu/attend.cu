@@ -9,11 +9,17 @@ static bool has_own(uint32_t steps, uint32_t heads, uint32_t format)
 	return (steps == 4 || steps == 8) && heads < 16 && format != 0 && format <= IKV_FMT_INT4_RESIDUAL;
 }
 
-// Of a warp's ring: more bytes under way only wait longer, and some multiprocessors' longer than others'. Without bulk
-// copies arrivals are counted, all but one.
-#define STAGES 2u
+// Slots for two tiles of each warp, or as many as fit: more bytes under way only wait longer, and some multiprocessors'
+// longer than others'.
+static uint32_t slots_that_fit(uint32_t steps, uint32_t heads, uint32_t warps, uint32_t slot_bytes, uint32_t shared_bytes)
+{
+	for (uint32_t slots = 2 * warps; slots >= 2 * warps - warps / 4; slots--)
+		if (plan_shared(steps, heads, warps, slots, slot_bytes).end <= shared_bytes)
+			return slots;
+	return 0;
+}
 
-uint32_t attend_configure(uint32_t steps, uint32_t heads, uint32_t stage_bytes, uint32_t shared_bytes,
+uint32_t attend_configure(uint32_t steps, uint32_t heads, uint32_t slot_bytes, uint32_t shared_bytes,
 			  uint32_t formats, attend_config *c)
 {
 	uint32_t format = 0, four = 1u << IKV_FMT_INT4 | 1u << IKV_FMT_INT4_RESIDUAL, fp16 = 1u << IKV_FMT_FP16;
@@ -26,8 +32,8 @@ uint32_t attend_configure(uint32_t steps, uint32_t heads, uint32_t stage_bytes, 
 	for (int attempt = 0; attempt < 3; attempt++) { // fewer warps where they do not fit
 		bool more = !any && attempt < 2 && formats & four;
 		uint32_t of = any ? ATTEND_ANY : attempt < 1 ? format : 0, warps = attend_warps(steps, heads, of, more);
-		uint32_t shared = plan_shared(steps, heads, warps, STAGES, stage_bytes).end;
-		if (shared > shared_bytes)
+		uint32_t slots = slots_that_fit(steps, heads, warps, slot_bytes, shared_bytes);
+		if (!slots)
 			continue;
 		c->steps = steps;
 		c->heads = heads;
@@ -35,8 +41,8 @@ uint32_t attend_configure(uint32_t steps, uint32_t heads, uint32_t stage_bytes, 
 		c->four_bits = more;
 		c->warps = warps;
 		c->overlap = 0;
-		c->shared = shared;
-		return STAGES;
+		c->shared = plan_shared(steps, heads, warps, slots, slot_bytes).end;
+		return slots;
 	}
 	return 0;
 }

@@ -36,6 +36,7 @@ struct attend_segment {
 	uint32_t row, heads, parts, first_part; /* as in the job */
 	uint32_t part, next;                    /* next segment, or ATTEND_NONE */
 	uint32_t next_row, next_heads;          /* its */
+	uint32_t joins;                         /* 1: it is the last part of several, which its block joins */
 };
 
 /* What a job's words are made of. */
@@ -53,20 +54,20 @@ struct attend_list {
 #define ATTEND_FORMATS    16u
 
 struct attend_args {
-	const attend_word *words;
-	const struct attend_segment *segments;
+	const attend_word *words; /* at a multiple of 16 bytes, and room for an even number */
+	const struct attend_segment *segments; /* at a multiple of 16 bytes */
 	const struct attend_job *jobs;
-	const float *q;    /* [rows][d_qk] */
+	const float *q;    /* [rows][d_qk], at a multiple of 16 bytes */
 	float *out;        /* [rows][d_v] */
 	float *lse;        /* [rows] */
 	float *mass;       /* as the jobs say */
 	float *tile_mass;  /* {sum, reference} of each tile and head, as the jobs say */
-	float *parts;      /* [parts][heads of a block][padded width] */
-	float *part_sums;  /* [parts][heads of a block][2]: reference, sum */
-	uint32_t *arrived; /* [jobs], zero before and after a launch */
+	/* Sums of parts (attend_part_bytes): all bits set before and after a launch. */
+	float *parts;     /* [parts][heads of a block][padded width] */
+	float *part_sums; /* [parts][heads of a block][padded width / 4][2]: reference, sum */
 	uint32_t d_qk, d_v, page_tokens;
 	float scale;
-	uint32_t stages, stage_bytes;          /* of a warp's ring */
+	uint32_t slots, slot_bytes;            /* of a block's stream of tiles */
 	uint32_t overlap;                      /* set by attend_launch */
 	uint32_t bytes[ATTEND_FORMATS];        /* of a tile */
 	uint32_t start[ATTEND_BLOCKS_MAX + 1]; /* first word of each block; the last one's end */
@@ -96,6 +97,12 @@ __host__ __device__
 	return part * each + (part < longer ? part : longer) + tile / parts;
 }
 
+/* Bytes of `parts` for so many; `part_sums` has half of that. */
+static inline uint64_t attend_part_bytes(uint64_t parts, uint32_t heads, uint32_t steps)
+{
+	return 64 * parts * heads * steps;
+}
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -106,9 +113,9 @@ static inline uint32_t attend_heads(uint32_t most)
 	return most <= 4 ? 4 : most <= 8 ? 8 : 16;
 }
 
-/* Stages for a multiprocessor's shared memory with one block. `formats`: a bit for each that tiles are in;
- * `stage_bytes`: the largest tile_room of theirs. Returns the stages of a warp's ring, 0 if a block does not fit. */
-uint32_t attend_configure(uint32_t steps, uint32_t heads, uint32_t stage_bytes, uint32_t shared_bytes,
+/* Slots for a multiprocessor's shared memory with one block. `formats`: a bit for each that tiles are in;
+ * `slot_bytes`: the largest tile_room of theirs. Returns the slots of a block, 0 if it does not fit. */
+uint32_t attend_configure(uint32_t steps, uint32_t heads, uint32_t slot_bytes, uint32_t shared_bytes,
 			  uint32_t formats, struct attend_config *config);
 
 /* Let the kernels of a width take up to `shared` bytes. Both return a cudaError_t; `stream` is a cudaStream_t. */

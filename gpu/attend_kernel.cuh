@@ -1,7 +1,8 @@
-// The attention kernel: blocks take segments of jobs; the last block of a job joins its parts.
+// The attention kernel: blocks take segments of jobs; the block of a job's last part joins its parts.
 #ifndef GPU_ATTEND_KERNEL_CUH
 #define GPU_ATTEND_KERNEL_CUH
 
+#include "gpu/attend_feed.cuh"
 #include "gpu/attend_more.cuh"
 #include "gpu/attend_stream.cuh"
 
@@ -13,28 +14,26 @@ __host__ __device__ constexpr uint32_t sums_row(uint32_t steps, uint32_t heads)
 
 // Offsets in a block's shared memory, bytes.
 struct shared_plan {
-	uint32_t tops, sums, query, raw, places, words, segments, signals, rings, end;
+	uint32_t slots, sums, tops, query, raw, stream, feed, signals, end;
 };
 
-__host__ __device__ static inline shared_plan plan_shared(uint32_t steps, uint32_t heads, uint32_t warps, uint32_t stages,
-							  uint32_t stage_bytes)
+__host__ __device__ static inline shared_plan plan_shared(uint32_t steps, uint32_t heads, uint32_t warps, uint32_t slots,
+							  uint32_t slot_bytes)
 {
 	shared_plan p;
 	uint32_t parts = heads == 4 ? 2 : 4; // words of an operand
 	bool in_registers = steps * parts * (heads == 16 ? 2 : 1) <= 32;
-	p.rings = 0;
-	p.sums = warps * stages * stage_bytes;
+	p.slots = 0;
+	p.sums = slots * (slot_bytes + STREAM_SLOT_HEAD);
 	p.tops = p.sums + warps * heads * sums_row(steps, heads) * 4;
-	p.query = p.tops + (warps * heads * 2 + heads * 2 + 4) * 4;
-	p.query = (p.query + 15) & ~15u;
+	p.query = (p.tops + (warps * heads * 2 + heads * 2) * 4 + 15) & ~15u;
 	// Where operands are not in registers, warps go together, and no sums are written before all have read the queries.
 	p.raw = in_registers ? p.query : p.sums;
-	p.places = p.query + (in_registers ? heads * QUERY_STRIDE(16 * steps) * 4
+	p.stream = p.query + (in_registers ? FEED_PLACES * feed_query_bytes(steps, heads)
 					   : steps * parts * 128 * (heads == 16 ? 2 : 1));
-	p.words = p.places + warps * stages * 16;
-	p.segments = p.words + warps * STREAM_WORDS * 16;
-	p.signals = (p.segments + warps * 3 * (uint32_t)sizeof(attend_segment) + 7) & ~7u;
-	p.end = p.signals + 16;
+	p.feed = p.stream + STREAM_BYTES;
+	p.signals = p.feed + FEED_BYTES;
+	p.end = p.signals + 32;
 	return p;
 }
 
@@ -128,7 +127,7 @@ DEVICE void attend_places(const attend_args &args, uint32_t job, uint32_t place,
 		float p[query<KT, H>::NT][4];
 		uint32_t note = in.arrive();
 		if (note >> 4 & 0xffff) {
-			attend_any<F, KT, H>(note, in.tile + (note >> 20) * 16, in.lane, q, a, p);
+			attend_any<F, KT, H>(note, in.tile, in.lane, q, a, p);
 		} else {
 #pragma unroll
 			for (int i = 0; i < query<KT, H>::NT * 4; i++)
@@ -176,13 +175,20 @@ template <int F, int KT, int H> DEVICE void put_sums(sums<KT, H> &a, float *rows
 	}
 }
 
-// The threads that join the sums of a segment: all of the block, or four warps while the others go on with the next.
+// The threads that join the sums of a segment: all of the block, or four warps while the others go on with the next. Which four
+// is seen when they come; racecheck does not follow a barrier of the block by number where its warps change.
 struct team {
-	uint32_t index, count; // of this thread, of threads
+	uint32_t index, count;      // of this thread, of threads
+	uint32_t met = 0, turn = 0; // barrier in shared memory of the four, where they meet in each turn or never
 
 	DEVICE void meet() const
 	{
-		barrier_meet(BARRIER_TEAM, count);
+		if (met) {
+			signal_arrive(met);
+			signal_wait(met, turn % 2);
+		} else {
+			__syncthreads();
+		}
 	}
 };
 
@@ -227,6 +233,45 @@ struct joined {
 	}
 };
 
+// A part has, for four channels of a head each, their sums in `parts` and {reference, sum} in `part_sums`. Words of it that
+// are not there have all bits set, which no number has; whoever reads one takes it away.
+#define PART_ABSENT ~0u
+
+DEVICE float present(float x)
+{
+	return __uint_as_float(min(__float_as_uint(x), PART_ABSENT - 1));
+}
+
+DEVICE bool is_absent(float x)
+{
+	return __float_as_uint(x) == PART_ABSENT;
+}
+
+DEVICE void put_part(const attend_args &args, uint64_t i, const joined &x)
+{
+	if (args.tile_mass) // what this thread knows to be written comes before the part
+		order_memory();
+	store_relaxed(reinterpret_cast<float4 *>(args.parts) + i,
+		      make_float4(present(x.o[0]), present(x.o[1]), present(x.o[2]), present(x.o[3])));
+	store_relaxed(reinterpret_cast<float2 *>(args.part_sums) + i, make_float2(present(x.top), present(x.sum)));
+}
+
+DEVICE void see_part(const attend_args &args, uint64_t i, float4 &x, float2 &y)
+{
+	x = load_relaxed(reinterpret_cast<const float4 *>(args.parts) + i);
+	y = load_relaxed(reinterpret_cast<const float2 *>(args.part_sums) + i);
+}
+
+// What see_part saw, when all of it is there.
+DEVICE void take_part(const attend_args &args, uint64_t i, float4 &x, float2 &y)
+{
+	while (is_absent(x.x) || is_absent(x.y) || is_absent(x.z) || is_absent(x.w) || is_absent(y.x) || is_absent(y.y))
+		see_part(args, i, x, y);
+	const float none = __uint_as_float(PART_ABSENT);
+	reinterpret_cast<float4 *>(args.parts)[i] = make_float4(none, none, none, none);
+	reinterpret_cast<float2 *>(args.part_sums)[i] = make_float2(none, none);
+}
+
 // The answer of channels c to c + 3 of a head, and what belongs to the head.
 DEVICE void put_answer(const attend_args &args, uint32_t row, uint32_t head, uint32_t c, const joined &x, float2 *totals)
 {
@@ -241,28 +286,27 @@ DEVICE void put_answer(const attend_args &args, uint32_t row, uint32_t head, uin
 	}
 }
 
-// Parts k to k + BATCH - 1 of a job, and so on `step` further; i: which four channels of which head.
+// Parts k to k + BATCH - 1 of a job, and so on `step` further; `from`: four channels of a head in the job's first part.
 template <int KT, int H, uint32_t BATCH>
-DEVICE void join_some(const attend_args &args, uint32_t first, uint32_t parts, uint32_t i, uint32_t k, uint32_t step,
-		      joined &sums)
+DEVICE void join_some(const attend_args &args, uint64_t from, uint32_t parts, uint32_t k, uint32_t step, joined &sums)
 {
-	constexpr uint32_t fours = 4 * KT;
-	const float2 *tops = reinterpret_cast<const float2 *>(args.part_sums) + (uint64_t)first * H + i / fours;
-	const float4 *rows = reinterpret_cast<const float4 *>(args.parts) + (uint64_t)first * H * fours + i;
+	constexpr uint32_t part = 4 * KT * H;
 #pragma unroll 1
 	for (; k < parts; k += step) {
 		float4 x[BATCH];
 		float2 y[BATCH];
-#pragma unroll
-		for (uint32_t j = 0; j < BATCH; j++) {
-			uint32_t part = min(k + j, parts - 1); // beyond the last one: it again, with weight 0
-			y[j] = __ldcg(&tops[part * H]);
-			x[j] = __ldcg(&rows[part * (H * fours)]);
-		}
 		float most = sums.top;
 #pragma unroll
 		for (uint32_t j = 0; j < BATCH; j++) {
-			y[j].x = k + j < parts ? y[j].x : -INFINITY;
+			y[j] = make_float2(-INFINITY, 0);
+			x[j] = make_float4(0, 0, 0, 0);
+			if (k + j < parts)
+				see_part(args, from + (k + j) * part, x[j], y[j]);
+		}
+#pragma unroll
+		for (uint32_t j = 0; j < BATCH; j++) {
+			if (k + j < parts)
+				take_part(args, from + (k + j) * part, x[j], y[j]);
 			most = fmaxf(most, y[j].x);
 		}
 		sums.scale(most);
@@ -272,7 +316,7 @@ DEVICE void join_some(const attend_args &args, uint32_t first, uint32_t parts, u
 	}
 }
 
-// Join the parts of a job in their order; by the block that finished last. `room`, shared memory, takes the sums of batches of
+// Join the parts of a job in their order. `room`, shared memory, takes the sums of batches of
 // parts, every GROUPS-th of which are summed first; the order is the same for every team.
 template <int KT, int H, uint32_t WARPS>
 DEVICE void join_parts(const attend_args &args, const attend_segment &s, joined *room, float2 *totals, const team &all)
@@ -285,7 +329,7 @@ DEVICE void join_parts(const attend_args &args, const attend_segment &s, joined 
 		uint32_t group = i / items, item = i - group * items;
 		if (item >= s.heads * (width / 4)) // of a head that the job has not: nobody wrote it
 			continue;
-		join_some<KT, H, batch>(args, s.first_part, s.parts, item, group * batch, groups * batch, x);
+		join_some<KT, H, batch>(args, (uint64_t)s.first_part * items + item, s.parts, group * batch, groups * batch, x);
 		room[i] = x;
 	}
 	all.meet();
@@ -334,139 +378,107 @@ DEVICE void finish_segment(const attend_args &args, const attend_segment &s, con
 			put_answer(args, s.row, h, c, x, totals);
 			continue;
 		}
-		uint64_t place = (uint64_t)s.part * H + h;
-		*reinterpret_cast<float4 *>(&args.parts[place * width + c]) = make_float4(x.o[0], x.o[1], x.o[2], x.o[3]);
-		if (c == 0)
-			reinterpret_cast<float2 *>(args.part_sums)[place] = make_float2(x.top, x.sum);
+		put_part(args, (uint64_t)s.part * (H * width / 4) + i, x);
 	}
-	if (s.parts == 1 && args.tile_mass) {
+	if (args.tile_mass) {
 		all.meet();
+		if (s.parts == 1)
+			finish_mass(args, args.jobs[s.job], totals, all);
+	}
+}
+
+// Where the block's first segment is the last part of a job, wait for the others and join them. Blocks begin in the order of
+// their numbers, and those of the other parts have lower ones and wait for nobody before they have written them. By all of
+// the block.
+template <int KT, int H, uint32_t WARPS>
+DEVICE void finish_job(const attend_args &args, const attend_segment &s, float *rows, float2 *totals)
+{
+	struct team all = {threadIdx.x, WARPS * 32};
+	if (!s.joins)
+		return;
+	__syncthreads(); // `rows` have been read
+	join_parts<KT, H, WARPS>(args, s, reinterpret_cast<joined *>(rows), totals, all);
+	if (args.tile_mass) {
+		order_memory(); // other blocks' masses of tiles come after their parts, which this thread has seen
+		__syncthreads();
 		finish_mass(args, args.jobs[s.job], totals, all);
 	}
 }
 
-// The block's parts are there: where all of a job's are, the answer. A block's jobs are whole but for its first and its last
-// one. By all of it.
-template <int KT, int H, uint32_t WARPS>
-DEVICE void finish_jobs(const attend_args &args, const attend_segment &first, const attend_segment &last, bool only,
-			float *rows, float2 *totals, uint32_t *flags)
-{
-	struct team all = {threadIdx.x, WARPS * 32};
-	if (last.parts == 1 && (only || first.parts == 1))
-		return;
-	__syncthreads();
-	if (threadIdx.x < 2) { // the barrier made the block's writes these threads' to publish
-		const attend_segment &s = threadIdx.x ? last : first;
-		bool part = s.parts > 1 && (threadIdx.x || !only);
-		publish_writes();
-		flags[threadIdx.x] = part && add_and_see(&args.arrived[s.job], 1) + 1 == s.parts;
-	}
-	__syncthreads();
-#pragma unroll 1
-	for (uint32_t i = 0; i < 2; i++) {
-		const attend_segment &s = i ? last : first;
-		if (!flags[i])
-			continue;
-		if (threadIdx.x == 0)
-			args.arrived[s.job] = 0;
-		join_parts<KT, H, WARPS>(args, s, reinterpret_cast<joined *>(rows), totals, all);
-		__syncthreads();
-		if (args.tile_mass) {
-			finish_mass(args, args.jobs[s.job], totals, all);
-			__syncthreads();
-		}
-	}
-}
-
-// Copy a segment to the warp's shared memory; before copies_wait and a barrier of the warp.
-DEVICE void copy_segment(const attend_args &args, uint32_t index, attend_segment *to, uint32_t lane)
-{
-	static_assert(sizeof(attend_segment) <= 128, "a word a lane");
-	__syncwarp(); // what it replaces has been read
-	if (lane < sizeof(attend_segment) / 4)
-		copy4(shared_address(to) + 4 * lane, reinterpret_cast<const uint32_t *>(&args.segments[index]) + lane);
-}
-
 // Warps take every WARPS-th tile of the block's segments, each at its own pace. At the end of a segment they leave their sums
-// in shared memory; a team of four joins them while the others go on, a different one for each segment; the last segment's
-// are joined by all. Sums of a segment are written when those of the one before have been joined.
+// in shared memory; the four that do so last join them while the others go on; the last segment's are joined by all. Sums of
+// a segment are written when those of the one before have been joined. Where operands are not in registers, all join always.
 template <int F, int KT, int H, uint32_t WARPS>
 __global__ void __launch_bounds__(WARPS * 32, 1) attend(const __grid_constant__ attend_args args)
 {
-	constexpr uint32_t row = sums_row(KT, H), team = query<KT, H>::in_registers ? 4 : WARPS, teams = WARPS / team;
+	constexpr uint32_t row = sums_row(KT, H);
+	constexpr bool go_on = query<KT, H>::in_registers;
+	constexpr uint32_t joiners = 4; // warps
 	extern __shared__ __align__(128) uint8_t shared[];
 	uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 	stream<F, KT, WARPS> in;
+	feed<KT, H> work;
 	if (args.overlap == 2)
 		wait_for_predecessor();
-	shared_plan at = plan_shared(KT, H, WARPS, args.stages, args.stage_bytes);
-	attend_segment *own = reinterpret_cast<attend_segment *>(shared + at.segments) + 3 * warp;
-	in.start(args, shared_address(shared + at.words), args.start[blockIdx.x], args.start[blockIdx.x + 1]);
-	copy_segment(args, blockIdx.x, own, lane);
-	uint32_t queries = args.queries[blockIdx.x];
-	if (!args.overlap)
-		copy_query(args, queries / 32, queries % 32, shared_address(shared + at.raw));
-	else if (warp == 0)
-		prefetch_query(args, queries / 32, queries % 32, lane);
-	in.open(shared_address(shared + at.rings), shared_address(shared + at.places));
+	shared_plan at = plan_shared(KT, H, WARPS, args.slots, args.slot_bytes);
+	in.start(args, shared_address(shared + at.slots), shared_address(shared + at.stream), args.start[blockIdx.x],
+		 args.start[blockIdx.x + 1]);
+	work.start(args, shared_address(shared + at.feed), shared_address(shared + at.raw), warp, lane);
+	in.open();
 	float *rows = reinterpret_cast<float *>(shared + at.sums);
 	float2 *tops = reinterpret_cast<float2 *>(shared + at.tops), *totals = tops + WARPS * H;
-	uint32_t *flags = reinterpret_cast<uint32_t *>(totals + H);
-	uint32_t full = shared_address(shared + at.signals), free = full + 8; // sums are there; they have been joined
-	if (threadIdx.x == 0) {
+	uint32_t full = shared_address(shared + at.signals); // sums are there
+	uint32_t free = full + 8, met = full + 16;  // they have been joined; the joiners have met
+	if (threadIdx.x == 32) {
+		in.open_words();
+		work.open();
 		signal_init(full, WARPS * 32);
-		signal_init(free, team * 32);
+		signal_init(free, joiners * 32);
+		signal_init(met, joiners * 32);
+		store4(met + 8, 0); // warps that have left sums, of all segments
 	}
-	copies_wait();
-	__syncwarp();
 	in.fill();
 	wait_for_predecessor();
 	let_successor_begin();
-	if (args.overlap) {
-		copy_query(args, queries / 32, queries % 32, shared_address(shared + at.raw));
-		copies_wait();
-	}
+	work.go_on(warp, lane);
+	copies_wait();
 	__syncthreads();
 	for (uint32_t base = 0, done = 0, turn = 0;; turn++) {
 		query<KT, H> q;
 		sums<KT, H> a;
 		float x[query<KT, H>::NT][KT][4];
-		const attend_segment &now = own[turn ? 1 + turn % 2 : 0];
+		const attend_segment &now = work.arrive();
 		uint32_t place = now.first + done * WARPS + warp - base;
 		bool last = now.next == ATTEND_NONE;
-		const float *from = turn ? args.q + (uint64_t)now.row * args.d_qk : reinterpret_cast<const float *>(shared + at.raw);
-		fetch_query<KT, H>(from, turn ? args.d_qk : QUERY_STRIDE(args.d_qk), args.d_qk, now.heads, lane, x);
-		if (!last) {
-			copy_segment(args, now.next, &own[1 + (turn + 1) % 2], lane);
-			if (warp == 0)
-				prefetch_query(args, now.next_row, now.next_heads, lane);
-		}
+		work.fetch(now, lane, x);
+		work.follow(now, warp, lane);
 		base += now.tiles;
 		uint32_t until = base > warp ? (base - warp + WARPS - 1) / WARPS : 0;
 		make_query<KT, H, WARPS>(args.scale, x, shared_address(shared + at.query), warp, lane, q);
 		a.template clear<F>();
 		attend_places<F, KT, H, WARPS>(args, now.job, place, until - done, q, in, a);
 		done = until;
-		if (!last) {
-			copies_wait();
-			__syncwarp();
-		}
-		if (turn && (warp / team + 1) % teams != turn % teams) // those who joined the last ones know
+		if (go_on && turn)
 			signal_wait(free, (turn - 1) % 2);
 		put_sums<F, KT, H>(a, rows + warp * H * row, tops + warp * H, lane);
 		signal_arrive(full);
-		if (!last && warp / team != turn % teams)
-			continue;
+		struct team all = {threadIdx.x, WARPS * 32};
+		if (!last && go_on) {
+			uint32_t left = (turn + 1) * WARPS - 1 - __shfl_sync(~0u, claim(met + 8, lane), 0); // warps behind this one
+			if (left >= joiners)
+				continue;
+			all = {left * 32 + lane, joiners * 32, met, turn};
+		}
 		signal_wait(full, turn % 2);
-		struct team all = {last ? threadIdx.x : threadIdx.x % (team * 32), (last ? WARPS : team) * 32};
 		finish_segment<KT, H, WARPS>(args, now, rows, tops, totals, all);
 		if (last)
-			finish_jobs<KT, H, WARPS>(args, own[0], now, turn == 0, rows, totals, flags);
+			finish_job<KT, H, WARPS>(args, work.first(), rows, totals);
 		if (last)
 			break;
-		all.meet();
-		if (teams > 1) // nobody waits for it where all join
+		if (go_on)
 			signal_arrive(free);
+		else
+			__syncthreads();
 	}
 }
 

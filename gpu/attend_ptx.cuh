@@ -109,18 +109,44 @@ DEVICE void store4(uint32_t at, uint32_t x)
 	asm volatile("st.shared.u32 [%0], %1;" ::"r"(at), "r"(x) : "memory");
 }
 
+DEVICE void store8(uint32_t at, uint32_t x, uint32_t y)
+{
+	asm volatile("st.shared.v2.u32 [%0], {%1, %2};" ::"r"(at), "r"(x), "r"(y) : "memory");
+}
+
+// Two words, once the sign of the first one is not that of `other`.
+DEVICE uint2 wait_for_sign(uint32_t at, uint32_t other)
+{
+	uint2 x;
+	asm volatile("{\n.reg .pred same;\n.reg .b32 y;\nagain:\n"
+		     "ld.volatile.shared.v2.u32 {%0, %1}, [%2];\n"
+		     "xor.b32 y, %0, %3;\n"
+		     "setp.ge.s32 same, y, 0;\n"
+		     "@same bra again;\n}"
+		     : "=&r"(x.x), "=&r"(x.y)
+		     : "r"(at), "r"(other)
+		     : "memory");
+	return x;
+}
+
+// By lane 0: the number at `at`, which becomes one more. An increment with a limit, as lanes that add would be made to do so
+// together, in a dozen instructions.
+DEVICE uint32_t claim(uint32_t at, uint32_t lane)
+{
+	uint32_t x;
+	asm volatile("{\n.reg .pred p;\nsetp.eq.u32 p, %2, 0;\n@p atom.shared.inc.u32 %0, [%1], 0xfffffffe;\n}"
+		     : "=r"(x)
+		     : "r"(at), "r"(lane)
+		     : "memory");
+	return x;
+}
+
 // Read once, and before whatever is asked for later.
 DEVICE uint64_t load_word(const uint64_t *from)
 {
 	uint64_t x;
 	asm volatile("ld.global.L1::no_allocate.u64 %0, [%1];" : "=l"(x) : "l"(from));
 	return x;
-}
-
-// On its way to the L2 cache; what the kernel before this one writes there until then is seen all the same.
-DEVICE void prefetch(const void *from)
-{
-	asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
 }
 
 // The kernel before this one on the stream has ended and its writes are there.
@@ -137,14 +163,6 @@ DEVICE void let_successor_begin()
 #if HAS_BULK
 	asm volatile("griddepcontrol.launch_dependents;");
 #endif
-}
-
-// A barrier of a block by number, for `threads` of it. 0 is that of __syncthreads.
-#define BARRIER_TEAM 1u
-
-DEVICE void barrier_meet(uint32_t barrier, uint32_t threads)
-{
-	asm volatile("barrier.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 
 // A barrier in shared memory, at which `threads` arrive and which others wait for. Every lane arrives, so that racecheck can
@@ -168,18 +186,40 @@ DEVICE void signal_wait(uint32_t at, uint32_t parity)
 		     : "memory");
 }
 
-// What this thread knows to be written is there for other blocks before whatever it writes next.
-DEVICE void publish_writes()
+// What this thread has written or knows to be written comes before what it writes next, and what it reads next after what
+// it has read, for all blocks.
+DEVICE void order_memory()
 {
 	asm volatile("fence.acq_rel.gpu;" ::: "memory");
 }
 
-// Add to what other blocks add to; what they published before is there then.
-DEVICE uint32_t add_and_see(uint32_t *to, uint32_t x)
+// Memory that other blocks read and write meanwhile: each word is that of one moment.
+DEVICE void store_relaxed(float4 *to, const float4 &x)
 {
-	uint32_t before;
-	asm volatile("atom.acquire.gpu.global.add.u32 %0, [%1], %2;" : "=r"(before) : "l"(to), "r"(x) : "memory");
-	return before;
+	asm volatile("st.relaxed.gpu.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(x.x), "f"(x.y), "f"(x.z), "f"(x.w)
+		     : "memory");
+}
+
+DEVICE void store_relaxed(float2 *to, const float2 &x)
+{
+	asm volatile("st.relaxed.gpu.global.v2.f32 [%0], {%1, %2};" ::"l"(to), "f"(x.x), "f"(x.y) : "memory");
+}
+
+DEVICE float4 load_relaxed(const float4 *from)
+{
+	float4 x;
+	asm volatile("ld.relaxed.gpu.global.v4.f32 {%0, %1, %2, %3}, [%4];"
+		     : "=f"(x.x), "=f"(x.y), "=f"(x.z), "=f"(x.w)
+		     : "l"(from)
+		     : "memory");
+	return x;
+}
+
+DEVICE float2 load_relaxed(const float2 *from)
+{
+	float2 x;
+	asm volatile("ld.relaxed.gpu.global.v2.f32 {%0, %1}, [%2];" : "=f"(x.x), "=f"(x.y) : "l"(from) : "memory");
+	return x;
 }
 
 DEVICE void store_if(float *to, float x, bool wanted)
@@ -233,21 +273,25 @@ DEVICE void bulk_copy(uint32_t to, uint64_t from, uint32_t bytes, uint32_t barri
 		     "l"(from), "r"(bytes), "r"(barrier), "l"(policy)
 		     : "memory");
 }
+
+// The same, for what is to stay in the L2 cache.
+DEVICE void bulk_copy_kept(uint32_t to, uint64_t from, uint32_t bytes, uint32_t barrier)
+{
+	asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
+		     "l"(from), "r"(bytes), "r"(barrier)
+		     : "memory");
+}
+
+// On its way to the L2 cache; what the kernel before this one writes there until then is seen all the same.
+DEVICE void bulk_prefetch(const void *from, uint32_t bytes)
+{
+	asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes));
+}
 #endif
 
 DEVICE void copy16(uint32_t to, uint64_t from)
 {
 	asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
-}
-
-DEVICE void copy4(uint32_t to, const void *from)
-{
-	asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from) : "memory");
-}
-
-DEVICE void copy8(uint32_t to, const void *from)
-{
-	asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(to), "l"(from) : "memory");
 }
 
 // All copies by threads, of this one.

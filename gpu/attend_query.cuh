@@ -14,7 +14,7 @@ template <int H> DEVICE uint32_t head_of(uint32_t column)
 	return H == 4 ? column % 4 : column;
 }
 
-// The values of a job's queries that this lane's operands hold; columns beyond its heads repeat the last one, and
+// The values of a segment's queries that this lane's operands hold; columns beyond its heads repeat the last one, and
 // nobody reads them. `rows`: the job's rows, `stride` apart, in global or shared memory.
 template <int KT, int H>
 DEVICE void fetch_query(const float *rows, uint32_t stride, uint32_t d_qk, uint32_t heads, uint32_t lane,
@@ -38,30 +38,8 @@ DEVICE void fetch_query(const float *rows, uint32_t stride, uint32_t d_qk, uint3
 	}
 }
 
-// Bring them near, while the kernel before this one may still be writing them.
-DEVICE void prefetch_query(const attend_args &args, uint32_t first_row, uint32_t heads, uint32_t lane)
-{
-	const float *from = args.q + (uint64_t)first_row * args.d_qk;
-#pragma unroll 1
-	for (uint32_t i = lane * 32; i < heads * args.d_qk; i += 1024)
-		prefetch(from + i);
-}
-
 // Rows in shared memory are so far apart that lanes of different heads read different banks.
 #define QUERY_STRIDE(d_qk) ((d_qk) + 8)
-
-// Copy them to shared memory, by all warps of the block; before copies_wait.
-DEVICE void copy_query(const attend_args &args, uint32_t first_row, uint32_t heads, uint32_t to)
-{
-	uint32_t lane = threadIdx.x % 32;
-#pragma unroll 1
-	for (uint32_t row = threadIdx.x / 32; row < heads; row += blockDim.x / 32) {
-		const float *from = args.q + (uint64_t)(first_row + row) * args.d_qk;
-#pragma unroll 4
-		for (uint32_t i = lane; i < args.d_qk; i += 32)
-			copy4(to + 4 * (row * QUERY_STRIDE(args.d_qk) + i), from + i);
-	}
-}
 
 DEVICE uint4 two_parts(const float x[4])
 {

@@ -6,7 +6,7 @@
 #include "intentkv/format.h"
 
 /* Warps of a block for tiles of one format, or of any (0). Conversion of codes keeps more of them busy, where heads are
- * few enough for the registers, and so do small tiles; mixtures have stages of the largest tile and leave less room for
+ * few enough for the registers, and so do small tiles; mixtures have slots of the largest tile and leave less room for
  * them. */
 #ifdef __cplusplus
 static constexpr uint32_t attend_warps(uint32_t steps, uint32_t heads, uint32_t format, bool four_bits)

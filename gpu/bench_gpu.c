@@ -53,7 +53,7 @@ struct row {
 	uint64_t bytes;                                       /* read by one launch: pages with scales */
 	double ms[3], overlap_ms, resolve_ms, read_ms, error; /* ms: median, least, most */
 	double score_ms, pick_ms, chain_ms;
-	uint32_t blocks, warps, stages;
+	uint32_t blocks, warps, slots;
 };
 
 static struct device dev;
@@ -307,7 +307,7 @@ static void make_set(struct row *x, struct set *s, uint64_t seed, bool compare)
 	const struct shape *h = &x->shape;
 	uint32_t jobs = h->batch * h->kv_heads, group = h->q_heads / h->kv_heads, tiles = (x->page_tokens + 15) / 16,
 		 used;
-	uint32_t rows = h->batch * h->q_heads, steps = tile_steps(h->dim), stage = 0;
+	uint32_t rows = h->batch * h->q_heads, steps = tile_steps(h->dim), slot = 0;
 	uint64_t slots = (uint64_t)h->batch * x->pages * h->kv_heads;
 	attend_entry *table = make_pages(x, s, seed);
 	struct ikv_page_ref *refs = calloc((size_t)h->batch * x->chosen, sizeof *refs);
@@ -324,17 +324,17 @@ static void make_set(struct row *x, struct set *s, uint64_t seed, bool compare)
 				uint32_t p = refs[(size_t)b * x->chosen + i].page;
 				uint32_t tile =
 				    tile_bytes(table[((uint64_t)b * x->pages + p) * h->kv_heads + k] & 15, steps);
-				stage = tile_room(tile) > stage ? tile_room(tile) : stage;
+				slot = tile_room(tile) > slot ? tile_room(tile) : slot;
 				bytes += tile;
 			}
 			loads[b * h->kv_heads + k] = (struct split_job){x->chosen * tiles, bytes / x->chosen};
 			x->bytes += (uint64_t)bytes * tiles;
 		}
 	}
-	x->stages =
-	    attend_configure(steps, attend_heads(group), stage, dev.shared_bytes,
+	x->slots =
+	    attend_configure(steps, attend_heads(group), slot, dev.shared_bytes,
 			     x->format == MIXED ? 1u << IKV_FMT_FP16 | 1u << IKV_FMT_INT4 : 1u << x->format, c);
-	if (!x->stages) {
+	if (!x->slots) {
 		fprintf(stderr, "intentkv: bench gpu: a block does not fit\n");
 		exit(IKV_FAILED);
 	}
@@ -348,16 +348,14 @@ static void make_set(struct row *x, struct set *s, uint64_t seed, bool compare)
 	size_t refs_at = (table_bytes + 255) & ~255ull, segments_at = (refs_at + refs_bytes + 255) & ~255ull;
 	size_t jobs_at = (segments_at + segments_bytes + 255) & ~255ull,
 	       q_at = (jobs_at + jobs_bytes + 255) & ~255ull;
-	size_t out_at = q_at + q_bytes, lse_at = out_at + q_bytes, sums_at = (lse_at + rows * 4 + 255) & ~255ull;
-	size_t parts_at = sums_at + (size_t)n * c->heads * 8,
-	       arrived_at = parts_at + (size_t)n * c->heads * steps * 64;
-	size_t lists_at = (arrived_at + jobs * 4 + 255) & ~255ull,
-	       words_at = lists_at + jobs * sizeof(struct attend_list);
-	size_t all = words_at + (size_t)jobs * x->chosen * tiles * 8;
+	size_t out_at = q_at + q_bytes, lse_at = out_at + q_bytes, parts_at = (lse_at + rows * 4 + 255) & ~255ull;
+	size_t parts_bytes = attend_part_bytes(n, c->heads, steps), sums_at = parts_at + parts_bytes;
+	size_t lists_at = (sums_at + parts_bytes / 2 + 255) & ~255ull,
+	       words_at = (lists_at + jobs * sizeof(struct attend_list) + 255) & ~255ull;
+	size_t all = words_at + ((size_t)jobs * x->chosen * tiles + 1) / 2 * 16;
 	must(cudaMalloc(&s->inputs, all), "allocate inputs");
 	uint8_t *d = s->inputs;
-	must(cudaMemset(d, 0xff, all), "clear inputs"); /* outputs poisoned */
-	must(cudaMemset(d + arrived_at, 0, jobs * 4), "clear inputs");
+	must(cudaMemset(d, 0xff, all), "clear inputs"); /* as parts are to be; outputs are no numbers then */
 	struct attend_job *job = calloc(jobs, sizeof *job);
 	struct attend_segment *segments = calloc(n, sizeof *segments);
 	for (uint32_t j = 0; j < jobs; j++)
@@ -396,13 +394,12 @@ static void make_set(struct row *x, struct set *s, uint64_t seed, bool compare)
 				       .lse = (float *)(d + lse_at),
 				       .parts = (float *)(d + parts_at),
 				       .part_sums = (float *)(d + sums_at),
-				       .arrived = (uint32_t *)(d + arrived_at),
 				       .d_qk = h->dim,
 				       .d_v = h->dim,
 				       .page_tokens = x->page_tokens,
 				       .scale = 1 / sqrtf((float)h->dim),
-				       .stages = x->stages,
-				       .stage_bytes = stage};
+				       .slots = x->slots,
+				       .slot_bytes = slot};
 	for (uint32_t f = 0; f < ATTEND_FORMATS; f++)
 		s->args.bytes[f] = tile_bytes(f, steps);
 	split_segments(pieces, n, job, segments, &s->args);
@@ -511,7 +508,7 @@ static void hand_over(const struct row *x, gpu_bench_row *each, void *context)
 				     .page_tokens = x->page_tokens,
 				     .blocks = x->blocks,
 				     .warps = x->warps,
-				     .stages = x->stages,
+				     .slots = x->slots,
 				     .share = x->selection,
 				     .ms_median = x->ms[0],
 				     .ms_min = x->ms[1],

@@ -24,7 +24,7 @@ struct gpu_bench_limits {
 
 struct gpu_bench_result {
 	const char *shape, *format;
-	uint32_t batch, q_heads, kv_heads, head_dim, kv_tokens, page_tokens, blocks, warps, stages;
+	uint32_t batch, q_heads, kv_heads, head_dim, kv_tokens, page_tokens, blocks, warps, slots;
 	double share; /* of the pages, chosen at random */
 	double ms_median, ms_min, ms_max;
 	double overlap_ms; /* each launch begins while the one before it ends */

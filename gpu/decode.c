@@ -12,8 +12,8 @@ struct sizes {
 	uint32_t tiles_max; /* of one */
 	size_t segments_at, jobs_at, lists_at, refs_at, masks_at, q_at, in_bytes;
 	size_t lse_at, mass_at, mass, out_bytes; /* mass: elements */
-	size_t sums_at, tile_mass_at, tile_mass, words_at, work_bytes;
-	uint32_t stage_bytes;
+	size_t tile_mass, words_at, work_bytes, sums_at, parts_bytes;
+	uint32_t slot_bytes;
 	uint32_t formats; /* a bit each */
 	uint32_t choice;  /* where the search for the next unit's begins */
 };
@@ -23,7 +23,7 @@ void decode_free(struct decode *d)
 	device_release(&d->in);
 	device_release(&d->out);
 	device_release(&d->work);
-	device_release(&d->arrived);
+	device_release(&d->parts);
 	call_graph_free(&d->graph);
 	ikv_free(d->cut);
 	ikv_free(d->plans.items);
@@ -96,7 +96,7 @@ static uint64_t bytes_read(const struct pages *p, const struct ikv_page_ref *r, 
 /* What each job reads, and the largest tile of the call. The page table is asked only where formats differ. */
 static void weigh_jobs(struct decode *d, struct pages *p, const struct ikv_attn_unit *units, struct sizes *z)
 {
-	z->stage_bytes = 16;
+	z->slot_bytes = 128;
 	for (uint32_t i = 0; i < z->jobs; i++) {
 		const struct decode_job *j = &d->jobs[i];
 		const struct ikv_attn_unit *u = &units[j->unit];
@@ -107,8 +107,8 @@ static void weigh_jobs(struct decode *d, struct pages *p, const struct ikv_attn_
 		for (uint32_t k = 0; k < u->plan->count; k++) {
 			const struct ikv_page_ref *r = &u->plan->pages[k];
 			uint32_t f = only ? only : l->table[(size_t)r->page * p->g.kv_heads + j->kv_head] & 15;
-			uint32_t tile = tile_bytes(f, p->steps), stage = tile_room(tile);
-			z->stage_bytes = stage > z->stage_bytes ? stage : z->stage_bytes;
+			uint32_t tile = tile_bytes(f, p->steps), slot = tile_room(tile);
+			z->slot_bytes = slot > z->slot_bytes ? slot : z->slot_bytes;
 			bytes += tile;
 			z->formats |= 1u << f;
 			if (!j->row &&
@@ -135,10 +135,10 @@ static void lay_out(const struct decode *d, const struct pages *p, const struct 
 	z->lse_at = 4 * (size_t)z->rows * g->d_v; /* no gaps: all of it is copied back */
 	z->mass_at = z->lse_at + 4 * (size_t)z->rows;
 	z->out_bytes = z->mass_at + 4 * z->mass;
-	z->sums_at = call_up(64 * (size_t)z->pieces * c->heads * c->steps);
-	z->tile_mass_at = z->sums_at + call_up(8 * (size_t)z->pieces * c->heads);
-	z->words_at = z->tile_mass_at + call_up(8 * z->tile_mass);
+	z->words_at = call_up(8 * z->tile_mass);
 	z->work_bytes = z->words_at + call_up(8 * z->words);
+	z->sums_at = attend_part_bytes(z->pieces, c->heads, c->steps);
+	z->parts_bytes = z->sums_at + z->sums_at / 2;
 }
 
 static int put_queries(const struct ikv_geometry *g, const struct ikv_attn_unit *units, uint32_t count, float *q,
@@ -229,7 +229,7 @@ static int enqueue_alone(const void *step, void *stream, struct ikv_err *err)
 	return enqueue(step, NULL, stream, err);
 }
 
-static int launch(struct decode *d, struct pages *p, const struct attend_config *c, uint32_t stages,
+static int launch(struct decode *d, struct pages *p, const struct attend_config *c, uint32_t slots,
 		  const struct sizes *z, struct ikv_err *err)
 {
 	uint8_t *in = d->in.device, *out = d->out.device, *work = d->work.device;
@@ -242,16 +242,15 @@ static int launch(struct decode *d, struct pages *p, const struct attend_config 
 	x.args.out = (float *)out;
 	x.args.lse = (float *)(out + z->lse_at);
 	x.args.mass = (float *)(out + z->mass_at);
-	x.args.tile_mass = z->mass ? (float *)(work + z->tile_mass_at) : NULL;
-	x.args.parts = (float *)work;
-	x.args.part_sums = (float *)(work + z->sums_at);
-	x.args.arrived = d->arrived.device;
+	x.args.tile_mass = z->mass ? (float *)work : NULL;
+	x.args.parts = d->parts.device;
+	x.args.part_sums = (float *)((uint8_t *)d->parts.device + z->sums_at);
 	x.args.d_qk = p->g.d_qk;
 	x.args.d_v = p->g.d_v;
 	x.args.page_tokens = p->g.page_tokens;
 	x.args.scale = p->g.scale;
-	x.args.stages = stages;
-	x.args.stage_bytes = z->stage_bytes;
+	x.args.slots = slots;
+	x.args.slot_bytes = z->slot_bytes;
 	for (uint32_t f = 0; f < ATTEND_FORMATS; f++)
 		x.args.bytes[f] = tile_bytes(f, p->steps);
 	split_segments(d->pieces, z->pieces, (const struct attend_job *)((uint8_t *)d->in.host + z->jobs_at),
@@ -308,17 +307,15 @@ static int cut_jobs(struct decode *d, const struct pages *p, const struct sizes 
 	return 0;
 }
 
-/* Counters that blocks leave at zero when they end, one a job. */
-static int clear_arrivals(struct decode *d, const struct pages *p, uint32_t jobs, struct ikv_err *err)
+/* Room in a buffer of the device, all of it set to `byte` when it is taken. */
+static int reserve_set(struct device_buffer *b, size_t bytes, int byte, void *stream, struct ikv_err *err)
 {
-	size_t bytes = 4 * (size_t)jobs;
-	if (bytes <= d->arrived.bytes)
+	if (bytes <= b->bytes)
 		return 0;
-	if (device_reserve(&d->arrived, bytes, false, err))
+	if (device_reserve(b, bytes, false, err))
 		return -1;
-	if (device_failed(cudaMemsetAsync(d->arrived.device, 0, d->arrived.bytes, p->device.stream),
-			  "clear device memory", err)) {
-		device_release(&d->arrived); /* the next call would take it for cleared */
+	if (device_failed(cudaMemsetAsync(b->device, byte, b->bytes, stream), "clear device memory", err)) {
+		device_release(b); /* the next call would take it for set */
 		return -1;
 	}
 	return 0;
@@ -334,9 +331,9 @@ static int run(struct decode *d, struct pages *p, const struct selection *s, con
 	if (!z.jobs)
 		return 0;
 	weigh_jobs(d, p, units, &z);
-	uint32_t stages = attend_configure(p->steps, attend_heads(z.heads), z.stage_bytes, p->device.shared_bytes,
+	uint32_t slots = attend_configure(p->steps, attend_heads(z.heads), z.slot_bytes, p->device.shared_bytes,
 					   z.formats ? z.formats : 1u << IKV_FMT_FP16, &c);
-	if (!stages)
+	if (!slots)
 		return ikv_err_set(
 		    err, IKV_UNAVAILABLE,
 		    "backend cuda: %u bytes of shared memory a block do not do for heads of %u channels",
@@ -349,15 +346,16 @@ static int run(struct decode *d, struct pages *p, const struct selection *s, con
 	c.blocks = d->cut_used;
 	lay_out(d, p, &c, &z);
 	if (device_reserve(&d->in, z.in_bytes, true, err) || device_reserve(&d->out, z.out_bytes, true, err) ||
-	    device_reserve(&d->work, z.work_bytes, false, err) || clear_arrivals(d, p, z.jobs, err) ||
+	    reserve_set(&d->work, z.work_bytes, 0, p->device.stream, err) || /* words are read in pairs */
+	    reserve_set(&d->parts, z.parts_bytes, 0xff, p->device.stream, err) ||
 	    put_queries(&p->g, units, count, (float *)((uint8_t *)d->in.host + z.q_at), err))
 		return -1;
 	call_plans_put(&d->plans, (struct ikv_page_ref *)((uint8_t *)d->in.host + z.refs_at),
 		       (uint64_t *)((uint8_t *)d->in.host + z.masks_at));
 	put_jobs(d, p, units, &z);
 	put_lists(d, p, units, &z);
-	if (launch(d, p, &c, stages, &z, err)) {
-		device_release(&d->arrived); /* whatever it holds */
+	if (launch(d, p, &c, slots, &z, err)) {
+		device_release(&d->parts); /* whatever it holds */
 		return -1;
 	}
 	const uint8_t *out = d->out.host;

@@ -23,7 +23,7 @@ struct decode_step {
 
 struct decode {
 	struct device_buffer in, out, work; /* work: parts, sums of tiles, words */
-	struct device_buffer arrived;       /* zeros between calls */
+	struct device_buffer parts;         /* all bits set between calls */
 	struct decode_step step;            /* of the graph */
 	struct call_graph graph;
 	struct split_job *cut;              /* the loads that the pieces are of */

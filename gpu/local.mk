@@ -4,8 +4,8 @@ libgpu_la_SOURCES = gpu/gpu.h gpu/backend.h gpu/bench_gpu.h gpu/attend.h gpu/spl
 	gpu/tile_place.h gpu/moves.c gpu/moves.h gpu/mla.h gpu/mla_tile.c gpu/mla_tile.h gpu/select.h gpu/summary.c gpu/summary.h
 libgpu_la_CPPFLAGS = $(AM_CPPFLAGS) $(CUDA_CPPFLAGS)
 ATTEND_PARTS = \
-	gpu/attend.h gpu/attend_code.cuh gpu/attend_kernel.cuh gpu/attend_more.cuh gpu/attend_ptx.cuh gpu/attend_query.cuh gpu/attend_stream.cuh \
-	gpu/attend_tile.cuh gpu/attend_width.h gpu/gpu_tile.h
+	gpu/attend.h gpu/attend_code.cuh gpu/attend_feed.cuh gpu/attend_kernel.cuh gpu/attend_more.cuh gpu/attend_ptx.cuh gpu/attend_query.cuh \
+	gpu/attend_stream.cuh gpu/attend_tile.cuh gpu/attend_width.h gpu/gpu_tile.h
 MLA_PARTS = gpu/attend.h gpu/attend_ptx.cuh gpu/gpu_tile.h gpu/mla.h gpu/mla_copy.cuh gpu/mla_part.cuh gpu/mla_ptx.cuh gpu/mla_ring.cuh gpu/mla_score.cuh gpu/mla_tile.h
 EXTRA_DIST += $(MLA_PARTS) gpu/mla.cu gpu/mla_hopper.cu gpu/mla_portable.cu gpu/mla_bench.cu
 EXTRA_DIST += $(ATTEND_PARTS) gpu/attend.cu gpu/attend_width.cu gpu/bench.cu gpu/move.cu gpu/move.h gpu/encode.cu gpu/encode.h gpu/probe.cu gpu/probe.h gpu/select.cu gpu/cosine.cu

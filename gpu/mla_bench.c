@@ -331,7 +331,7 @@ static void hand_over(const struct row *x, gpu_bench_row *each, void *context)
 				     .page_tokens = x->page_tokens,
 				     .blocks = x->blocks,
 				     .warps = 16,
-				     .stages = 3,
+				     .slots = 3,
 				     .share = x->selection,
 				     .ms_median = x->ms[0],
 				     .ms_min = x->ms[1],

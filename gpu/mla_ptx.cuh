@@ -64,14 +64,6 @@ DEVICE bool barrier_passed(uint32_t barrier, uint32_t parity)
 	return done;
 }
 
-// bulk_copy of what stays in the L2 cache; barrier_expect comes first here, too.
-DEVICE void bulk_copy_kept(uint32_t to, uint64_t from, uint32_t bytes, uint32_t barrier)
-{
-	asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
-		     "l"(from), "r"(bytes), "r"(barrier)
-		     : "memory");
-}
-
 // Four 8x8 matrices of 16-bit values; each lane has the address of a row.
 DEVICE void store_matrices(uint32_t at, uint32_t a, uint32_t b, uint32_t c, uint32_t d)
 {

@@ -114,7 +114,8 @@ void split_segments(const struct split_piece *pieces, uint32_t count, const stru
 					     .parts = job->parts,
 					     .first_part = job->first_part,
 					     .part = i,
-					     .next = x->next};
+					     .next = x->next,
+					     .joins = job->parts > 1 && i + 1 == job->first_part + job->parts};
 		if (x->next != ATTEND_NONE) { /* which is the piece after this one */
 			s->next_row = jobs[pieces[i + 1].job].row;
 			s->next_heads = jobs[pieces[i + 1].job].heads;

@@ -17,7 +17,7 @@ static void print_limits(void *context, const struct gpu_bench_limits *m)
 	if (p->output == BENCH_CSV)
 		printf("kernel,shape,format,batch,q_heads,kv_heads,head_dim,kv_tokens,page_tokens,selected,ms_median,"
 		       "ms_min,ms_max,overlap_ms,resolve_ms,score_ms,pick_ms,chain_ms,read_ms,summary_bytes,kv_bytes,gbps,ceiling_gbps,fraction,error,blocks,"
-		       "warps,stages\n");
+		       "warps,slots\n");
 	if (p->output == BENCH_JSON)
 		printf("[\n");
 	if (p->output != BENCH_TABLE)
@@ -58,7 +58,7 @@ static void print_row(void *context, const struct gpu_bench_result *r)
 		    r->shape, r->format, r->batch, r->q_heads, r->kv_heads, r->head_dim, r->kv_tokens, r->page_tokens,
 		    r->share, r->ms_median, r->ms_min, r->ms_max, r->overlap_ms, r->resolve_ms, r->score_ms, r->pick_ms,
 		    r->chain_ms, r->read_ms, (unsigned long long)r->summary_bytes, (unsigned long long)r->kv_bytes, gbps, ceiling, gbps / ceiling, r->error, r->blocks, r->warps,
-		    r->stages);
+		    r->slots);
 	else
 		printf("%s {\"kernel\":\"decode\",\"shape\":\"%s\",\"format\":\"%s\",\"batch\":%u,\"q_heads\":%u,"
 		       "\"kv_heads\":%u,\"head_dim\":%u,\"kv_tokens\":%u,\"page_tokens\":%u,\"selected\":%g,"

@@ -10,6 +10,18 @@
 #define WHOLE 16383 /* the largest of `whole` below */
 #define UNROLL _Pragma("GCC unroll 16")
 
+/* 32 channels of the query for INT4 K. Bytes are multiplied as they lie, 16 high + low, and once more with every two of
+ * them shifted left by four bits: 16 low, and in the second one the high half of the first. With integers m of nine bits
+ * for the former and n for the latter, of bytes a and b side by side, q / (16 unit) is m_b for the high code of b,
+ * n_b + m_b / 16 for its low one, m_a + n_b / 16 for the high code of a and n_a + m_a / 16 for its low one, each at the
+ * nearest, in this order. */
+struct paired {
+	uint8_t bytes[4][2][2][4]; /* of four bytes m, then n: magnitudes, and what makes codes v or -v - 1 of bytes */
+	int32_t lost;              /* added to the sum of products: q · code / unit, without an error common to all */
+	float unit, sum;           /* sum: of the channels */
+	float unused;              /* a multiple of 16 bytes */
+};
+
 /* Forms of a query row of P padded channels; what is read for every block of tokens first, so that those of 32 heads
  * stay in the first-level cache. Each begins at a multiple of 16 bytes.
  *   uint8 nine [P/4][2][4]: of four channels the magnitudes of q = unit · nine signed bits, at the nearest, with a
@@ -31,18 +43,6 @@
  *   int16 whole [P]      16383 times `parts`; of each 32 channels 0 to 3, 16 to 19, 4 to 7, 20 to 23 and so on
  *   bf16 nearest [P]     `parts` times 2^60 rounded to nearest even; of each four channels the second and third have
  *                        changed places */
-/* 32 channels of the query for INT4 K, whose bytes are multiplied as they lie, 16 high + low, and once more with every two
- * of them shifted left by four bits: 16 low, and in the second one the first one's high half. With integers m of nine bits
- * for the former and n for the latter, of bytes a and b side by side, q / (16 unit) is
- *   of b's high code m_b, of b's low one n_b + m_b / 16, of a's high one m_a + n_b / 16, of a's low one n_a + m_a / 16,
- * each at the nearest, in this order. */
-struct paired {
-	uint8_t bytes[4][2][2][4]; /* of four bytes: m, n; magnitudes, and what makes signed codes, v or -v - 1, of bytes */
-	int32_t lost;		   /* to be added to the sum of products: q · code / unit, without an error that all tokens share */
-	float unit, sum;	   /* sum: of the channels */
-	float unused;		   /* a multiple of 16 bytes */
-};
-
 struct forms {
 	const uint8_t *nine;
 	const int8_t *coarse, *digits;

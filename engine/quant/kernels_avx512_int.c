@@ -183,7 +183,8 @@ void avx512_prepare_paired(const float *q, uint32_t groups, const struct forms *
 			most = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(m), _mm512_abs_ps(n)));
 		} while (most > 255);
 		const int32_t negative = put_paired(m, x->bytes[0][0][0]) + put_paired(n, x->bytes[0][1][0]);
-		/* Bytes count from 128; what is lost counts by the middle code, 7.5, of which products hold 16 times as much. */
+		/* Bytes count from 128; what is lost counts by the middle code, 7.5, and products hold 16 times as
+		 * much. */
 		const float sum = _mm512_reduce_add_ps(_mm512_add_ps(m, n));
 		x->lost = negative + (int32_t)lrintf(128 * sum + 120 * _mm512_reduce_add_ps(lost));
 		x->unit = factor > 0 ? 1 / (16 * factor) : 0;
@@ -213,9 +214,11 @@ INLINE void qk_paired(const struct tile_shape *shape, const struct tile *t, cons
 				a[k] = _mm512_loadu_si512(p);
 				fetch(p, t[k].ahead);
 			}
-			UNROLL for (int h = 0; h < heads; h++) add_nine(sums[h], a, tiles, q[h].paired[g].bytes[j][0][0]);
+			UNROLL for (int h = 0; h < heads; h++)
+			    add_nine(sums[h], a, tiles, q[h].paired[g].bytes[j][0][0]);
 			UNROLL for (int k = 0; k < tiles; k++) a[k] = _mm512_slli_epi16(a[k], 4);
-			UNROLL for (int h = 0; h < heads; h++) add_nine(sums[h], a, tiles, q[h].paired[g].bytes[j][1][0]);
+			UNROLL for (int h = 0; h < heads; h++)
+			    add_nine(sums[h], a, tiles, q[h].paired[g].bytes[j][1][0]);
 		}
 		UNROLL for (int k = 0; k < tiles; k++)
 		{
@@ -247,9 +250,9 @@ INLINE void qk(const enum kind kind, const struct tile_shape *shape, const struc
 		for (; q->fine && i < count; i++)                                                                    \
 			qk_pairs(kind, shape, tiles + i, f, n, to + i * TILE_TOKENS);                                \
 		for (; kind == PAIRS && i + 2 <= count; i += 2)                                                      \
-			qk_paired(shape, tiles + i, 2, f, n, to + i * TILE_TOKENS);                                    \
+			qk_paired(shape, tiles + i, 2, f, n, to + i * TILE_TOKENS);                                  \
 		for (; kind == PAIRS && i < count; i++)                                                              \
-			qk_paired(shape, tiles + i, 1, f, n, to + i * TILE_TOKENS);                                    \
+			qk_paired(shape, tiles + i, 1, f, n, to + i * TILE_TOKENS);                                  \
 		for (; i + 2 <= count; i += 2)                                                                       \
 			qk_coarse(shape, tiles + i, 2, f, n, to + i * TILE_TOKENS);                                  \
 		if (i < count)                                                                                       \

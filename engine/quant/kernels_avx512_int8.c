@@ -214,7 +214,8 @@ INLINE void pv_columns(const struct tile_shape *shape, const struct tile *tiles,
 				fetch(p + 64 * k, tiles[i].ahead);
 				shared[k] = add_dots(shared[k], most, v[k]);
 			}
-			UNROLL for (int h = 0; h < heads; h++) add_nine(sums[h], v, 2, w->bytes[h][i / 2][j][i % 2][0]);
+			UNROLL for (int h = 0; h < heads; h++)
+			    add_nine(sums[h], v, 2, w->bytes[h][i / 2][j][i % 2][0]);
 		}
 	}
 	UNROLL for (int h = 0; h < heads; h++) UNROLL for (int k = 0; k < 2; k++)

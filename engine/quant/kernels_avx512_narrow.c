@@ -2,8 +2,8 @@
  *
  * Weights times scales are bytes with a unit for each head and group of channels: 1/255 of a limit, LIMIT times the
  * rms of the block. What a few tokens of a block weigh beyond it is summed in a second pass over their quads, in
- * units of 1, 2, 4 or 8 of these, at the nearest. Codes count from their middle, so that what weights lose is multiplied by small
- * numbers of either sign. */
+ * units of 1, 2, 4 or 8 of these, at the nearest. Codes count from their middle, so that what weights lose is
+ * multiplied by small numbers of either sign. */
 #include <math.h>
 #include "quant/kernels_avx512_dots.h"
 
@@ -31,10 +31,10 @@ _Static_assert(sizeof(struct group) <= sizeof(float) * (TILE_TOKENS * CODEC_GROU
 
 struct rows { /* weights of up to four heads, in the order of group.scales */
 	_Alignas(64) int16_t weights[4][PAIRS][32];
-	int16_t shares[PAIRS][32]; /* of each token the largest of its scales */
+	int16_t shares[PAIRS][32];   /* of each token the largest of its scales */
 	float limits[4], factors[4]; /* and what makes integers of the weights */
-	uint64_t quads[4];  /* with something beyond the limit: bit 8 pair + 2 quad + tile */
-	uint32_t shifts[4]; /* that is counted in units of so many bits */
+	uint64_t quads[4];           /* with something beyond the limit: bit 8 pair + 2 quad + tile */
+	uint32_t shifts[4];          /* that is counted in units of so many bits */
 };
 
 struct call {
@@ -158,8 +158,7 @@ INLINE bool find_limits(const struct call *call, const int heads)
 	}
 	/* An approximation of 1 / limit is as good as any: what it stands for is made of it. */
 	const __m128 sums = sums4(squares), share = _mm_set1_ps(1.0f / (float)(call->count * TILE_TOKENS));
-	const __m128 inverse =
-	    _mm_mul_ps(_mm_rsqrt14_ps(_mm_mul_ps(sums, share)), _mm_set1_ps(SCALES / LIMIT));
+	const __m128 inverse = _mm_mul_ps(_mm_rsqrt14_ps(_mm_mul_ps(sums, share)), _mm_set1_ps(SCALES / LIMIT));
 	/* How many times the limit is beyond it, less than 8 of 128 tokens. */
 	const __m128 excess =
 	    _mm_fmsub_ps(_mm_mul_ps(most4(most), _mm_set1_ps(1.0f / SCALES)), inverse, _mm_set1_ps(1));
@@ -210,7 +209,7 @@ INLINE void make_group(const struct call *call, uint32_t g, const int heads)
 	    2 * i < call->count ? _mm512_load_si512(to->scales[i]) : _mm512_setzero_si512();
 	UNROLL for (int h = 0; h < heads; h++) UNROLL for (uint32_t i = 0; i < PAIRS; i += 2)
 	{
-		const int16_t (*w)[32] = call->rows->weights[h] + i;
+		const int16_t(*w)[32] = call->rows->weights[h] + i;
 		_mm512_store_si512(to->low[h] + 32 * i,
 				   _mm512_packus_epi16(_mm512_mulhrs_epi16(_mm512_load_si512(w[0]), scales[i]),
 						       _mm512_mulhrs_epi16(_mm512_load_si512(w[1]), scales[i + 1])));

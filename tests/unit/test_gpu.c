@@ -245,8 +245,8 @@ START_TEST(small_codes_lie_with_their_lane)
 }
 END_TEST
 
-/* A tile that begins in its stage where it begins in a line of memory ends in the stage. */
-START_TEST(tiles_fit_their_stages)
+/* A tile that begins in its slot where it begins in a line of memory ends in the slot. */
+START_TEST(tiles_fit_their_slots)
 {
 	static const uint32_t widths[] = {4, 5, 6, 8, 16};
 	for (unsigned w = 0; w < sizeof widths / sizeof *widths; w++)
@@ -277,6 +277,8 @@ static void check_split(struct split_job *jobs, uint32_t count, const struct spl
 		do {
 			ck_assert(i < n && p[i].job == j && p[i].first == at &&
 				  (p[i].end > at || jobs[j].tiles == 0));
+			/* A part after the first one begins its block, which comes later: the block of the last part waits for the others. */
+			ck_assert(at == 0 || (p[i].at == p[i].block && p[i].block > p[i - 1].block));
 			at = p[i++].end;
 		} while (at < jobs[j].tiles);
 		ck_assert_uint_eq(at, jobs[j].tiles);
@@ -442,7 +444,7 @@ int main(void)
 	tcase_add_test(tc, values_lie_with_their_lane);
 	tcase_add_test(tc, summaries_are_those_of_the_exact_store);
 	tcase_add_test(tc, small_codes_lie_with_their_lane);
-	tcase_add_test(tc, tiles_fit_their_stages);
+	tcase_add_test(tc, tiles_fit_their_slots);
 	tcase_add_test(tc, work_is_cut_evenly);
 	tcase_add_test(tc, moves_end_where_they_were_wanted);
 	tcase_add_test(tc, queues_lose_nothing);
