@@ -15,6 +15,10 @@
 	{                                                                                                            \
 		name "_flops_per_s", IKV_OPT_REAL, AT(format_flops_per_s[IKV_FMT_##f]), "0", 0, 1e21, NULL,          \
 		    "its arithmetic, in addition to the bytes, FLOP/s; 0: not modelled"                              \
+	},                                                                                                           \
+	{                                                                                                            \
+		name "_record_ns", IKV_OPT_REAL, AT(format_record_ns[IKV_FMT_##f]), "0", 0, 1e12, NULL,                    \
+		    "in addition, per page whose score is the best so far, ns"                                       \
 	}
 const struct ikv_option ikv_machine_options[] = {
     {"read_bytes_per_s", IKV_OPT_REAL, AT(read_bytes_per_s), "1e11", 1, 1e18, NULL,
@@ -38,10 +42,16 @@ const struct ikv_option ikv_machine_options[] = {
      "per run of adjacent pages, ns"},
     {"lone_page_ns", IKV_OPT_REAL, AT(lone_page_ns), "0", 0, 1e12, NULL,
      "per page of a KV head that is read without the other heads, ns"},
+    {"lone_bytes_per_s", IKV_OPT_REAL, AT(lone_bytes_per_s), "0", 0, 1e18, NULL,
+     "in addition, stored bytes/s of such pages; 0: not modelled"},
+    {"format_change_ns", IKV_OPT_REAL, AT(format_change_ns), "0", 0, 1e12, NULL,
+     "per page of another format than the one read before it, ns"},
     {"flops_per_s", IKV_OPT_REAL, AT(flops_per_s), "0", 0, 1e21, NULL,
      "attention arithmetic, FLOP/s; 0: not modelled"},
     {"kernel_overhead_ns", IKV_OPT_REAL, AT(kernel_overhead_ns), "0", 0, 1e12, NULL,
      "per attention launch or call, ns"},
+    {"format_overhead_ns", IKV_OPT_REAL, AT(format_overhead_ns), "0", 0, 1e12, NULL,
+     "per page format of an attention call after the first, ns"},
     {"sequence_overhead_ns", IKV_OPT_REAL, AT(sequence_overhead_ns), "0", 0, 1e12, NULL,
      "per sequence of the batch and layer, ns"},
     {"step_overhead_ns", IKV_OPT_REAL, AT(step_overhead_ns), "0", 0, 1e12, NULL,
@@ -59,6 +69,8 @@ const struct ikv_option ikv_machine_options[] = {
      "least KV bytes of one layer and call that the constants were measured at; 0: not stated"},
     {"measured_to_bytes", IKV_OPT_REAL, AT(measured_to_bytes), "0", 0, 1e18, NULL,
      "most KV bytes of one layer and call that they were measured at; 0: not stated"},
+    {"measured_group", IKV_OPT_REAL, AT(measured_group), "0", 0, 1e6, NULL,
+     "query heads of a KV head that they were measured with; 0: any"},
     IKV_OPTION_END};
 
 static double nanoseconds(double amount, double per_s)
@@ -80,15 +92,26 @@ static double read_ns(const struct ikv_machine *m, double bytes)
 static double attention_ns(const struct ikv_machine *m, const struct ikv_cost_work *w, double layers)
 {
 	double ns = (double)w->pages * m->page_overhead_ns + (double)w->jumps * m->jump_ns +
-		    (double)w->lone_pages * m->lone_page_ns, plain = (double)w->kv_bytes;
+		    (double)w->lone_pages * m->lone_page_ns + nanoseconds((double)w->lone_bytes, m->lone_bytes_per_s) +
+		    (double)w->changes * m->format_change_ns;
+	double plain = (double)w->kv_bytes;
 	for (int f = 0; f < IKV_FMT_COUNT; f++) {
-		ns += nanoseconds(w->format_flops[f], m->format_flops_per_s[f]);
+		ns += nanoseconds(w->format_flops[f], m->format_flops_per_s[f]) +
+		      w->format_records[f] * m->format_record_ns[f];
 		if (m->format_bytes_per_s[f] > 0) {
 			ns += nanoseconds((double)w->format_bytes[f], m->format_bytes_per_s[f]);
 			plain -= (double)w->format_bytes[f];
 		}
 	}
 	return ns + layers * read_ns(m, (plain > 0 ? plain : 0) / layers);
+}
+
+uint32_t ikv_cost_more_formats(const struct ikv_cost_work *w)
+{
+	uint32_t n = 0;
+	for (int f = 0; f < IKV_FMT_COUNT; f++)
+		n += w->format_bytes[f] > 0;
+	return n ? n - 1 : 0;
 }
 
 void ikv_cost_step(const struct ikv_machine *m, const struct ikv_cost_work *w, struct ikv_cost_time *t)
@@ -103,7 +126,8 @@ void ikv_cost_step(const struct ikv_machine *m, const struct ikv_cost_work *w, s
 	if (w->prefetch_bytes)
 		ahead += m->link_latency_ns;
 	t->overhead = m->step_overhead_ns + w->extra_ns +
-		      w->layers * (m->kernel_overhead_ns + w->sequences * m->sequence_overhead_ns);
+		      w->layers * (m->kernel_overhead_ns + ikv_cost_more_formats(w) * m->format_overhead_ns +
+				   w->sequences * m->sequence_overhead_ns);
 	t->attention = read > arithmetic ? read : arithmetic;
 	t->weights = nanoseconds((double)w->weight_bytes, m->weight_bytes_per_s);
 	t->recode = nanoseconds((double)w->recode_bytes, m->recode_bytes_per_s);
@@ -113,7 +137,9 @@ void ikv_cost_step(const struct ikv_machine *m, const struct ikv_cost_work *w, s
 	t->exposed = t->transfer - t->hidden;
 	t->total = busy + t->exposed;
 	t->outside =
-	    layer_bytes < m->measured_from_bytes || (m->measured_to_bytes > 0 && layer_bytes > m->measured_to_bytes);
+	    layer_bytes < m->measured_from_bytes ||
+	    (m->measured_to_bytes > 0 && layer_bytes > m->measured_to_bytes) ||
+	    (m->measured_group > 0 && w->group > 0 && m->measured_group != w->group);
 }
 
 int ikv_cost_compare(const struct ikv_cost_args *a, struct ikv_cost_report *r, struct ikv_err *err)

@@ -2,6 +2,7 @@
 #include "intentkv/alloc.h"
 #include "intentkv/layout.h"
 #include "intentkv/plan.h"
+#include "intentkv/rng.h"
 
 typedef uint32_t vec4 __attribute__((vector_size(16)));
 
@@ -177,6 +178,33 @@ uint32_t ikv_plan_runs(const struct ikv_plan *plan)
 		runs += i == 0 || before->page + 1 != ref->page || before->stored != ref->stored;
 	}
 	return runs;
+}
+
+uint32_t ikv_plan_changes(const struct ikv_plan *plan)
+{
+	uint32_t changes = 0;
+	for (uint32_t i = 1; i < plan->count; i++)
+		changes += plan->pages[i].stored != plan->pages[i - 1].stored;
+	return changes;
+}
+
+/* 1 + 1/2 + ... + 1/n, within .006. */
+static double harmonic(double n)
+{
+	return n > 0 ? ikv_det_log(n) + 0.5772156649 + 1 / (2 * n) - 1 / (12 * n * n) : 0;
+}
+
+void ikv_plan_records(const struct ikv_plan *plan, double weight, double records[IKV_FMT_COUNT])
+{
+	double before = 0;
+	for (uint32_t i = 1; i <= plan->count; i++) {
+		unsigned f = plan->pages[i - 1].stored;
+		if (i < plan->count && plan->pages[i].stored == f)
+			continue;
+		double so_far = harmonic(i);
+		records[f] += weight * (so_far - before);
+		before = so_far;
+	}
 }
 
 uint64_t ikv_plan_digest(const struct ikv_plan *plan)

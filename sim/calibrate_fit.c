@@ -5,7 +5,7 @@
 #include "sim/calibrate.h"
 #include "sim/bench_attention.h"
 
-enum { TERMS_MAX = 2 * IKV_FMT_COUNT + 8, REWEIGHTED = 40, SWEEPS = 4000 };
+enum { TERMS_MAX = 3 * IKV_FMT_COUNT + 10, REWEIGHTED = 40, SWEEPS = 4000 };
 
 struct calibrate_cell *calibrate_add(struct calibrate_set *set, struct ikv_err *err)
 {
@@ -88,7 +88,7 @@ int calibrate_solve(const double *x, const double *y, uint32_t rows, uint32_t n,
 	return 0;
 }
 
-enum amount { CALLS, SEQUENCES, PAGES, JUMPS, LONE, CACHED, PLAIN, FORMAT_BYTES, FORMAT_FLOPS };
+enum amount { CALLS, FORMATS, SEQUENCES, PAGES, JUMPS, CHANGES, LONE, LONE_BYTES, CACHED, PLAIN, FORMAT_BYTES, FORMAT_FLOPS, FORMAT_RECORDS };
 struct term { /* one constant: so many nanoseconds each of what `amount` counts */
 	enum amount amount;
 	int format;
@@ -102,14 +102,20 @@ static double amount_of(const struct term *t, const struct ikv_cost_work *w, dou
 	switch (t->amount) {
 	case CALLS:
 		return 1;
+	case FORMATS:
+		return ikv_cost_more_formats(w);
 	case SEQUENCES:
 		return w->sequences;
 	case PAGES:
 		return (double)w->pages;
 	case JUMPS:
 		return (double)w->jumps;
+	case CHANGES:
+		return (double)w->changes;
 	case LONE:
 		return (double)w->lone_pages;
+	case LONE_BYTES:
+		return (double)w->lone_bytes;
 	case CACHED:
 		return fmin(plain, cache);
 	case PLAIN:
@@ -118,29 +124,53 @@ static double amount_of(const struct term *t, const struct ikv_cost_work *w, dou
 		return (double)w->format_bytes[t->format];
 	case FORMAT_FLOPS:
 		return w->format_flops[t->format];
+	case FORMAT_RECORDS:
+		return w->format_records[t->format];
 	}
 	return 0;
 }
 
-/* Terms whose amount is not the same for all cells that are fitted; the call itself always. */
+/* Is what a term counts not the same for all cells that are fitted? Pages and arithmetic are looked at beside the bytes of
+ * a format (of pages any): where they grow just as these do, their time cannot be told from that of the bytes. */
+static bool varies(const struct calibrate_set *set, const struct term *t)
+{
+	double least[IKV_FMT_COUNT], most[IKV_FMT_COUNT];
+	bool beside = t->amount == FORMAT_FLOPS || t->amount == PAGES, found = false;
+	for (int f = 0; f < IKV_FMT_COUNT; f++) {
+		least[f] = INFINITY;
+		most[f] = -INFINITY;
+	}
+	for (uint32_t k = 0; k < set->count; k++) {
+		const struct ikv_cost_work *w = &set->cells[k].work;
+		double x = amount_of(t, w, t->amount == CACHED ? INFINITY : 0);
+		for (int f = 0; f < IKV_FMT_COUNT && !set->cells[k].held; f++) {
+			double bytes = beside ? (double)w->format_bytes[f] : 1;
+			bool counts = !beside || (t->amount == PAGES ? bytes == (double)w->kv_bytes : f == t->format);
+			if (!counts || !(bytes > 0))
+				continue;
+			least[f] = fmin(least[f], x / bytes);
+			most[f] = fmax(most[f], x / bytes);
+		}
+	}
+	for (int f = 0; f < IKV_FMT_COUNT; f++)
+		found |= most[f] > least[f] * (1 + 1e-9);
+	return found;
+}
+
+/* The call itself always, and what varies. */
 static uint32_t choose_terms(const struct calibrate_set *set, struct term *terms)
 {
-	struct term all[TERMS_MAX] = {{CALLS, 0}, {SEQUENCES, 0}, {PAGES, 0}, {JUMPS, 0}, {LONE, 0}, {CACHED, 0}, {PLAIN, 0}};
-	uint32_t n = 7, kept = 0;
+	struct term all[TERMS_MAX] = {{CALLS, 0},   {FORMATS, 0}, {SEQUENCES, 0},  {PAGES, 0},  {JUMPS, 0},
+				      {CHANGES, 0}, {LONE, 0},	  {LONE_BYTES, 0}, {CACHED, 0}, {PLAIN, 0}};
+	uint32_t n = 10, kept = 0;
 	for (int f = IKV_FMT_SKIP + 1; f < IKV_FMT_COUNT; f++) {
 		all[n++] = (struct term){FORMAT_BYTES, f};
 		all[n++] = (struct term){FORMAT_FLOPS, f};
+		all[n++] = (struct term){FORMAT_RECORDS, f};
 	}
-	for (uint32_t i = 0; i < n; i++) {
-		double least = INFINITY, most = -INFINITY;
-		for (uint32_t k = 0; k < set->count; k++) {
-			double x = amount_of(&all[i], &set->cells[k].work, all[i].amount == CACHED ? INFINITY : 0);
-			least = set->cells[k].held ? least : fmin(least, x);
-			most = set->cells[k].held ? most : fmax(most, x);
-		}
-		if (all[i].amount == CALLS || most > least)
+	for (uint32_t i = 0; i < n; i++)
+		if (all[i].amount == CALLS || varies(set, &all[i]))
 			terms[kept++] = all[i];
-	}
 	return kept;
 }
 
@@ -156,6 +186,9 @@ static void put(struct ikv_machine *m, const struct term *t, double ns, double c
 	case CALLS:
 		m->kernel_overhead_ns = ns;
 		break;
+	case FORMATS:
+		m->format_overhead_ns = ns;
+		break;
 	case SEQUENCES:
 		m->sequence_overhead_ns = ns;
 		break;
@@ -165,8 +198,14 @@ static void put(struct ikv_machine *m, const struct term *t, double ns, double c
 	case JUMPS:
 		m->jump_ns = ns;
 		break;
+	case CHANGES:
+		m->format_change_ns = ns;
+		break;
 	case LONE:
 		m->lone_page_ns = ns;
+		break;
+	case LONE_BYTES:
+		m->lone_bytes_per_s = ns > 0 ? 1e9 / ns : 0;
 		break;
 	case CACHED:
 		m->cache_bytes = cache;
@@ -180,6 +219,9 @@ static void put(struct ikv_machine *m, const struct term *t, double ns, double c
 		break;
 	case FORMAT_FLOPS:
 		m->format_flops_per_s[t->format] = ns > 0 ? 1e9 / ns : 0;
+		break;
+	case FORMAT_RECORDS:
+		m->format_record_ns[t->format] = ns;
 		break;
 	}
 }
@@ -245,6 +287,21 @@ static int fit_all(struct fit *f, bool cached, struct ikv_machine *m, struct ikv
 	return best < INFINITY ? 0 : fit_cache(f, largest, m, &error, err);
 }
 
+/* Of all cells that are fitted; 0: several, or not stated. */
+static double group_of(const struct calibrate_set *set)
+{
+	uint32_t group = 0;
+	for (uint32_t k = 0; k < set->count; k++) {
+		uint32_t g = set->cells[k].work.group;
+		if (set->cells[k].held)
+			continue;
+		if (!g || (group && g != group))
+			return 0;
+		group = g;
+	}
+	return group;
+}
+
 int calibrate_fit(struct calibrate_set *set, struct ikv_machine *m, struct ikv_err *err)
 {
 	struct fit f = {.set = set};
@@ -259,6 +316,7 @@ int calibrate_fit(struct calibrate_set *set, struct ikv_machine *m, struct ikv_e
 	f.x = ikv_alloc((size_t)set->count * f.n, sizeof *f.x, err);
 	f.y = ikv_alloc(set->count, sizeof *f.y, err);
 	int rc = f.x && f.y ? fit_all(&f, cached, m, err) : -1;
+	m->measured_group = group_of(set);
 	m->measured_from_bytes = INFINITY;
 	m->measured_to_bytes = 0;
 	for (uint32_t k = 0; !rc && k < set->count; k++) {

@@ -19,7 +19,7 @@ static const struct command_option options[] = {
     {"backend", BACKEND, "NAME", "cpu cuda", "cpu", "of attention"},
     {"isa", ISA, "ISA", NULL, "auto", "instruction set of the CPU's kernels"},
     {"threads", THREADS, "N", NULL, NULL, "(default: all cores)"},
-    {"model", MODEL, "MODEL", "<models>", "llama-3-8b", "whose shape to measure"},
+    {"model", MODEL, "MODEL", "<models>", "llama-3-8b", "whose shape to measure: profiles are good for models of its group"},
     {"page-tokens", PAGE, "N", NULL, "16", "tokens of a page"},
     {"tokens", TOKENS, "N", NULL, "32768", "of the longest context"},
     {"seconds", SECONDS, "S", NULL, "0.1", "measuring time of a call"},
@@ -40,9 +40,10 @@ const struct command command_calibrate = {
 		"intentkv calibrate -o gpu.yaml --backend cuda --db results/mine.db\n"
 		"intentkv calibrate -o rtx.yaml --from profile.csv --token-bytes 4096\n",
     .about =
-	"Times decode attention in every page format over contexts, selections and groups, with cold caches, and "
-	"fits rates and overheads to half of the calls; the others, mixed formats and another head width are held "
-	"out and tell how far predictions are off. Runs say when they read less or more than was measured, and the "
+	"Times decode attention of a model's shape in every page format and in several at once, over contexts, selections "
+	"and batches, with cold caches and tokens that stand out as in sessions, and fits rates and overheads to half of "
+	"the calls; the others, another group and another head width are held out and tell how far predictions are off. "
+	"Runs say when they read less or more than was measured or have another group (query heads a KV head), and the "
 	"column sim_outside marks the steps.\n",
     .options = options,
     .run = cmd_calibrate,

@@ -70,10 +70,13 @@ static void account_plans(const struct run *run, const struct slot *s, struct ac
 		bool whole = s->groups[i].kv_count == g->kv_heads; /* a page's heads lie together */
 		a->page_reads += (uint64_t)(plan->count * s->groups[i].kv_count * layers);
 		a->jumps += (uint64_t)(ikv_plan_runs(plan) * layers);
+		a->changes += (uint64_t)(ikv_plan_changes(plan) * layers);
+		ikv_plan_records(plan, s->groups[i].kv_count * layers, a->format_records);
 		a->lone_pages += whole ? 0 : (uint64_t)(plan->count * s->groups[i].kv_count * layers);
 	}
 	for (int f = 0; f < IKV_FMT_COUNT; f++)
 		a->read_bytes += a->format_bytes[f];
+	a->lone_bytes = a->lone_pages ? a->read_bytes : 0; /* groups are alike */
 	a->request_bytes = (uint64_t)request;
 	a->tokens = (uint64_t)(tokens + 0.5);
 	a->pages = (uint64_t)(pages + 0.5);
@@ -139,12 +142,15 @@ static void add_account(struct account *all, const struct account *a)
 	all->dense_flops += a->dense_flops;
 	all->page_reads += a->page_reads;
 	all->jumps += a->jumps;
+	all->changes += a->changes;
 	all->lone_pages += a->lone_pages;
+	all->lone_bytes += a->lone_bytes;
 	all->dense_jumps += a->dense_jumps;
 	all->dense_page_reads += a->dense_page_reads;
 	for (int f = 0; f < IKV_FMT_COUNT; f++) {
 		all->format_bytes[f] += a->format_bytes[f];
 		all->format_flops[f] += a->format_flops[f];
+		all->format_records[f] += a->format_records[f];
 	}
 }
 
@@ -153,11 +159,14 @@ static struct ikv_cost_work work_of(const struct run *run, const struct account 
 	struct ikv_cost_work w = {
 	    .layers = run->sc->preset.layers,
 	    .sequences = run->active_count,
+	    .group = run->geometry.q_heads / run->geometry.kv_heads,
 	    .kv_bytes = a->read_bytes,
 	    .flops = a->flops,
 	    .pages = a->page_reads,
 	    .jumps = a->jumps,
+	    .changes = a->changes,
 	    .lone_pages = a->lone_pages,
+	    .lone_bytes = a->lone_bytes,
 	    .fetch_bytes = a->fetch_bytes,
 	    .prefetch_bytes = a->prefetch_bytes,
 	    .recode_bytes = a->recode_bytes,
@@ -165,6 +174,7 @@ static struct ikv_cost_work work_of(const struct run *run, const struct account 
 	};
 	memcpy(w.format_bytes, a->format_bytes, sizeof w.format_bytes);
 	memcpy(w.format_flops, a->format_flops, sizeof w.format_flops);
+	memcpy(w.format_records, a->format_records, sizeof w.format_records);
 	return w;
 }
 

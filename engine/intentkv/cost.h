@@ -17,11 +17,15 @@ struct ikv_machine {
 	/* Attention over pages of a format, where kernels of different formats differ: stored bytes a second and,
 	 * in addition, arithmetic. 0: read_bytes_per_s, and no such term. */
 	double format_bytes_per_s[IKV_FMT_COUNT], format_flops_per_s[IKV_FMT_COUNT];
+	double format_record_ns[IKV_FMT_COUNT]; /* per page of a KV head whose score is the best so far */
 	double page_overhead_ns;     /* per page of a KV head that is read */
 	double jump_ns;              /* per run of adjacent pages */
 	double lone_page_ns;         /* per page of a KV head that is read without the other heads */
+	double lone_bytes_per_s;     /* in addition, bytes of such pages; 0: no such term */
+	double format_change_ns;     /* per page of another format than the one read before it */
 	double flops_per_s;          /* attention arithmetic */
 	double kernel_overhead_ns;   /* a launch or call */
+	double format_overhead_ns;   /* each page format of a call after the first: another kernel is fetched */
 	double sequence_overhead_ns; /* per sequence of the batch and layer */
 	double step_overhead_ns;     /* per decode step outside attention and weights */
 	double link_bytes_per_s;     /* slower tier → fast tier */
@@ -31,19 +35,24 @@ struct ikv_machine {
 	double prefill_flops_per_s;  /* dense arithmetic of a prefill; 0: not modelled */
 	/* KV bytes of one layer and call that the constants were measured at; 0: not stated. */
 	double measured_from_bytes, measured_to_bytes;
+	double measured_group;        /* query heads of a KV head that they were measured with; 0: any */
 };
 IKV_API extern const struct ikv_option ikv_machine_options[]; /* the struct above as an option table */
 
 struct ikv_cost_work {      /* one batched decode step */
 	uint32_t layers;    /* of the model, all costed */
 	uint32_t sequences; /* in the batch */
+	uint32_t group;     /* query heads of a KV head; 0: not stated */
 	uint64_t kv_bytes;  /* read by attention, all layers */
 	double flops;
 	uint64_t format_bytes[IKV_FMT_COUNT]; /* of kv_bytes, where known; the rest runs at read_bytes_per_s */
 	double format_flops[IKV_FMT_COUNT];   /* of flops */
+	double format_records[IKV_FMT_COUNT]; /* pages whose score is the best so far, as ikv_plan_records counts them */
 	uint64_t pages;                       /* read, counted once a KV head, all layers */
 	uint64_t jumps;                       /* runs of adjacent pages, all layers */
 	uint64_t lone_pages;                  /* of `pages`, read without the other KV heads' */
+	uint64_t lone_bytes;                  /* theirs, of kv_bytes */
+	uint64_t changes;                     /* pages of another format than the one before in the plan, all layers */
 	uint64_t fetch_bytes;    /* demanded by this step, cannot be hidden behind earlier steps */
 	uint64_t prefetch_bytes; /* may overlap with this step's work */
 	uint64_t recode_bytes;
@@ -54,10 +63,13 @@ struct ikv_cost_time { /* sim_ns; total = overhead + attention + weights + recod
 	double overhead, attention, weights, recode;
 	double transfer, hidden, exposed;
 	double total;
-	bool outside; /* the machine was not measured at so few or so many bytes a layer */
+	bool outside; /* the machine was not measured at so few or so many bytes a layer, or with another group */
 };
 IKV_API void ikv_cost_step(const struct ikv_machine *machine, const struct ikv_cost_work *work,
 			   struct ikv_cost_time *time);
+
+/* Page formats that are read, but for the first. */
+IKV_API uint32_t ikv_cost_more_formats(const struct ikv_cost_work *work);
 
 /* The report of a selection against dense: FLOPs = 4·B·Hq·q_len·kv·D, bytes = 2·B·Hkv·kv·D·bytes. */
 struct ikv_cost_args {

@@ -52,6 +52,12 @@ IKV_API uint32_t ikv_plan_page_tokens(const struct ikv_plan *plan, const struct 
 
 /* Maximal runs of pages that follow each other and are stored in one format: what is read without a jump. */
 IKV_API uint32_t ikv_plan_runs(const struct ikv_plan *plan);
+/* Pages stored in another format than the one before. */
+IKV_API uint32_t ikv_plan_changes(const struct ikv_plan *plan);
+
+/* Add to records[f] how many pages of format f have the best score so far as they are read one after another: page i
+ * (from 1) has it once in i times, were scores in random order. */
+IKV_API void ikv_plan_records(const struct ikv_plan *plan, double weight, double records[IKV_FMT_COUNT]);
 
 /* Order-sensitive 64-bit digest of pages, bounds, masks and requested formats. */
 IKV_API uint64_t ikv_plan_digest(const struct ikv_plan *plan);

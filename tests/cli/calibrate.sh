@@ -3,7 +3,7 @@
 . "${srcdir:=.}/tests/cli/tap.sh"
 folder=$(mktemp -d) || exit 99
 trap 'rm -rf "$folder"' EXIT
-plan 11
+plan 15
 
 # is DESCRIPTION WANTED GOT
 is() { none "$1" "$([ "$2" = "$3" ] || echo "expected $2, got $3")"; }
@@ -36,6 +36,14 @@ ok "errors come by shape and format" grep -q '"format":"mixed","calls":' "$folde
 ok "a run uses it" test $? = 0
 is "what was measured has a prediction" 1 "$(./intentkv query "$folder/r.db" --no-header --format csv --sql \
 	'SELECT min(sim_executed_ns > 0) FROM step WHERE wall_attention_ns > 0' | tr -d '\r')"
+is "mixed formats and batches are fitted, of the model's shape alone" "1 1 1" \
+	"$(./intentkv query "$folder/r.db" --no-header --format csv --sql 'SELECT count(DISTINCT shape) || " " ||
+	max(format = "mixed") || " " || max(selected LIKE "% of 4") FROM calibration_cell JOIN calibration USING (calibration_id)
+	WHERE held_out = 0 AND backend = "cpu"' | tr -d '\r"')"
+ok "the profile states its group" grep -qx 'measured_group: *4' "$folder/cpu.yaml"
+is "steps of a model of another group are marked" 1 "$(./intentkv query "$folder/r.db" --no-header --format csv --sql \
+	'SELECT min(sim_outside) FROM step' | tr -d '\r')"
+ok "and the run says so" grep -q 'another number of query heads a KV head' "$folder/run"
 ok "predictions stand beside measurements" sh -c "./intentkv query '$folder/r.db' predictions --format csv | grep -q error_median_pct"
 none "wrong values are refused, and the option named" "$(for words in '--threads 0' '--tokens 5' '--model none' '--backend ref' \
 	'--format markdown' '--seconds 0' '--cache 5' '--cache x' '--token-bytes x'; do

@@ -99,6 +99,75 @@ START_TEST(constants_come_back)
 }
 END_TEST
 
+/* Calls of one group over whole and lone pages of one format or several, of one sequence or four. */
+static struct calibrate_set session_calls(const struct ikv_machine *m)
+{
+	struct calibrate_set set = {0};
+	struct ikv_rng r;
+	ikv_rng_stream(&r, 1, IKV_STREAM_TEST, 0, 0);
+	for (uint32_t i = 0; i < 240; i++) {
+		struct calibrate_cell *c = calibrate_add(&set, &err);
+		uint32_t kind = i % 3, pages = 64u << i / 3 % 6, fp16 = kind == 0 ? pages : 0;
+		if (kind == 2)
+			fp16 = pages / 8 + ikv_rng_below(&r, pages / 2);
+		snprintf(c->format, sizeof c->format, "%s", kind == 0 ? "FP16" : kind == 1 ? "INT8" : "mixed");
+		c->held = i / 3 % 4 == 3;
+		c->work = (struct ikv_cost_work){.layers = 1, .sequences = i % 5 ? 1 : 4, .group = 4, .pages = pages};
+		c->work.format_records[IKV_FMT_INT8] = kind == 0 ? 0 : (i % 5 ? 8 : 32) * log(pages) * (pages - fp16) / pages;
+		c->work.format_records[IKV_FMT_FP16] = kind == 1 ? 0 : (i % 5 ? 8 : 32) * log(pages) * fp16 / pages;
+		c->work.jumps = 8 + ikv_rng_below(&r, pages);
+		c->work.changes = kind == 2 ? ikv_rng_below(&r, pages / 4) : 0;
+		c->work.format_bytes[IKV_FMT_FP16] = (uint64_t)fp16 * 8192;
+		c->work.format_bytes[IKV_FMT_INT8] = (uint64_t)(pages - fp16) * 4160;
+		for (int f = 0; f < IKV_FMT_COUNT; f++)
+			c->work.kv_bytes += c->work.format_bytes[f];
+		c->work.format_flops[IKV_FMT_FP16] = 32768.0 * fp16;
+		c->work.format_flops[IKV_FMT_INT8] = 32768.0 * (pages - fp16);
+		c->work.lone_bytes = i % 7 < 4 ? c->work.kv_bytes : 0;
+		c->work.lone_pages = i % 7 < 4 ? pages : 0;
+		c->measured_ns = time_of(m, &c->work);
+	}
+	return set;
+}
+
+START_TEST(formats_beside_each_other_are_told_apart)
+{
+	struct ikv_machine m, fitted;
+	known(&m);
+	m.page_overhead_ns = 0;
+	memset(m.format_flops_per_s, 0, sizeof m.format_flops_per_s);
+	m.sequence_overhead_ns = 40000;
+	m.lone_bytes_per_s = 80e9;
+	m.format_change_ns = 900;
+	m.format_overhead_ns = 15000;
+	m.format_record_ns[IKV_FMT_INT8] = 1500;
+	struct calibrate_set set = session_calls(&m);
+	memset(&fitted, 0, sizeof fitted);
+	ikv_option_defaults(ikv_machine_options, &fitted);
+	ck_assert_msg(calibrate_fit(&set, &fitted, &err) == 0, "%s", err.text);
+	struct calibrate_error e = calibrate_errors(&set, true, "mixed", NULL);
+	ck_assert_uint_eq(e.cells, 20);
+	ck_assert_msg(e.worst < 2, "%g %%", e.worst);
+	ck_assert_double_eq_tol(fitted.format_change_ns, 900, 20);
+	ck_assert_double_eq_tol(fitted.format_overhead_ns, 15000, 500);
+	ck_assert_double_eq_tol(fitted.sequence_overhead_ns, 40000, 500);
+	ck_assert_double_eq_tol(fitted.format_record_ns[IKV_FMT_INT8], 1500, 50);
+	ck_assert_double_eq_tol(fitted.format_record_ns[IKV_FMT_FP16], 0, 50);
+	ck_assert_double_eq_tol(fitted.lone_bytes_per_s, 80e9, 4e9);
+	/* What grows with the bytes alone is theirs: another group cannot be foretold, and that is said. */
+	ck_assert(fitted.format_flops_per_s[IKV_FMT_FP16] == 0 && fitted.page_overhead_ns == 0);
+	ck_assert_double_eq(fitted.measured_group, 4);
+	struct ikv_cost_time t;
+	struct ikv_cost_work w = set.cells[5].work;
+	ikv_cost_step(&fitted, &w, &t);
+	ck_assert(!t.outside);
+	w.group = 8;
+	ikv_cost_step(&fitted, &w, &t);
+	ck_assert(t.outside);
+	calibrate_free(&set);
+}
+END_TEST
+
 START_TEST(profiles_are_read_as_written)
 {
 	char folder[] = "/tmp/ikv-calibrate-XXXXXX", path[64];
@@ -129,6 +198,7 @@ int main(void)
 	TCase *t = tcase_create("calibrate");
 	tcase_add_test(t, solves_exactly);
 	tcase_add_test(t, constants_come_back);
+	tcase_add_test(t, formats_beside_each_other_are_told_apart);
 	tcase_add_test(t, profiles_are_read_as_written);
 	suite_add_tcase(suite, t);
 	return tap_run(suite);

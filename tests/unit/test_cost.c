@@ -38,6 +38,46 @@ START_TEST(terms_of_a_step)
 }
 END_TEST
 
+START_TEST(all_that_pages_cost_adds_up)
+{
+	struct ikv_machine m = {.read_bytes_per_s = 1e9,
+				.jump_ns = 3,
+				.lone_page_ns = 2,
+				.lone_bytes_per_s = 5e9,
+				.format_change_ns = 11,
+				.measured_group = 4};
+	struct ikv_cost_work w = {.layers = 2,
+				  .group = 4,
+				  .kv_bytes = 1000,
+				  .jumps = 10,
+				  .lone_pages = 6,
+				  .lone_bytes = 500,
+				  .changes = 4};
+	struct ikv_cost_time t;
+	m.format_record_ns[IKV_FMT_INT8] = 7;
+	w.format_records[IKV_FMT_INT8] = 1.5;
+	w.format_records[IKV_FMT_FP16] = 3; /* costs nothing */
+	ikv_cost_step(&m, &w, &t);
+	ck_assert_double_eq_tol(t.attention, 1000 + 10 * 3 + 6 * 2 + 500 / 5 + 4 * 11 + 1.5 * 7, 1e-9);
+	ck_assert(!t.outside);
+	ck_assert_double_eq_tol(t.overhead, 0, 1e-9);
+	m.format_overhead_ns = 13; /* of two formats one */
+	w.format_bytes[IKV_FMT_INT8] = 900;
+	w.format_bytes[IKV_FMT_FP16] = 100;
+	ikv_cost_step(&m, &w, &t);
+	ck_assert_double_eq_tol(t.overhead, 2 * 13, 1e-9);
+	w.group = 0; /* not stated */
+	ikv_cost_step(&m, &w, &t);
+	ck_assert(!t.outside);
+	w.group = 7;
+	ikv_cost_step(&m, &w, &t);
+	ck_assert(t.outside);
+	m.measured_group = 0;
+	ikv_cost_step(&m, &w, &t);
+	ck_assert(!t.outside);
+}
+END_TEST
+
 START_TEST(report_needs_sane_arguments)
 {
 	struct ikv_cost_args a = {1, 32, 8, 1, 1000, 250, 128, 2};
@@ -71,6 +111,7 @@ int main(void)
 	Suite *s = suite_create("cost");
 	TCase *t = tcase_create("cost");
 	tcase_add_test(t, terms_of_a_step);
+	tcase_add_test(t, all_that_pages_cost_adds_up);
 	tcase_add_test(t, report_needs_sane_arguments);
 	tcase_add_test(t, kivi_sizes);
 	suite_add_tcase(s, t);

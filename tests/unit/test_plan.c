@@ -121,6 +121,35 @@ START_TEST(digest_tells_plans_apart)
 }
 END_TEST
 
+START_TEST(runs_and_changes_are_counted)
+{
+	ck_assert_int_eq(ikv_plan_init(&plan, 16, 10, &err), 0);
+	ikv_plan_reset(&plan, 320);
+	ck_assert_uint_eq(ikv_plan_runs(&plan) + ikv_plan_changes(&plan), 0);
+	ikv_plan_add(&plan, 0, 64, IKV_FMT_FP16, 0);   /* pages 0 to 3 */
+	ikv_plan_add(&plan, 96, 160, IKV_FMT_FP16, 1); /* pages 6 to 9 */
+	ck_assert_uint_eq(ikv_plan_runs(&plan), 2);
+	ck_assert_uint_eq(ikv_plan_changes(&plan), 0);
+	plan.pages[2].stored = IKV_FMT_INT8; /* amid a run: there and back */
+	ck_assert_uint_eq(ikv_plan_runs(&plan), 4);
+	ck_assert_uint_eq(ikv_plan_changes(&plan), 2);
+	plan.pages[3].stored = IKV_FMT_INT8; /* back where a run ends anyway */
+	ck_assert_uint_eq(ikv_plan_runs(&plan), 3);
+	ck_assert_uint_eq(ikv_plan_changes(&plan), 2);
+	double records[IKV_FMT_COUNT] = {0}, want[IKV_FMT_COUNT] = {0};
+	for (uint32_t i = 0; i < plan.count; i++)
+		want[plan.pages[i].stored] += 3.0 / (i + 1);
+	ikv_plan_records(&plan, 3, records);
+	for (int f = 0; f < IKV_FMT_COUNT; f++)
+		ck_assert_double_eq_tol(records[f], want[f], .02);
+	ck_assert(records[IKV_FMT_INT8] > 0 && records[IKV_FMT_FP16] > 3);
+	ikv_plan_reset(&plan, 320);
+	ikv_plan_records(&plan, 1, records); /* adds nothing */
+	ck_assert_double_eq_tol(records[IKV_FMT_INT8], want[IKV_FMT_INT8], .02);
+	ikv_plan_free(&plan);
+}
+END_TEST
+
 START_TEST(reserve_keeps_content)
 {
 	ck_assert_int_eq(ikv_plan_init(&plan, 16, 2, &err), 0);
@@ -145,6 +174,7 @@ int main(void)
 	tcase_add_test(t, random_ranges);
 	tcase_add_test(t, a_shared_page_keeps_the_higher_precision);
 	tcase_add_test(t, digest_tells_plans_apart);
+	tcase_add_test(t, runs_and_changes_are_counted);
 	tcase_add_test(t, reserve_keeps_content);
 	suite_add_tcase(s, t);
 	return tap_run(s);
