@@ -110,7 +110,7 @@ int spool_page_event(struct store *s, int64_t run_id, int64_t session, int64_t s
 		     struct ikv_err *err);
 
 /* store_read.c: open for reading only, also on read-only media and beside a writer. */
-bool store_log_is_empty(const char *path); /* nothing waits in the write-ahead log */
+bool store_log_is_empty(const char *path); /* nothing waits in the write-ahead log, or in the journal of a file that was being made */
 int store_open_read(const char *path, sqlite3 **db, struct ikv_err *err);
 
 /* store_functions.c: median(x), percentile(x, p), significant(x, digits) and is_written(). */

@@ -136,7 +136,7 @@ int store_check_header(const char *path, bool *fresh, struct ikv_err *err)
 		return ikv_err_set(err, IKV_BAD_INPUT,
 				   "%s: was written by a newer version (database version %u, this program knows %d)",
 				   path, version, STORE_VERSION);
-	/* Without a log, the main file holds all its pages; 1 stands for 65536. */
+	/* Without a log or journal, the main file holds all its pages; 1 stands for 65536. */
 	uint64_t page = (uint64_t)head[16] << 8 | head[17], pages = big_endian(head + 28);
 	page = page == 1 ? 65536 : page;
 	if ((uint64_t)st.st_size < page * pages && store_log_is_empty(path))

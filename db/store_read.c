@@ -26,10 +26,14 @@ static int probe(sqlite3 *db)
  * the main file is complete and nobody writes to it there. */
 bool store_log_is_empty(const char *path)
 {
+	static const char *const logs[] = {"-wal", "-journal"};
 	struct stat st;
-	char *log = sqlite3_mprintf("%s-wal", path);
-	bool empty = log && (stat(log, &st) != 0 || st.st_size == 0);
-	sqlite3_free(log);
+	bool empty = true;
+	for (int i = 0; i < 2; i++) {
+		char *log = sqlite3_mprintf("%s%s", path, logs[i]);
+		empty &= log && (stat(log, &st) != 0 || st.st_size == 0);
+		sqlite3_free(log);
+	}
 	return empty;
 }
 

@@ -280,6 +280,28 @@ START_TEST(a_run_cut_off_makes_way)
 }
 END_TEST
 
+/* A process killed while it makes the file leaves a journal, and whoever comes next rolls it back. */
+START_TEST(a_file_cut_off_while_it_is_made)
+{
+	struct ikv_err err = {0};
+	struct store *s;
+	for (useconds_t wait = 0; wait < 12000; wait += 150) {
+		pid_t pid = fork();
+		if (pid == 0) {
+			alarm(60);
+			_exit(store_open(&s, path, NULL) != 0);
+		}
+		usleep(wait);
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+		ck_assert_msg(store_open(&s, path, &err) == 0, "%s", err.text);
+		ck_assert_int_eq(number(s->db, "SELECT count(*) FROM run"), 0);
+		ck_assert_int_eq(store_close(s, &err), 0);
+		unlink(path);
+	}
+}
+END_TEST
+
 /* An incomplete spool: an error, and nothing of it stays; an earlier failure has made way by then. */
 START_TEST(a_run_that_cannot_be_taken_leaves_nothing)
 {
@@ -313,6 +335,7 @@ int main(void)
 	tcase_add_loop_test(tc, any_value_comes_back, 0, 6);
 	tcase_add_test(tc, records_are_copied);
 	tcase_add_test(tc, what_does_not_fit_is_refused);
+	tcase_add_test(tc, a_file_cut_off_while_it_is_made);
 	tcase_add_test(tc, a_run_cut_off_makes_way);
 	tcase_add_test(tc, a_run_that_cannot_be_taken_leaves_nothing);
 	suite_add_tcase(suite, tc);
