@@ -18,20 +18,20 @@
 #define PEAKED 3.0
 
 /* What is read of a context: all, or a share of its pages, at random or the newest; by all KV heads or by each its
- * own. */
+ * own. Shares of it end within a block of tiles, as most plans do. */
 static const struct pattern {
 	const char *name;
 	double share;
 	bool newest, per_head, batch; /* batch: by several sequences in one call, too */
 } patterns[] = {{"dense", 1, false, false, true},
-		{"0.25", 0.25, false, false, true},
-		{"0.0625", 0.0625, false, false, false},
-		{"newest 0.0625", 0.0625, true, false, false},
+		{"0.23", 0.23, false, false, true},
+		{"0.07", 0.07, false, false, false},
+		{"newest 0.07", 0.07, true, false, false},
 		{"dense/head", 1, false, true, true},
-		{"0.25/head", 0.25, false, true, true},
-		{"newest 0.25/head", 0.25, true, true, false},
-		{"0.0625/head", 0.0625, false, true, true},
-		{"newest 0.0625/head", 0.0625, true, true, false}};
+		{"0.23/head", 0.23, false, true, true},
+		{"newest 0.23/head", 0.23, true, true, false},
+		{"0.07/head", 0.07, false, true, true},
+		{"newest 0.07/head", 0.07, true, true, false}};
 /* Contexts of all tokens, a quarter and a sixteenth of them; the last ones together. */
 static const struct context {
 	uint32_t first, count; /* sequences */

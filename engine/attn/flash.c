@@ -235,12 +235,17 @@ static void attend_head(const struct flash *f, const struct stretch *t, uint32_t
 	}
 }
 
-/* While a head is worked on, the kernels fetch the one after it, of the last head the next stretch's first. */
-static void attend_stretch(const struct flash *f, struct stretch *t, const struct stretch *next, float *scratch)
+/* While a head is worked on, the kernels fetch the one after it, of the last head the first of the next stretch: the tile at
+ * the same place in its block, or, where that block is shorter, in the one after it, which would find nobody to fetch it. */
+static void attend_stretch(const struct flash *f, struct stretch *t, const struct stretch *next,
+			   const struct stretch *after, float *scratch)
 {
+	const uint32_t count = next ? next->count : 0, later = after ? after->count : 0;
 	for (uint32_t i = 0; i < t->heads; i++) {
-		for (uint32_t k = 0; i + 1 == t->heads && k < t->count; k++)
-			t->tile[k].ahead = next && k < next->count ? next->tile[k].k - t->tile[k].k : 0;
+		for (uint32_t k = 0; i + 1 == t->heads && k < t->count; k++) {
+			const struct stretch *of = k < count ? next : k < later ? after : NULL;
+			t->tile[k].ahead = of ? of->tile[k].k - t->tile[k].k : 0;
+		}
 		attend_head(f, t, t->kv + i, scratch);
 		for (uint32_t k = 0; k < t->count; k++) {
 			t->tile[k].k += t->at[k].k_step;
@@ -254,14 +259,18 @@ static void attend_share(void *context, uint32_t member)
 {
 	struct flash *f = context;
 	struct walk w = {.f = f, .member = member};
-	struct stretch stretches[2], *now = &stretches[0], *next = &stretches[1];
+	struct stretch stretches[3], *now = &stretches[0], *next = &stretches[1], *after = &stretches[2];
 	float *scratch = f->scratch + member * f->scratch_stride;
-	for (bool more = walk_next(&w, NULL, now); more;) {
-		more = walk_next(&w, now, next);
-		attend_stretch(f, now, more ? next : NULL, scratch);
-		struct stretch *swap = now;
+	bool more = walk_next(&w, NULL, now), others = more && walk_next(&w, now, next);
+	while (more) {
+		const bool last = !others || !walk_next(&w, next, after);
+		attend_stretch(f, now, others ? next : NULL, last ? NULL : after, scratch);
+		struct stretch *done = now;
 		now = next;
-		next = swap;
+		next = after;
+		after = done;
+		more = others;
+		others = !last;
 	}
 }
 
