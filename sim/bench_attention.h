@@ -39,13 +39,16 @@ struct bench_attention_row {
 	double ms_median, ms_min, ms_max;
 	uint64_t kv_bytes; /* read, scales included, a KV head once */
 	double gbps;       /* of those in the median time */
-	/* A pure read of as many bytes in the same order, interleaved with the kernel. For "mla" and "prefill" the
+	/* A pure read of as many bytes in the same order, interleaved with the kernel, by as many threads or, if that
+	 * is faster, by one. For "mla" and "prefill" the
 	 * rate at which FMA at its peak, interleaved and for as long if that is long, would consume them, if that is less. */
 	double ceiling_gbps;
 	double flops;  /* operations a second: 2 for a query head, a token that it sees, and a channel of K or V */
 	double rel_l2; /* error against double precision over the same stored values */
 };
 
+/* Can every shape be measured, with this ISA? Before time is spent on it. */
+int bench_attention_check(const struct bench_attention_setup *setup, struct ikv_err *err);
 /* Rows are handed to `row` one by one as they are measured. */
 int bench_attention(const struct bench_attention_setup *setup,
 		    void (*row)(void *context, const struct bench_attention_row *row), void *context,
@@ -68,6 +71,7 @@ struct bench_reader;
 int bench_reader_create(struct bench_reader **out, size_t bytes, uint32_t threads, struct ikv_err *err);
 void bench_reader_destroy(struct bench_reader *r);
 double bench_reader_run(struct bench_reader *r, const uint64_t *offsets, uint64_t count, size_t bytes); /* seconds */
+double bench_reader_alone(struct bench_reader *r, const uint64_t *offsets, uint64_t count, size_t bytes); /* by one thread */
 #define BENCH_COOL_BYTES ((size_t)256 << 20) /* leave nothing of a measurement's data in a cache */
 /* The whole buffer. */
 double bench_reader_all(struct bench_reader *r);

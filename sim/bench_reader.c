@@ -93,9 +93,9 @@ static bool runs_here(const struct way *w)
 #endif
 }
 
-static void read_share(struct bench_reader *r, struct reader_thread *t)
+/* Pieces [first, last). */
+static void read_pieces(struct bench_reader *r, struct reader_thread *t, uint64_t first, uint64_t last)
 {
-	uint64_t first = r->count * t->index / r->threads, last = r->count * (t->index + 1) / r->threads;
 	for (uint64_t i = first; i < last; i++) {
 		uint64_t next = r->offsets[i + 1 < last ? i + 1 : i];
 		for (size_t k = 0; k < r->piece && k < r->way->ahead; k += 64) /* where the next one begins */
@@ -104,6 +104,11 @@ static void read_share(struct bench_reader *r, struct reader_thread *t)
 		for (size_t k = r->piece & ~(size_t)255; k < r->piece; k += 64)
 			t->sum += r->buffer[r->offsets[i] + k];
 	}
+}
+
+static void read_share(struct bench_reader *r, struct reader_thread *t)
+{
+	read_pieces(r, t, r->count * t->index / r->threads, r->count * (t->index + 1) / r->threads);
 }
 
 static void *reader_main(void *arg)
@@ -188,6 +193,15 @@ double bench_reader_run(struct bench_reader *r, const uint64_t *offsets, uint64_
 	read_share(r, &r->all[0]);
 	if (r->started)
 		pthread_barrier_wait(&r->end);
+	return bench_now() - t;
+}
+
+double bench_reader_alone(struct bench_reader *r, const uint64_t *offsets, uint64_t count, size_t bytes)
+{
+	r->offsets = offsets;
+	r->piece = bytes;
+	double t = bench_now();
+	read_pieces(r, &r->all[0], 0, count);
 	return bench_now() - t;
 }
 

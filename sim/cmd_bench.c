@@ -126,32 +126,46 @@ struct bench_options {
 	struct bench_report report;
 };
 
+enum { TOKENS_MOST = 1 << 22, WIDTH_MOST = 1 << 16, ROWS_MOST = 1 << 16, THREADS_MOST = 1024 };
 static const char shape_wanted[] =
-    "query heads/KV heads/dimension[:values]/tokens[/page tokens], such as 32/8/128/32768 or 128/1/576:512/8192";
+    "query heads/KV heads/dimension[:values]/tokens[/page tokens], such as 32/8/128/32768 or 128/1/576:512/8192, with a "
+    "multiple of the KV heads as query heads, 65536 channels of all KV heads, 4194304 tokens and 1024 of a page at most";
+
+/* Digits at *text, from 1 to `most`; moves behind them. */
+static bool take_number(const char **text, uint32_t most, uint32_t *out)
+{
+	uint64_t n = 0;
+	const char *c = *text;
+	for (; *c >= '0' && *c <= '9' && n <= most; c++)
+		n = 10 * n + (uint64_t)(*c - '0');
+	if (c == *text || n < 1 || n > most)
+		return false;
+	*text = c;
+	*out = (uint32_t)n;
+	return true;
+}
 
 static bool add_shape(const char *word, struct bench_attention_setup *s)
 {
 	struct bench_shape *x = &s->shapes[s->shape_count++];
-	int end = 0, n;
 	x->page_tokens = 16;
 	x->latent = 0;
-	if (sscanf(word, "%u/%u/%u%n", &x->q_heads, &x->kv_heads, &x->head_dim, &end) != 3)
+	if (!take_number(&word, WIDTH_MOST, &x->q_heads) || *word++ != '/' ||
+	    !take_number(&word, WIDTH_MOST, &x->kv_heads) || *word++ != '/' ||
+	    !take_number(&word, WIDTH_MOST, &x->head_dim))
 		return false;
-	word += end;
-	if (*word == ':' && (sscanf(word, ":%u%n", &x->latent, &end) != 1 || !x->latent || x->latent > x->head_dim))
+	if (*word == ':' && !(word++, take_number(&word, x->head_dim, &x->latent)))
 		return false;
-	word += x->latent ? end : 0;
-	n = sscanf(word, "/%u%n/%u%n", &x->kv_tokens, &end, &x->page_tokens, &end);
-	return n >= 1 && !word[end] && x->kv_heads && x->q_heads % x->kv_heads == 0 && x->head_dim && x->kv_tokens &&
-	       x->kv_tokens <= 1u << 22 && x->page_tokens && x->page_tokens <= IKV_PAGE_TOKENS_MAX &&
-	       (uint64_t)x->kv_heads * x->head_dim <= 1u << 16;
+	if (*word++ != '/' || !take_number(&word, TOKENS_MOST, &x->kv_tokens))
+		return false;
+	if (*word == '/' && !(word++, take_number(&word, IKV_PAGE_TOKENS_MAX, &x->page_tokens)))
+		return false;
+	return !*word && x->q_heads % x->kv_heads == 0 && (uint64_t)x->kv_heads * x->head_dim <= WIDTH_MOST;
 }
 
 static bool add_rows(const char *word, struct bench_attention_setup *s)
 {
-	char tail;
-	uint32_t *x = &s->q_lens[s->q_len_count++];
-	return sscanf(word, "%u%c", x, &tail) == 1 && *x >= 1 && *x <= 1u << 16;
+	return take_number(&word, ROWS_MOST, &s->q_lens[s->q_len_count++]) && !*word;
 }
 
 static bool add_selection(const char *word, struct bench_attention_setup *s)
@@ -170,9 +184,7 @@ static bool add_selection(const char *word, struct bench_attention_setup *s)
 
 static bool add_threads(const char *word, struct bench_attention_setup *s)
 {
-	char tail;
-	uint32_t *x = &s->threads[s->thread_count++];
-	return sscanf(word, "%u%c", x, &tail) == 1 && *x >= 1 && *x <= 1024;
+	return take_number(&word, THREADS_MOST, &s->threads[s->thread_count++]) && !*word;
 }
 
 static bool add_format(const char *word, struct bench_attention_setup *s)
@@ -232,10 +244,10 @@ static int take_option(int c, struct bench_options *o)
 		return 0;
 	case THREADS:
 		o->attention.thread_count = 0;
-		return take_list("threads", optarg, "a number of threads", add_threads, &o->attention);
+		return take_list("threads", optarg, "a number of threads from 1 to 1024", add_threads, &o->attention);
 	case Q_LEN:
 		o->attention.q_len_count = 0;
-		return take_list("q-len", optarg, "a number of query rows a head", add_rows, &o->attention);
+		return take_list("q-len", optarg, "a number of query rows a head from 1 to 65536", add_rows, &o->attention);
 	case SHAPE:
 		o->attention.shape_count = 0;
 		return take_list("shape", optarg, shape_wanted, add_shape, &o->attention);
@@ -263,7 +275,7 @@ static void fill_defaults(struct bench_attention_setup *s)
 		s->isa = forced;
 	if (!s->thread_count) {
 		s->threads[s->thread_count++] = 1;
-		if (cores > 1 && cores <= 1024)
+		if (cores > 1 && cores <= THREADS_MOST)
 			s->threads[s->thread_count++] = (uint32_t)cores;
 	}
 	if (!s->shape_count)

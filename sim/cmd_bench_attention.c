@@ -102,6 +102,8 @@ int cmd_bench_attention(const struct bench_attention_setup *setup, const struct 
 	for (uint32_t i = 0; i < setup->thread_count; i++)
 		if (setup->threads[i] > p.rates.threads)
 			p.rates.threads = setup->threads[i];
+	if (bench_attention_check(setup, &err))
+		return command_fail(&err);
 	if ((report->output == BENCH_TABLE || report->plot) && bench_machine(&p.rates, report->seconds, &err))
 		return command_fail(&err);
 	if (report->plot)

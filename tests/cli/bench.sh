@@ -3,7 +3,7 @@
 . "${srcdir:=.}/tests/cli/tap.sh"
 folder=$(mktemp -d) || exit 99
 trap 'rm -rf "$folder"' EXIT
-plan 10
+plan 12
 
 bench() { ./intentkv bench "$@" --seconds 0.001; }
 tiny="attention --threads 1,2 --shape 4/2/32/300,3/1/40/64/8 --format FP16,INT4 --selection dense,0.5,0.5/head"
@@ -28,9 +28,17 @@ INTENTKV_ISA=scalar bench attention --isa auto --threads 1 --shape 2/1/16/32 --f
 ok "INTENTKV_ISA chooses the kernels" grep -q '^decode,scalar,1,INT8,' "$folder/scalar"
 ok "the table names the limits of the machine" sh -c './intentkv bench attention --seconds 0.001 --threads 1 \
 	--shape 2/1/16/32 --format FP16 --selection dense | grep -q "^reads [0-9.]* GB/s"'
-none "wrong values are refused, and the option named" "$(for words in '--threads 0' '--shape 3/2/8/64' '--shape 4/2/32' '--shape 4/2/32:40/8' '--q-len 0' \
+none "wrong values are refused, and the option named" "$(for words in '--threads 0' '--shape 3/2/8/64' '--shape 4/2/32' '--shape 4/2/32:40/8' '--shape 4294967300/2/32/8' '--shape -4/2/32/8' '--shape 4/2/32/8/' '--q-len 0' \
 	'--format SKIP' '--selection 0' '--selection 0.5/x' '--output xml' '--seconds 0'; do
 	message=$(./intentkv bench attention $words 2>&1)
 	[ $? = 64 ] || echo "$words: not refused"
 	case $message in *"${words%% *}: got"*) ;; *) echo "$words: $message" ;; esac
 done)"
+for words in '--isa avx99' '--shape 8192/1/8/64'; do
+	./intentkv bench attention $words >"$folder/out" 2>"$folder/err"
+	echo "$? $(wc -c <"$folder/out") $(wc -l <"$folder/err")"
+done >"$folder/early"
+ok "what cannot be measured is told before anything is" [ "$(echo $(cat "$folder/early"))" = "69 0 1 65 0 1" ]
+bench attention --threads 2 --shape 4/2/64/256 --format SPARSE --selection 0.0625 --output csv >"$folder/few"
+none "where waking threads takes longer than a read, one thread's read is the ceiling" \
+	"$(awk -F, 'NR == 2 && !($17 < 1) { print }' "$folder/few")"
