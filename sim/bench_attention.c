@@ -5,9 +5,9 @@
 #include <string.h>
 #include "sim/bench_attention.h"
 
-#define CHECK_TOKENS 2048                /* of the smaller context on which the error is measured */
-#define CHECK_ROWS   32                  /* and most query rows a head there */
-#define POOL         (1u << 20)          /* random values that rows are cut from */
+#define CHECK_TOKENS 2048       /* of the smaller context on which the error is measured */
+#define CHECK_ROWS   32         /* and most query rows a head there */
+#define POOL         (1u << 20) /* random values that rows are cut from */
 #define RUNS         500
 #define ALONE_BYTES  ((uint64_t)8 << 20) /* less may be read sooner by one thread than others wake up */
 #define SLICE        3e-3 /* s: where other work has a share of the core, it has one of what takes longer */
@@ -192,9 +192,9 @@ static double operations(const struct bench *x)
 	return 2 * pairs * (x->g.d_qk + x->g.d_v);
 }
 
-struct times { /* of RUNS at most */
+struct times {                                      /* of RUNS at most */
 	double kernel[RUNS], read[RUNS], fma[RUNS]; /* seconds, seconds, 10^9 operations a second or 0 */
-	double alone[RUNS];                         /* seconds that one of several threads reads, where that is measured */
+	double alone[RUNS]; /* seconds that one of several threads reads, where that is measured */
 	uint32_t n;
 	uint64_t read_bytes;
 };

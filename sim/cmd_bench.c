@@ -127,9 +127,10 @@ struct bench_options {
 };
 
 enum { TOKENS_MOST = 1 << 22, WIDTH_MOST = 1 << 16, ROWS_MOST = 1 << 16, THREADS_MOST = 1024 };
-static const char shape_wanted[] =
-    "query heads/KV heads/dimension[:values]/tokens[/page tokens], such as 32/8/128/32768 or 128/1/576:512/8192, with a "
-    "multiple of the KV heads as query heads, 65536 channels of all KV heads, 4194304 tokens and 1024 of a page at most";
+static const char shape_wanted[] = "query heads/KV heads/dimension[:values]/tokens[/page tokens], such as "
+				   "32/8/128/32768 or 128/1/576:512/8192, with a "
+				   "multiple of the KV heads as query heads, 65536 channels of all KV heads, 4194304 "
+				   "tokens and 1024 of a page at most";
 
 /* Digits at *text, from 1 to `most`; moves behind them. */
 static bool take_number(const char **text, uint32_t most, uint32_t *out)
@@ -247,7 +248,8 @@ static int take_option(int c, struct bench_options *o)
 		return take_list("threads", optarg, "a number of threads from 1 to 1024", add_threads, &o->attention);
 	case Q_LEN:
 		o->attention.q_len_count = 0;
-		return take_list("q-len", optarg, "a number of query rows a head from 1 to 65536", add_rows, &o->attention);
+		return take_list("q-len", optarg, "a number of query rows a head from 1 to 65536", add_rows,
+				 &o->attention);
 	case SHAPE:
 		o->attention.shape_count = 0;
 		return take_list("shape", optarg, shape_wanted, add_shape, &o->attention);

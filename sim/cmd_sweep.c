@@ -68,20 +68,20 @@ struct options {
 	int refused; /* an exit code; what was wrong is told */
 };
 
-static struct yaml_node *option_node(int type)
+static struct yaml_node *option_node(int type, const char *option)
 {
 	struct yaml_node *n = calloc(1, sizeof *n);
 	if (!n)
 		return NULL;
 	n->type = type;
 	n->origin = YAML_SWEEP;
-	n->by_option = true;
+	n->option = option;
 	return n;
 }
 
-static struct yaml_node *option_text(const char *text)
+static struct yaml_node *option_text(const char *text, const char *option)
 {
-	struct yaml_node *at = option_node(YAML_SCALAR), *n = at ? sweep_scalar(text, at) : NULL;
+	struct yaml_node *at = option_node(YAML_SCALAR, option), *n = at ? sweep_scalar(text, at) : NULL;
 	yaml_release(at);
 	return n;
 }
@@ -91,12 +91,13 @@ static int no_memory(struct ikv_err *err)
 	return ikv_err_set(err, IKV_FAILED, "out of memory");
 }
 
-static int sweep_section(struct scenario_doc *doc, struct yaml_node **section, struct ikv_err *err)
+static int sweep_section(struct scenario_doc *doc, struct yaml_node **section, const char *option,
+			 struct ikv_err *err)
 {
 	*section = yaml_get(doc->root, "sweep");
 	if (*section)
 		return yaml_expect(*section, YAML_MAP, doc->path, "sweep", err);
-	*section = option_node(YAML_MAP);
+	*section = option_node(YAML_MAP, option);
 	return *section ? yaml_set(doc->root, "sweep", *section, err) : no_memory(err);
 }
 
@@ -116,10 +117,11 @@ static int range_node(const char *text, const char *dots, struct yaml_node **out
 	scale = strchr(count, ':');
 	if (scale)
 		*scale++ = 0;
-	*out = option_node(YAML_MAP);
-	if (!*out || yaml_set(*out, "from", option_text(copy), err) || yaml_set(*out, "to", option_text(to), err) ||
-	    yaml_set(*out, "count", option_text(count), err) ||
-	    (scale && yaml_set(*out, "scale", option_text(scale), err))) {
+	*out = option_node(YAML_MAP, "-x");
+	if (!*out || yaml_set(*out, "from", option_text(copy, "-x"), err) ||
+	    yaml_set(*out, "to", option_text(to, "-x"), err) ||
+	    yaml_set(*out, "count", option_text(count, "-x"), err) ||
+	    (scale && yaml_set(*out, "scale", option_text(scale, "-x"), err))) {
 		yaml_release(*out);
 		return no_memory(err);
 	}
@@ -135,20 +137,20 @@ static int add_axis(struct scenario_doc *doc, const char *text, struct ikv_err *
 		return ikv_err_set(err, IKV_USAGE,
 				   "-x %.100s: expected section.key=VALUE,VALUE or key=FROM..TO:COUNT", text);
 	snprintf(key, sizeof key, "%.*s", (int)(eq - text), text);
-	if (sweep_section(doc, &section, err))
+	if (sweep_section(doc, &section, "-x", err))
 		return -1;
 	if (dots && !strchr(eq, ',')) {
 		if (range_node(eq + 1, dots, &values, err))
 			return -1;
 		return yaml_set(section, key, values, err);
 	}
-	values = option_node(YAML_SEQ);
+	values = option_node(YAML_SEQ, "-x");
 	if (!values)
 		return no_memory(err);
 	for (const char *p = eq + 1;;) {
 		size_t n = strcspn(p, ",");
 		snprintf(item, sizeof item, "%.*s", (int)n, p);
-		if (sweep_push(values, option_text(item), err)) {
+		if (sweep_push(values, option_text(item, "-x"), err)) {
 			yaml_release(values);
 			return -1;
 		}
@@ -161,16 +163,16 @@ static int add_axis(struct scenario_doc *doc, const char *text, struct ikv_err *
 static int add_condition(struct scenario_doc *doc, const char *text, struct ikv_err *err)
 {
 	struct yaml_node *section, *where, *list;
-	if (sweep_section(doc, &section, err))
+	if (sweep_section(doc, &section, "-w", err))
 		return -1;
 	where = yaml_get(section, "where");
 	if (where && where->type == YAML_SEQ)
-		return sweep_push(where, option_text(text), err);
-	list = option_node(YAML_SEQ);
+		return sweep_push(where, option_text(text, "-w"), err);
+	list = option_node(YAML_SEQ, "-w");
 	if (!list)
 		return no_memory(err);
 	if ((where && sweep_push(list, yaml_copy(where, YAML_FILE), err)) ||
-	    sweep_push(list, option_text(text), err)) {
+	    sweep_push(list, option_text(text, "-w"), err)) {
 		yaml_release(list);
 		return -1;
 	}

@@ -41,7 +41,7 @@ static int put(struct replay *r, const char *key, const char *value, struct ikv_
 {
 	struct yaml_node *n = calloc(1, sizeof *n);
 	if (n) {
-		*n = (struct yaml_node){.type = YAML_SCALAR, .by_option = true, .origin = YAML_SWEEP};
+		*n = (struct yaml_node){.type = YAML_SCALAR, .option = "-s", .origin = YAML_SWEEP};
 		n->text = strdup(value);
 	}
 	if (!n || !n->text) {

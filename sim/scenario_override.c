@@ -13,7 +13,7 @@ struct yaml_node *yaml_copy(const struct yaml_node *n, enum yaml_origin origin)
 	if (origin != YAML_FILE)
 		c->origin = origin;
 	if (origin == YAML_COMMAND_LINE)
-		c->by_option = true;
+		c->option = "-s";
 	c->count = 0;
 	c->cap = n->count;
 	c->text = n->text ? strdup(n->text) : NULL;
@@ -119,7 +119,7 @@ static struct yaml_node *map_below(struct yaml_node *at, const char *key, const 
 	}
 	*map = (struct yaml_node){.type = YAML_MAP,
 				  .origin = value->origin,
-				  .by_option = value->by_option,
+				  .option = value->option,
 				  .line = value->line,
 				  .col = value->col};
 	if (name && yaml_set(map, chooser, name, err)) {
@@ -173,7 +173,7 @@ int scenario_override(struct scenario_doc *doc, const char *assignment, struct i
 		if (marked) {
 			marked->type = YAML_SCALAR;
 			marked->origin = YAML_COMMAND_LINE;
-			marked->by_option = true;
+			marked->option = "-s";
 			marked->text = strdup(eq + 1);
 		}
 	}

@@ -23,7 +23,7 @@ int scenario_place(const struct scenario_doc *doc, const struct yaml_node *n, co
 {
 	char folder[PATH_MAX] = ".", full[PATH_MAX];
 	const char *file = doc->path, *slash = strrchr(file, '/');
-	if (!n || n->by_option || !*path)
+	if (!n || n->option || !*path)
 		return 0;
 	if (slash)
 		snprintf(folder, sizeof folder, "%.*s", slash == file ? 1 : (int)(slash - file), file);

@@ -78,6 +78,12 @@ static struct dimension *add_dimension(struct expansion *x, uint32_t choices)
 static int assign(struct expansion *x, struct choice *c, const char *key, struct yaml_node *value, uint32_t number,
 		  struct ikv_err *err)
 {
+	if (value && (!strcmp(key, "sweep") || !strncmp(key, "sweep.", 6) || !strcmp(key, "intentkv"))) {
+		int rc = ikv_err_at(err, IKV_BAD_INPUT, YAML_PLACE(x->doc->path, value), key,
+				    "no setting of a point, so no axis");
+		yaml_release(value);
+		return rc;
+	}
 	struct assignment *items = value ? realloc(c->items, (c->count + (size_t)1) * sizeof *items) : NULL;
 	if (!items) {
 		yaml_release(value);
@@ -425,12 +431,16 @@ int scenario_sweep(const struct scenario_doc *doc, struct sweep *out, struct ikv
 	return rc;
 }
 
+void scenario_sweep_point_free(struct sweep_point *point)
+{
+	free(point->label);
+	yaml_release(point->root);
+}
+
 void scenario_sweep_free(struct sweep *sweep)
 {
-	for (uint32_t i = 0; i < sweep->count; i++) {
-		free(sweep->points[i].label);
-		yaml_release(sweep->points[i].root);
-	}
+	for (uint32_t i = 0; i < sweep->count; i++)
+		scenario_sweep_point_free(&sweep->points[i]);
 	for (uint32_t i = 0; i < sweep->key_count; i++)
 		free(sweep->keys[i]);
 	free(sweep->points);

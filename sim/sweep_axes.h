@@ -29,6 +29,7 @@ struct sweep {
 };
 int scenario_sweep(const struct scenario_doc *doc, struct sweep *out, struct ikv_err *err);
 void scenario_sweep_free(struct sweep *sweep);
+void scenario_sweep_point_free(struct sweep_point *point);
 /* One more point: `root` (taken over, also on failure) with the label of its values. */
 int scenario_sweep_add(struct sweep *sweep, struct yaml_node *root, const char *label, struct ikv_err *err);
 

@@ -17,7 +17,6 @@ struct point_info {
 	char key[33];
 	uint8_t state;    /* enum point_state */
 	bool failed_once; /* the database has an earlier failure */
-	bool twin;        /* an earlier point has the same key and was found as the same run */
 	bool bound;       /* its router knows the future: on no front, and never the best */
 	int64_t run_id;   /* where found */
 	struct store_figures figures;
@@ -48,6 +47,7 @@ struct sweep_job {
 	struct sweep sweep;
 	struct point_info *points;
 	uint32_t known;            /* entries of `points` */
+	uint32_t same;             /* combinations left out: their settings are those of an earlier one */
 	char db[4096], file[4096]; /* the database, and what this process writes to */
 	struct store *store;
 	struct worker *workers;
@@ -74,7 +74,7 @@ int sweep_pool_take(struct worker *w);
 int sweep_pool_wait(struct sweep_job *j, int ms, struct worker **w, struct sweep_result *r, struct ikv_err *err);
 struct worker *sweep_pool_idle(struct sweep_job *j);
 
-/* sweep_loop.c: keys of all points and what the database has of them; then play. */
+/* sweep_loop.c: keys of all points, each once, and what the database has of them; then play. */
 int sweep_loop_prepare(struct sweep_job *j, uint32_t first, struct ikv_err *err);
 int sweep_loop_look_up(struct sweep_job *j, uint32_t first, const char *path, struct ikv_err *err);
 int sweep_loop_adopt(struct sweep_job *j, uint32_t first, struct ikv_err *err);
@@ -84,8 +84,8 @@ void sweep_loop_count(struct sweep_job *j, const struct sweep_result *r);
 int64_t sweep_loop_next(struct sweep_job *j);
 bool sweep_loop_on_front(const struct sweep_job *j, uint32_t point);
 
-/* sweep_refine.c: new points in between those on the Pareto front; *added says how many. */
-int sweep_refine(struct sweep_job *j, uint32_t *added, struct ikv_err *err);
+/* sweep_refine.c: new points in between those on the Pareto front. */
+int sweep_refine(struct sweep_job *j, struct ikv_err *err);
 
 /* sweep_progress.c */
 void sweep_progress(struct sweep_job *j, bool now);

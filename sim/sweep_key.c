@@ -121,14 +121,21 @@ static bool is_one_of(const char *key, const char *const *list)
 	return false;
 }
 
+/* Names never make another point. Threads and ISA change times alone: they do where a sweep compares those. */
+static bool is_silent(const struct param *p)
+{
+	static const char *const names[] = {"name", "description", NULL};
+	static const char *const timing[] = {"attention.threads", "attention.isa", NULL};
+	return is_one_of(p->key, names) || (is_one_of(p->key, timing) && strcmp(p->origin, "sweep") != 0);
+}
+
 static int add_params(XXH3_state_t *h, const struct scenario *sc, struct ikv_err *err)
 {
-	static const char *const silent[] = {"name", "description", "attention.threads", "attention.isa", NULL};
 	static const char *const paths[] = {"sessions.path", "sessions.tokenizer", "kv.path", NULL};
 	for (uint32_t i = 0; i < sc->param_count; i++) {
 		const struct param *p = &sc->params[i];
 		char path[4096];
-		if (is_one_of(p->key, silent))
+		if (is_silent(p))
 			continue;
 		add(h, p->key);
 		if (is_one_of(p->key, paths) && *p->value) {

@@ -7,6 +7,44 @@
 #include "sim/sweep_job.h"
 #include "sim/sweep_key.h"
 
+static int by_key_and_place(const void *a, const void *b)
+{
+	const struct point_info *x = *(const struct point_info *const *)a, *y = *(const struct point_info *const *)b;
+	int order = strcmp(x->key, y->key);
+	return order ? order : (x > y) - (x < y);
+}
+
+/* Of points with one key the first stays: two runs of it would be one point, and which of them the database has would
+ * depend on when the sweep was interrupted. Those below `first` are in use and all different. */
+static int drop_same(struct sweep_job *j, uint32_t first, struct ikv_err *err)
+{
+	uint32_t count = j->sweep.count, kept = first;
+	struct point_info **order = calloc(count + (size_t)1, sizeof *order);
+	bool *again = calloc(count + (size_t)1, sizeof *again);
+	for (uint32_t i = 0; order && again && i < count; i++)
+		order[i] = &j->points[i];
+	if (order && again && count)
+		qsort(order, count, sizeof *order, by_key_and_place);
+	for (uint32_t i = 1; order && again && i < count; i++)
+		again[order[i] - j->points] = !strcmp(order[i]->key, order[i - 1]->key);
+	for (uint32_t i = first; order && again && i < count; i++) {
+		if (again[i]) {
+			scenario_sweep_point_free(&j->sweep.points[i]);
+			continue;
+		}
+		j->sweep.points[kept] = j->sweep.points[i];
+		j->points[kept++] = j->points[i];
+	}
+	int rc = order && again ? 0 : ikv_err_set(err, IKV_FAILED, "out of memory");
+	if (!rc) {
+		j->same += count - kept;
+		j->sweep.count = kept;
+	}
+	free(order);
+	free(again);
+	return rc;
+}
+
 /* Every point is resolved before the first one runs: an error in the last must not cost the others. */
 int sweep_loop_prepare(struct sweep_job *j, uint32_t first, struct ikv_err *err)
 {
@@ -26,6 +64,8 @@ int sweep_loop_prepare(struct sweep_job *j, uint32_t first, struct ikv_err *err)
 		if (rc)
 			return -1;
 	}
+	if (drop_same(j, first, err))
+		return -1;
 	j->known = j->sweep.count;
 	return 0;
 }
@@ -38,30 +78,11 @@ static int by_key(const void *a, const void *b)
 static int by_key_and_run(const void *a, const void *b)
 {
 	const struct store_point *x = a, *y = b;
-	int order = strcmp(x->key, y->key);
+	int order = by_key(a, b);
 	return order ? order : (x->run_id > y->run_id) - (x->run_id < y->run_id);
 }
 
-/* The first run of the key that is done and that no earlier point has, else the first that is done. NULL: none. */
-static const struct store_point *find_done(struct point_info *p, const struct store_point *s,
-					   const struct store_point *end, bool *taken)
-{
-	const struct store_point *first = NULL;
-	for (size_t k = 0; s + k < end && !strcmp(s[k].key, p->key); k++) {
-		p->failed_once |= !s[k].done;
-		if (!s[k].done)
-			continue;
-		if (!taken[k]) {
-			taken[k] = true;
-			return s + k;
-		}
-		first = first ? first : s + k;
-	}
-	p->twin = first != NULL;
-	return first;
-}
-
-/* Points that the file has done are found there; two points of one key are one run. */
+/* Points that the file has done are found there: the first run of its key that is done. */
 int sweep_loop_look_up(struct sweep_job *j, uint32_t first, const char *path, struct ikv_err *err)
 {
 	struct store_point *there, wanted;
@@ -70,21 +91,21 @@ int sweep_loop_look_up(struct sweep_job *j, uint32_t first, const char *path, st
 		return -1;
 	if (count)
 		qsort(there, count, sizeof *there, by_key_and_run);
-	bool *taken = calloc(count + (size_t)1, sizeof *taken);
-	int rc = taken ? 0 : ikv_err_set(err, IKV_FAILED, "out of memory");
+	int rc = 0;
 	for (uint32_t i = first; rc == 0 && i < j->known; i++) {
 		struct point_info *p = &j->points[i];
 		memcpy(wanted.key, p->key, sizeof wanted.key);
 		struct store_point *s = count ? bsearch(&wanted, there, count, sizeof *there, by_key) : NULL;
 		if (!s || p->state == POINT_FOUND)
 			continue;
-		while (s > there && !strcmp(s[-1].key, p->key))
+		while (s > there && !by_key(s - 1, &wanted))
 			s--;
-		const struct store_point *found = find_done(p, s, there + count, taken + (s - there));
-		if (!found)
+		for (; s < there + count && !s->done && !by_key(s, &wanted); s++)
+			p->failed_once = true;
+		if (s == there + count || by_key(s, &wanted))
 			continue;
 		p->state = POINT_FOUND;
-		p->run_id = found->run_id;
+		p->run_id = s->run_id;
 		j->found++;
 		if (j->sweep.refine_rounds || !j->quiet)
 			rc = store_run_figures(path, p->run_id, &p->figures, err);
@@ -101,7 +122,6 @@ int sweep_loop_look_up(struct sweep_job *j, uint32_t first, const char *path, st
 		if (!j->base)
 			j->base = highest + 1;
 	}
-	free(taken);
 	ikv_free(there);
 	return rc;
 }
@@ -199,8 +219,7 @@ static int adopt(struct sweep_job *j, const struct store_run *row, const struct 
 int sweep_loop_adopt(struct sweep_job *j, uint32_t first, struct ikv_err *err)
 {
 	for (uint32_t i = first; i < j->known; i++)
-		if (j->points[i].state == POINT_FOUND && !j->points[i].twin &&
-		    with_row(j, i, j->points[i].run_id, adopt, NULL, err))
+		if (j->points[i].state == POINT_FOUND && with_row(j, i, j->points[i].run_id, adopt, NULL, err))
 			return -1;
 	return 0;
 }
@@ -295,8 +314,9 @@ int sweep_loop_play(struct sweep_job *j, struct ikv_err *err)
 			return 0;
 		peers_share(j->peers, j);
 		uint32_t first = j->sweep.count;
-		if (sweep_refine(j, &added, err) || sweep_loop_prepare(j, first, err))
+		if (sweep_refine(j, err) || sweep_loop_prepare(j, first, err))
 			return -1;
+		added = j->sweep.count - first;
 		if (added && peers_rank(j->peers) == 0 &&
 		    (sweep_loop_look_up(j, first, j->db, err) || sweep_loop_adopt(j, first, err)))
 			return -1;

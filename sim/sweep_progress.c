@@ -109,6 +109,8 @@ void sweep_list(const struct sweep_job *j)
 	printf(", %u in the database", j->found);
 	if (j->sweep.excluded)
 		printf("; %u combinations left out by conditions", j->sweep.excluded);
+	if (j->same)
+		printf("; %u left out, their settings are those of an earlier one", j->same);
 	if (j->sweep.refine_rounds)
 		printf("; then up to %u rounds of %u between them", j->sweep.refine_rounds, j->sweep.refine_points);
 	putchar('\n');

@@ -114,7 +114,7 @@ struct yaml_node *sweep_scalar(const char *text, const struct yaml_node *at)
 	n->text = strdup(text);
 	n->line = at->line;
 	n->col = at->col;
-	n->by_option = at->by_option;
+	n->option = at->option;
 	if (n->text)
 		return n;
 	free(n);

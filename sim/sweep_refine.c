@@ -148,7 +148,7 @@ static bool exists(const struct sweep *s, const struct yaml_node *root)
 	return false;
 }
 
-static int make(struct sweep_job *j, const struct candidate *c, uint32_t *added, struct ikv_err *err)
+static int make(struct sweep_job *j, const struct candidate *c, struct ikv_err *err)
 {
 	char label[1100];
 	struct yaml_node *root = yaml_copy(j->sweep.points[c->from].root, YAML_FILE);
@@ -174,22 +174,20 @@ static int make(struct sweep_job *j, const struct candidate *c, uint32_t *added,
 		return 0;
 	}
 	relabel(j->sweep.points[c->from].label, c->axis, c->text, label, sizeof label);
-	++*added;
 	return scenario_sweep_add(&j->sweep, root, label, err);
 }
 
-int sweep_refine(struct sweep_job *j, uint32_t *added, struct ikv_err *err)
+int sweep_refine(struct sweep_job *j, struct ikv_err *err)
 {
 	struct candidates c = {.count = 0};
 	int rc = 0;
-	*added = 0;
 	for (uint32_t i = 0; rc == 0 && i < j->known; i++)
 		for (uint32_t a = 0; rc == 0 && sweep_loop_on_front(j, i) && a < j->sweep.axis_count; a++)
 			rc = look_around(j, i, &j->sweep.axes[a], &c, err);
 	if (c.count)
 		qsort(c.items, c.count, sizeof *c.items, widest);
-	for (uint32_t i = 0; rc == 0 && i < c.count && *added < j->sweep.refine_points; i++)
-		rc = make(j, &c.items[i], added, err);
+	for (uint32_t i = 0; rc == 0 && i < c.count && j->sweep.count - j->known < j->sweep.refine_points; i++)
+		rc = make(j, &c.items[i], err);
 	ikv_free(c.items);
 	return rc;
 }

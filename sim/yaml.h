@@ -19,8 +19,8 @@ struct yaml_node {
 	char **keys;              /* MAP */
 	int *key_line, *key_col;  /* MAP: where each key stands, from 1 */
 	uint32_t count, cap;
-	int line, col;  /* where the node begins, from 1 */
-	bool by_option; /* from -s: then it has no place in the file */
+	int line, col;      /* where the node begins, from 1 */
+	const char *option; /* that gave it, "-s": then it has no place in the file; else NULL */
 	enum yaml_origin { YAML_FILE, YAML_COMMAND_LINE, YAML_SWEEP } origin;
 };
 
@@ -36,16 +36,16 @@ void yaml_release(struct yaml_node *root);
 struct yaml_node *yaml_copy(const struct yaml_node *n, enum yaml_origin origin);
 /* Add or replace a child of a map; `value` is taken over, also on failure. */
 int yaml_set(struct yaml_node *map, const char *key, struct yaml_node *value, struct ikv_err *err);
-/* Put `value` (taken over) at the dotted path, creating maps on the way; replaces what was there. A section that a plain
- * text stands for, such as `router: quest`, becomes a map with that choice. */
+/* Put `value` (taken over) at the dotted path, creating maps on the way; replaces what was there. A section that a
+ * plain text stands for, such as `router: quest`, becomes a map with that choice. */
 int yaml_put(struct yaml_node *root, const char *path, struct yaml_node *value, struct ikv_err *err);
 /* Where a node stands, for ikv_err_at: file, line, column; "-s" for what came from the command line. */
 #define YAML_PLACE(file, n)                                                                                          \
-	(n)->by_option ? "-s" : (file), (n)->by_option ? 0 : (n)->line, (n)->by_option ? 0 : (n)->col
+	(n)->option ? (n)->option : (file), (n)->option ? 0 : (n)->line, (n)->option ? 0 : (n)->col
 /* The same of the key of child i of a map. */
 #define YAML_KEY_PLACE(file, map, i)                                                                                 \
-	(map)->items[i]->by_option ? "-s" : (file), (map)->items[i]->by_option ? 0 : (map)->key_line[i],             \
-	    (map)->items[i]->by_option ? 0 : (map)->key_col[i]
+	(map)->items[i]->option ? (map)->items[i]->option : (file),                                                  \
+	    (map)->items[i]->option ? 0 : (map)->key_line[i], (map)->items[i]->option ? 0 : (map)->key_col[i]
 
 /* Value of `key` in a map, NULL if absent. */
 struct yaml_node *yaml_get(const struct yaml_node *map, const char *key);
