@@ -36,6 +36,12 @@ static int64_t best_point(const struct sweep_job *j)
 	return best;
 }
 
+static const char *label_of(const struct sweep_job *j, int64_t point)
+{
+	const char *label = j->sweep.points[point].label;
+	return *label ? label : "(no axes)";
+}
+
 static void print_time(FILE *f, double s)
 {
 	if (s < 3600)
@@ -68,7 +74,7 @@ void sweep_progress(struct sweep_job *j, bool now)
 	int64_t best = best_point(j);
 	if (best >= 0) {
 		fputs(", best ", stderr);
-		command_print(stderr, j->sweep.points[best].label);
+		command_print(stderr, label_of(j, best));
 		fprintf(stderr, ": %.3g %% of bytes, error %.3g", 100 * j->points[best].figures.read_share,
 			j->points[best].figures.rel_l2);
 	}
@@ -81,7 +87,7 @@ void sweep_progress_failure(struct sweep_job *j, uint32_t point, const char *tex
 {
 	sweep_progress_clear(j);
 	fputs("failed: ", stderr);
-	command_print(stderr, j->sweep.points[point].label);
+	command_print(stderr, label_of(j, point));
 	fputs(": ", stderr);
 	command_print(stderr, text);
 	fputc('\n', stderr);
@@ -100,7 +106,7 @@ void sweep_list(const struct sweep_job *j)
 		       other                                     ? "another part"
 		       : p->state == POINT_NEW && p->failed_once ? "failed before"
 								 : states[p->state]);
-		command_print(stdout, *j->sweep.points[i].label ? j->sweep.points[i].label : "(no axes)");
+		command_print(stdout, label_of(j, i));
 		putchar('\n');
 	}
 	printf("%u points: %u to run", j->known, new);
@@ -147,7 +153,7 @@ static void print_front(const struct sweep_job *j)
 	for (uint32_t k = 0; k < lines; k++) {
 		uint32_t i = front[lines > 1 ? (uint64_t)k * (n - 1) / (lines - 1) : 0].point;
 		printf("%8.3f  %8.4g  ", 100 * j->points[i].figures.read_share, j->points[i].figures.rel_l2);
-		command_print(stdout, j->sweep.points[i].label);
+		command_print(stdout, label_of(j, i));
 		putchar('\n');
 	}
 	if (n > lines)
@@ -168,7 +174,7 @@ void sweep_summary(const struct sweep_job *j)
 		if (j->points[i].state != POINT_FAILED)
 			continue;
 		fputs("failed: ", stdout);
-		command_print(stdout, j->sweep.points[i].label);
+		command_print(stdout, label_of(j, i));
 		putchar('\n');
 	}
 	print_front(j);

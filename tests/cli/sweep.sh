@@ -31,7 +31,7 @@ wrong() {
 }
 workers() { cat "/proc/$1/task/$1/children" 2>/dev/null; }
 
-plan 55
+plan 56
 set -- -x router.policy=quest,semantic,dense -x router.budget=5%..20%:3:log \
 	-w 'router.policy != dense or router.budget == 5%'
 sweep one --dry-run "$@"
@@ -116,6 +116,9 @@ ok "it is told with its message" grep -q "^failed: path=$d/bad.json: $d/bad.json
 ok "and recorded; the others went on" [ "$(ask fail "SELECT status, message LIKE '%bad.json:%' FROM run ORDER BY run_id")" = "failed,1
 done," ]
 ok "query failures lists it" sh -c '[ "$('$p' query "$1" failures --format csv --no-header | wc -l)" = 1 ]' - "$d/fail.db"
+sweep fail1 -s sessions.source=trace -s sessions.format=openai-chat -s "sessions.path=$d/bad.json"
+ok "a sweep without axes: so it says where a label would stand" [ "$(grep -c '^failed: (no axes)' "$d/err" "$d/out" | tr '\n' ' ' | sed "s;$d/;;g")" = \
+	"err:1 out:1 " ]
 cp "$d/a.json" "$d/bad.json"
 sweep fail -j 2 -s sessions.source=trace -s sessions.format=openai-chat -x "sessions.path=$d/bad.json,$d/a.json"
 ok "mended, it is found by its contents" [ "$rc $(grep -c "1 were in" "$d/out")" = "0 1" ]
