@@ -255,14 +255,45 @@ static bool too_large(const char *text, size_t digits)
 	       (digits == SAFE_DIGITS + 1 && memcmp(text, "9223372036854775807", digits) > 0);
 }
 
-/* Depth, and ids above 2^63 put in quotes: where there are any, the text goes to in->quoted. */
+/* Four hex digits, -1 if they are none. */
+static int hex4(const char *digits)
+{
+	int value = 0;
+	for (int i = 0; i < 4; i++) {
+		int c = digits[i], low = c | 32;
+		if (!(c >= '0' && c <= '9') && !(low >= 'a' && low <= 'f'))
+			return -1;
+		value = value << 4 | (c <= '9' ? c - '0' : low - 'a' + 10);
+	}
+	return value;
+}
+
+/* RFC 8259 lets a string have \u0000 and half a surrogate pair, as logs of programs' output do; the parser takes
+ * neither. Another control character and U+FFFD stand for them: as many code points, so as many tokens. `u` is the u
+ * of an escape, with `left` bytes from it on; *second that of a pair's second half, once its first has been met. */
+static void mend_escape(char *u, size_t left, const char **second)
+{
+	int code = left < 5 ? -1 : hex4(u + 1);
+	bool first_half = code >= 0xd800 && code < 0xdc00, second_half = code >= 0xdc00 && code < 0xe000;
+	if (code == 0)
+		u[4] = '1';
+	else if (first_half && left >= 11 && u[5] == '\\' && u[6] == 'u' && hex4(u + 7) >> 10 == 0xdc00 >> 10)
+		*second = u + 6;
+	else if (first_half || (second_half && u != *second))
+		memcpy(u + 1, "fffd", 4);
+}
+
+/* Depth, escapes, and ids above 2^63 put in quotes: where there are any, the text goes to in->quoted. */
 static int prepare(struct json_input *in, const char **text, size_t *size, struct ikv_err *err)
 {
 	struct nesting n = {0};
 	size_t copied = 0, used = 0;
+	const char *second = NULL;
 	for (size_t i = 0; i < in->size; i++) {
-		const char *c = in->text + i;
+		char *c = in->text + i;
 		size_t digits = 0;
+		if (n.escaped && *c == 'u')
+			mend_escape(c, in->size - i, &second);
 		nest(&n, *c);
 		if (n.depth > DEPTH_MAX)
 			return json_fault(in, CHECK_LIMIT, NULL, err, "more than %d levels of nesting", DEPTH_MAX);

@@ -69,6 +69,11 @@ START_TEST(chat_parts)
 	       CHAT(SAYS("user", "[{\"type\":\"text\",\"text\":\"12345678\"},{\"type\":\"image_url\",\"image_url\":{"
 				 "\"url\":\"u\"}}]")),
 	       "user 767");
+	/* NUL and halves of surrogate pairs are a code point each, a pair is one; \\u0000 is six characters of text. */
+	expect("openai-chat", CHAT(SAYS("user", "\"123\\u00005678\\u0000\"")), "user 3");
+	expect("openai-chat", CHAT(SAYS("user", "\"\\ud83d\\ude00\\uD83D\\uDE00\\ud83d\\ud83d\\ude00\"")), "user 1");
+	expect("openai-chat", CHAT(SAYS("user", "\"\\ude00\\ud83d\\\\ude00\"")), "user 2");
+	expect("openai-chat", CHAT(SAYS("user", "\"\\\\u0000\\ud83d\"")), "user 2");
 	/* 6,400 characters of base64 are 4,800 bytes: 100 ms of PCM, three times as much of MP3, 1,200 tokens of
 	 * text. */
 	char long_text[8000], data[6401];
