@@ -239,6 +239,20 @@ static int plain_option(struct sweep_job *j, struct options *o, int c, const cha
 	return 0;
 }
 
+int sweep_change(struct sweep_job *j, int option, const char *value, struct ikv_err *err)
+{
+	return option == 's'   ? scenario_override(&j->doc, value, err)
+	       : option == 'x' ? add_axis(&j->doc, value, err)
+			       : add_condition(&j->doc, value, err);
+}
+
+int sweep_points(struct sweep_job *j, struct ikv_err *err)
+{
+	if (j->parts > 1 && yaml_get(yaml_get(j->doc.root, "sweep"), "refine"))
+		return ikv_err_set(err, IKV_USAGE, "refinement needs all results, so a sweep with it has no parts");
+	return scenario_sweep(&j->doc, &j->sweep, err) || sweep_loop_prepare(j, 0, err) ? -1 : 0;
+}
+
 /* The scenario must be read before what changes it, so options are looked at twice. */
 static int parse(struct sweep_job *j, struct options *o, int argc, char **argv, struct ikv_err *err)
 {
@@ -252,15 +266,11 @@ static int parse(struct sweep_job *j, struct options *o, int argc, char **argv, 
 				o->refused = IKV_USAGE;
 				return -1;
 			}
-			if (c == 's' || c == 'x' || c == 'w' || c == SKIP_BAD) {
-				if (pass == 1)
-					rc = c == 's'   ? scenario_override(&j->doc, optarg, err)
-					     : c == 'x' ? add_axis(&j->doc, optarg, err)
-					     : c == 'w' ? add_condition(&j->doc, optarg, err)
-							: scenario_override(&j->doc, "sessions.skip_bad=true", err);
-			} else if (pass == 1) {
-				rc = plain_option(j, o, c, optarg, err);
-			}
+			if (pass == 1 && c == SKIP_BAD)
+				rc = scenario_override(&j->doc, "sessions.skip_bad=true", err);
+			else if (pass == 1)
+				rc = c == 's' || c == 'x' || c == 'w' ? sweep_change(j, c, optarg, err)
+								      : plain_option(j, o, c, optarg, err);
 			if (rc)
 				return -1;
 		}
@@ -369,9 +379,7 @@ static int run(struct sweep_job *j, struct options *o, int argc, char **argv, st
 		return -1;
 	if (!o->jobs_given)
 		j->jobs = peers_size(j->peers) > 1 ? 1 : cores > 0 ? (uint32_t)cores : 1;
-	if (j->parts > 1 && yaml_get(yaml_get(j->doc.root, "sweep"), "refine"))
-		return ikv_err_set(err, IKV_USAGE, "--part: refinement needs all results, so it has no parts");
-	if (scenario_sweep(&j->doc, &j->sweep, err) || sweep_loop_prepare(j, 0, err) || choose_files(j, o, err))
+	if (sweep_points(j, err) || choose_files(j, o, err))
 		return -1;
 	if (!o->dry_run && o->plots && peers_rank(j->peers) == 0) { /* before hours are spent */
 		int code = plot_folder(o->plots);
@@ -401,6 +409,14 @@ static int draw(const struct sweep_job *j, const struct options *o)
 			words[n++] = (char *)f->plot.name;
 	fflush(stdout);
 	return cmd_plot(n, words);
+}
+
+void sweep_free(struct sweep_job *j)
+{
+	scenario_sweep_free(&j->sweep);
+	scenario_doc_free(&j->doc);
+	free(j->points);
+	free(j);
 }
 
 int cmd_sweep(int argc, char **argv)
@@ -441,9 +457,6 @@ int cmd_sweep(int argc, char **argv)
 	if (rc || stopped)
 		peers_abort(j->peers, code);
 	peers_close(j->peers);
-	scenario_sweep_free(&j->sweep);
-	scenario_doc_free(&j->doc);
-	free(j->points);
-	free(j);
+	sweep_free(j);
 	return code;
 }

@@ -63,6 +63,11 @@ struct sweep_job {
 	volatile sig_atomic_t *stop;
 };
 
+/* cmd_sweep.c: apply -s, -x or -w to a scenario that is read; all its points, with their keys; end of a job. */
+int sweep_change(struct sweep_job *j, int option, const char *value, struct ikv_err *err);
+int sweep_points(struct sweep_job *j, struct ikv_err *err);
+void sweep_free(struct sweep_job *j);
+
 /* sweep_pool.c */
 int sweep_pool_open(struct sweep_job *j, struct ikv_err *err);
 void sweep_pool_close(struct sweep_job *j);

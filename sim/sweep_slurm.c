@@ -83,6 +83,28 @@ static void script(const char *program, const char *scenario, const char *db, ui
 	putchar('\n');
 }
 
+/* Would the tasks have points to play? A queue is a poor place to learn that a key is misspelt. */
+static int check(const char *scenario, uint32_t tasks, int set_count, char **sets)
+{
+	struct ikv_err err;
+	struct sweep_job *j = calloc(1, sizeof *j);
+	if (!j)
+		return command_fail(&(struct ikv_err){IKV_FAILED, "out of memory"});
+	j->parts = tasks;
+	int rc = scenario_read(scenario, &j->doc, &err);
+	for (int i = 0; i < set_count && !rc; i++) {
+		if (!strcmp(sets[i], "--allow-path"))
+			j->doc.allow_path = true;
+		else
+			rc = sweep_change(j, sets[i][1], sets[i + 1], &err), i++;
+	}
+	rc = rc ? rc : sweep_points(j, &err);
+	sweep_free(j);
+	if (!rc)
+		return IKV_OK;
+	return err.status == IKV_USAGE ? command_usage("sweep emit-slurm", "%s", err.text) : command_fail(&err);
+}
+
 int cmd_emit_slurm(int argc, char **argv)
 {
 	struct command_line line;
@@ -118,6 +140,8 @@ int cmd_emit_slurm(int argc, char **argv)
 	if (!rc && strspn(time, "0123456789:-") != strlen(time))
 		rc = command_usage("sweep emit-slurm", "--time: got \"%.40s\", expected a time such as 04:00:00",
 				   time);
+	if (!rc)
+		rc = check(argv[optind], tasks, set_count, sets);
 	if (!rc)
 		script(program, argv[optind], db, tasks, jobs, time, set_count, sets);
 	free(sets);

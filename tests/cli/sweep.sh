@@ -31,7 +31,7 @@ wrong() {
 }
 workers() { cat "/proc/$1/task/$1/children" 2>/dev/null; }
 
-plan 56
+plan 57
 set -- -x router.policy=quest,semantic,dense -x router.budget=5%..20%:3:log \
 	-w 'router.policy != dense or router.budget == 5%'
 sweep one --dry-run "$@"
@@ -147,6 +147,13 @@ wrong "an unknown policy on an axis" 65 'intentkv: -x: router.policy: got "quset
 wrong "a condition on an unknown key" 65 'intentkv: -w: sweep.where: "router.polcy == quest": router.polcy is no key of a scenario; text with a dot needs quotes' -w 'router.polcy == quest'
 wrong "a part that is none" 64 'intentkv: sweep: --part: got "3/2", expected I/N, I from 1 to N; see `intentkv sweep --help`' --part 3/2
 sh -c "$p sweep emit-slurm '$tiny' --db '$d/it'\''s [1]*.db' --tasks 3 -x 'router.policy=quest'" >"$d/array.sh"
+none "and refuses what its tasks would refuse" "$(
+	for words in '-x router.polcy=quest' '-s sweep.refine={rounds:1}' '-w router.policy==none'; do
+		$p sweep emit-slurm "$tiny" --db s.db $words >"$d/out" 2>"$d/err" && echo "$words: accepted"
+		[ -s "$d/out" ] && echo "$words: a script"
+		[ "$(wc -l <"$d/err")" = 1 ] || cat "$d/err"
+	done
+	$p sweep emit-slurm "$d/none.yaml" --db s.db >"$d/out" 2>&1 && echo "no scenario: accepted")"
 ok "emit-slurm writes a script for sh" sh -n "$d/array.sh"
 sed "s|^program=.*|program=$p|" "$d/array.sh" >"$d/task.sh"
 SLURM_ARRAY_TASK_ID=1 sh "$d/task.sh" >"$d/out" 2>&1
