@@ -24,7 +24,7 @@ const struct figure figures[] = {
      false,
      true},
     {{"mass-bytes", "Recalled attention mass against bytes read", "plots/mass-bytes.gp", NULL,
-      "one mark a run; a line joins the budgets of one router", 0},
+      "one mark a run; a line joins the budgets of a router that has one run at each", 0},
      "plot-mass-bytes",
      false,
      true},
