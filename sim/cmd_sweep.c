@@ -128,18 +128,30 @@ static int range_node(const char *text, const char *dots, struct yaml_node **out
 	return 0;
 }
 
+/* The dots of a range, which follow a number: "../a.json" is a value. NULL: this is none. */
+static const char *range_dots(const char *values)
+{
+	const char *dots = strstr(values, "..");
+	char from[64], unit[8];
+	double value, plain;
+	if (!dots || strchr(values, ',') || strlen(values) >= 200)
+		return NULL;
+	snprintf(from, sizeof from, "%.*s", (int)(dots - values), values);
+	return sweep_number(from, &value, &plain, unit) ? NULL : dots;
+}
+
 static int add_axis(struct scenario_doc *doc, const char *text, struct ikv_err *err)
 {
-	const char *eq = strchr(text, '='), *dots = eq ? strstr(eq, "..") : NULL;
+	const char *eq = strchr(text, '='), *dots = eq ? range_dots(eq + 1) : NULL;
 	char key[160], item[IKV_OPT_STRING_BYTES];
 	struct yaml_node *section, *values = NULL;
-	if (!eq || eq == text || (size_t)(eq - text) >= sizeof key || !eq[1] || (dots && strlen(text) >= 200))
+	if (!eq || eq == text || (size_t)(eq - text) >= sizeof key || !eq[1])
 		return ikv_err_set(err, IKV_USAGE,
 				   "-x %.100s: expected section.key=VALUE,VALUE or key=FROM..TO:COUNT", text);
 	snprintf(key, sizeof key, "%.*s", (int)(eq - text), text);
 	if (sweep_section(doc, &section, "-x", err))
 		return -1;
-	if (dots && !strchr(eq, ',')) {
+	if (dots) {
 		if (range_node(eq + 1, dots, &values, err))
 			return -1;
 		return yaml_set(section, key, values, err);

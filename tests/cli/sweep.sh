@@ -31,7 +31,7 @@ wrong() {
 }
 workers() { cat "/proc/$1/task/$1/children" 2>/dev/null; }
 
-plan 57
+plan 58
 set -- -x router.policy=quest,semantic,dense -x router.budget=5%..20%:3:log \
 	-w 'router.policy != dense or router.budget == 5%'
 sweep one --dry-run "$@"
@@ -104,6 +104,9 @@ sweep trace -s sessions.source=trace -x "sessions.path=$d/a.json"
 cp "$d/a.json" "$d/b.json"
 sweep trace -s sessions.source=trace -x "sessions.path=$d/b.json"
 ok "the same trace under another name is the same point" grep -q '^0 done, 0 failed, 1 were in' "$d/out"
+mkdir "$d/deep"
+sweep trace -s sessions.source=trace -x "sessions.path=$d/deep/../a.json"
+ok "dots in a path are no range" grep -q '^0 done, 0 failed, 1 were in' "$d/out"
 echo ' ' >>"$d/b.json"
 sweep trace -s sessions.source=trace -x "sessions.path=$d/b.json"
 ok "another trace under the same name is not" grep -q '^1 done, 0 failed, 0 were in' "$d/out"
