@@ -6,9 +6,7 @@
 #include "gpu/mla_ring.cuh"
 
 // A warp's groups of codes that are on their way to the L2 cache beyond the one that is waited for: 2.7 stages.
-#ifndef FETCHED_AHEAD
 #define FETCHED_AHEAD 4
-#endif
 
 struct copier {
 	uint32_t shared, warp, lane;
@@ -27,6 +25,7 @@ DEVICE uint32_t note_place(const copier &c, uint32_t number)
 DEVICE void find_notes(const mla_args &args, const mla_segment &seg, const copier &c, uint32_t number)
 {
 	number += c.lane;
+	__syncwarp(); // all lanes have read what was there before
 	group_note note = find_group(seg, seg.first + c.warp + 4 * number, args.page_groups);
 	store8(note_place(c, number), (uint32_t)note, (uint32_t)(note >> 32));
 	__syncwarp();

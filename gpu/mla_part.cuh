@@ -224,7 +224,7 @@ template <uint32_t format> DEVICE void put_nibbles(uint32_t group, uint64_t from
 #pragma unroll
 		for (uint32_t i = 0; i < 3; i++) {
 			__half2 param = bits_half2(params[i]), scale = __low2half2(param), zero = __high2half2(param);
-			float step = __low2float(param) / 15, low = __high2float(param) - __low2float(param) / 2;
+			float step = __low2float(param) * (1.0f / 15), low = __high2float(param) - __low2float(param) / 2;
 			uint2 upper = make_uint2(x[i].x >> 4, x[i].y >> 4), upper_r = make_uint2(r[i].x >> 4, r[i].y >> 4);
 			bool plain = format == IKV_FMT_INT4;
 			store16(to.x + i * 1024, plain ? widen8<format>(x[i], scale, zero, thousands)
