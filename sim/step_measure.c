@@ -189,9 +189,9 @@ static double page_kl(const struct run *run, struct slot *s, const struct unit *
 	double kl = 0;
 	for (uint32_t h = 0; h < u->q_count; h++) {
 		const float *dense = s->mass_dense + (size_t)(u->q_first + h) * pages;
-		for (uint32_t i = 0; i < n; i++)
+		for (uint32_t i = 0; i < n && n < pages; i++)
 			s->mass_row[i] = dense[u->route.plan.pages[i].page];
-		kl += (double)ikv_mass_divergence(mass + (size_t)h * n, s->mass_row, n) / u->q_count;
+		kl += (double)ikv_mass_divergence(mass + (size_t)h * n, n < pages ? s->mass_row : dense, n) / u->q_count;
 	}
 	return kl;
 }

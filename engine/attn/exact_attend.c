@@ -156,10 +156,12 @@ int ikv_exact_token_mass(const struct ikv_exact *x, uint32_t seq, uint32_t layer
 	for (uint32_t h = 0, n; h < q_count; h += n) {
 		const uint32_t kv_head = (q_first + h) / group;
 		const uint16_t *k = ikv_exact_k(x, seq, layer, page, kv_head);
+		/* Where heads have plans of their own, the next call for this page is the next head's. */
+		const uint16_t *next = kv_head + 1 < g->kv_heads ? k + (size_t)g->page_tokens * g->d_qk : k;
 		float *s = x->work->scores;
 		n = group - (q_first + h) % group;
 		n = n < q_count - h ? n : q_count - h;
-		lanes->scores(q + (size_t)h * g->d_qk, n, k, k, tokens, g->d_qk, g->scale, s, tokens);
+		lanes->scores(q + (size_t)h * g->d_qk, n, k, next, tokens, g->d_qk, g->scale, s, tokens);
 		for (uint32_t i = 0; i < n; i++, s += tokens) {
 			lanes->exps(s, tokens, lse[h + i], 1, s);
 			for (uint32_t t = 0; t < tokens; t++)

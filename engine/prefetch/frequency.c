@@ -1,7 +1,8 @@
 /* Predicts the ids selected in at least min_frequency of the last history_size steps and the current one.
  *
- * A count per id is kept up to date as sets enter and leave the window, and a bitset of the ids at or above
- * min_frequency, so that a step costs the selected ids plus one bit per known id. */
+ * Sets are bitmaps. A count per id is kept up to date as sets enter and leave the window, and a bitmap of the ids at or
+ * above min_frequency: a step costs a few bits per known id and a count for each id in which the set that enters differs
+ * from the one that leaves. */
 #include <string.h>
 #include "intentkv/alloc.h"
 #include "prefetch/prefetch_table.h"
@@ -22,12 +23,10 @@ static const struct ikv_option frequency_options[] = {
      "whether the router's hints are predicted too"},
     IKV_OPTION_END};
 
-struct set {
-	uint32_t *ids, count, cap;
-};
 struct stream {
-	struct set *sets; /* ring [history_size + 1], newest at (head + used - 1) */
+	uint64_t **sets; /* ring [history_size + 1] of bitmaps, newest at (head + used - 1); those not in use are empty */
 	uint32_t head, used;
+	uint64_t *fresh; /* bitmap of the set about to enter */
 	uint8_t *counts; /* [ids]: sets of the window that hold the id */
 	uint64_t *hot;   /* bit per id: counts >= min_frequency */
 	uint32_t ids;    /* a multiple of 64 */
@@ -44,8 +43,9 @@ static void frequency_destroy(void *state)
 	for (uint32_t i = 0; f && f->streams && i < f->count; i++) {
 		struct stream *s = &f->streams[i];
 		for (int64_t k = 0; s->sets && k <= f->config.history_size; k++)
-			ikv_free(s->sets[k].ids);
+			ikv_free(s->sets[k]);
 		ikv_free(s->sets);
+		ikv_free(s->fresh);
 		ikv_free(s->counts);
 		ikv_free(s->hot);
 	}
@@ -70,7 +70,7 @@ static int frequency_create(void **state, const void *config, uint32_t streams, 
 	f->count = streams;
 	f->streams = ikv_alloc(streams, sizeof *f->streams, err);
 	for (uint32_t i = 0; f->streams && i < streams; i++) {
-		f->streams[i].sets = ikv_alloc((size_t)f->config.history_size + 1, sizeof(struct set), err);
+		f->streams[i].sets = ikv_alloc((size_t)f->config.history_size + 1, sizeof *f->streams[i].sets, err);
 		if (!f->streams[i].sets)
 			goto fail;
 	}
@@ -83,7 +83,12 @@ fail:
 	return -1;
 }
 
-static int know(struct stream *s, uint32_t id, struct ikv_err *err)
+static uint32_t room_of(const struct frequency *f)
+{
+	return (uint32_t)f->config.history_size + 1;
+}
+
+static int know(const struct frequency *f, struct stream *s, uint32_t id, struct ikv_err *err)
 {
 	uint32_t ids = s->ids ? s->ids : 64;
 	if (id < s->ids)
@@ -92,49 +97,62 @@ static int know(struct stream *s, uint32_t id, struct ikv_err *err)
 		return ikv_err_set(err, IKV_FAILED, "prefetch: page %u is beyond %u", id, ID_MAX);
 	while (ids <= id)
 		ids *= 2;
-	if (ikv_grow(&s->counts, s->ids, ids, 1, err) || ikv_grow(&s->hot, s->ids / 64, ids / 64, 8, err))
+	for (uint32_t k = 0; k < room_of(f); k++)
+		if (ikv_grow(&s->sets[k], s->ids / 64, ids / 64, 8, err))
+			return -1;
+	if (ikv_grow(&s->counts, s->ids, ids, 1, err) || ikv_grow(&s->hot, s->ids / 64, ids / 64, 8, err) ||
+	    ikv_grow(&s->fresh, 0, ids / 64, 8, err))
 		return -1;
 	s->ids = ids;
 	return 0;
 }
 
-static void drop_oldest(struct frequency *f, struct stream *s)
+/* Count the ids of word w in which a place of the ring changes from one set to another. */
+static void recount(const struct frequency *f, struct stream *s, uint32_t w, uint64_t from, uint64_t to)
 {
-	const struct set *old = &s->sets[s->head];
-	for (uint32_t i = 0; i < old->count; i++) {
-		uint32_t id = old->ids[i];
-		if (--s->counts[id] < f->config.min_frequency)
-			s->hot[id / 64] &= ~(UINT64_C(1) << id % 64);
+	for (uint64_t b = from ^ to; b; b &= b - 1) {
+		const uint64_t bit = b & -b;
+		uint8_t *n = &s->counts[w * 64 + (uint32_t)__builtin_ctzll(b)];
+		*n = (uint8_t)(to & bit ? *n + 1 : *n - 1);
+		s->hot[w] = *n >= f->config.min_frequency ? s->hot[w] | bit : s->hot[w] & ~bit;
 	}
-	s->head = (s->head + 1) % (uint32_t)(f->config.history_size + 1);
+}
+
+static void drop_oldest(const struct frequency *f, struct stream *s)
+{
+	uint64_t *old = s->sets[s->head];
+	for (uint32_t w = 0; w < s->ids / 64; w++) {
+		recount(f, s, w, old[w], 0);
+		old[w] = 0;
+	}
+	s->head = (s->head + 1) % room_of(f);
 	s->used--;
 }
 
-/* The current step's set enters the window. */
-static int enter(struct frequency *f, struct stream *s, const uint32_t *ids, uint32_t count, struct ikv_err *err)
+/* The current step's set enters the window, in the oldest one's place if that is full. */
+static int enter(const struct frequency *f, struct stream *s, const uint32_t *ids, uint32_t count, struct ikv_err *err)
 {
-	uint32_t room = (uint32_t)f->config.history_size + 1;
+	const uint32_t room = room_of(f), at = (s->head + s->used) % room;
 	for (uint32_t i = 1; i < count; i++)
 		if (ids[i] <= ids[i - 1])
 			return ikv_err_set(err, IKV_FAILED, "prefetch: selected pages are not ascending at %u",
 					   ids[i]);
-	if (count && know(s, ids[count - 1], err))
+	if (count && know(f, s, ids[count - 1], err))
 		return -1;
-	if (s->used == room)
-		drop_oldest(f, s);
-	struct set *set = &s->sets[(s->head + s->used) % room];
-	if (set->cap < count) {
-		if (ikv_grow(&set->ids, 0, (size_t)count + count / 2, sizeof *set->ids, err))
-			return -1;
-		set->cap = count + count / 2;
+	uint64_t *to = s->fresh, *from = s->sets[at];
+	for (uint32_t w = 0, i = 0; w < s->ids / 64; w++) {
+		uint64_t bits = 0;
+		for (; i < count && ids[i] / 64 == w; i++)
+			bits |= UINT64_C(1) << ids[i] % 64;
+		to[w] = bits;
+		recount(f, s, w, from[w], bits);
 	}
-	if (count)
-		memcpy(set->ids, ids, count * sizeof *ids);
-	set->count = count;
-	s->used++;
-	for (uint32_t i = 0; i < count; i++)
-		if (++s->counts[ids[i]] >= f->config.min_frequency)
-			s->hot[ids[i] / 64] |= UINT64_C(1) << ids[i] % 64;
+	s->sets[at] = to;
+	s->fresh = from;
+	if (s->used < room)
+		s->used++;
+	else
+		s->head = (s->head + 1) % room;
 	return 0;
 }
 
@@ -175,7 +193,7 @@ static int frequency_step(void *state, uint32_t stream, const uint32_t *selected
 	if (!f->config.use_hints)
 		hint_count = 0;
 	for (uint32_t i = 0; i < hint_count; i++)
-		if (know(s, hints[i], err))
+		if (know(f, s, hints[i], err))
 			return -1;
 	if (enter(f, s, selected, count, err))
 		return -1;
@@ -199,17 +217,21 @@ static size_t frequency_save(const void *state, void *buffer, size_t size)
 {
 	const struct frequency *f = state;
 	struct serial_out o = {buffer, size, 0};
-	uint32_t room = (uint32_t)f->config.history_size + 1;
+	const uint32_t room = room_of(f);
 	serial_put(&o, f->count, 4);
 	serial_put(&o, room, 4);
 	for (uint32_t i = 0; i < f->count; i++) {
 		const struct stream *s = &f->streams[i];
 		serial_put(&o, s->used, 4);
 		for (uint32_t k = 0; k < s->used; k++) {
-			const struct set *set = &s->sets[(s->head + k) % room];
-			serial_put(&o, set->count, 4);
-			for (uint32_t j = 0; j < set->count; j++)
-				serial_put(&o, set->ids[j], 4);
+			const uint64_t *set = s->sets[(s->head + k) % room];
+			uint32_t count = 0;
+			for (uint32_t w = 0; w < s->ids / 64; w++)
+				count += (uint32_t)__builtin_popcountll(set[w]);
+			serial_put(&o, count, 4);
+			for (uint32_t w = 0; w < s->ids / 64; w++)
+				for (uint64_t b = set[w]; b; b &= b - 1)
+					serial_put(&o, w * 64 + (uint32_t)__builtin_ctzll(b), 4);
 		}
 	}
 	return o.used;
@@ -219,7 +241,7 @@ static int frequency_load(void *state, const void *buffer, size_t size, struct i
 {
 	struct frequency *f = state;
 	struct serial_in in = {buffer, size, 0, false};
-	uint32_t room = (uint32_t)f->config.history_size + 1;
+	const uint32_t room = room_of(f);
 	if (serial_get(&in, 4) != f->count || serial_get(&in, 4) != room || in.bad)
 		return ikv_err_set(err, IKV_BAD_INPUT, "saved prefetcher state: of other settings");
 	uint32_t *ids = ikv_alloc(size / 4 + 1, sizeof *ids, err);
