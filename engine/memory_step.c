@@ -34,7 +34,7 @@ static bool in_place(const struct memory_page *p, const struct ikv_page_ref *ref
 	return p->tier == 0 && p->format == ref->request && p->hint == MEMORY_HINT_NONE;
 }
 
-#define MARK_AHEAD 12 /* pages on: what is fetched meanwhile */
+#define MARK_AHEAD 24 /* pages on: what is fetched meanwhile */
 
 /* Selected pages are known before anything moves. */
 static void mark(struct ikv_memory *m, const struct ikv_memory_use *use)
@@ -48,7 +48,9 @@ static void mark(struct ikv_memory *m, const struct ikv_memory_use *use)
 	for (uint32_t k = 0, n = use->plan->count; k < n; k++) {
 		uint32_t page = refs[k].page, slot = u->slots[page];
 		struct memory_page *p = &m->pages[slot];
-		__builtin_prefetch(&m->pages[u->slots[refs[k + MARK_AHEAD < n ? k + MARK_AHEAD : k].page]], 1);
+		const struct memory_page *ahead = &m->pages[u->slots[refs[k + MARK_AHEAD < n ? k + MARK_AHEAD : k].page]];
+		__builtin_prefetch(ahead, 1);
+		__builtin_prefetch((const char *)(ahead + 1) - 1, 1);
 		if (in_place(p, &refs[k])) {
 			p->lower = 0;
 			refs[k].stored = p->format;

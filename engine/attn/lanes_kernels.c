@@ -105,10 +105,10 @@ INLINE float bounds4(const float *q, const uint16_t *ends, uint32_t n)
 #endif
 
 #ifdef __AVX512F__
-/* Sums of four heads for each of four pages, folded as in fold(): lane i the largest of page i. */
-INLINE __m128 fold16(const __m512 *sum)
+/* Sums of four heads for each of four rows, folded as in fold(): quarter h, lane r that of head h with row r. */
+INLINE __m512 fold16(const __m512 *sum)
 {
-	__m512 eight[8], four[4], two[2], one;
+	__m512 eight[8], four[4], two[2];
 	_Pragma("GCC unroll 8") for (int k = 0; k < 8; k++)
 	{
 		const __m512 a = sum[2 * k], b = sum[2 * k + 1];
@@ -124,9 +124,14 @@ INLINE __m128 fold16(const __m512 *sum)
 		const __m512 a = four[2 * k], b = four[2 * k + 1];
 		two[k] = _mm512_shuffle_ps(a, b, 0x44) + _mm512_shuffle_ps(a, b, 0xee);
 	}
-	one = _mm512_shuffle_ps(two[0], two[1], 0x88) + _mm512_shuffle_ps(two[0], two[1], 0xdd);
-	const __m256 x = _mm256_max_ps(_mm512_castps512_ps256(one),
-				       _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(one), 1)));
+	return _mm512_shuffle_ps(two[0], two[1], 0x88) + _mm512_shuffle_ps(two[0], two[1], 0xdd);
+}
+
+/* The largest of four quarters. */
+INLINE __m128 peak4(__m512 v)
+{
+	const __m256 x =
+	    _mm256_max_ps(_mm512_castps512_ps256(v), _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(v), 1)));
 	return _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
 }
 
@@ -152,7 +157,7 @@ INLINE void bounds16(const float *q, const uint16_t *ends, uint32_t n, float *ou
 				sum[4 * p + h] += x[h] * _mm512_mask_mov_ps(high, below[h], low);
 		}
 	}
-	_mm_storeu_ps(out, _mm_max_ps(fold16(sum), _mm_loadu_ps(out)));
+	_mm_storeu_ps(out, _mm_max_ps(peak4(fold16(sum)), _mm_loadu_ps(out)));
 }
 #endif
 
@@ -188,8 +193,7 @@ static float clamped(float s)
 
 /* Four heads share the conversions of k; each sum has the order of dot_h. */
 #ifdef __AVX2__
-/* Four heads with a row; the row at `next` is fetched. Rows one by one: four that share the loads of q take 15 % longer
- * where the rows come from memory. */
+/* Four heads with a row; the row at `next` is fetched. */
 INLINE __m128 scores4(const float *q, const uint16_t *k, const uint16_t *next, uint32_t n)
 {
 	lanes16 sum[4] = {0};
@@ -213,22 +217,56 @@ INLINE __m128 scores4(const float *q, const uint16_t *k, const uint16_t *next, u
 }
 #endif
 
+#ifdef __AVX512F__
+/* Four heads with four rows; as many at `next` are fetched, in the order of their addresses. */
+INLINE void scores16(const float *q, const uint16_t *k, const uint16_t *next, uint32_t n, float scale, float *s,
+		     size_t s_stride)
+{
+	__m512 sum[16], x[4];
+	_Pragma("GCC unroll 16") for (int i = 0; i < 16; i++) sum[i] = _mm512_setzero_ps();
+	for (uint32_t i = 0; i < n; i += LANES) {
+		_mm_prefetch((const char *)(next + 4 * (size_t)i), _MM_HINT_T0);
+		_mm_prefetch((const char *)(next + 4 * (size_t)i + 32), _MM_HINT_T0);
+		_Pragma("GCC unroll 4") for (int h = 0; h < 4; h++) x[h] = (__m512)load_part(q + (size_t)h * n + i);
+		_Pragma("GCC unroll 4") for (int r = 0; r < 4; r++)
+		{
+			const __m512 y = (__m512)load_half_part(k + (size_t)r * n + i);
+			_Pragma("GCC unroll 4") for (int h = 0; h < 4; h++) sum[4 * r + h] += x[h] * y;
+		}
+	}
+	const __m512 most = _mm512_set1_ps(3e38f), all = _mm512_set1_ps(scale) * fold16(sum);
+	const __m512 held = _mm512_max_ps(-most, _mm512_min_ps(most, all)); /* of NaN, NaN */
+	_mm_storeu_ps(s, _mm512_castps512_ps128(held));
+	_mm_storeu_ps(s + s_stride, _mm512_extractf32x4_ps(held, 1));
+	_mm_storeu_ps(s + 2 * s_stride, _mm512_extractf32x4_ps(held, 2));
+	_mm_storeu_ps(s + 3 * s_stride, _mm512_extractf32x4_ps(held, 3));
+}
+#endif
+
 static void scores(const float *q, uint32_t heads, const uint16_t *k, const uint16_t *next, uint32_t tokens,
 		   uint32_t n, float scale, float *s, size_t s_stride)
 {
-	for (uint32_t t = 0; t < tokens; t++, k += n, next += n) {
-		uint32_t h = 0;
+	uint32_t h = 0;
+	(void)next;
 #ifdef __AVX2__
-		for (; n % LANES == 0 && h + 4 <= heads; h += 4) {
+	for (; n % LANES == 0 && h + 4 <= heads; h += 4) {
+		const float *four = q + (size_t)h * n;
+		uint32_t t = 0;
+#ifdef __AVX512F__
+		for (; t + 4 <= tokens; t += 4)
+			scores16(four, k + (size_t)t * n, next + (size_t)t * n, n, scale, s + h * s_stride + t, s_stride);
+#endif
+		for (; t < tokens; t++) {
 			float dots[4];
-			_mm_storeu_ps(dots, scores4(q + (size_t)h * n, k, next, n));
+			_mm_storeu_ps(dots, scores4(four, k + (size_t)t * n, next + (size_t)t * n, n));
 			for (uint32_t i = 0; i < 4; i++)
 				s[(h + i) * s_stride + t] = clamped(scale * dots[i]);
 		}
-#endif
-		for (; h < heads; h++)
-			s[h * s_stride + t] = clamped(scale * dot_h(q + (size_t)h * n, k, n));
 	}
+#endif
+	for (; h < heads; h++)
+		for (uint32_t t = 0; t < tokens; t++)
+			s[h * s_stride + t] = clamped(scale * dot_h(q + (size_t)h * n, k + (size_t)t * n, n));
 }
 
 static float peak(const float *s, uint32_t n)

@@ -54,20 +54,20 @@ static uint32_t kth_key(const uint64_t *items, uint32_t n, uint32_t k, uint32_t 
 void pick_top(const uint64_t *items, uint32_t n, uint32_t k, uint64_t *bitmap)
 {
 	uint32_t least = 0, ties = n; /* of all */
-	uint64_t word = 0;
 	if (!n || !k)
 		return;
 	if (k < n)
 		least = kth_key(items, n, k, &ties);
-	for (uint32_t i = 0; i < n; i++) {
-		const uint32_t key = key_of(items[i]), page = (uint32_t)items[i];
-		const uint32_t tie = (key == least) & (ties != 0);
-		ties -= tie;
-		word |= (uint64_t)(tie | (key > least)) << page % 64;
-		if (i + 1 == n || (uint32_t)items[i + 1] / 64 != page / 64) {
-			bitmap[page / 64] |= word;
-			word = 0;
+	for (uint32_t i = 0; i < n;) {
+		const uint32_t w = (uint32_t)items[i] / 64;
+		uint64_t above = 0, same = 0;
+		for (; i < n && (uint32_t)items[i] / 64 == w; i++) {
+			above |= (uint64_t)(key_of(items[i]) > least) << items[i] % 64;
+			same |= (uint64_t)(key_of(items[i]) == least) << items[i] % 64;
 		}
+		for (; same && ties; same &= same - 1, ties--)
+			above |= same & -same;
+		bitmap[w] |= above;
 	}
 }
 
