@@ -176,9 +176,11 @@ int ikv_exact_token_mass(const struct ikv_exact *x, uint32_t seq, uint32_t layer
 		for (uint32_t i = 0; i < n; i++, s += tokens) {
 			lanes->exps(s, tokens, lse[h + i], 1, s);
 			for (uint32_t t = 0; t < tokens; t++)
-				mass[t] += s[t] / (float)q_count;
+				mass[t] += s[t];
 		}
 	}
+	for (uint32_t t = 0; t < tokens; t++)
+		mass[t] /= (float)q_count;
 	return 0;
 }
 
