@@ -1,6 +1,7 @@
 #include <cuda_runtime_api.h>
 #include <string.h>
 #include "gpu/device.h"
+#include "gpu/probe.h"
 #include "intentkv/alloc.h"
 
 #define UPLOAD_BYTES    ((size_t)8 << 20)
@@ -41,7 +42,7 @@ void device_release(struct device_buffer *b)
 
 int device_open(struct device *d, const uint64_t slot_bytes[IKV_FMT_COUNT], struct ikv_err *err)
 {
-	int processors = 0, shared = 0, major = 0;
+	int processors = 0, shared = 0, major = 0, arch = 0;
 	cudaStream_t stream;
 	*d = (struct device){0};
 	for (int f = 0; f < IKV_FMT_COUNT; f++) {
@@ -55,6 +56,7 @@ int device_open(struct device *d, const uint64_t slot_bytes[IKV_FMT_COUNT], stru
 			  "ask the device", err) ||
 	    device_failed(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0), "ask the device",
 			  err) ||
+	    device_failed(probe_device_code(0, &arch), "run this build's code", err) ||
 	    device_failed(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "create a stream", err))
 		return -1;
 	d->stream = stream;
@@ -67,7 +69,7 @@ int device_open(struct device *d, const uint64_t slot_bytes[IKV_FMT_COUNT], stru
 	d->multiprocessors = (uint32_t)processors;
 	d->shared_bytes = (uint32_t)shared;
 	d->major = (uint32_t)major;
-	d->bulk = major >= 9;
+	d->bulk = arch >= 900; /* of the code, which may be that for an older device */
 	if (device_reserve(&d->upload, UPLOAD_BYTES, true, err)) {
 		device_close(d);
 		return -1;

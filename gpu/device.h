@@ -26,7 +26,7 @@ struct device_buffer { /* the same bytes on both sides; host memory is pinned */
 struct device {
 	void *stream;                                  /* cudaStream_t */
 	uint32_t multiprocessors, shared_bytes, major; /* major: of the compute capability */
-	bool bulk;                                     /* bulk copies: compute capability 9.0 */
+	bool bulk;                                     /* the code that runs has bulk copies: compiled for 9.0 */
 	struct device_pool pools[2][IKV_FMT_COUNT];    /* on the device, in pinned host memory */
 	struct encode_shape shape;                     /* of pages; for device_append */
 	struct device_buffer upload;

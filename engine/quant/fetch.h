@@ -19,6 +19,18 @@ static inline __attribute__((always_inline)) void fetch(const uint8_t *p, ptrdif
 #endif
 }
 
+/* Once more, half a step after fetch(): some of the fetches into the second level are lost where many come at a time. It
+ * pays for FP16, whose tiles are the largest (docs/kernels.md). */
+static inline __attribute__((always_inline)) void fetch_again(const uint8_t *p, ptrdiff_t ahead)
+{
+#ifdef FETCH_FAR
+	fetch(p, ahead);
+#else
+	(void)p;
+	(void)ahead;
+#endif
+}
+
 #ifdef FETCH_FAR /* the same sources, other names */
 #define micro_avx2          micro_avx2_far
 #define micro_avx512        micro_avx512_far

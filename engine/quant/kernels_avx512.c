@@ -123,7 +123,11 @@ INLINE void qk_channels(const struct tile *tiles, const int count, const uint32_
 	}
 	for (; c + 2 <= dim; c += 2) { /* 64 bytes */
 		add_channel(from, count, c, q, q_stride, heads, sums);
-		UNROLL for (int i = 0; i < count; i++) fetch(next[i] + 2 * TILE_TOKENS * c, 0);
+		UNROLL for (int i = 0; i < count; i++)
+		{
+			fetch(next[i] + 2 * TILE_TOKENS * c, 0);
+			fetch_again(tiles[i].v + 2 * TILE_TOKENS * c, 0);
+		}
 		add_channel(from, count, c + 1, q, q_stride, heads, sums);
 	}
 	if (c < dim)
@@ -171,6 +175,7 @@ INLINE void pv_rows_columns(const bool wide, const struct tile *tiles, uint32_t 
 	    _mm512_loadu_ps(acc + (size_t)h * acc_stride + c + 16 * j);
 	for (uint32_t i = 0; i < count; i++) {
 		const uint8_t *p = tiles[i].v + size * c;
+		const ptrdiff_t k_ahead = tiles[i].ahead - (ptrdiff_t)((uintptr_t)tiles[i].v - (uintptr_t)tiles[i].k);
 		const float *x = w + i * TILE_TOKENS;
 		for (uint32_t t = 0; t < tiles[i].rows; t++, p += row_bytes, x++) {
 			__m512 v[4];
@@ -178,8 +183,10 @@ INLINE void pv_rows_columns(const bool wide, const struct tile *tiles, uint32_t 
 			{
 				v[j] = last != 0xffff && j == n - 1 ? row_tail(wide, p, 16 * (uint32_t)j, last)
 								    : row16(wide, p, 16 * (uint32_t)j);
-				if (wide || j % 2 == 0)
+				if (wide || j % 2 == 0) {
 					fetch(p + 16 * (int)size * j, tiles[i].ahead);
+					fetch_again(p + 16 * (int)size * j, k_ahead);
+				}
 			}
 			UNROLL for (int h = 0; h < heads; h++)
 			{
