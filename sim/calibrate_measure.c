@@ -297,22 +297,29 @@ static void free_calls(struct scene *s)
 	}
 }
 
-/* All calls in turn, again and again: as in a run, none finds the processor trained by the one before. Of so many turns as
- * a run makes cold calls the shortest counts, as there. */
+/* A cold call as a run times it. */
+static int time_call(struct scene *s, const struct call *c, double *ns, struct ikv_err *err)
+{
+	*ns = INFINITY;
+	for (uint32_t k = 0; k < BENCH_COLD_CALLS; k++) {
+		bench_reader_all(s->cool);
+		double t = bench_now();
+		if (s->b->ops->decode(s->b, c->unit, c->units, err))
+			return -1;
+		*ns = fmin(*ns, (bench_now() - t) * 1e9);
+	}
+	return 0;
+}
+
+/* All calls in turn, again and again: as in a run, none finds the processor trained by calls long before. */
 static int time_calls(struct scene *s, struct ikv_err *err)
 {
 	double end = bench_now() + s->call_count * s->setup->seconds / ROUNDS;
 	uint32_t n = 0;
 	for (; n < RUNS && (n < 1 || bench_now() < end); n++)
-		for (uint32_t i = 0; i < s->call_count * BENCH_COLD_CALLS; i++) {
-			struct call *c = &s->calls[i % s->call_count];
-			bench_reader_all(s->cool);
-			double t = bench_now();
-			if (s->b->ops->decode(s->b, c->unit, c->units, err))
+		for (uint32_t i = 0; i < s->call_count; i++)
+			if (time_call(s, &s->calls[i], &s->calls[i].ns[n], err))
 				return -1;
-			t = (bench_now() - t) * 1e9;
-			c->ns[n] = i < s->call_count ? t : fmin(t, c->ns[n]);
-		}
 	for (uint32_t i = 0; i < s->call_count; i++) {
 		struct timed *t = &s->times[s->calls[i].cell];
 		t->ns[t->rounds++] = bench_median(s->calls[i].ns, n);
