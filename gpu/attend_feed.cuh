@@ -15,10 +15,10 @@ static_assert(sizeof(attend_segment) % 16 == 0, "a segment is one bulk copy");
 #define FEED_SEGMENTS 32u
 #define FEED_BYTES    (FEED_SEGMENTS + (FEED_PLACES + 1) * (uint32_t)sizeof(attend_segment))
 
-// Queries of segments to come have room where operands are in registers.
+// Of a segment's queries as they come.
 __host__ __device__ constexpr uint32_t feed_query_bytes(uint32_t steps, uint32_t heads)
 {
-	return heads * QUERY_STRIDE(16 * steps) * 4;
+	return heads * 16 * steps * 4;
 }
 
 template <int KT, int H> struct feed {
@@ -32,7 +32,8 @@ template <int KT, int H> struct feed {
 #if HAS_BULK
 	// The first segment, and where no kernel before this one may still write them, its queries: by all threads, as bulk copies
 	// would wait behind those of tiles. After it, copies_wait and a barrier of the block.
-	DEVICE void start(const attend_args &of, uint32_t first_byte, uint32_t first_row, uint32_t warp, uint32_t lane)
+	DEVICE void start(const attend_args &of, uint32_t first_byte, uint32_t first_row, uint32_t queries, uint32_t warp,
+			  uint32_t lane)
 	{
 		constexpr uint32_t bytes = sizeof(attend_segment);
 		args = &of;
@@ -44,9 +45,8 @@ template <int KT, int H> struct feed {
 			for (uint32_t at = 0; at <= FEED_PLACES; at += FEED_PLACES)
 				copy16(shared + FEED_SEGMENTS + at * bytes + lane * 16,
 				       reinterpret_cast<uint64_t>(of.segments + blockIdx.x) + lane * 16);
-		uint32_t queries = of.queries[blockIdx.x];
 		if (of.overlap != 1)
-			copy_first_rows(warp, lane);
+			copy_first_rows(queries, warp, lane);
 		else if (rows_come && threadIdx.x == 0)
 			bulk_prefetch(of.q + (uint64_t)(queries / 32) * of.d_qk, queries % 32 * of.d_qk * 4);
 	}
@@ -61,15 +61,15 @@ template <int KT, int H> struct feed {
 	}
 
 	// The kernel before this one has ended.
-	DEVICE void go_on(uint32_t warp, uint32_t lane)
+	DEVICE void go_on(uint32_t queries, uint32_t warp, uint32_t lane)
 	{
 		if (args->overlap == 1)
-			copy_first_rows(warp, lane);
+			copy_first_rows(queries, warp, lane);
 	}
 
-	DEVICE void copy_first_rows(uint32_t warp, uint32_t lane)
+	DEVICE void copy_first_rows(uint32_t queries, uint32_t warp, uint32_t lane)
 	{
-		uint32_t queries = args->queries[blockIdx.x], stride = QUERY_STRIDE(args->d_qk) * 4;
+		uint32_t row_bytes = args->d_qk * 4;
 		if (!rows_come)
 			return;
 #pragma unroll 1
@@ -77,7 +77,7 @@ template <int KT, int H> struct feed {
 			uint64_t from = reinterpret_cast<uint64_t>(args->q + (uint64_t)(queries / 32 + row) * args->d_qk);
 #pragma unroll 1
 			for (uint32_t i = lane * 4; i < args->d_qk; i += 128)
-				copy16(rows + row * stride + i * 4, from + i * 4);
+				copy16(rows + row * row_bytes + i * 4, from + i * 4);
 		}
 	}
 
@@ -93,14 +93,9 @@ template <int KT, int H> struct feed {
 		}
 		__syncwarp();
 		if (rows_come && lane < heads)
-			bulk_copy_kept(rows_at() + lane * QUERY_STRIDE(args->d_qk) * 4,
+			bulk_copy_kept(rows + lane * args->d_qk * 4,
 				       reinterpret_cast<uint64_t>(args->q + (uint64_t)(first + lane) * args->d_qk), row_bytes, barrier);
 		__syncwarp();
-	}
-
-	DEVICE uint32_t rows_at() const
-	{
-		return rows + (ahead ? place : 0) * feed_query_bytes(KT, H);
 	}
 
 	// The next segment is there.
@@ -121,7 +116,7 @@ template <int KT, int H> struct feed {
 		return segment(FEED_PLACES);
 	}
 
-	// Its queries have been fetched: let the one after it come.
+	// Its queries are operands: let the one after it come.
 	DEVICE void follow(const attend_segment &now, uint32_t warp, uint32_t lane)
 	{
 		place = place == FEED_PLACES - 1 ? 0 : place + 1;
@@ -133,7 +128,7 @@ template <int KT, int H> struct feed {
 	}
 #else
 	// Without bulk copies all comes from global memory.
-	DEVICE void start(const attend_args &of, uint32_t, uint32_t, uint32_t, uint32_t)
+	DEVICE void start(const attend_args &of, uint32_t, uint32_t, uint32_t, uint32_t, uint32_t)
 	{
 		args = &of;
 		index = blockIdx.x;
@@ -144,13 +139,8 @@ template <int KT, int H> struct feed {
 	{
 	}
 
-	DEVICE void go_on(uint32_t, uint32_t)
+	DEVICE void go_on(uint32_t, uint32_t, uint32_t)
 	{
-	}
-
-	DEVICE uint32_t rows_at() const
-	{
-		return 0;
 	}
 
 	DEVICE const attend_segment &arrive() const
@@ -169,12 +159,16 @@ template <int KT, int H> struct feed {
 	}
 #endif
 
-	// Queries of the segment that has arrived.
-	DEVICE void fetch(const attend_segment &now, uint32_t lane, float x[query<KT, H>::NT][KT][4]) const
+	// Queries of the segment that has arrived, from `row` on, as operands at `to`: every `step`th head, by a warp.
+	template <int F>
+	DEVICE void convert(uint32_t to, uint32_t row, uint32_t heads, uint32_t first, uint32_t step, uint32_t lane) const
 	{
-		const float *from = rows_come ? static_cast<const float *>(__cvta_shared_to_generic(rows_at()))
-					      : args->q + (uint64_t)now.row * args->d_qk;
-		fetch_query<KT, H>(from, rows_come ? QUERY_STRIDE(args->d_qk) : args->d_qk, args->d_qk, now.heads, lane, x);
+#pragma unroll 1
+		for (uint32_t head = first; head < H; head += step) {
+			const float *from = rows_come ? static_cast<const float *>(__cvta_shared_to_generic(rows)) + head * args->d_qk
+						      : args->q + (uint64_t)(row + head) * args->d_qk;
+			put_query<F, KT, H>(to, from, head < heads, args->d_qk, args->scale, head, lane);
+		}
 	}
 };
 

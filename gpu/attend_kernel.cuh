@@ -21,25 +21,26 @@ __host__ __device__ static inline shared_plan plan_shared(uint32_t steps, uint32
 							  uint32_t slot_bytes)
 {
 	shared_plan p;
-	uint32_t parts = heads == 4 ? 2 : 4; // words of an operand
-	bool in_registers = steps * parts * (heads == 16 ? 2 : 1) <= 32;
+	uint32_t parts = (heads == 4 ? 2 : 4) * (heads == 16 ? 2 : 1); // words of an operand
+	uint32_t operands = (steps + 1) * parts * 128 + heads * 8;     // query::bytes
+	bool in_registers = steps * parts <= 32;
 	p.slots = 0;
 	p.sums = slots * (slot_bytes + STREAM_SLOT_HEAD);
 	p.tops = p.sums + warps * heads * sums_row(steps, heads) * 4;
 	p.query = (p.tops + (warps * heads * 2 + heads * 2) * 4 + 15) & ~15u;
-	// Where operands are not in registers, warps go together, and no sums are written before all have read the queries.
-	p.raw = in_registers ? p.query : p.sums;
-	p.stream = p.query + (in_registers ? FEED_PLACES * feed_query_bytes(steps, heads)
-					   : steps * parts * 128 * (heads == 16 ? 2 : 1));
+	// Operands in registers come from two places in turn. Where they are not, warps go together, and no sums are written
+	// before all have read the queries.
+	p.raw = in_registers ? p.query + 2 * operands : p.sums;
+	p.stream = in_registers ? p.raw + feed_query_bytes(steps, heads) : p.query + operands;
 	p.feed = p.stream + STREAM_BYTES;
 	p.signals = p.feed + FEED_BYTES;
-	p.end = p.signals + 32;
+	p.end = p.signals + 48;
 	return p;
 }
 
 // What a tile's tokens weigh, for `mass`. Heads that have two columns are told once.
 template <int KT, int H>
-DEVICE void note_mass(const attend_args &args, uint32_t job_index, uint32_t place, uint32_t lane,
+DEVICE void note_mass(const attend_args &args, uint32_t job_index, uint32_t place, uint32_t lane, bool read,
 		      const float p[query<KT, H>::NT][4], const sums<KT, H> &a)
 {
 	const attend_job &job = args.jobs[job_index];
@@ -49,7 +50,7 @@ DEVICE void note_mass(const attend_args &args, uint32_t job_index, uint32_t plac
 	for (int n = 0; n < query<KT, H>::NT; n++) {
 #pragma unroll
 		for (int h = 0; h < 2; h++) {
-			float sum = over_tokens_sum(p[n][h] + p[n][h + 2]);
+			float sum = over_tokens_sum(read ? p[n][h] + p[n][h + 2] : 0);
 			uint32_t head = n * 8 + lane % 4 * 2 + h;
 			if (lane < (H == 4 ? 2 : 4) && head < job.heads)
 				reinterpret_cast<float2 *>(args.tile_mass)[job.tile_mass + (uint64_t)head * job.tiles + place] =
@@ -126,26 +127,23 @@ DEVICE void attend_places(const attend_args &args, uint32_t job, uint32_t place,
 	for (; count; count--) {
 		float p[query<KT, H>::NT][4];
 		uint32_t note = in.arrive();
-		if (note >> 4 & 0xffff) {
+		bool read = note >> 4 & 0xffff;
+		if (read)
 			attend_any<F, KT, H>(note, in.tile, in.lane, q, a, p);
-		} else {
-#pragma unroll
-			for (int i = 0; i < query<KT, H>::NT * 4; i++)
-				p[i / 4][i % 4] = 0;
-		}
 		in.pass();
 		if (args.tile_mass)
-			note_mass<KT, H>(args, job, place, in.lane, p, a);
+			note_mass<KT, H>(args, job, place, in.lane, read, p, a);
 		place += WARPS;
 	}
 }
 
 // A warp's sums to shared memory: rows of heads, and {top, sum} of each. Where heads have two columns, the lanes of one add
-// the parts of channels g, those of the other of channels g + 8.
+// the parts of channels g, those of the other of channels g + 8 (or write them, where both have the same).
 template <int F, int KT, int H> DEVICE void put_sums(sums<KT, H> &a, float *rows, float2 *tops, uint32_t lane)
 {
 	constexpr uint32_t row = sums_row(KT, H);
 	constexpr bool zeros = F != IKV_FMT_FP16 && F != IKV_FMT_FP8;
+	constexpr bool same = H == 4 && F != 0 && F != ATTEND_ANY && F != IKV_FMT_FP16; // in both columns
 	uint32_t g = lane / 4, t = lane % 4;
 	float shrink = power_of_two_inverse(a.gain);
 	float back[2] = {shrink * power_of_two_inverse(a.unit[0]), shrink * power_of_two_inverse(a.unit[1])};
@@ -155,15 +153,18 @@ template <int F, int KT, int H> DEVICE void put_sums(sums<KT, H> &a, float *rows
 #pragma unroll
 		for (int h = 0; h < 2; h++) {
 			uint32_t head = n * 8 + 2 * (H == 4 ? t % 2 : t) + h;
-			float sum = over_tokens_sum(a.sum[n][h]);
+			float sum = over_tokens_sum(a.sum[n][h]), zero = 0;
 			if (g == 0 && !second)
 				tops[head] = make_float2(a.top[n][h], sum);
 #pragma unroll
 			for (int m = 0; m < KT; m++) {
-				float zero = zeros ? __shfl_sync(~0u, a.zero[n][h], m / 2 * 4 + t) * shrink : 0;
+				if (zeros && m % 2 == 0) // INT8 has the same for all groups
+					zero = (F == IKV_FMT_INT8 ? a.zero[n][h] : __shfl_sync(~0u, a.zero[n][h], m / 2 * 4 + t)) * shrink;
 				float x = fmaf(a.out[n][m][h], back[0], zero), y = fmaf(a.out[n][m][h + 2], back[1], zero);
 				float *to = rows + head * row + 16 * m + g;
-				if constexpr (H == 4) {
+				if constexpr (same) {
+					to[second ? 8 : 0] = second ? y : x;
+				} else if constexpr (H == 4) {
 					float other = __shfl_xor_sync(~0u, second ? x : y, 2);
 					to[second ? 8 : 0] = (second ? y : x) + other;
 				} else {
@@ -413,7 +414,8 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attend(const __grid_constant__ 
 {
 	constexpr uint32_t row = sums_row(KT, H);
 	constexpr bool go_on = query<KT, H>::in_registers;
-	constexpr uint32_t joiners = 4; // warps
+	constexpr uint32_t joiners = 4; // warps: the last at a segment's end; the first make the next one's operands
+	constexpr uint32_t others = WARPS > joiners ? WARPS - joiners : WARPS, converters = others < H ? others : H;
 	extern __shared__ __align__(128) uint8_t shared[];
 	uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 	stream<F, KT, WARPS> in;
@@ -423,12 +425,15 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attend(const __grid_constant__ 
 	shared_plan at = plan_shared(KT, H, WARPS, args.slots, args.slot_bytes);
 	in.start(args, shared_address(shared + at.slots), shared_address(shared + at.stream), args.start[blockIdx.x],
 		 args.start[blockIdx.x + 1]);
-	work.start(args, shared_address(shared + at.feed), shared_address(shared + at.raw), warp, lane);
+	uint32_t queries = args.queries[blockIdx.x];
+	work.start(args, shared_address(shared + at.feed), shared_address(shared + at.raw), queries, warp, lane);
 	in.open();
 	float *rows = reinterpret_cast<float *>(shared + at.sums);
 	float2 *tops = reinterpret_cast<float2 *>(shared + at.tops), *totals = tops + WARPS * H;
 	uint32_t full = shared_address(shared + at.signals); // sums are there
 	uint32_t free = full + 8, met = full + 16;  // they have been joined; the joiners have met
+	uint32_t ready = full + 32;                 // operands are there, in either place
+	uint32_t operands = shared_address(shared + at.query);
 	if (threadIdx.x == 32) {
 		in.open_words();
 		work.open();
@@ -436,25 +441,38 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attend(const __grid_constant__ 
 		signal_init(free, joiners * 32);
 		signal_init(met, joiners * 32);
 		store4(met + 8, 0); // warps that have left sums, of all segments
+		for (uint32_t i = 0; i < 2; i++)
+			signal_init(ready + 8 * i, converters * 32);
 	}
 	in.fill();
 	wait_for_predecessor();
 	let_successor_begin();
-	work.go_on(warp, lane);
+	work.go_on(queries, warp, lane);
 	copies_wait();
+	__syncwarp(); // a warp takes the rows that it has copied
+	work.template convert<F>(operands, queries / 32, queries % 32, warp, WARPS, lane);
 	__syncthreads();
-	for (uint32_t base = 0, done = 0, turn = 0;; turn++) {
+	for (uint32_t base = 0, done = 0, turn = 0, order = 0;; turn++) { // order: in which the warp has left the last segment
 		query<KT, H> q;
 		sums<KT, H> a;
-		float x[query<KT, H>::NT][KT][4];
 		const attend_segment &now = work.arrive();
 		uint32_t place = now.first + done * WARPS + warp - base;
 		bool last = now.next == ATTEND_NONE;
-		work.fetch(now, lane, x);
+		if (turn && go_on) {
+			uint32_t which = turn % 2, to = operands + which * query<KT, H>::bytes;
+			if (order < converters) {
+				work.template convert<F>(to, now.row, now.heads, order, converters, lane);
+				signal_arrive(ready + 8 * which);
+			}
+			signal_wait(ready + 8 * which, (turn - 1) / 2 % 2);
+		} else if (turn) {
+			work.template convert<F>(operands, now.row, now.heads, warp, WARPS, lane);
+			__syncthreads();
+		}
+		get_query<KT, H>(operands + (go_on ? turn % 2 : 0) * query<KT, H>::bytes, lane, q);
 		work.follow(now, warp, lane);
 		base += now.tiles;
 		uint32_t until = base > warp ? (base - warp + WARPS - 1) / WARPS : 0;
-		make_query<KT, H, WARPS>(args.scale, x, shared_address(shared + at.query), warp, lane, q);
 		a.template clear<F>();
 		attend_places<F, KT, H, WARPS>(args, now.job, place, until - done, q, in, a);
 		done = until;
@@ -464,10 +482,11 @@ __global__ void __launch_bounds__(WARPS * 32, 1) attend(const __grid_constant__ 
 		signal_arrive(full);
 		struct team all = {threadIdx.x, WARPS * 32};
 		if (!last && go_on) {
-			uint32_t left = (turn + 1) * WARPS - 1 - __shfl_sync(~0u, claim(met + 8, lane), 0); // warps behind this one
-			if (left >= joiners)
+			order = __shfl_sync(~0u, claim(met + 8, lane), 0) - turn * WARPS;
+			uint32_t behind = WARPS - 1 - order;
+			if (behind >= joiners)
 				continue;
-			all = {left * 32 + lane, joiners * 32, met, turn};
+			all = {behind * 32 + lane, joiners * 32, met, turn};
 		}
 		signal_wait(full, turn % 2);
 		finish_segment<KT, H, WARPS>(args, now, rows, tops, totals, all);

@@ -75,7 +75,8 @@ template <int KT, int H> DEVICE void query_values(const uint32_t b[query<KT, H>:
 
 // Scores of a tile of KIVI.
 template <int F, int KT, int H>
-DEVICE void score_channels(uint32_t tile, uint32_t lane, const query<KT, H> &q, float s[query<KT, H>::NT][4])
+DEVICE void score_channels(uint32_t tile, uint32_t lane, const query<KT, H> &q, float s[query<KT, H>::NT][4],
+			   float by[query<KT, H>::NT][4])
 {
 	constexpr int NT = query<KT, H>::NT;
 	reader<F, KT> k;
@@ -114,7 +115,8 @@ DEVICE void score_channels(uint32_t tile, uint32_t lane, const query<KT, H> &q, 
 			float of = up / reader<F, KT>::unit(i / 2);
 			float x = H == 4 ? fmaf(c[n][i], of, zero[n][i])
 					 : fmaf(c[n][i] + low[n][i], of, zero[n][i] + zero_low[n][i]);
-			s[n][i] = both_parts<H>(x) * q.factor[n][i % 2];
+			s[n][i] = both_parts<H>(x);
+			by[n][i] = q.factor[n][i % 2];
 		}
 }
 
@@ -131,7 +133,8 @@ DEVICE void split_wide(const uint32_t words[4], uint32_t large[4], uint32_t smal
 }
 
 template <int KT, int H>
-DEVICE void score_wide(uint32_t tile, uint32_t lane, const query<KT, H> &q, float s[query<KT, H>::NT][4])
+DEVICE void score_wide(uint32_t tile, uint32_t lane, const query<KT, H> &q, float s[query<KT, H>::NT][4],
+		       float by[query<KT, H>::NT][4])
 {
 	constexpr int NT = query<KT, H>::NT;
 	reader<IKV_FMT_FP16, KT> k;
@@ -150,8 +153,10 @@ DEVICE void score_wide(uint32_t tile, uint32_t lane, const query<KT, H> &q, floa
 #pragma unroll
 	for (int n = 0; n < NT; n++)
 #pragma unroll
-		for (int i = 0; i < 4; i++)
-			s[n][i] = both_parts<H>(fmaf(2, c[n][0][i] + c[n][1][i], c[n][2][i] + c[n][3][i])) * q.factor[n][i % 2];
+		for (int i = 0; i < 4; i++) {
+			s[n][i] = both_parts<H>(fmaf(2, c[n][0][i] + c[n][1][i], c[n][2][i] + c[n][3][i]));
+			by[n][i] = q.factor[n][i % 2];
+		}
 }
 
 // Weights are at most 2^6 times the gain, 2^14: twice that is an FP16 number.
@@ -164,7 +169,7 @@ DEVICE void gather_wide(uint32_t tile, uint32_t lane, const float p[query<KT, H>
 #pragma unroll
 	for (int n = 0; n < NT; n++) {
 		float w[4];
-		use_gain<8>(p[n], a.gain, lane, w);
+		use_gain<false>(p[n], a.gain, lane, w);
 		weights_operand<H>(w, lane, high[n], low[n]);
 	}
 #pragma unroll
@@ -193,24 +198,28 @@ DEVICE void attend_tile(uint32_t tile, uint32_t selected, uint32_t lane, const q
 			float p[query<KT, H>::NT][4])
 {
 	constexpr bool four = F == IKV_FMT_INT4 || F == IKV_FMT_INT4_RESIDUAL, kivi = tile_kivi(F) != 0;
-	constexpr bool wide = F == TILE_BF16_WIDE;
+	constexpr bool wide = F == TILE_BF16_WIDE, scaled = four || kivi || F == IKV_FMT_FP8 || F == IKV_FMT_INT8;
+	float by[query<KT, H>::NT][4];
 	if constexpr (wide)
-		score_wide<KT, H>(tile, lane, q, p);
+		score_wide<KT, H>(tile, lane, q, p, by);
 	else if constexpr (kivi)
-		score_channels<F, KT, H>(tile, lane, q, p);
+		score_channels<F, KT, H>(tile, lane, q, p, by);
 	else if constexpr (four)
-		score_groups<F, KT, H>(tile, lane, q, p);
+		score_groups<F, MIXED, KT, H>(tile, lane, q, p, by);
 	else
-		score<F, KT, H>(tile, lane, q, p);
-	weigh<KT, H>(selected, lane, a, p);
+		score<F, KT, H>(tile, lane, q, p, by);
+	__half2 scales = bits_half2(0);
+	if constexpr (scaled)
+		scales = value_scales<F, KT>(tile, lane);
+	weigh<scaled>(selected, lane, scales, a, p, by);
 	if constexpr (MIXED)
 		a.template change_unit<wide ? IKV_FMT_FP16 : F>();
 	if constexpr (wide)
 		gather_wide<KT, H>(tile, lane, p, a);
 	else if constexpr (four || kivi)
-		gather_groups<F, KT, H>(tile, lane, p, a);
+		gather_groups<F, MIXED, KT, H>(tile, lane, p, a);
 	else
-		gather<F, KT, H>(tile, lane, p, a);
+		gather<F, MIXED, KT, H>(tile, lane, p, a);
 }
 
 #endif

@@ -68,6 +68,14 @@ DEVICE uint32_t keep(uint32_t x)
 	return x;
 }
 
+// Whatever a register holds.
+DEVICE uint32_t any_bits()
+{
+	uint32_t x;
+	asm("" : "=r"(x));
+	return x;
+}
+
 DEVICE uint32_t half2_bits(__half2 x)
 {
 	return *reinterpret_cast<uint32_t *>(&x);

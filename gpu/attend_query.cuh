@@ -8,39 +8,6 @@
 #define LOG2E 1.4426950408889634f
 #define LN2   0.6931471805599453f
 
-// The head whose query a column of the matrix instruction holds.
-template <int H> DEVICE uint32_t head_of(uint32_t column)
-{
-	return H == 4 ? column % 4 : column;
-}
-
-// The values of a segment's queries that this lane's operands hold; columns beyond its heads repeat the last one, and
-// nobody reads them. `rows`: the job's rows, `stride` apart, in global or shared memory.
-template <int KT, int H>
-DEVICE void fetch_query(const float *rows, uint32_t stride, uint32_t d_qk, uint32_t heads, uint32_t lane,
-			float x[query<KT, H>::NT][KT][4])
-{
-#pragma unroll
-	for (int n = 0; n < query<KT, H>::NT; n++) {
-		uint32_t row = min(head_of<H>(n * 8 + lane / 4), heads - 1), column = 2 * (lane % 4);
-		const float *from = rows + row * stride + column;
-		if (d_qk == 16 * KT) {
-#pragma unroll
-			for (int i = 0; i < KT * 2; i++)
-				asm volatile("ld.v2.f32 {%0, %1}, [%2];"
-					     : "=f"(x[n][i / 2][i % 2 * 2]), "=f"(x[n][i / 2][i % 2 * 2 + 1])
-					     : "l"(from + i * 8));
-		} else {
-#pragma unroll
-			for (int i = 0; i < KT * 4; i++)
-				x[n][i / 4][i % 4] = column + i / 2 * 8 + i % 2 < d_qk ? from[i / 2 * 8 + i % 2] : 0;
-		}
-	}
-}
-
-// Rows in shared memory are so far apart that lanes of different heads read different banks.
-#define QUERY_STRIDE(d_qk) ((d_qk) + 8)
-
 DEVICE uint4 two_parts(const float x[4])
 {
 	__half2 high[2], low[2];
@@ -65,65 +32,81 @@ template <int H> DEVICE void own_parts(const uint4 &f, uint32_t lane, uint32_t *
 	}
 }
 
-template <int KT, int H>
-DEVICE void put_step(query<KT, H> &q, int n, int k, uint32_t lane, uint32_t warp, uint32_t warps, const uint4 &f)
+// A head's parts of four channels (or of two groups' sums) to its columns of an operand.
+template <int KT, int H> DEVICE void put_parts(uint32_t to, uint32_t step, uint32_t head, uint32_t t, const uint4 &f)
 {
-	if constexpr (query<KT, H>::in_registers) {
-		own_parts<H>(f, lane, q.frag[n][k]);
-	} else if (k % warps == warp) {
-		uint32_t part[4];
-		own_parts<H>(f, lane, part);
-		for (int i = 0; i < query<KT, H>::words; i++)
-			store4(q.shared + (((k * query<KT, H>::NT + n) * 32 + lane) * query<KT, H>::words + i) * 4, part[i]);
-	}
+	using q = query<KT, H>;
+	uint32_t at = to + q::at(head / 8, step, head % 8 * 4 + t);
+	store8(at, f.x, f.y);
+	store8(at + (q::paired ? q::at(0, 0, 16) : 8), f.z, f.w);
 }
 
-// The queries, scaled by a power of two to fill FP16's range.
-template <int KT, int H, uint32_t WARPS>
-DEVICE void make_query(float scale, float values[query<KT, H>::NT][KT][4], uint32_t shared, uint32_t warp, uint32_t lane,
-		       query<KT, H> &q)
+// A head's query as operands in shared memory, by a warp: scaled by a power of two to fill FP16's range. A head that the job
+// has not is zero.
+template <int F, int KT, int H>
+DEVICE void put_query(uint32_t to, const float *row, bool there, uint32_t d_qk, float scale, uint32_t head, uint32_t lane)
+{
+	constexpr uint32_t units = (4 * KT + 31) / 32; // of four channels, that a lane takes
+	constexpr bool any = F == 0 || F == ATTEND_ANY;
+	constexpr bool groups = any || F == IKV_FMT_INT4 || F == IKV_FMT_INT4_RESIDUAL;
+	float x[units][4], most = 0, sum[2] = {0, 0}, all = 0;
+#pragma unroll
+	for (uint32_t u = 0; u < units; u++)
+#pragma unroll
+		for (uint32_t i = 0; i < 4; i++) {
+			uint32_t c = (lane + 32 * u) / 4 * 16 + lane % 4 * 2 + i / 2 * 8 + i % 2;
+			x[u][i] = there && c < d_qk ? row[c] : 0;
+			most = fmaxf(most, fabsf(x[u][i]));
+		}
+	most = __uint_as_float(__reduce_max_sync(~0u, __float_as_uint(most)));
+	int exponent = most > 0 ? (int)(__float_as_uint(most) >> 23) - 127 : 0;
+	exponent = max(-120, min(120, exponent));
+	float down = __uint_as_float((127 - exponent) << 23), up = __uint_as_float((127 + exponent) << 23);
+#pragma unroll
+	for (uint32_t u = 0; u < units; u++) {
+#pragma unroll
+		for (uint32_t i = 0; i < 4; i++)
+			x[u][i] *= down;
+		if (lane + 32 * u < 4 * KT)
+			put_parts<KT, H>(to, (lane + 32 * u) / 4, head, lane % 4, two_parts(x[u]));
+		if constexpr (!groups && F != IKV_FMT_INT8)
+			continue;
+		float of = x[u][0] + x[u][1] + x[u][2] + x[u][3];
+		of += __shfl_xor_sync(~0u, of, 1);
+		of += __shfl_xor_sync(~0u, of, 2);
+		of += __shfl_xor_sync(~0u, of, 4); // of 32 channels
+		if constexpr (groups)
+			sum[u] = __shfl_sync(~0u, of, lane % 4 * 8);
+		of += __shfl_xor_sync(~0u, of, 8);
+		all += of + __shfl_xor_sync(~0u, of, 16);
+	}
+	if (groups && lane < 4) {
+		constexpr float of_scales = F == IKV_FMT_INT4 ? 0 : -0.5f;
+		const float zeros[4] = {of_scales * sum[0], sum[0], of_scales * sum[1], sum[1]};
+		put_parts<KT, H>(to, KT, head, lane, two_parts(zeros));
+	}
+	if (lane == 0)
+		store8(to + query<KT, H>::scales + head * 8, __float_as_uint(scale * up * LOG2E), __float_as_uint(-128 * all));
+}
+
+// Take what put_query has put.
+template <int KT, int H> DEVICE void get_query(uint32_t from, uint32_t lane, query<KT, H> &q)
 {
 	uint32_t t = lane % 4;
-	q.shared = shared;
+	q.shared = from;
 #pragma unroll
 	for (int n = 0; n < query<KT, H>::NT; n++) {
-		float(&x)[KT][4] = values[n], most = 0, sum[2] = {0, 0}, all = 0; // sums over groups t and t + 4, and all
+		if constexpr (query<KT, H>::in_registers) {
 #pragma unroll
-		for (int i = 0; i < KT * 4; i++)
-			most = fmaxf(most, fabsf(x[i / 4][i % 4]));
-		most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
-		most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
-		int exponent = most > 0 ? (int)(__float_as_uint(most) >> 23) - 127 : 0;
-		exponent = max(-120, min(120, exponent));
-		float down = __uint_as_float((127 - exponent) << 23), up = __uint_as_float((127 + exponent) << 23);
-#pragma unroll
-		for (int k = 0; k < KT; k++) {
-#pragma unroll
-			for (int i = 0; i < 4; i++)
-				x[k][i] *= down;
-			put_step<KT, H>(q, n, k, lane, warp, WARPS, two_parts(x[k]));
+			for (int k = 0; k < KT; k++)
+				q.load(n, k, lane, q.frag[n][k]);
 		}
-#pragma unroll
-		for (int j = 0; j < (KT + 1) / 2; j++) {
-			float of = x[2 * j][0] + x[2 * j][1] + x[2 * j][2] + x[2 * j][3];
-			if (2 * j + 1 < KT)
-				of += x[2 * j + 1][0] + x[2 * j + 1][1] + x[2 * j + 1][2] + x[2 * j + 1][3];
-			of += __shfl_xor_sync(~0u, of, 1);
-			of += __shfl_xor_sync(~0u, of, 2);
-			sum[j / 4] = j % 4 == t ? of : sum[j / 4];
-			all += of;
-		}
-		float zeros[4] = {-0.5f * sum[0], sum[0], -0.5f * sum[1], sum[1]};
-		own_parts<H>(two_parts(zeros), lane, q.zeros[n]);
-		float factor = scale * up * LOG2E, biased = H == 4 && lane >= 16 ? 0 : -128 * all;
-#pragma unroll
-		for (int h = 0; h < 2; h++) {
-			q.factor[n][h] = __shfl_sync(~0u, factor, (2 * t + h) * 4);
-			q.biased[n][h] = __shfl_sync(~0u, biased, (2 * t + h) * 4);
-		}
+		q.load(n, KT, lane, q.zeros[n]);
+		uint4 x = load16(from + query<KT, H>::scales + (n * 8 + (H == 4 ? t % 2 : t) * 2) * 8);
+		q.factor[n][0] = __uint_as_float(x.x), q.factor[n][1] = __uint_as_float(x.z);
+		bool none = H == 4 && t >= 2; // the low parts' columns
+		q.biased[n][0] = none ? 0 : __uint_as_float(x.y), q.biased[n][1] = none ? 0 : __uint_as_float(x.w);
 	}
-	if constexpr (!query<KT, H>::in_registers)
-		__syncthreads();
 }
 
 #endif

@@ -25,11 +25,24 @@ template <int KT, int H> struct query {
 	static constexpr bool paired = H == 4;
 	static constexpr int words = paired ? 2 : 4; // of an operand: {high, high, low, low} parts, or this column's part
 	static constexpr bool in_registers = KT * NT * words <= 32;
+	static constexpr uint32_t scales = (KT + 1) * NT * words * 128; // in shared memory: {factor, biased} of the heads
+	static constexpr uint32_t bytes = scales + H * 8;
 	uint32_t frag[in_registers ? NT : 1][in_registers ? KT : 1][words];
-	uint32_t shared;        // where they are otherwise
+	uint32_t shared;        // where they are otherwise, and first of all
 	float factor[NT][2];    // of a score, for this lane's two heads
 	float biased[NT][2];    // -128 times the sum of the query's part: what INT8 codes' bias adds
 	uint32_t zeros[NT][4];  // {-1/2, 1} times the query's sum over groups t and t + 4: factors of {scale, zero}
+
+	// Where in shared memory a lane's words of a step are; one more step has `zeros`.
+	DEVICE static constexpr uint32_t at(uint32_t n, uint32_t k, uint32_t lane)
+	{
+		return ((k * NT + n) * 32 + lane) * words * 4;
+	}
+
+	DEVICE void load(int n, int k, uint32_t lane, uint32_t *b) const
+	{
+		load_words<words>(shared + at(n, k, lane), b);
+	}
 
 	DEVICE void step(int n, int k, uint32_t lane, uint32_t b[words]) const
 	{
@@ -37,12 +50,8 @@ template <int KT, int H> struct query {
 #pragma unroll
 			for (int i = 0; i < words; i++)
 				b[i] = frag[n][k][i];
-		} else if constexpr (paired) {
-			uint2 x = load8(shared + ((k * NT + n) * 32 + lane) * 8);
-			b[0] = x.x, b[1] = x.y;
 		} else {
-			uint4 x = load16(shared + ((k * NT + n) * 32 + lane) * 16);
-			b[0] = x.x, b[1] = x.y, b[2] = x.z, b[3] = x.w;
+			load(n, k, lane, b);
 		}
 	}
 };
@@ -114,9 +123,10 @@ template <int H> DEVICE float both_parts(float x)
 	return H == 4 ? x + __shfl_xor_sync(~0u, x, 2) : x;
 }
 
-// Scores of tokens g (0, 1) and g + 8 (2, 3) for this lane's two heads, in powers of two: formats without groups.
+// Scores of tokens g (0, 1) and g + 8 (2, 3) for this lane's two heads; times `by` they are in powers of two. Formats
+// without groups.
 template <int F, int KT, int H>
-DEVICE void score(uint32_t tile, uint32_t lane, const query<KT, H> &q, float s[query<KT, H>::NT][4])
+DEVICE void score(uint32_t tile, uint32_t lane, const query<KT, H> &q, float s[query<KT, H>::NT][4], float by[query<KT, H>::NT][4])
 {
 	constexpr int NT = query<KT, H>::NT;
 	reader<F, KT> k;
@@ -145,14 +155,16 @@ DEVICE void score(uint32_t tile, uint32_t lane, const query<KT, H> &q, float s[q
 				x += c[n][1][i] + c[n][3][i];
 			if constexpr (F == IKV_FMT_INT8)
 				x = fmaf(x, 1 / reader<F, KT>::unit(0), q.biased[n][i % 2]);
-			s[n][i] = both_parts<H>(x) * (q.factor[n][i % 2] * scale[i / 2]);
+			s[n][i] = both_parts<H>(x);
+			by[n][i] = q.factor[n][i % 2] * scale[i / 2];
 		}
 	}
 }
 
 // The same for 4-bit groups.
-template <int F, int KT, int H>
-DEVICE void score_groups(uint32_t tile, uint32_t lane, const query<KT, H> &q, float s[query<KT, H>::NT][4])
+template <int F, bool MIXED, int KT, int H>
+DEVICE void score_groups(uint32_t tile, uint32_t lane, const query<KT, H> &q, float s[query<KT, H>::NT][4],
+			 float by[query<KT, H>::NT][4])
 {
 	constexpr int groups = (KT + 1) / 2, NT = query<KT, H>::NT;
 	constexpr bool residual = F == IKV_FMT_INT4_RESIDUAL;
@@ -163,14 +175,15 @@ DEVICE void score_groups(uint32_t tile, uint32_t lane, const query<KT, H> &q, fl
 	load_words<groups>(params + g * (4 * groups), words[0]);
 	load_words<groups>(params + (g + 8) * (4 * groups), words[1]);
 	if (groups >= 4 || t < groups) {
-		own[0] = load4(params + (g * groups + t) * 4);
-		own[1] = load4(params + ((g + 8) * groups + t) * 4);
+		uint32_t at = params + (groups == 4 ? lane : g * groups + t) * 4;
+		own[0] = load4(at);
+		own[1] = load4(at + 32 * groups);
 	}
 	if (groups > 4 && t + 4 < groups) {
 		own[2] = load4(params + (g * groups + t + 4) * 4);
 		own[3] = load4(params + ((g + 8) * groups + t + 4) * 4);
 	}
-	if constexpr (!residual) {
+	if constexpr (MIXED && !residual) { // else the query has none for the scales
 #pragma unroll
 		for (int i = 0; i < 4; i++)
 			own[i] &= 0xffff0000; // the zeros alone
@@ -211,9 +224,10 @@ DEVICE void score_groups(uint32_t tile, uint32_t lane, const query<KT, H> &q, fl
 		if constexpr (H != 4)
 			matrix_add(c, own, q.zeros[n][2], q.zeros[n][3]);
 #pragma unroll
-		for (int i = 0; i < 4; i++)
-			s[n][i] = both_parts<H>(fmaf(sum[n][i], 1 / reader<F, KT>::unit(i / 2), c[i])) *
-				  q.factor[n][i % 2];
+		for (int i = 0; i < 4; i++) {
+			s[n][i] = both_parts<H>(fmaf(sum[n][i], 1 / reader<F, KT>::unit(i / 2), c[i]));
+			by[n][i] = q.factor[n][i % 2];
+		}
 	}
 }
 
@@ -256,12 +270,49 @@ template <int KT, int H> DEVICE void raise_top(sums<KT, H> &a, float s[query<KT,
 	}
 }
 
-// Scores to weights 2^(score - top); unselected tokens get none.
-template <int KT, int H>
-DEVICE void weigh(uint32_t selected, uint32_t lane, sums<KT, H> &a, float s[query<KT, H>::NT][4])
+// Is the gain what it was at first, and made for these scales? All but always.
+template <int KT, int H> DEVICE bool gain_suits(__half2 scales, const sums<KT, H> &a)
+{
+	return a.gain == GAIN_START && __hble2(scales, __float2half2_rn(GAIN_LIMIT / GAIN_START - 0.01f));
+}
+
+// Lower the gain where a scale is so large that weights would leave FP16's range. `scales`: among the lanes, all that
+// the tile has.
+template <int KT, int H> DEVICE void limit_gain(__half2 scales, sums<KT, H> &a)
+{
+	float2 pair = __half22float2(scales);
+	float largest = fmaxf(pair.x, pair.y);
+#pragma unroll
+	for (int i = 1; i < 32; i *= 2)
+		largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, i));
+	float gain = a.gain;
+	while (largest * gain > GAIN_LIMIT)
+		gain *= 0.5f;
+	float factor = gain / a.gain;
+	a.gain = gain;
+#pragma unroll
+	for (int n = 0; n < query<KT, H>::NT; n++) {
+#pragma unroll
+		for (int i = 0; i < KT * 4; i++)
+			a.out[n][i / 4][i % 4] *= factor;
+		a.zero[n][0] *= factor;
+		a.zero[n][1] *= factor;
+	}
+}
+
+// Scores s times `by` to weights 2^(score - top), in s; unselected tokens get none. `scales`: as in limit_gain.
+template <bool SCALED, int KT, int H>
+DEVICE void weigh(uint32_t selected, uint32_t lane, __half2 scales, sums<KT, H> &a, float s[query<KT, H>::NT][4],
+		  const float by[query<KT, H>::NT][4])
 {
 	constexpr int NT = query<KT, H>::NT;
-	float most = -INFINITY;
+	float d[NT][4];
+	bool above = false, large = SCALED && !gain_suits(scales, a);
+#pragma unroll
+	for (int n = 0; n < NT; n++)
+#pragma unroll
+		for (int i = 0; i < 4; i++)
+			d[n][i] = fmaf(s[n][i], by[n][i], -a.top[n][i % 2]);
 	if (selected != 0xffff) {
 		uint32_t g = lane / 4;
 		bool first = selected >> g & 1, second = selected >> (g + 8) & 1;
@@ -269,20 +320,35 @@ DEVICE void weigh(uint32_t selected, uint32_t lane, sums<KT, H> &a, float s[quer
 		for (int n = 0; n < NT; n++)
 #pragma unroll
 			for (int i = 0; i < 4; i++)
-				s[n][i] = (i < 2 ? first : second) ? s[n][i] : -INFINITY;
+				d[n][i] = (i < 2 ? first : second) ? d[n][i] : -INFINITY;
 	}
 #pragma unroll
 	for (int n = 0; n < NT; n++)
 #pragma unroll
-		for (int i = 0; i < 2; i++)
-			most = fmaxf(most, fmaxf(s[n][i], s[n][i + 2]) - a.top[n][i]);
-	if (__any_sync(~0u, most > SLACK))
-		raise_top<KT, H>(a, s);
+		for (int i = 0; i < 4; i++)
+			above |= d[n][i] > SLACK;
+	if (__any_sync(~0u, above || large)) { // seldom
+		if (__any_sync(~0u, above)) {
+#pragma unroll
+			for (int n = 0; n < NT; n++)
+#pragma unroll
+				for (int i = 0; i < 4; i++)
+					s[n][i] = d[n][i] == -INFINITY ? d[n][i] : s[n][i] * by[n][i];
+			raise_top<KT, H>(a, s);
+#pragma unroll
+			for (int n = 0; n < NT; n++)
+#pragma unroll
+				for (int i = 0; i < 4; i++)
+					d[n][i] = s[n][i] - a.top[n][i % 2];
+		}
+		if constexpr (SCALED)
+			limit_gain<KT, H>(scales, a);
+	}
 #pragma unroll
 	for (int n = 0; n < NT; n++) {
 #pragma unroll
 		for (int i = 0; i < 4; i++)
-			s[n][i] = exp2_fast(s[n][i] - a.top[n][i % 2]);
+			s[n][i] = exp2_fast(d[n][i]);
 		a.sum[n][0] += s[n][0] + s[n][2];
 		a.sum[n][1] += s[n][1] + s[n][3];
 	}
@@ -317,44 +383,36 @@ DEVICE uint32_t times(uint32_t a, uint32_t b)
 	return half2_bits(__hmul2(bits_half2(a), bits_half2(b)));
 }
 
-// Lower the gain where a scale is so large that weights would leave FP16's range. `scales`: among the lanes, all that
-// the tile has.
-template <int KT, int H> DEVICE void limit_gain(__half2 scales, sums<KT, H> &a)
+// ONCE: heads that have two columns get no weight in the second.
+template <bool ONCE> DEVICE void use_gain(const float p[4], float gain, uint32_t lane, float w[4])
 {
-	// scales up to GAIN_LIMIT / GAIN_START are what the gain was made for, and they are all but always smaller
-	if (a.gain == GAIN_START && __all_sync(~0u, __hble2(scales, __float2half2_rn(GAIN_LIMIT / GAIN_START - 0.01f))))
-		return;
-	float2 pair = __half22float2(scales);
-	float largest = fmaxf(pair.x, pair.y);
-#pragma unroll
-	for (int i = 1; i < 32; i *= 2)
-		largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, i));
-	float gain = a.gain;
-	while (largest * gain > GAIN_LIMIT)
-		gain *= 0.5f;
-	float factor = gain / a.gain;
-	a.gain = gain;
-#pragma unroll
-	for (int n = 0; n < query<KT, H>::NT; n++) {
-#pragma unroll
-		for (int i = 0; i < KT * 4; i++)
-			a.out[n][i / 4][i % 4] *= factor;
-		a.zero[n][0] *= factor;
-		a.zero[n][1] *= factor;
-	}
-}
-
-// A weight for heads that have two columns: none in the second.
-template <int H> DEVICE void use_gain(const float p[4], float gain, uint32_t lane, float w[4])
-{
-	float of = H == 4 && lane & 2 ? 0 : gain;
+	float of = ONCE && lane & 2 ? 0 : gain;
 #pragma unroll
 	for (int i = 0; i < 4; i++)
 		w[i] = p[i] * of;
 }
 
+// Of scaled formats heads that have two columns have the same in both if all tiles are in one format, else one is zero.
+template <bool MIXED, int H> constexpr bool once = MIXED && H == 4;
+
+// The scales of V that a lane has, the larger ones of pairs of tokens; the lanes together have all.
+template <int F, int KT> DEVICE __half2 value_scales(uint32_t tile, uint32_t lane)
+{
+	constexpr int groups = (KT + 1) / 2;
+	uint32_t params = tile + (int)tile_bytes(F, KT) - 64 * groups, own[2] = {0, 0};
+	if constexpr (F == IKV_FMT_FP8 || F == IKV_FMT_INT8) {
+		uint2 scale = load8(tile + 512 * KT + 32 + lane % 4 * 8);
+		return __hmax2(bits_half2(scale.x), bits_half2(scale.y));
+	}
+	if (8 * groups >= 32 || lane < 8 * groups)
+		own[0] = load4(params + 4 * lane);
+	if (8 * groups > 32)
+		own[1] = load4(params + 4 * lane + 128);
+	return 8 * groups > 32 ? __hmax2(bits_half2(own[0]), bits_half2(own[1])) : bits_half2(own[0]);
+}
+
 // out += V · weights, for formats without groups.
-template <int F, int KT, int H>
+template <int F, bool MIXED, int KT, int H>
 DEVICE void gather(uint32_t tile, uint32_t lane, const float p[query<KT, H>::NT][4], sums<KT, H> &a)
 {
 	constexpr int NT = query<KT, H>::NT;
@@ -365,16 +423,15 @@ DEVICE void gather(uint32_t tile, uint32_t lane, const float p[query<KT, H>::NT]
 	if constexpr (scaled) {
 		plane = tile + 256 * KT;
 		scale = load8(tile + 512 * KT + 32 + lane % 4 * 8);
-		limit_gain<KT, H>(__hmax2(bits_half2(scale.x), bits_half2(scale.y)), a);
 	}
 #pragma unroll
 	for (int n = 0; n < NT; n++) {
 		float w[4];
 		if constexpr (!scaled) {
-			use_gain<8>(p[n], a.gain, lane, w);
+			use_gain<false>(p[n], a.gain, lane, w);
 			weights_operand<H>(w, lane, high[n], low[n]);
 		} else {
-			use_gain<H>(p[n], a.gain, lane, w);
+			use_gain<once<MIXED, H>>(p[n], a.gain, lane, w);
 			weights_operand(w, high[n]);
 			high[n][0] = times(high[n][0], scale.x);
 			high[n][1] = times(high[n][1], scale.y);
@@ -399,7 +456,7 @@ DEVICE void gather(uint32_t tile, uint32_t lane, const float p[query<KT, H>::NT]
 }
 
 // The same for codes in groups of 32 channels. Zeros, and the 7.5 that remainders have too much, are summed by group.
-template <int F, int KT, int H>
+template <int F, bool MIXED, int KT, int H>
 DEVICE void gather_groups(uint32_t tile, uint32_t lane, const float p[query<KT, H>::NT][4], sums<KT, H> &a)
 {
 	constexpr int groups = (KT + 1) / 2, NT = query<KT, H>::NT;
@@ -408,22 +465,17 @@ DEVICE void gather_groups(uint32_t tile, uint32_t lane, const float p[query<KT, 
 	constexpr int bytes = F == IKV_FMT_INT4 || residual ? 128 : (int)tile_kivi(F); // of the codes of a step
 	uint32_t g = lane / 4, t = lane % 4, plane = tile + bytes * KT, remainders = tile + 384 * KT;
 	uint32_t params = tile + (int)tile_bytes(F, KT) - 64 * groups;
-	uint32_t scale[2 * groups], weights[NT][2], zeros[4] = {0, 0, 0, 0}, own[2] = {0, 0};
+	uint32_t scale[2 * groups], weights[NT][2], zeros[4];
 	load_words<2 * groups>(params + t * (8 * groups), scale);
-	if (8 * groups >= 32 || lane < 8 * groups)
-		own[0] = load4(params + 4 * lane);
-	if (8 * groups > 32)
-		own[1] = load4(params + 4 * lane + 128);
-	limit_gain<KT, H>(8 * groups > 32 ? __hmax2(bits_half2(own[0]), bits_half2(own[1])) : bits_half2(own[0]), a);
-	if (groups == 8 || g < groups) {
-		uint2 z = load8(params + 32 * groups + g * 32 + t * 8);
-		zeros[0] = z.x;
-		zeros[2] = z.y;
-	}
+	uint2 z = load8(params + 32 * groups + (groups == 4 ? lane % 16 : groups == 8 || g < groups ? lane : t) * 8);
+	zeros[0] = z.x; // rows beyond the groups are not used
+	zeros[2] = z.y;
+	zeros[1] = any_bits();
+	zeros[3] = any_bits();
 #pragma unroll
 	for (int n = 0; n < NT; n++) {
 		float w[4];
-		use_gain<H>(p[n], a.gain, lane, w);
+		use_gain<once<MIXED, H>>(p[n], a.gain, lane, w);
 		weights_operand(w, weights[n]);
 		matrix_add(a.zero[n], zeros, weights[n][0], weights[n][1]);
 	}
