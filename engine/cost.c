@@ -17,8 +17,8 @@
 		    "its arithmetic, in addition to the bytes, FLOP/s; 0: not modelled"                              \
 	},                                                                                                           \
 	{                                                                                                            \
-		name "_record_ns", IKV_OPT_REAL, AT(format_record_ns[IKV_FMT_##f]), "0", 0, 1e12, NULL,                    \
-		    "in addition, per page whose score is the best so far, ns"                                       \
+		name "_fine_ns", IKV_OPT_REAL, AT(format_fine_ns[IKV_FMT_##f]), "0", 0, 1e12, NULL,                  \
+		    "in addition, per token of a KV head that is read beside one that stands out, ns"                \
 	}
 const struct ikv_option ikv_machine_options[] = {
     {"read_bytes_per_s", IKV_OPT_REAL, AT(read_bytes_per_s), "1e11", 1, 1e18, NULL,
@@ -41,11 +41,11 @@ const struct ikv_option ikv_machine_options[] = {
     {"jump_ns", IKV_OPT_REAL, AT(jump_ns), "0", 0, 1e12, NULL,
      "per run of adjacent pages, ns"},
     {"lone_page_ns", IKV_OPT_REAL, AT(lone_page_ns), "0", 0, 1e12, NULL,
-     "per page of a KV head that is read without the other heads, ns"},
+     "per page of a KV head that was re-encoded without the other heads, ns"},
     {"lone_bytes_per_s", IKV_OPT_REAL, AT(lone_bytes_per_s), "0", 0, 1e18, NULL,
-     "in addition, stored bytes/s of such pages; 0: not modelled"},
+     "in addition, stored bytes/s of a KV head that is read without the others; 0: not modelled"},
     {"format_change_ns", IKV_OPT_REAL, AT(format_change_ns), "0", 0, 1e12, NULL,
-     "per page of another format than the one read before it, ns"},
+     "per page format of 128 tokens of a KV head after the first, ns"},
     {"flops_per_s", IKV_OPT_REAL, AT(flops_per_s), "0", 0, 1e21, NULL,
      "attention arithmetic, FLOP/s; 0: not modelled"},
     {"kernel_overhead_ns", IKV_OPT_REAL, AT(kernel_overhead_ns), "0", 0, 1e12, NULL,
@@ -54,6 +54,8 @@ const struct ikv_option ikv_machine_options[] = {
      "per page format of an attention call after the first, ns"},
     {"sequence_overhead_ns", IKV_OPT_REAL, AT(sequence_overhead_ns), "0", 0, 1e12, NULL,
      "per sequence of the batch and layer, ns"},
+    {"plan_overhead_ns", IKV_OPT_REAL, AT(plan_overhead_ns), "0", 0, 1e12, NULL,
+     "per plan of a call: heads that select pages of their own have one each, ns"},
     {"step_overhead_ns", IKV_OPT_REAL, AT(step_overhead_ns), "0", 0, 1e12, NULL,
      "per decode step outside attention and weights, ns"},
     {"link_bytes_per_s", IKV_OPT_REAL, AT(link_bytes_per_s), "0", 0, 1e18, NULL,
@@ -97,7 +99,7 @@ static double attention_ns(const struct ikv_machine *m, const struct ikv_cost_wo
 	double plain = (double)w->kv_bytes;
 	for (int f = 0; f < IKV_FMT_COUNT; f++) {
 		ns += nanoseconds(w->format_flops[f], m->format_flops_per_s[f]) +
-		      w->format_records[f] * m->format_record_ns[f];
+		      w->format_fine[f] * m->format_fine_ns[f];
 		if (m->format_bytes_per_s[f] > 0) {
 			ns += nanoseconds((double)w->format_bytes[f], m->format_bytes_per_s[f]);
 			plain -= (double)w->format_bytes[f];
@@ -127,7 +129,8 @@ void ikv_cost_step(const struct ikv_machine *m, const struct ikv_cost_work *w, s
 		ahead += m->link_latency_ns;
 	t->overhead = m->step_overhead_ns + w->extra_ns +
 		      w->layers * (m->kernel_overhead_ns + ikv_cost_more_formats(w) * m->format_overhead_ns +
-				   w->sequences * m->sequence_overhead_ns);
+				   w->sequences * m->sequence_overhead_ns) +
+		      (double)w->plans * m->plan_overhead_ns;
 	t->attention = read > arithmetic ? read : arithmetic;
 	t->weights = nanoseconds((double)w->weight_bytes, m->weight_bytes_per_s);
 	t->recode = nanoseconds((double)w->recode_bytes, m->recode_bytes_per_s);

@@ -83,6 +83,7 @@ void memory_count(struct ikv_memory *m, const struct memory_page *p, int sign)
 	m->tier_bytes[p->tier] += sign < 0 ? 0 - bytes : bytes;
 	m->tier_pages[p->tier] += one;
 	m->format_pages[p->format] += one;
+	m->units[p->unit].below += p->tier ? (uint32_t)one : 0;
 	if (p->format == IKV_FMT_FP16 && !p->open && !p->pinned)
 		memory_sequence(m, p)->fp16 += (uint32_t)one;
 }

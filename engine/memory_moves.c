@@ -23,6 +23,7 @@ int memory_act_on(struct ikv_memory *m, uint32_t slot, enum ikv_move move, enum 
 	    .accesses = (float)memory_decayed(m, p, memory_sequence(m, p)->step),
 	    .bytes = bytes,
 	};
+	m->units[p->unit].steady = false;
 	m->tally->moves[move]++;
 	m->tally->moved_bytes[move] += bytes;
 	memory_count(m, p, -1);
@@ -266,7 +267,7 @@ int memory_prefetch(struct ikv_memory *m, const struct ikv_memory_use *use, stru
 {
 	const struct memory_unit *u = &m->units[use->seq * m->groups + use->group];
 	struct memory_sequence *s = &m->sequences[use->seq];
-	for (uint32_t i = 0; i < use->prefetch_count; i++) {
+	for (uint32_t i = 0; i < use->prefetch_count && u->below; i++) {
 		if (use->prefetch[i] >= u->count)
 			continue; /* predicted from before a roll-back */
 		uint32_t slot = u->slots[use->prefetch[i]];

@@ -44,11 +44,14 @@ struct memory_unit {          /* one group of one sequence */
 	uint32_t *slots;      /* [count] */
 	uint32_t *cold_since; /* [count] last access or demotion, or MEMORY_NEVER */
 	uint32_t count, cap;
+	uint32_t below;                 /* pages that are not in the fast tier */
 	uint32_t coldest;               /* no page's cold_since is lower */
 	uint64_t grown;                 /* bytes of new pages since its last use */
 	uint32_t reopened;              /* closed pages cut open since its last use */
 	uint32_t epoch;                 /* = memory.epoch: has a use in the running call … */
 	struct ikv_memory_tally *tally; /* … with this tally */
+	bool steady;                    /* of its one use in this call all is there as requested, */
+	uint64_t steady_bytes;          /* in so many bytes */
 };
 struct memory_arrival { /* a prefetch whose use is still open; ring buffer */
 	uint32_t slot, step;

@@ -28,15 +28,36 @@ static int check_uses(const struct ikv_memory *m, uint64_t step, const struct ik
 	return 0;
 }
 
-/* Selected and predicted pages are known before anything moves. */
+/* There, and as it should be: to read it nothing has to be decided. */
+static bool in_place(const struct memory_page *p, const struct ikv_page_ref *ref)
+{
+	return p->tier == 0 && p->format == ref->request && p->hint == MEMORY_HINT_NONE;
+}
+
+#define MARK_AHEAD 24 /* pages on: what is fetched meanwhile */
+
+/* Selected pages are known before anything moves. */
 static void mark(struct ikv_memory *m, const struct ikv_memory_use *use)
 {
 	struct memory_unit *u = &m->units[use->seq * m->groups + use->group];
 	struct memory_sequence *s = &m->sequences[use->seq];
+	struct ikv_page_ref *refs = use->plan->pages;
 	uint32_t plain = 0, pinned = m->slot_cap; /* both ends of the batch */
-	for (uint32_t k = 0; k < use->plan->count; k++) {
-		uint32_t page = use->plan->pages[k].page, slot = u->slots[page];
+	bool steady = u->tally == &use->tally;
+	uint64_t bytes = 0;
+	for (uint32_t k = 0, n = use->plan->count; k < n; k++) {
+		uint32_t page = refs[k].page, slot = u->slots[page];
 		struct memory_page *p = &m->pages[slot];
+		const struct memory_page *ahead = &m->pages[u->slots[refs[k + MARK_AHEAD < n ? k + MARK_AHEAD : k].page]];
+		__builtin_prefetch(ahead, 1);
+		__builtin_prefetch((const char *)(ahead + 1) - 1, 1);
+		if (in_place(p, &refs[k])) {
+			p->lower = 0;
+			refs[k].stored = p->format;
+			bytes += memory_bytes(m, p);
+		} else {
+			steady = false;
+		}
 		if (p->kept == m->epoch)
 			continue;
 		p->kept = m->epoch;
@@ -50,6 +71,8 @@ static void mark(struct ikv_memory *m, const struct ikv_memory_use *use)
 		if (p->tier == 0 && !p->open)
 			m->batch[p->pinned ? --pinned : plain++] = slot;
 	}
+	u->steady = steady;
+	u->steady_bytes = bytes;
 	m->residency->touch(m->resident[MEMORY_PLAIN], m->batch, plain, m->step);
 	for (uint32_t i = pinned, j = m->slot_cap; i + 1 < j; i++) { /* filled from the end: back into order */
 		uint32_t slot = m->batch[--j];
@@ -57,7 +80,13 @@ static void mark(struct ikv_memory *m, const struct ikv_memory_use *use)
 		m->batch[i] = slot;
 	}
 	m->residency->touch(m->resident[MEMORY_PINNED], m->batch + pinned, m->slot_cap - pinned, m->step);
-	for (uint32_t k = 0; k < use->prefetch_count; k++)
+}
+
+/* A page that is missed is told apart by whether it was predicted; selected pages no longer leave the fast tier. */
+static void mark_predicted(struct ikv_memory *m, const struct ikv_memory_use *use)
+{
+	const struct memory_unit *u = &m->units[use->seq * m->groups + use->group];
+	for (uint32_t k = 0; k < use->prefetch_count && u->below; k++)
 		if (use->prefetch[k] < u->count)
 			m->pages[u->slots[use->prefetch[k]]].predicted = m->epoch;
 }
@@ -142,13 +171,19 @@ static int read_plan(struct ikv_memory *m, struct ikv_memory_use *use, struct ik
 	const struct memory_unit *u = &m->units[use->seq * m->groups + use->group];
 	uint64_t hits = 0, bytes = 0;
 	m->tally = &use->tally;
+	if (u->steady) {
+		if (use->missed)
+			memset(use->missed, 0, use->plan->count);
+		use->tally.hits += use->plan->count;
+		use->tally.read_bytes += u->steady_bytes;
+		return 0;
+	}
 	for (uint32_t k = 0; k < use->plan->count; k++) {
 		struct ikv_page_ref *ref = &use->plan->pages[k];
 		struct memory_page *p = &m->pages[u->slots[ref->page]];
 		if (use->missed)
 			use->missed[k] = p->tier != 0;
-		if (p->tier == 0 && p->format == ref->request && p->hint == MEMORY_HINT_NONE) {
-			/* There, and as it should be: nothing to decide. */
+		if (in_place(p, ref)) {
 			p->lower = 0;
 			ref->stored = p->format;
 			hits++;
@@ -201,6 +236,8 @@ int ikv_memory_act(struct ikv_memory *m, uint64_t step, struct ikv_memory_use *u
 	if (check_uses(m, step, uses, count, err) || begin(m, step, uses, count, err) || memory_demote_cold(m, err) ||
 	    memory_shrink(m, uses, count, err))
 		return -1;
+	for (uint32_t i = 0; i < count; i++)
+		mark_predicted(m, &uses[i]);
 	for (uint32_t i = 0; i < count; i++)
 		if (read_plan(m, &uses[i], err))
 			return -1;

@@ -1,3 +1,4 @@
+#include <math.h>
 #include <string.h>
 #include "intentkv/alloc.h"
 #include "intentkv/layout.h"
@@ -170,41 +171,46 @@ static inline uint64_t digest_word(const struct ikv_page_ref *r)
 	return place + DIGEST_A * (r->request * 2u + (r->mask != IKV_NO_MASK));
 }
 
-uint32_t ikv_plan_runs(const struct ikv_plan *plan)
-{
-	uint32_t runs = 0;
-	for (uint32_t i = 0; i < plan->count; i++) {
-		const struct ikv_page_ref *ref = &plan->pages[i], *before = ref - 1;
-		runs += i == 0 || before->page + 1 != ref->page || before->stored != ref->stored;
-	}
-	return runs;
-}
-
-uint32_t ikv_plan_changes(const struct ikv_plan *plan)
-{
-	uint32_t changes = 0;
-	for (uint32_t i = 1; i < plan->count; i++)
-		changes += plan->pages[i].stored != plan->pages[i - 1].stored;
-	return changes;
-}
-
 /* 1 + 1/2 + ... + 1/n, within .006. */
 static double harmonic(double n)
 {
 	return n > 0 ? ikv_det_log(n) + 0.5772156649 + 1 / (2 * n) - 1 / (12 * n * n) : 0;
 }
 
-void ikv_plan_records(const struct ikv_plan *plan, double weight, double records[IKV_FMT_COUNT])
+/* Blocks that kernels work on at a time, and the pieces that they cut a plan into, each with sums of its own
+ * (engine/attn/flash.c). */
+enum { TILE = 16, BLOCK_TILES = 8, PIECE_TOKENS = 4096, PIECES = 16 };
+
+static uint32_t ceil_div(uint32_t a, uint32_t b)
 {
-	double before = 0;
-	for (uint32_t i = 1; i <= plan->count; i++) {
-		unsigned f = plan->pages[i - 1].stored;
-		if (i < plan->count && plan->pages[i].stored == f)
-			continue;
-		double so_far = harmonic(i);
-		records[f] += weight * (so_far - before);
-		before = so_far;
+	return a / b + (a % b != 0);
+}
+
+/* A token that has a good part of all weight so far is in block i of a piece once in 3 i / 4 times. */
+static double fine_share(uint32_t pages, uint32_t page_tokens)
+{
+	uint32_t least = ceil_div(PIECE_TOKENS, page_tokens), even = ceil_div(pages, PIECES);
+	uint32_t pieces = ceil_div(pages, even > least ? even : least);
+	double blocks = ceil(ceil((double)pages / pieces) * ceil_div(page_tokens, TILE) / BLOCK_TILES);
+	return fmin(1, 4 * harmonic(blocks) / (3 * blocks));
+}
+
+void ikv_plan_shape(const struct ikv_plan *plan, struct ikv_plan_shape *shape)
+{
+	uint32_t tiles = ceil_div(plan->page_tokens, TILE), together = tiles < BLOCK_TILES ? BLOCK_TILES / tiles : 1;
+	memset(shape, 0, sizeof *shape);
+	for (uint32_t i = 0; i < plan->count;) {
+		uint32_t end = plan->count - i < together ? plan->count : i + together, seen = 0;
+		for (; i < end; i++) {
+			const struct ikv_page_ref *ref = &plan->pages[i], *before = ref - 1;
+			shape->pages[ref->stored]++;
+			shape->runs[ref->stored] +=
+			    i == 0 || before->page + 1 != ref->page || before->stored != ref->stored;
+			seen |= 1u << ref->stored;
+		}
+		shape->mixes += (uint32_t)__builtin_popcount(seen) - 1;
 	}
+	shape->fine = plan->count ? fine_share(plan->count, plan->page_tokens) : 0;
 }
 
 uint64_t ikv_plan_digest(const struct ikv_plan *plan)

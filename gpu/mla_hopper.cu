@@ -147,10 +147,10 @@ template <bool mass> __global__ void __launch_bounds__(512, 1) mla_hopper(const 
 	}
 	__syncthreads();
 	if (group == 3) {
-		fewer_registers<72>(); // codes wait in them
+		fewer_registers<80>(); // codes wait in them
 		copy_role(args, shared, list, rank);
 	} else if (group == 0) {
-		fewer_registers<120>();
+		fewer_registers<112>();
 		score_role<mass>(args, shared, list, rank);
 	} else {
 		more_registers<160>();

@@ -10,10 +10,10 @@
 #define STAGE_GROUPS MLA_STAGE_GROUPS
 #define STAGE_BYTES  (STAGE_GROUPS * MLA_GROUP_BYTES)
 #define ROWS         64u
-#define WEIGHTS      3u // buffers of a stage's weights, each in blocks of 16 tokens
+#define WEIGHTS      2u // buffers of a stage's weights, each in blocks of 16 tokens
 #define BLOCK_BYTES  2048u
 #define WEIGHT_BYTES (STAGE_GROUPS / 2 * BLOCK_BYTES)
-#define HELD         4  // chunks of the queries in registers; the others are in shared memory
+#define HELD         3  // chunks of the queries in registers; the others are in shared memory
 
 // Bytes from the start of shared memory.
 #define AT_QUERY   (STAGES * STAGE_BYTES)

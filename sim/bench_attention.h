@@ -73,6 +73,9 @@ void bench_reader_destroy(struct bench_reader *r);
 double bench_reader_run(struct bench_reader *r, const uint64_t *offsets, uint64_t count, size_t bytes); /* seconds */
 double bench_reader_alone(struct bench_reader *r, const uint64_t *offsets, uint64_t count, size_t bytes); /* by one thread */
 #define BENCH_COOL_BYTES ((size_t)256 << 20) /* leave nothing of a measurement's data in a cache */
+/* A cold call is made so often and the shortest counts: other work only makes it longer, and so does memory that the
+ * hypervisor unmapped meanwhile to see what is in use (docs/cost-model.md). */
+#define BENCH_COLD_CALLS 3
 /* The whole buffer. */
 double bench_reader_all(struct bench_reader *r);
 

@@ -5,7 +5,7 @@
 #include "sim/calibrate.h"
 #include "sim/bench_attention.h"
 
-enum { TERMS_MAX = 3 * IKV_FMT_COUNT + 10, REWEIGHTED = 40, SWEEPS = 4000 };
+enum { TERMS_MAX = 3 * IKV_FMT_COUNT + 11, REWEIGHTED = 40, SWEEPS = 4000 };
 
 struct calibrate_cell *calibrate_add(struct calibrate_set *set, struct ikv_err *err)
 {
@@ -88,7 +88,22 @@ int calibrate_solve(const double *x, const double *y, uint32_t rows, uint32_t n,
 	return 0;
 }
 
-enum amount { CALLS, FORMATS, SEQUENCES, PAGES, JUMPS, CHANGES, LONE, LONE_BYTES, CACHED, PLAIN, FORMAT_BYTES, FORMAT_FLOPS, FORMAT_RECORDS };
+enum amount {
+	CALLS,
+	FORMATS,
+	SEQUENCES,
+	PLANS,
+	PAGES,
+	JUMPS,
+	CHANGES,
+	LONE,
+	LONE_BYTES,
+	CACHED,
+	PLAIN,
+	FORMAT_BYTES,
+	FORMAT_FLOPS,
+	FORMAT_FINE
+};
 struct term { /* one constant: so many nanoseconds each of what `amount` counts */
 	enum amount amount;
 	int format;
@@ -106,6 +121,8 @@ static double amount_of(const struct term *t, const struct ikv_cost_work *w, dou
 		return ikv_cost_more_formats(w);
 	case SEQUENCES:
 		return w->sequences;
+	case PLANS:
+		return (double)w->plans;
 	case PAGES:
 		return (double)w->pages;
 	case JUMPS:
@@ -124,8 +141,8 @@ static double amount_of(const struct term *t, const struct ikv_cost_work *w, dou
 		return (double)w->format_bytes[t->format];
 	case FORMAT_FLOPS:
 		return w->format_flops[t->format];
-	case FORMAT_RECORDS:
-		return w->format_records[t->format];
+	case FORMAT_FINE:
+		return w->format_fine[t->format];
 	}
 	return 0;
 }
@@ -160,13 +177,13 @@ static bool varies(const struct calibrate_set *set, const struct term *t)
 /* The call itself always, and what varies. */
 static uint32_t choose_terms(const struct calibrate_set *set, struct term *terms)
 {
-	struct term all[TERMS_MAX] = {{CALLS, 0},   {FORMATS, 0}, {SEQUENCES, 0},  {PAGES, 0},  {JUMPS, 0},
+	struct term all[TERMS_MAX] = {{CALLS, 0},   {FORMATS, 0}, {SEQUENCES, 0},  {PLANS, 0},  {PAGES, 0}, {JUMPS, 0},
 				      {CHANGES, 0}, {LONE, 0},	  {LONE_BYTES, 0}, {CACHED, 0}, {PLAIN, 0}};
-	uint32_t n = 10, kept = 0;
+	uint32_t n = 11, kept = 0;
 	for (int f = IKV_FMT_SKIP + 1; f < IKV_FMT_COUNT; f++) {
 		all[n++] = (struct term){FORMAT_BYTES, f};
 		all[n++] = (struct term){FORMAT_FLOPS, f};
-		all[n++] = (struct term){FORMAT_RECORDS, f};
+		all[n++] = (struct term){FORMAT_FINE, f};
 	}
 	for (uint32_t i = 0; i < n; i++)
 		if (all[i].amount == CALLS || varies(set, &all[i]))
@@ -191,6 +208,9 @@ static void put(struct ikv_machine *m, const struct term *t, double ns, double c
 		break;
 	case SEQUENCES:
 		m->sequence_overhead_ns = ns;
+		break;
+	case PLANS:
+		m->plan_overhead_ns = ns;
 		break;
 	case PAGES:
 		m->page_overhead_ns = ns;
@@ -220,8 +240,8 @@ static void put(struct ikv_machine *m, const struct term *t, double ns, double c
 	case FORMAT_FLOPS:
 		m->format_flops_per_s[t->format] = ns > 0 ? 1e9 / ns : 0;
 		break;
-	case FORMAT_RECORDS:
-		m->format_record_ns[t->format] = ns;
+	case FORMAT_FINE:
+		m->format_fine_ns[t->format] = ns;
 		break;
 	}
 }

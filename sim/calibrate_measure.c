@@ -10,12 +10,20 @@
 /* A machine that others share is slower for seconds or minutes at a time: the model's own shape is measured so often, and
  * a cell's time is the median. */
 #define ROUNDS 3
-#define MIXED  IKV_FMT_COUNT /* in place of a format: runs of pages of one of four, RUN on average */
 #define RUN    8
 #define BATCH  4 /* sequences of a sixteenth of the tokens that are read in one call */
 /* Standard deviation of the scores. Sessions have tokens that stand out, which kernels that round spend more on:
  * docs/cost-model.md counts how many. */
 #define PEAKED 3.0
+
+/* In place of a format: runs of pages each of one of these, RUN on average. */
+static const struct mixture {
+	const char *name;
+	uint32_t count;
+	enum ikv_format formats[4];
+} mixtures[] = {{"mixed", 4, {IKV_FMT_FP16, IKV_FMT_FP8, IKV_FMT_INT8, IKV_FMT_INT4}},
+		{"FP16+INT8", 2, {IKV_FMT_FP16, IKV_FMT_INT8}}}; /* what pressure leaves */
+enum { MIXTURES = sizeof mixtures / sizeof *mixtures };
 
 /* What is read of a context: all, or a share of its pages, at random or the newest; by all KV heads or by each its
  * own. Shares of it end within a block of tiles, as most plans do. */
@@ -61,7 +69,7 @@ struct scene { /* one shape and format */
 	struct calibrate_set *set;
 	struct ikv_machine *machine;
 	struct ikv_geometry g;
-	int format;
+	int format; /* IKV_FMT_COUNT + a mixture */
 	bool held;                             /* the whole shape is */
 	enum ikv_format stored[IKV_FMT_COUNT]; /* what the backend can store */
 	uint32_t stored_count;
@@ -84,44 +92,78 @@ static uint64_t page_bytes(const struct scene *s, enum ikv_format f)
 	       ikv_format_bytes(f, IKV_SIDE_V, s->g.page_tokens, s->g.d_v);
 }
 
-/* Re-encode the pages of a sequence, or those heads of them that `order` names, one after another. */
-static int recode_pages(struct scene *s, uint32_t seq, const uint32_t *order, uint32_t count, uint32_t step,
-			const enum ikv_format *formats, struct ikv_err *err)
+static const struct mixture *mixture_of(const struct scene *s)
+{
+	return s->format < IKV_FMT_COUNT ? NULL : &mixtures[s->format - IKV_FMT_COUNT];
+}
+
+/* What is stored of a sequence: its pages' formats, as they are picked. */
+struct filling {
+	enum ikv_format *formats[SEQUENCES];
+	uint32_t first[SEQUENCES + 1]; /* of its pages, counted over all sequences */
+};
+
+/* Re-encode the pages of all sequences, or those heads of them that `order` names, one after another. */
+static int recode_pages(struct scene *s, const struct filling *x, const uint32_t *order, uint32_t count, uint32_t step,
+			struct ikv_err *err)
 {
 	const uint32_t parts = s->g.kv_heads / step;
 	for (uint32_t i = 0; i < count; i++) {
-		uint32_t p = order[i] / parts, h = order[i] % parts * step;
+		uint32_t p = order[i] / parts, h = order[i] % parts * step, seq = 0;
+		while (p >= x->first[seq + 1])
+			seq++;
+		p -= x->first[seq];
+		const enum ikv_format f = x->formats[seq][p];
 		double t = bench_now();
-		if (formats[p] == IKV_FMT_FP16)
+		if (f == IKV_FMT_FP16)
 			continue;
-		if (s->b->ops->recode(s->b, seq, 0, h, step, p, formats[p], err))
+		if (s->b->ops->recode(s->b, seq, 0, h, step, p, f, err))
 			return -1;
-		if (s->format != MIXED) { /* a demotion's bytes are those written */
+		if (!mixture_of(s)) { /* a demotion's bytes are those written */
 			s->recode_s += bench_now() - t;
-			s->recode_bytes += (double)(step * page_bytes(s, formats[p]));
+			s->recode_bytes += (double)(step * page_bytes(s, f));
 		}
 	}
 	return 0;
 }
 
-/* A sequence's pages of random rows. They are re-encoded in any order: all KV heads of a page together, or each by itself,
- * as where each has its own selection; so they lie as pages of a session do that are demoted one by one. */
-static int fill_sequence(struct scene *s, uint32_t seq, uint32_t tokens, bool per_head, struct ikv_err *err)
+/* A sequence's pages of random rows, all FP16 yet. */
+static int append_sequence(struct scene *s, uint32_t seq, uint32_t pages, enum ikv_format *formats, struct ikv_err *err)
 {
-	static const enum ikv_format four[] = {IKV_FMT_FP16, IKV_FMT_FP8, IKV_FMT_INT8, IKV_FMT_INT4};
-	const uint32_t heads = s->g.kv_heads, step = per_head ? 1 : heads, pages = tokens / s->g.page_tokens;
-	const size_t rows = (size_t)heads * s->g.d_qk * s->g.page_tokens;
-	const uint32_t count = pages * (heads / step);
+	const struct mixture *mix = mixture_of(s);
+	const size_t rows = (size_t)s->g.kv_heads * s->g.d_qk * s->g.page_tokens;
+	enum ikv_format f = mix ? mix->formats[ikv_rng_below(&s->rng, mix->count)] : (enum ikv_format)s->format;
+	for (uint32_t p = 0; p < pages; p++) {
+		if (mix && ikv_rng_below(&s->rng, RUN) == 0)
+			f = mix->formats[ikv_rng_below(&s->rng, mix->count)];
+		formats[p] = f;
+		if (s->b->ops->append(s->b, seq, 0, s->g.page_tokens, s->pool + ikv_rng_below(&s->rng, POOL - rows),
+				      s->pool + ikv_rng_below(&s->rng, POOL - rows), err))
+			return -1;
+	}
+	return 0;
+}
+
+/* All sequences. Their pages are re-encoded in any order among each other: all KV heads of a page together, or each by
+ * itself, as where each has its own selection; so those of a short one lie all over the memory, too, as pages do that
+ * several sessions demote one by one. */
+static int fill(struct scene *s, bool per_head, struct ikv_err *err)
+{
+	const uint32_t step = per_head ? 1 : s->g.kv_heads, parts = s->g.kv_heads / step;
+	struct filling x = {.first = {0}};
+	for (uint32_t i = 0; i < CONTEXTS; i++)
+		for (uint32_t seq = contexts[i].first; seq < contexts[i].first + contexts[i].count; seq++)
+			x.first[seq + 1] = s->setup->tokens / contexts[i].part / s->g.page_tokens;
+	for (uint32_t seq = 0; seq < SEQUENCES; seq++)
+		x.first[seq + 1] += x.first[seq];
+	const uint32_t pages = x.first[SEQUENCES], count = pages * parts;
 	uint32_t *order = ikv_alloc(count, sizeof *order, err);
 	enum ikv_format *formats = ikv_alloc(pages, sizeof *formats, err);
-	enum ikv_format f = s->format == MIXED ? four[ikv_rng_below(&s->rng, 4)] : (enum ikv_format)s->format;
 	int rc = order && formats ? 0 : -1;
-	for (uint32_t p = 0; p < pages && !rc; p++) {
-		if (s->format == MIXED && ikv_rng_below(&s->rng, RUN) == 0)
-			f = four[ikv_rng_below(&s->rng, 4)];
-		formats[p] = f;
-		rc = s->b->ops->append(s->b, seq, 0, s->g.page_tokens, s->pool + ikv_rng_below(&s->rng, POOL - rows),
-				       s->pool + ikv_rng_below(&s->rng, POOL - rows), err);
+	for (uint32_t seq = 0; seq < SEQUENCES && !rc; seq++) {
+		s->b->ops->release(s->b, seq);
+		x.formats[seq] = formats + x.first[seq];
+		rc = append_sequence(s, seq, x.first[seq + 1] - x.first[seq], x.formats[seq], err);
 	}
 	for (uint32_t i = 0; i < count && !rc; i++) { /* shuffled as it grows */
 		uint32_t k = (uint32_t)ikv_rng_below(&s->rng, i + 1);
@@ -129,22 +171,10 @@ static int fill_sequence(struct scene *s, uint32_t seq, uint32_t tokens, bool pe
 		order[k] = i;
 	}
 	if (!rc)
-		rc = recode_pages(s, seq, order, count, step, formats, err);
+		rc = recode_pages(s, &x, order, count, step, err);
 	ikv_free(order);
 	ikv_free(formats);
 	return rc;
-}
-
-static int fill(struct scene *s, bool per_head, struct ikv_err *err)
-{
-	for (uint32_t i = 0; i < CONTEXTS; i++)
-		for (uint32_t k = 0; k < contexts[i].count; k++) {
-			uint32_t seq = contexts[i].first + k;
-			s->b->ops->release(s->b, seq);
-			if (fill_sequence(s, seq, s->setup->tokens / contexts[i].part, per_head, err))
-				return -1;
-		}
-	return 0;
 }
 
 /* `want` of the pages [first, pages), each as likely as any other, in ascending order (Knuth's algorithm S). */
@@ -167,25 +197,28 @@ static void count_work(const struct scene *s, const struct call *c, uint32_t seq
 	const struct ikv_geometry *g = &s->g;
 	w->layers = 1;
 	w->sequences = sequences;
+	w->plans = c->units;
 	w->group = g->q_heads / g->kv_heads;
 	for (uint32_t i = 0; i < c->units; i++) {
 		const struct ikv_attn_unit *u = &c->unit[i];
 		uint32_t heads = u->q_count / w->group;
-		for (uint32_t p = 0; p < u->plan->count; p++) {
-			enum ikv_format f = (enum ikv_format)u->plan->pages[p].stored;
-			uint64_t bytes = heads * page_bytes(s, f);
-			double flops = 2.0 * u->q_count * g->page_tokens * (g->d_qk + g->d_v);
+		bool whole = heads == g->kv_heads;
+		struct ikv_plan_shape shape;
+		ikv_plan_shape(u->plan, &shape);
+		for (int f = 0; f < IKV_FMT_COUNT; f++) {
+			uint64_t bytes = shape.pages[f] ? shape.pages[f] * heads * page_bytes(s, (enum ikv_format)f) : 0;
+			double tokens = (double)shape.pages[f] * g->page_tokens;
 			w->kv_bytes += bytes;
-			w->lone_bytes += heads == g->kv_heads ? 0 : bytes;
+			w->lone_bytes += whole ? 0 : bytes;
 			w->format_bytes[f] += bytes;
-			w->flops += flops;
-			w->format_flops[f] += flops;
-			w->pages += heads;
+			w->flops += 2 * u->q_count * tokens * (g->d_qk + g->d_v);
+			w->format_flops[f] += 2 * u->q_count * tokens * (g->d_qk + g->d_v);
+			w->format_fine[f] += shape.fine * tokens * heads;
+			w->jumps += whole || f == IKV_FMT_FP16 ? shape.runs[f] : 0;
 		}
-		w->jumps += ikv_plan_runs(u->plan);
-		w->changes += ikv_plan_changes(u->plan);
-		ikv_plan_records(u->plan, heads, w->format_records);
-		w->lone_pages += heads == g->kv_heads ? 0 : heads * u->plan->count;
+		w->pages += heads * u->plan->count;
+		w->changes += heads * shape.mixes;
+		w->lone_pages += whole ? 0 : heads * (u->plan->count - shape.pages[IKV_FMT_FP16]);
 	}
 }
 
@@ -211,7 +244,7 @@ static int name_cell(struct scene *s, struct call *call, uint32_t context, uint3
 	call->cell = s->cell - 1;
 	snprintf(c->shape, sizeof c->shape, "%u/%u/%u", s->g.q_heads, s->g.kv_heads, s->g.d_qk);
 	snprintf(c->format, sizeof c->format, "%s",
-		 s->format == MIXED ? "mixed" : ikv_format_info((enum ikv_format)s->format)->name);
+		 mixture_of(s) ? mixture_of(s)->name : ikv_format_info((enum ikv_format)s->format)->name);
 	snprintf(c->selected, sizeof c->selected, x->count > 1 ? "%s of %u" : "%s", patterns[pattern].name, x->count);
 	c->tokens = s->setup->tokens / x->part;
 	c->held = s->held || (context + pattern + (uint32_t)s->format) % 2;
@@ -264,20 +297,29 @@ static void free_calls(struct scene *s)
 	}
 }
 
-/* All calls in turn, again and again: as in a run, none finds the processor trained by the one before. */
+/* A cold call as a run times it. */
+static int time_call(struct scene *s, const struct call *c, double *ns, struct ikv_err *err)
+{
+	*ns = INFINITY;
+	for (uint32_t k = 0; k < BENCH_COLD_CALLS; k++) {
+		bench_reader_all(s->cool);
+		double t = bench_now();
+		if (s->b->ops->decode(s->b, c->unit, c->units, err))
+			return -1;
+		*ns = fmin(*ns, (bench_now() - t) * 1e9);
+	}
+	return 0;
+}
+
+/* All calls in turn, again and again: as in a run, none finds the processor trained by calls long before. */
 static int time_calls(struct scene *s, struct ikv_err *err)
 {
 	double end = bench_now() + s->call_count * s->setup->seconds / ROUNDS;
 	uint32_t n = 0;
-	for (; n < RUNS && (n < 2 || bench_now() < end); n++)
-		for (uint32_t i = 0; i < s->call_count; i++) {
-			struct call *c = &s->calls[i];
-			bench_reader_all(s->cool);
-			double t = bench_now();
-			if (s->b->ops->decode(s->b, c->unit, c->units, err))
+	for (; n < RUNS && (n < 1 || bench_now() < end); n++)
+		for (uint32_t i = 0; i < s->call_count; i++)
+			if (time_call(s, &s->calls[i], &s->calls[i].ns[n], err))
 				return -1;
-			c->ns[n] = (bench_now() - t) * 1e9;
-		}
 	for (uint32_t i = 0; i < s->call_count; i++) {
 		struct timed *t = &s->times[s->calls[i].cell];
 		t->ns[t->rounds++] = bench_median(s->calls[i].ns, n);
@@ -355,8 +397,9 @@ static int measure_format(struct scene *s, int format, struct ikv_err *err)
 
 static int measure_shape(struct scene *s, uint32_t *done, uint32_t of, struct ikv_err *err)
 {
-	for (uint32_t i = 0; i <= s->stored_count; i++) {
-		if (measure_format(s, i < s->stored_count ? (int)s->stored[i] : MIXED, err))
+	for (uint32_t i = 0; i < s->stored_count + MIXTURES; i++) {
+		uint32_t mixture = i - s->stored_count;
+		if (measure_format(s, (int)(i < s->stored_count ? s->stored[i] : IKV_FMT_COUNT + mixture), err))
 			return -1;
 		if (s->setup->progress)
 			s->setup->progress(++*done, of);
@@ -401,7 +444,7 @@ static int measure_round(struct scene *s, uint32_t *done, struct ikv_err *err)
 					     1 / sqrtf((float)shapes[i].head_dim)};
 		if (!s->stored_count && find_stored(s, err))
 			return -1;
-		if (measure_shape(s, done, (ROUNDS + SHAPES - 1) * (s->stored_count + 1), err))
+		if (measure_shape(s, done, (ROUNDS + SHAPES - 1) * (s->stored_count + MIXTURES), err))
 			return -1;
 	}
 	return 0;

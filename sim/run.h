@@ -44,8 +44,8 @@ struct account { /* what a step of one slot means for the cost model, all layers
 	uint64_t decision_hash;
 	double flops, dense_flops;
 	uint64_t format_bytes[IKV_FMT_COUNT], page_reads, dense_page_reads; /* a page of a KV head is one read */
-	uint64_t jumps, dense_jumps, changes, lone_pages, lone_bytes;
-	double format_flops[IKV_FMT_COUNT], format_records[IKV_FMT_COUNT];
+	uint64_t plans, jumps, dense_jumps, changes, lone_pages, lone_bytes; /* dense: a plan and a jump a layer */
+	double format_flops[IKV_FMT_COUNT], format_fine[IKV_FMT_COUNT];
 };
 
 struct slot {
@@ -133,7 +133,7 @@ struct run {
 	double clock_ns;                    /* simulated */
 	double device_ns, transfer_ns, exposed_ns, evict_ns; /* of the current step, by the device's clock; 0 without one */
 	uint16_t *k, *v;                    /* staging for appended rows */
-	struct ikv_score_unit *score_units; /* [units]: filled anew each step */
+	struct ikv_score_unit *score_units; /* [batch * units]: filled anew each step */
 	struct ikv_select_unit *select_units; /* [batch * units], where the backend makes the page scores */
 	struct ikv_route_unit *route_units; /* [units] */
 	struct ikv_memory_use *uses;        /* [batch * groups], by active slot */
@@ -184,7 +184,7 @@ bool run_scores_pages(const struct run *run);
 /* step.c and the files beside it, in the order of a decode step. */
 int run_step(struct run *run, struct ikv_err *err);
 int step_select(struct run *run, struct ikv_err *err);
-int step_score(struct run *run, struct slot *s, struct ikv_err *err);
+int step_score(struct run *run, struct ikv_err *err);
 int step_route(struct run *run, struct slot *s, struct ikv_err *err);
 int step_memory(struct run *run, struct ikv_err *err);
 int step_attend(struct run *run, struct ikv_err *err);

@@ -252,7 +252,7 @@ static int open_parts(struct run *run, struct ikv_err *err)
 		return -1;
 	run->slots = ikv_alloc(run->batch, sizeof *run->slots, err);
 	run->active = ikv_alloc(run->batch, sizeof *run->active, err);
-	run->score_units = ikv_alloc(run->units, sizeof *run->score_units, err);
+	run->score_units = ikv_alloc((size_t)run->batch * run->units, sizeof *run->score_units, err);
 	run->route_units = ikv_alloc(run->units, sizeof *run->route_units, err);
 	run->uses = ikv_alloc((size_t)run->batch * run->groups, sizeof *run->uses, err);
 	if (!run->slots || !run->active || !run->score_units || !run->route_units || !run->uses)

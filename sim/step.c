@@ -66,11 +66,11 @@ int run_step(struct run *run, struct ikv_err *err)
 			return -1;
 	if (run->selects && step_select(run, err))
 		return -1;
-	for (uint32_t i = 0; i < run->active_count; i++) {
-		struct slot *s = run->active[i];
-		if (step_score(run, s, err) || step_route(run, s, err))
+	if (step_score(run, err))
+		return -1;
+	for (uint32_t i = 0; i < run->active_count; i++)
+		if (step_route(run, run->active[i], err))
 			return -1;
-	}
 	if (step_memory(run, err))
 		return -1;
 	if (run->kv && step_attend(run, err))

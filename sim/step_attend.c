@@ -47,13 +47,17 @@ static int attend_layer(struct run *run, uint32_t layer, struct ikv_err *err)
 		n += gather(run, run->active[i], layer, run->attn_units + n);
 		tokens += step_selected_tokens(run, run->active[i]);
 	}
-	if (n && run->cool)
-		bench_reader_all(run->cool);
-	uint64_t start = wall_now_ns();
 	bool moves = run->backend_ops->place != NULL; /* pages that were moved in this step are on their way */
-	if ((n || moves) && run->backend_ops->decode(run->backend, run->attn_units, n, err))
-		return -1;
-	uint64_t wall = wall_now_ns() - start;
+	uint64_t wall = UINT64_MAX;
+	for (uint32_t k = 0; k < (n && run->cool && !moves ? BENCH_COLD_CALLS : 1); k++) {
+		if (n && run->cool)
+			bench_reader_all(run->cool);
+		uint64_t start = wall_now_ns(), t;
+		if ((n || moves) && run->backend_ops->decode(run->backend, run->attn_units, n, err))
+			return -1;
+		t = wall_now_ns() - start;
+		wall = t < wall ? t : wall;
+	}
 	for (uint32_t i = 0; i < run->active_count; i++) /* a batch's time, by what each read */
 		if (run->active[i]->executed)
 			run->active[i]->wall_attention +=

@@ -14,24 +14,29 @@ static void copy_layouts(struct run *run, struct slot *s)
 	}
 }
 
-static int score_really(struct run *run, struct slot *s, struct ikv_err *err)
+/* All slots in one call, which all threads share. */
+static int score_really(struct run *run, struct ikv_err *err)
 {
 	const struct ikv_geometry *g = &run->geometry;
-	for (uint32_t i = 0; i < run->units; i++) {
-		struct unit *u = &s->units[i];
-		run->score_units[i] = (struct ikv_score_unit){
-		    .seq = (uint32_t)(s - run->slots),
-		    .layer = u->layer,
-		    .q_first = u->q_first,
-		    .q_count = u->q_count,
-		    .q = s->q + ((size_t)u->layer * g->q_heads + u->q_first) * g->d_qk,
-		    .kv = run->exact,
-		    .layout = &u->layout,
-		    .page_scores = u->page_scores,
-		    .given = run->selects ? u->page_scores : NULL,
-		};
+	uint32_t n = 0;
+	for (uint32_t i = 0; i < run->active_count; i++) {
+		struct slot *s = run->active[i];
+		for (uint32_t k = 0; k < run->units; k++) {
+			struct unit *u = &s->units[k];
+			run->score_units[n++] = (struct ikv_score_unit){
+			    .seq = (uint32_t)(s - run->slots),
+			    .layer = u->layer,
+			    .q_first = u->q_first,
+			    .q_count = u->q_count,
+			    .q = s->q + ((size_t)u->layer * g->q_heads + u->q_first) * g->d_qk,
+			    .kv = run->exact,
+			    .layout = &u->layout,
+			    .page_scores = u->page_scores,
+			    .given = run->selects ? u->page_scores : NULL,
+			};
+		}
 	}
-	return run->sc->scorer_ops->score(run->scorer, run->score_units, run->units, err);
+	return run->sc->scorer_ops->score(run->scorer, run->score_units, n, err);
 }
 
 /* Level `off`: relevance as the source models it; page scorers see its modelled mass. */
@@ -112,21 +117,38 @@ static void drop_unkept(struct run *run, struct slot *s)
 	}
 }
 
-int step_score(struct run *run, struct slot *s, struct ikv_err *err)
+static int score_blocks(struct run *run, struct ikv_err *err)
+{
+	for (uint32_t i = 0; i < run->active_count; i++)
+		copy_layouts(run, run->active[i]);
+	if (!(run->needs & (IKV_NEEDS_BLOCK_SCORES | IKV_NEEDS_PAGE_SCORES)))
+		return 0;
+	if (run->kv)
+		return score_really(run, err);
+	for (uint32_t i = 0; i < run->active_count; i++)
+		if (score_by_model(run, run->active[i], err))
+			return -1;
+	return 0;
+}
+
+int step_score(struct run *run, struct ikv_err *err)
 {
 	uint64_t start = wall_now_ns();
-	copy_layouts(run, s);
-	if (run->needs & (IKV_NEEDS_BLOCK_SCORES | IKV_NEEDS_PAGE_SCORES))
-		if (run->kv ? score_really(run, s, err) : score_by_model(run, s, err))
-			return -1;
+	if (score_blocks(run, err))
+		return -1;
 	if (run->spec)
-		drop_unkept(run, s);
+		for (uint32_t i = 0; i < run->active_count; i++)
+			drop_unkept(run, run->active[i]);
 	uint64_t scored = wall_now_ns();
-	for (uint32_t i = 0; i < run->units && (run->needs & IKV_NEEDS_COMING_MASS); i++)
-		if (coming_mass(run, s, &s->units[i], err))
-			return -1;
-	s->wall_score += scored - start;
-	s->wall_mass += wall_now_ns() - scored;
+	for (uint32_t i = 0; i < run->active_count; i++) {
+		struct slot *s = run->active[i];
+		s->wall_score += (scored - start) / run->active_count;
+		uint64_t begun = wall_now_ns();
+		for (uint32_t k = 0; k < run->units && (run->needs & IKV_NEEDS_COMING_MASS); k++)
+			if (coming_mass(run, s, &s->units[k], err))
+				return -1;
+		s->wall_mass += wall_now_ns() - begun;
+	}
 	return 0;
 }
 

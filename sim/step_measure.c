@@ -62,6 +62,14 @@ static double run_mass(const struct tally *t, uint32_t first, uint32_t end)
 	return (sum[0] + sum[1] + sum[2] + sum[3]) / t->heads;
 }
 
+static double page_mass(const struct tally *t, uint32_t page)
+{
+	double sum = 0;
+	for (uint32_t h = 0; h < t->heads; h++)
+		sum += (double)t->mass[(size_t)h * t->pages + page];
+	return sum / t->heads;
+}
+
 static uint32_t page_size(const struct tally *t, uint32_t page)
 {
 	const uint32_t size = t->run->geometry.page_tokens, left = t->s->tokens - page * size;
@@ -118,7 +126,7 @@ static int tally_run(struct tally *t, uint32_t first, uint32_t end, uint32_t blo
 	for (uint32_t i = from; i < t->at; i++) {
 		const struct ikv_page_ref *ref = &plan->pages[i];
 		if (reads_whole(t, ref))
-			selected += run_mass(t, ref->page, ref->page + 1);
+			selected += page_mass(t, ref->page);
 		else if (selected_tokens(t, ref, &selected, err))
 			return -1;
 	}
@@ -189,9 +197,9 @@ static double page_kl(const struct run *run, struct slot *s, const struct unit *
 	double kl = 0;
 	for (uint32_t h = 0; h < u->q_count; h++) {
 		const float *dense = s->mass_dense + (size_t)(u->q_first + h) * pages;
-		for (uint32_t i = 0; i < n; i++)
+		for (uint32_t i = 0; i < n && n < pages; i++)
 			s->mass_row[i] = dense[u->route.plan.pages[i].page];
-		kl += (double)ikv_mass_divergence(mass + (size_t)h * n, s->mass_row, n) / u->q_count;
+		kl += (double)ikv_mass_divergence(mass + (size_t)h * n, n < pages ? s->mass_row : dense, n) / u->q_count;
 	}
 	return kl;
 }

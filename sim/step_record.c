@@ -24,18 +24,29 @@ static uint32_t stored_values(const struct ikv_geometry *g)
 	return g->v_aliases_k ? g->d_qk : g->d_qk + g->d_v;
 }
 
-/* Stored bytes that a plan reads. All pages but the last are full. */
-static void add_bytes(const struct run *run, const struct slot *s, const struct ikv_plan *plan, struct account *a)
+/* What a group's plan reads, how it lies and how it is worked on. All pages but the last are full; `layers`: that the plan
+ * stands for. */
+static void add_group(const struct run *run, const struct slot *s, uint32_t group, double layers, struct account *a)
 {
-	uint64_t full[IKV_FMT_COUNT] = {0};
+	const struct ikv_plan *plan = group_plan(run, s, group);
+	const double heads = s->groups[group].kv_count * layers;
+	const bool whole = s->groups[group].kv_count == run->geometry.kv_heads; /* a page's heads lie together */
+	struct ikv_plan_shape shape;
+	uint32_t runs = 0;
 	if (!plan->count)
 		return;
+	ikv_plan_shape(plan, &shape);
+	for (int f = 0; f < IKV_FMT_COUNT; f++) {
+		a->format_bytes[f] += shape.pages[f] * run->page_bytes[f];
+		a->format_fine[f] += shape.pages[f] * shape.fine * plan->page_tokens * heads;
+		runs += shape.runs[f];
+	}
 	const struct ikv_page_ref *last = &plan->pages[plan->count - 1];
-	for (const struct ikv_page_ref *ref = plan->pages; ref < last; ref++)
-		full[ref->stored]++;
-	for (int f = 0; f < IKV_FMT_COUNT; f++)
-		a->format_bytes[f] += full[f] * run->page_bytes[f];
-	a->format_bytes[last->stored] += page_read(run, s, last);
+	a->format_bytes[last->stored] -= run->page_bytes[last->stored] - page_read(run, s, last);
+	a->page_reads += (uint64_t)(plan->count * heads);
+	a->jumps += (uint64_t)((whole ? runs : shape.runs[IKV_FMT_FP16]) * layers);
+	a->changes += (uint64_t)(shape.mixes * heads);
+	a->lone_pages += whole ? 0 : (uint64_t)((plan->count - shape.pages[IKV_FMT_FP16]) * heads);
 }
 
 /* Share of its group's stored page that each unit's plan reads; HEAD units share the group's read. */
@@ -64,19 +75,12 @@ static void account_plans(const struct run *run, const struct slot *s, struct ac
 		tokens += weight * (double)u->route.plan.selected_tokens;
 		pages += weight * u->route.plan.count;
 	}
-	for (uint32_t i = 0; i < run->groups; i++) {
-		const struct ikv_plan *plan = group_plan(run, s, i);
-		add_bytes(run, s, plan, a);
-		bool whole = s->groups[i].kv_count == g->kv_heads; /* a page's heads lie together */
-		a->page_reads += (uint64_t)(plan->count * s->groups[i].kv_count * layers);
-		a->jumps += (uint64_t)(ikv_plan_runs(plan) * layers);
-		a->changes += (uint64_t)(ikv_plan_changes(plan) * layers);
-		ikv_plan_records(plan, s->groups[i].kv_count * layers, a->format_records);
-		a->lone_pages += whole ? 0 : (uint64_t)(plan->count * s->groups[i].kv_count * layers);
-	}
+	for (uint32_t i = 0; i < run->groups; i++)
+		add_group(run, s, i, layers, a);
+	a->plans = (uint64_t)(run->units * layers);
 	for (int f = 0; f < IKV_FMT_COUNT; f++)
 		a->read_bytes += a->format_bytes[f];
-	a->lone_bytes = a->lone_pages ? a->read_bytes : 0; /* groups are alike */
+	a->lone_bytes = s->groups[0].kv_count == g->kv_heads ? 0 : a->read_bytes; /* groups are alike */
 	a->request_bytes = (uint64_t)request;
 	a->tokens = (uint64_t)(tokens + 0.5);
 	a->pages = (uint64_t)(pages + 0.5);
@@ -128,6 +132,7 @@ static void account(const struct run *run, const struct slot *s, struct account 
 		a->format_flops[IKV_FMT_FP16] += a->dense_flops;
 		a->page_reads += a->dense_page_reads;
 		a->jumps += a->dense_jumps;
+		a->plans += a->dense_jumps;
 	}
 }
 
@@ -141,6 +146,7 @@ static void add_account(struct account *all, const struct account *a)
 	all->flops += a->flops;
 	all->dense_flops += a->dense_flops;
 	all->page_reads += a->page_reads;
+	all->plans += a->plans;
 	all->jumps += a->jumps;
 	all->changes += a->changes;
 	all->lone_pages += a->lone_pages;
@@ -150,7 +156,7 @@ static void add_account(struct account *all, const struct account *a)
 	for (int f = 0; f < IKV_FMT_COUNT; f++) {
 		all->format_bytes[f] += a->format_bytes[f];
 		all->format_flops[f] += a->format_flops[f];
-		all->format_records[f] += a->format_records[f];
+		all->format_fine[f] += a->format_fine[f];
 	}
 }
 
@@ -163,6 +169,7 @@ static struct ikv_cost_work work_of(const struct run *run, const struct account 
 	    .kv_bytes = a->read_bytes,
 	    .flops = a->flops,
 	    .pages = a->page_reads,
+	    .plans = a->plans,
 	    .jumps = a->jumps,
 	    .changes = a->changes,
 	    .lone_pages = a->lone_pages,
@@ -174,7 +181,7 @@ static struct ikv_cost_work work_of(const struct run *run, const struct account 
 	};
 	memcpy(w.format_bytes, a->format_bytes, sizeof w.format_bytes);
 	memcpy(w.format_flops, a->format_flops, sizeof w.format_flops);
-	memcpy(w.format_records, a->format_records, sizeof w.format_records);
+	memcpy(w.format_fine, a->format_fine, sizeof w.format_fine);
 	return w;
 }
 
@@ -185,6 +192,7 @@ static struct ikv_cost_work dense_work(const struct run *run, const struct accou
 				  .kv_bytes = a->dense_bytes,
 				  .flops = a->dense_flops,
 				  .pages = a->dense_page_reads,
+				  .plans = a->dense_jumps,
 				  .jumps = a->dense_jumps,
 				  .weight_bytes = (uint64_t)run->sc->model.weight_bytes};
 	w.format_bytes[IKV_FMT_FP16] = a->dense_bytes;
@@ -211,6 +219,7 @@ static double executed_time(const struct run *run)
 			a.format_flops[IKV_FMT_FP16] -= a.dense_flops;
 			a.page_reads -= a.dense_page_reads;
 			a.jumps -= a.dense_jumps;
+			a.plans -= a.dense_jumps;
 		}
 		add_account(&all, &a);
 		n++;

@@ -1,5 +1,6 @@
 /* Mass that decisions may use (fixed lanes), and fast dense attention, over the exact pages. */
 #include <math.h>
+#include <stdatomic.h>
 #include <string.h>
 #include "attn/crew.h"
 #include "attn/exact_store.h"
@@ -31,31 +32,41 @@ static int ready(const struct ikv_exact *x, struct ikv_err *err)
 	return w->flash ? 0 : flash_create(&w->flash, &x->g, micro, w->threads, err);
 }
 
+/* Items are handed out some at a time: a thread that wakes late takes fewer. */
+#define TAKES 16 /* a thread, about */
+
 struct items {
 	void (*item)(void *context, uint32_t i);
 	void *context;
-	uint32_t count, members;
+	uint32_t count, some;
+	atomic_uint taken; /* times `some` */
 };
 
 static void take_items(void *context, uint32_t member)
 {
-	const struct items *w = context;
-	const uint32_t end = (uint32_t)((uint64_t)w->count * (member + 1) / w->members);
-	for (uint32_t i = (uint32_t)((uint64_t)w->count * member / w->members); i < end; i++)
-		w->item(w->context, i);
+	struct items *w = context;
+	(void)member;
+	for (;;) {
+		const uint64_t first = (uint64_t)atomic_fetch_add_explicit(&w->taken, 1, memory_order_relaxed) * w->some;
+		const uint64_t end = first + w->some < w->count ? first + w->some : w->count;
+		if (first >= w->count)
+			return;
+		for (uint64_t i = first; i < end; i++)
+			w->item(w->context, (uint32_t)i);
+	}
 }
 
 int exact_store_each(const struct ikv_exact *x, uint32_t items, void (*item)(void *context, uint32_t i), void *context,
 		     struct ikv_err *err)
 {
-	struct items w = {item, context, items, 1};
+	struct items w = {.item = item, .context = context, .count = items, .some = items};
 	if (x->work->threads == 1 || items < 2) {
 		take_items(&w, 0);
 		return 0;
 	}
 	if (ready(x, err))
 		return -1;
-	w.members = flash_threads(x->work->flash);
+	w.some = items / (TAKES * flash_threads(x->work->flash)) + 1;
 	crew_run(flash_crew(x->work->flash), take_items, &w);
 	return 0;
 }
@@ -156,16 +167,20 @@ int ikv_exact_token_mass(const struct ikv_exact *x, uint32_t seq, uint32_t layer
 	for (uint32_t h = 0, n; h < q_count; h += n) {
 		const uint32_t kv_head = (q_first + h) / group;
 		const uint16_t *k = ikv_exact_k(x, seq, layer, page, kv_head);
+		/* Where heads have plans of their own, the next call for this page is the next head's. */
+		const uint16_t *next = kv_head + 1 < g->kv_heads ? k + (size_t)g->page_tokens * g->d_qk : k;
 		float *s = x->work->scores;
 		n = group - (q_first + h) % group;
 		n = n < q_count - h ? n : q_count - h;
-		lanes->scores(q + (size_t)h * g->d_qk, n, k, k, tokens, g->d_qk, g->scale, s, tokens);
+		lanes->scores(q + (size_t)h * g->d_qk, n, k, next, tokens, g->d_qk, g->scale, s, tokens);
 		for (uint32_t i = 0; i < n; i++, s += tokens) {
 			lanes->exps(s, tokens, lse[h + i], 1, s);
 			for (uint32_t t = 0; t < tokens; t++)
-				mass[t] += s[t] / (float)q_count;
+				mass[t] += s[t];
 		}
 	}
+	for (uint32_t t = 0; t < tokens; t++)
+		mass[t] /= (float)q_count;
 	return 0;
 }
 

@@ -37,7 +37,7 @@ struct ikv_exact {
 };
 
 const struct exact_list *exact_store_list(const struct ikv_exact *x, uint32_t seq, uint32_t layer);
-/* item(context, i) for i < items, by the store's threads; each takes neighbours. */
+/* item(context, i) for i < items, by the store's threads; each takes some neighbours at a time. */
 int exact_store_each(const struct ikv_exact *x, uint32_t items, void (*item)(void *context, uint32_t i), void *context,
 		     struct ikv_err *err);
 /* Query heads within the geometry, sequence and layer known. */

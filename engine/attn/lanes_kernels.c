@@ -61,56 +61,126 @@ INLINE __m128 fold4(const lanes16 *sums)
 	return _mm_add_ps(_mm_shuffle_ps(a, b, 0x88), _mm_shuffle_ps(a, b, 0xdd));
 }
 
-#define BOUNDS_AHEAD 8 /* rows, two of a page: what is fetched meanwhile */
-
-/* Four heads over one page share the conversions and what moves sums between lanes; each has the order of bound().
- * Their largest. */
-INLINE float bounds4(const float *q, const uint16_t *least, const uint16_t *most, uint32_t n)
-{
 #ifdef __AVX512F__
-	__m512 sum[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
-	for (uint32_t i = 0; i < n; i += LANES) {
-		_mm_prefetch((const char *)(least + BOUNDS_AHEAD * n + i), _MM_HINT_T0);
-		_mm_prefetch((const char *)(most + BOUNDS_AHEAD * n + i), _MM_HINT_T0);
-		__m512 low = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(least + i)));
-		__m512 high = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(most + i)));
-		_Pragma("GCC unroll 4") for (int h = 0; h < 4; h++)
-		{
-			__m512 x = _mm512_loadu_ps(q + (size_t)h * n + i);
-			__mmask16 below = _mm512_cmplt_epi32_mask(_mm512_castps_si512(x), _mm512_setzero_si512());
-			sum[h] += x * _mm512_mask_mov_ps(high, below, low);
-		}
-	}
-#else
-	lanes16 sum[4] = {{{_mm256_setzero_ps(), _mm256_setzero_ps()}}};
-	for (uint32_t i = 0; i < n; i += 8) {
-		__m256 low = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(least + i)));
-		__m256 high = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(most + i)));
-		_Pragma("GCC unroll 4") for (int h = 0; h < 4; h++)
-		{
-			__m256 x = _mm256_loadu_ps(q + (size_t)h * n + i);
-			sum[h].half[i / 8 % 2] += x * _mm256_blendv_ps(high, low, x);
-		}
-	}
+INLINE __mmask16 below_zero(__m512 x)
+{
+	return _mm512_cmplt_epi32_mask(_mm512_castps_si512(x), _mm512_setzero_si512());
+}
 #endif
+
+#define BOUNDS_AHEAD 8 /* pages on: what is fetched meanwhile, in the order of its addresses */
+
+/* Four heads over one page share the conversions and what moves sums between lanes; each has the order of
+ * bound(). Their largest. */
+INLINE float bounds4(const float *q, const uint16_t *ends, uint32_t n)
+{
+	const uint16_t *least = ends, *most = ends + n, *ahead = ends + 2 * (size_t)n * BOUNDS_AHEAD;
+	lanes16 sum[4] = {0};
+	for (uint32_t i = 0; i < n; i += LANES) {
+		_mm_prefetch((const char *)(ahead + 2 * (size_t)i), _MM_HINT_T0);
+#ifdef __AVX512F__
+		const __m512 low = (__m512)load_half_part(least + i), high = (__m512)load_half_part(most + i);
+		_Pragma("GCC unroll 4") for (int h = 0; h < 4; h++)
+		{
+			const __m512 x = (__m512)load_part(q + (size_t)h * n + i);
+			sum[h] += x * _mm512_mask_mov_ps(high, below_zero(x), low);
+		}
+#else
+		_Pragma("GCC unroll 2") for (uint32_t k = 0; k < 2; k++)
+		{
+			const __m256 low = (__m256)load_half_part(least + i + 8 * k);
+			const __m256 high = (__m256)load_half_part(most + i + 8 * k);
+			_Pragma("GCC unroll 4") for (int h = 0; h < 4; h++)
+			{
+				const __m256 x = (__m256)load_part(q + (size_t)h * n + i + 8 * k);
+				sum[h].half[k] += x * _mm256_blendv_ps(high, low, x);
+			}
+		}
+#endif
+	}
 	__m128 x = fold4(sum);
 	x = _mm_max_ps(x, _mm_movehl_ps(x, x));
 	return _mm_cvtss_f32(_mm_max_ss(x, _mm_shuffle_ps(x, x, 1)));
 }
 #endif
 
+#ifdef __AVX512F__
+/* Sums of four heads for each of four rows, folded as in fold(): quarter h, lane r that of head h with row r. */
+INLINE __m512 fold16(const __m512 *sum)
+{
+	__m512 eight[8], four[4], two[2];
+	_Pragma("GCC unroll 8") for (int k = 0; k < 8; k++)
+	{
+		const __m512 a = sum[2 * k], b = sum[2 * k + 1];
+		eight[k] = _mm512_shuffle_f32x4(a, b, 0x44) + _mm512_shuffle_f32x4(a, b, 0xee);
+	}
+	_Pragma("GCC unroll 4") for (int k = 0; k < 4; k++)
+	{
+		const __m512 a = eight[2 * k], b = eight[2 * k + 1];
+		four[k] = _mm512_shuffle_f32x4(a, b, 0x88) + _mm512_shuffle_f32x4(a, b, 0xdd);
+	}
+	_Pragma("GCC unroll 2") for (int k = 0; k < 2; k++)
+	{
+		const __m512 a = four[2 * k], b = four[2 * k + 1];
+		two[k] = _mm512_shuffle_ps(a, b, 0x44) + _mm512_shuffle_ps(a, b, 0xee);
+	}
+	return _mm512_shuffle_ps(two[0], two[1], 0x88) + _mm512_shuffle_ps(two[0], two[1], 0xdd);
+}
+
+/* The largest of four quarters. */
+INLINE __m128 peak4(__m512 v)
+{
+	const __m256 x =
+	    _mm256_max_ps(_mm512_castps512_ps256(v), _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(v), 1)));
+	return _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+}
+
+/* The largest of out[p] and the bounds of four heads, for four pages: they share the queries and their signs. */
+INLINE void bounds16(const float *q, const uint16_t *ends, uint32_t n, float *out)
+{
+	const uint16_t *ahead = ends + 2 * (size_t)n * BOUNDS_AHEAD;
+	__m512 sum[16], x[4];
+	__mmask16 below[4];
+	_Pragma("GCC unroll 16") for (int k = 0; k < 16; k++) sum[k] = _mm512_setzero_ps();
+	for (uint32_t i = 0; i < n; i += LANES) {
+		_Pragma("GCC unroll 4") for (int h = 0; h < 4; h++)
+		{
+			x[h] = (__m512)load_part(q + (size_t)h * n + i);
+			below[h] = below_zero(x[h]);
+		}
+		_Pragma("GCC unroll 4") for (int p = 0; p < 4; p++)
+		{
+			const uint16_t *least = ends + 2 * (size_t)n * (uint32_t)p + i;
+			const __m512 low = (__m512)load_half_part(least), high = (__m512)load_half_part(least + n);
+			_mm_prefetch((const char *)(ahead + 8 * (size_t)i + 32 * p), _MM_HINT_T0);
+			_Pragma("GCC unroll 4") for (int h = 0; h < 4; h++)
+				sum[4 * p + h] += x[h] * _mm512_mask_mov_ps(high, below[h], low);
+		}
+	}
+	_mm_storeu_ps(out, _mm_max_ps(peak4(fold16(sum)), _mm_loadu_ps(out)));
+}
+#endif
+
 static void bounds(const float *q, uint32_t heads, const uint16_t *ends, uint32_t pages, uint32_t n, float *out)
 {
-	for (uint32_t p = 0; p < pages; p++, ends += 2 * (size_t)n) {
-		uint32_t h = 0;
+	uint32_t h = 0;
 #ifdef __AVX2__
-		for (; n % LANES == 0 && h + 4 <= heads; h += 4) {
-			float x = bounds4(q + (size_t)h * n, ends, ends + n, n);
+	for (; n % LANES == 0 && h + 4 <= heads; h += 4) {
+		const float *four = q + (size_t)h * n;
+		uint32_t p = 0;
+#ifdef __AVX512F__
+		for (; p + 4 <= pages; p += 4)
+			bounds16(four, ends + 2 * (size_t)n * p, n, out + p);
+#endif
+		for (; p < pages; p++) {
+			float x = bounds4(four, ends + 2 * (size_t)n * p, n);
 			out[p] = x > out[p] ? x : out[p];
 		}
+	}
 #endif
-		for (; h < heads; h++) {
-			float x = bound(q + (size_t)h * n, ends, n);
+	for (; h < heads; h++) {
+		for (uint32_t p = 0; p < pages; p++) {
+			float x = bound(q + (size_t)h * n, ends + 2 * (size_t)n * p, n);
 			out[p] = x > out[p] ? x : out[p];
 		}
 	}
@@ -123,8 +193,7 @@ static float clamped(float s)
 
 /* Four heads share the conversions of k; each sum has the order of dot_h. */
 #ifdef __AVX2__
-/* Four heads with a row; the row at `next` is fetched. Rows one by one: four that share the loads of q take 15 % longer
- * where the rows come from memory. */
+/* Four heads with a row; the row at `next` is fetched. */
 INLINE __m128 scores4(const float *q, const uint16_t *k, const uint16_t *next, uint32_t n)
 {
 	lanes16 sum[4] = {0};
@@ -148,22 +217,56 @@ INLINE __m128 scores4(const float *q, const uint16_t *k, const uint16_t *next, u
 }
 #endif
 
+#ifdef __AVX512F__
+/* Four heads with four rows; as many at `next` are fetched, in the order of their addresses. */
+INLINE void scores16(const float *q, const uint16_t *k, const uint16_t *next, uint32_t n, float scale, float *s,
+		     size_t s_stride)
+{
+	__m512 sum[16], x[4];
+	_Pragma("GCC unroll 16") for (int i = 0; i < 16; i++) sum[i] = _mm512_setzero_ps();
+	for (uint32_t i = 0; i < n; i += LANES) {
+		_mm_prefetch((const char *)(next + 4 * (size_t)i), _MM_HINT_T0);
+		_mm_prefetch((const char *)(next + 4 * (size_t)i + 32), _MM_HINT_T0);
+		_Pragma("GCC unroll 4") for (int h = 0; h < 4; h++) x[h] = (__m512)load_part(q + (size_t)h * n + i);
+		_Pragma("GCC unroll 4") for (int r = 0; r < 4; r++)
+		{
+			const __m512 y = (__m512)load_half_part(k + (size_t)r * n + i);
+			_Pragma("GCC unroll 4") for (int h = 0; h < 4; h++) sum[4 * r + h] += x[h] * y;
+		}
+	}
+	const __m512 most = _mm512_set1_ps(3e38f), all = _mm512_set1_ps(scale) * fold16(sum);
+	const __m512 held = _mm512_max_ps(-most, _mm512_min_ps(most, all)); /* of NaN, NaN */
+	_mm_storeu_ps(s, _mm512_castps512_ps128(held));
+	_mm_storeu_ps(s + s_stride, _mm512_extractf32x4_ps(held, 1));
+	_mm_storeu_ps(s + 2 * s_stride, _mm512_extractf32x4_ps(held, 2));
+	_mm_storeu_ps(s + 3 * s_stride, _mm512_extractf32x4_ps(held, 3));
+}
+#endif
+
 static void scores(const float *q, uint32_t heads, const uint16_t *k, const uint16_t *next, uint32_t tokens,
 		   uint32_t n, float scale, float *s, size_t s_stride)
 {
-	for (uint32_t t = 0; t < tokens; t++, k += n, next += n) {
-		uint32_t h = 0;
+	uint32_t h = 0;
+	(void)next;
 #ifdef __AVX2__
-		for (; n % LANES == 0 && h + 4 <= heads; h += 4) {
+	for (; n % LANES == 0 && h + 4 <= heads; h += 4) {
+		const float *four = q + (size_t)h * n;
+		uint32_t t = 0;
+#ifdef __AVX512F__
+		for (; t + 4 <= tokens; t += 4)
+			scores16(four, k + (size_t)t * n, next + (size_t)t * n, n, scale, s + h * s_stride + t, s_stride);
+#endif
+		for (; t < tokens; t++) {
 			float dots[4];
-			_mm_storeu_ps(dots, scores4(q + (size_t)h * n, k, next, n));
+			_mm_storeu_ps(dots, scores4(four, k + (size_t)t * n, next + (size_t)t * n, n));
 			for (uint32_t i = 0; i < 4; i++)
 				s[(h + i) * s_stride + t] = clamped(scale * dots[i]);
 		}
-#endif
-		for (; h < heads; h++)
-			s[h * s_stride + t] = clamped(scale * dot_h(q + (size_t)h * n, k, n));
 	}
+#endif
+	for (; h < heads; h++)
+		for (uint32_t t = 0; t < tokens; t++)
+			s[h * s_stride + t] = clamped(scale * dot_h(q + (size_t)h * n, k + (size_t)t * n, n));
 }
 
 static float peak(const float *s, uint32_t n)
@@ -236,16 +339,22 @@ INLINE vec log_positive(vec x)
 	return __builtin_convertvector(n, vec) * 0.693147182f + series * t;
 }
 
+INLINE vec divergence_terms(vec x, vec y)
+{
+	const ivec some = x >= 1e-30f; /* what is less adds less than 1e-28 */
+	y = larger(y, (vec){0} + 1e-30f);
+	x = choose(some, x, y);
+	return choose(some, x * log_positive(x / y), (vec){0});
+}
+
 static float divergence(const float *p, const float *d, uint32_t n)
 {
 	vec sum = {0};
-	for (uint32_t i = 0; i < n; i += LANES) {
-		const uint32_t left = n - i < LANES ? n - i : LANES;
-		vec x = load_tail(p + i, left, 0), y = larger(load_tail(d + i, left, 1), (vec){0} + 1e-30f);
-		const ivec some = x >= 1e-30f; /* what is less adds less than 1e-28 */
-		x = choose(some, x, y);
-		sum += choose(some, x * log_positive(x / y), (vec){0});
-	}
+	uint32_t i = 0;
+	for (; i + LANES <= n; i += LANES)
+		sum += divergence_terms(load(p + i), load(d + i));
+	if (i < n)
+		sum += divergence_terms(load_tail(p + i, n - i, 0), load_tail(d + i, n - i, 1));
 	return fold(sum);
 }
 

@@ -17,16 +17,17 @@ struct ikv_machine {
 	/* Attention over pages of a format, where kernels of different formats differ: stored bytes a second and,
 	 * in addition, arithmetic. 0: read_bytes_per_s, and no such term. */
 	double format_bytes_per_s[IKV_FMT_COUNT], format_flops_per_s[IKV_FMT_COUNT];
-	double format_record_ns[IKV_FMT_COUNT]; /* per page of a KV head whose score is the best so far */
+	double format_fine_ns[IKV_FMT_COUNT]; /* per token of a KV head that is read beside one that stands out */
 	double page_overhead_ns;     /* per page of a KV head that is read */
 	double jump_ns;              /* per run of adjacent pages */
-	double lone_page_ns;         /* per page of a KV head that is read without the other heads */
-	double lone_bytes_per_s;     /* in addition, bytes of such pages; 0: no such term */
-	double format_change_ns;     /* per page of another format than the one read before it */
+	double lone_page_ns;         /* per page of a KV head that was re-encoded, and is read, without the other heads */
+	double lone_bytes_per_s;     /* in addition, bytes read of one head without the others; 0: no such term */
+	double format_change_ns;     /* per page format of 128 tokens of a KV head after the first */
 	double flops_per_s;          /* attention arithmetic */
 	double kernel_overhead_ns;   /* a launch or call */
 	double format_overhead_ns;   /* each page format of a call after the first: another kernel is fetched */
 	double sequence_overhead_ns; /* per sequence of the batch and layer */
+	double plan_overhead_ns;     /* per plan of a call: heads that select pages of their own have one each */
 	double step_overhead_ns;     /* per decode step outside attention and weights */
 	double link_bytes_per_s;     /* slower tier → fast tier */
 	double link_latency_ns;      /* per batch of transfers */
@@ -47,12 +48,13 @@ struct ikv_cost_work {      /* one batched decode step */
 	double flops;
 	uint64_t format_bytes[IKV_FMT_COUNT]; /* of kv_bytes, where known; the rest runs at read_bytes_per_s */
 	double format_flops[IKV_FMT_COUNT];   /* of flops */
-	double format_records[IKV_FMT_COUNT]; /* pages whose score is the best so far, as ikv_plan_records counts them */
+	double format_fine[IKV_FMT_COUNT];    /* tokens of a KV head beside one that stands out (ikv_plan_shape) */
 	uint64_t pages;                       /* read, counted once a KV head, all layers */
-	uint64_t jumps;                       /* runs of adjacent pages, all layers */
-	uint64_t lone_pages;                  /* of `pages`, read without the other KV heads' */
-	uint64_t lone_bytes;                  /* theirs, of kv_bytes */
-	uint64_t changes;                     /* pages of another format than the one before in the plan, all layers */
+	uint64_t plans;                       /* of all sequences and layers */
+	uint64_t jumps;                       /* runs of adjacent pages, all layers, lone pages left out */
+	uint64_t lone_pages;                  /* of `pages`, re-encoded by itself, without the other KV heads' */
+	uint64_t lone_bytes;                  /* of kv_bytes, read of single KV heads, re-encoded or not */
+	uint64_t changes;                     /* formats beyond the first in 128 tokens of a KV head, all layers */
 	uint64_t fetch_bytes;    /* demanded by this step, cannot be hidden behind earlier steps */
 	uint64_t prefetch_bytes; /* may overlap with this step's work */
 	uint64_t recode_bytes;

@@ -50,14 +50,13 @@ IKV_API bool ikv_plan_has(const struct ikv_plan *plan, const struct ikv_page_ref
 /* Number of tokens of this page that take part. */
 IKV_API uint32_t ikv_plan_page_tokens(const struct ikv_plan *plan, const struct ikv_page_ref *ref);
 
-/* Maximal runs of pages that follow each other and are stored in one format: what is read without a jump. */
-IKV_API uint32_t ikv_plan_runs(const struct ikv_plan *plan);
-/* Pages stored in another format than the one before. */
-IKV_API uint32_t ikv_plan_changes(const struct ikv_plan *plan);
-
-/* Add to records[f] how many pages of format f have the best score so far as they are read one after another: page i
- * (from 1) has it once in i times, were scores in random order. */
-IKV_API void ikv_plan_records(const struct ikv_plan *plan, double weight, double records[IKV_FMT_COUNT]);
+struct ikv_plan_shape { /* of the pages as they are stored */
+	uint32_t pages[IKV_FMT_COUNT];
+	uint32_t runs[IKV_FMT_COUNT]; /* maximal runs of pages that follow each other, all of one format */
+	uint32_t mixes; /* formats beyond the first, counted anew in each 128 tokens: kernels take so many at a time */
+	double fine;    /* share of these 128 tokens with one that stands out, as seen in sessions: docs/cost-model.md */
+};
+IKV_API void ikv_plan_shape(const struct ikv_plan *plan, struct ikv_plan_shape *shape);
 
 /* Order-sensitive 64-bit digest of pages, bounds, masks and requested formats. */
 IKV_API uint64_t ikv_plan_digest(const struct ikv_plan *plan);

@@ -1,7 +1,7 @@
 /* Predicts the ids selected in at least min_frequency of the last history_size steps and the current one.
  *
- * A count per id is kept up to date as sets enter and leave the window, and a bitset of the ids at or above
- * min_frequency, so that a step costs the selected ids plus one bit per known id. */
+ * Sets are bitmaps, and the number of sets that hold an id is a binary number of which each digit is a bitmap, too: a
+ * step costs some operations for each 64 known ids, wherever the selected ones lie. */
 #include <string.h>
 #include "intentkv/alloc.h"
 #include "prefetch/prefetch_table.h"
@@ -22,33 +22,26 @@ static const struct ikv_option frequency_options[] = {
      "whether the router's hints are predicted too"},
     IKV_OPTION_END};
 
-struct set {
-	uint32_t *ids, count, cap;
-};
+#define DIGITS_MAX 7 /* of a count up to 65 */
+
+/* Bitmaps of a stream, word by word: the ids at or above min_frequency, the digits of the counts from the lowest on, and
+ * the sets, a ring of which the newest is at (head + used - 1) and those not in use are empty. */
 struct stream {
-	struct set *sets; /* ring [history_size + 1], newest at (head + used - 1) */
-	uint32_t head, used;
-	uint8_t *counts; /* [ids]: sets of the window that hold the id */
-	uint64_t *hot;   /* bit per id: counts >= min_frequency */
-	uint32_t ids;    /* a multiple of 64 */
+	uint64_t *words; /* [words][stride] */
+	uint32_t head, used, count;
 };
 struct frequency {
 	struct config config;
 	struct stream *streams;
 	uint32_t count;
+	uint32_t room, digits, stride; /* of the ring; of counts up to room; 1 + digits + room */
 };
 
 static void frequency_destroy(void *state)
 {
 	struct frequency *f = state;
-	for (uint32_t i = 0; f && f->streams && i < f->count; i++) {
-		struct stream *s = &f->streams[i];
-		for (int64_t k = 0; s->sets && k <= f->config.history_size; k++)
-			ikv_free(s->sets[k].ids);
-		ikv_free(s->sets);
-		ikv_free(s->counts);
-		ikv_free(s->hot);
-	}
+	for (uint32_t i = 0; f && f->streams && i < f->count; i++)
+		ikv_free(f->streams[i].words);
 	if (f)
 		ikv_free(f->streams);
 	ikv_free(f);
@@ -68,99 +61,125 @@ static int frequency_create(void **state, const void *config, uint32_t streams, 
 		return -1;
 	f->config = *c;
 	f->count = streams;
+	f->room = (uint32_t)c->history_size + 1;
+	f->digits = 32 - (uint32_t)__builtin_clz(f->room);
+	f->stride = 1 + f->digits + f->room;
 	f->streams = ikv_alloc(streams, sizeof *f->streams, err);
-	for (uint32_t i = 0; f->streams && i < streams; i++) {
-		f->streams[i].sets = ikv_alloc((size_t)f->config.history_size + 1, sizeof(struct set), err);
-		if (!f->streams[i].sets)
-			goto fail;
+	if (!f->streams) {
+		ikv_free(f);
+		return -1;
 	}
-	if (!f->streams)
-		goto fail;
 	*state = f;
 	return 0;
-fail:
-	frequency_destroy(f);
-	return -1;
 }
 
-static int know(struct stream *s, uint32_t id, struct ikv_err *err)
+static int know(const struct frequency *f, struct stream *s, uint32_t id, struct ikv_err *err)
 {
-	uint32_t ids = s->ids ? s->ids : 64;
-	if (id < s->ids)
+	uint32_t words = s->words ? s->count : 1;
+	if (id / 64 < s->count)
 		return 0;
 	if (id >= ID_MAX)
 		return ikv_err_set(err, IKV_FAILED, "prefetch: page %u is beyond %u", id, ID_MAX);
-	while (ids <= id)
-		ids *= 2;
-	if (ikv_grow(&s->counts, s->ids, ids, 1, err) || ikv_grow(&s->hot, s->ids / 64, ids / 64, 8, err))
+	while (words <= id / 64)
+		words *= 2;
+	if (ikv_grow(&s->words, s->count, words, f->stride * sizeof *s->words, err))
 		return -1;
-	s->ids = ids;
+	s->count = words;
 	return 0;
 }
 
-static void drop_oldest(struct frequency *f, struct stream *s)
+/* Sixty-four ids: the set at place `at` of the ring becomes `bits`. */
+static void replace(const struct frequency *f, uint64_t *word, uint32_t at, uint64_t bits)
 {
-	const struct set *old = &s->sets[s->head];
-	for (uint32_t i = 0; i < old->count; i++) {
-		uint32_t id = old->ids[i];
-		if (--s->counts[id] < f->config.min_frequency)
-			s->hot[id / 64] &= ~(UINT64_C(1) << id % 64);
+	uint64_t *digit = word + 1, *set = word + 1 + f->digits + at;
+	uint64_t carry = bits & ~*set, borrow = *set & ~bits, equal = ~UINT64_C(0), more = 0;
+	*set = bits;
+	for (uint32_t d = 0; d < f->digits; d++) { /* an id is added or taken away, never both */
+		const uint64_t old = digit[d];
+		digit[d] = old ^ (carry | borrow);
+		carry &= old;
+		borrow &= ~old;
 	}
-	s->head = (s->head + 1) % (uint32_t)(f->config.history_size + 1);
+	for (uint32_t d = f->digits; d-- > 0;) {
+		const uint64_t least = f->config.min_frequency >> d & 1 ? ~UINT64_C(0) : 0;
+		more |= equal & digit[d] & ~least;
+		equal &= ~(digit[d] ^ least);
+	}
+	word[0] = more | equal;
+}
+
+/* Sets of the window that hold the id. */
+static uint32_t count_of(const struct frequency *f, const uint64_t *word, int bit)
+{
+	uint32_t n = 0;
+	for (uint32_t d = 0; d < f->digits; d++)
+		n |= (uint32_t)(word[1 + d] >> bit & 1) << d;
+	return n;
+}
+
+static void drop_oldest(const struct frequency *f, struct stream *s)
+{
+	for (uint32_t w = 0; w < s->count; w++)
+		replace(f, s->words + (size_t)w * f->stride, s->head, 0);
+	s->head = (s->head + 1) % f->room;
 	s->used--;
 }
 
-/* The current step's set enters the window. */
-static int enter(struct frequency *f, struct stream *s, const uint32_t *ids, uint32_t count, struct ikv_err *err)
+/* The current step's set enters the window, in the oldest one's place if that is full. */
+static int enter(const struct frequency *f, struct stream *s, const uint32_t *ids, uint32_t count, struct ikv_err *err)
 {
-	uint32_t room = (uint32_t)f->config.history_size + 1;
+	const uint32_t at = (s->head + s->used) % f->room;
 	for (uint32_t i = 1; i < count; i++)
 		if (ids[i] <= ids[i - 1])
 			return ikv_err_set(err, IKV_FAILED, "prefetch: selected pages are not ascending at %u",
 					   ids[i]);
-	if (count && know(s, ids[count - 1], err))
+	if (count && know(f, s, ids[count - 1], err))
 		return -1;
-	if (s->used == room)
-		drop_oldest(f, s);
-	struct set *set = &s->sets[(s->head + s->used) % room];
-	if (set->cap < count) {
-		if (ikv_grow(&set->ids, 0, (size_t)count + count / 2, sizeof *set->ids, err))
-			return -1;
-		set->cap = count + count / 2;
+	for (uint32_t w = 0, i = 0; w < s->count; w++) {
+		uint64_t bits = 0;
+		for (; i < count && ids[i] / 64 == w; i++)
+			bits |= UINT64_C(1) << ids[i] % 64;
+		replace(f, s->words + (size_t)w * f->stride, at, bits);
 	}
-	if (count)
-		memcpy(set->ids, ids, count * sizeof *ids);
-	set->count = count;
-	s->used++;
-	for (uint32_t i = 0; i < count; i++)
-		if (++s->counts[ids[i]] >= f->config.min_frequency)
-			s->hot[ids[i] / 64] |= UINT64_C(1) << ids[i] % 64;
+	if (s->used < f->room)
+		s->used++;
+	else
+		s->head = (s->head + 1) % f->room;
 	return 0;
 }
 
-/* Bits in ascending order; where there are more than `cap`, the most frequent ones, lower ids first. */
-static uint32_t emit(const struct stream *s, uint32_t *predicted, uint32_t cap)
+/* Where more than `cap` ids are predicted: the least count that still is, and how many ids of that count. */
+static uint32_t least_count(const struct frequency *f, const struct stream *s, uint32_t cap, uint32_t *spare)
 {
-	uint32_t histogram[256] = {0}, total = 0, n = 0, spare;
-	int least = 0;
-	for (uint32_t w = 0; w < s->ids / 64; w++)
-		total += (uint32_t)__builtin_popcountll(s->hot[w]);
-	spare = cap;
-	if (total > cap) {
-		for (uint32_t w = 0; w < s->ids / 64; w++)
-			for (uint64_t b = s->hot[w]; b; b &= b - 1)
-				histogram[s->counts[w * 64 + (uint32_t)__builtin_ctzll(b)]]++;
-		for (least = 255; least > 0 && histogram[least] <= spare; least--)
-			spare -= histogram[least];
+	uint32_t histogram[1 << DIGITS_MAX] = {0}, least = (1 << DIGITS_MAX) - 1;
+	for (uint32_t w = 0; w < s->count; w++) {
+		const uint64_t *word = s->words + (size_t)w * f->stride;
+		for (uint64_t b = word[0]; b; b &= b - 1)
+			histogram[count_of(f, word, __builtin_ctzll(b))]++;
 	}
-	for (uint32_t w = 0; w < s->ids / 64; w++) {
-		for (uint64_t b = s->hot[w]; b && n < cap; b &= b - 1) {
-			uint32_t id = w * 64 + (uint32_t)__builtin_ctzll(b);
-			bool tie = total > cap && s->counts[id] == least;
-			if (s->counts[id] < least || (tie && !spare))
+	for (; least > 0 && histogram[least] <= cap; least--)
+		cap -= histogram[least];
+	*spare = cap;
+	return least;
+}
+
+/* In ascending order; where there are more than `cap`, the most frequent ones, lower ids first. */
+static uint32_t emit(const struct frequency *f, const struct stream *s, uint32_t *predicted, uint32_t cap)
+{
+	uint32_t total = 0, n = 0, least = 0, spare = 0;
+	for (uint32_t w = 0; w < s->count; w++)
+		total += (uint32_t)__builtin_popcountll(s->words[(size_t)w * f->stride]);
+	if (total > cap)
+		least = least_count(f, s, cap, &spare);
+	for (uint32_t w = 0; w < s->count; w++) {
+		const uint64_t *word = s->words + (size_t)w * f->stride;
+		for (uint64_t b = word[0]; b; b &= b - 1) {
+			const int bit = __builtin_ctzll(b);
+			const uint32_t count = total > cap ? count_of(f, word, bit) : 1;
+			if (count < least || (count == least && !spare))
 				continue;
-			spare -= tie;
-			predicted[n++] = id;
+			spare -= count == least;
+			predicted[n++] = w * 64 + (uint32_t)bit;
 		}
 	}
 	return n;
@@ -175,16 +194,18 @@ static int frequency_step(void *state, uint32_t stream, const uint32_t *selected
 	if (!f->config.use_hints)
 		hint_count = 0;
 	for (uint32_t i = 0; i < hint_count; i++)
-		if (know(s, hints[i], err))
+		if (know(f, s, hints[i], err))
 			return -1;
 	if (enter(f, s, selected, count, err))
 		return -1;
 	for (uint32_t i = 0; i < hint_count; i++)
-		s->hot[hints[i] / 64] |= UINT64_C(1) << hints[i] % 64;
-	*predicted_count = emit(s, predicted, cap);
-	for (uint32_t i = 0; i < hint_count; i++)
-		if (s->counts[hints[i]] < f->config.min_frequency)
-			s->hot[hints[i] / 64] &= ~(UINT64_C(1) << hints[i] % 64);
+		s->words[(size_t)(hints[i] / 64) * f->stride] |= UINT64_C(1) << hints[i] % 64;
+	*predicted_count = emit(f, s, predicted, cap);
+	for (uint32_t i = 0; i < hint_count; i++) {
+		uint64_t *word = s->words + (size_t)(hints[i] / 64) * f->stride;
+		if (count_of(f, word, (int)(hints[i] % 64)) < f->config.min_frequency)
+			word[0] &= ~(UINT64_C(1) << hints[i] % 64);
+	}
 	return 0;
 }
 
@@ -199,17 +220,20 @@ static size_t frequency_save(const void *state, void *buffer, size_t size)
 {
 	const struct frequency *f = state;
 	struct serial_out o = {buffer, size, 0};
-	uint32_t room = (uint32_t)f->config.history_size + 1;
 	serial_put(&o, f->count, 4);
-	serial_put(&o, room, 4);
+	serial_put(&o, f->room, 4);
 	for (uint32_t i = 0; i < f->count; i++) {
 		const struct stream *s = &f->streams[i];
 		serial_put(&o, s->used, 4);
 		for (uint32_t k = 0; k < s->used; k++) {
-			const struct set *set = &s->sets[(s->head + k) % room];
-			serial_put(&o, set->count, 4);
-			for (uint32_t j = 0; j < set->count; j++)
-				serial_put(&o, set->ids[j], 4);
+			const uint64_t *set = s->words + 1 + f->digits + (s->head + k) % f->room;
+			uint32_t count = 0;
+			for (uint32_t w = 0; w < s->count; w++)
+				count += (uint32_t)__builtin_popcountll(set[(size_t)w * f->stride]);
+			serial_put(&o, count, 4);
+			for (uint32_t w = 0; w < s->count; w++)
+				for (uint64_t b = set[(size_t)w * f->stride]; b; b &= b - 1)
+					serial_put(&o, w * 64 + (uint32_t)__builtin_ctzll(b), 4);
 		}
 	}
 	return o.used;
@@ -219,15 +243,14 @@ static int frequency_load(void *state, const void *buffer, size_t size, struct i
 {
 	struct frequency *f = state;
 	struct serial_in in = {buffer, size, 0, false};
-	uint32_t room = (uint32_t)f->config.history_size + 1;
-	if (serial_get(&in, 4) != f->count || serial_get(&in, 4) != room || in.bad)
+	if (serial_get(&in, 4) != f->count || serial_get(&in, 4) != f->room || in.bad)
 		return ikv_err_set(err, IKV_BAD_INPUT, "saved prefetcher state: of other settings");
 	uint32_t *ids = ikv_alloc(size / 4 + 1, sizeof *ids, err);
 	int rc = ids ? 0 : -1;
 	for (uint32_t i = 0; !rc && i < f->count; i++) {
 		frequency_reset(f, i);
 		uint32_t used = serial_get_count(&in, 4);
-		if (used > room)
+		if (used > f->room)
 			in.bad = true;
 		for (uint32_t k = 0; !rc && !in.bad && k < used; k++) {
 			uint32_t n = serial_get_count(&in, 4);

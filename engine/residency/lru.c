@@ -12,6 +12,7 @@ static void lru_touch(void *state, const uint32_t *slots, uint32_t count, uint64
 	(void)step;
 	for (uint32_t i = 0; i < count;) {
 		uint32_t first = slots[i++], last = first;
+		__builtin_prefetch(&e[slots[i + 24 < count ? i + 24 : count - 1]]);
 		if (!e[first].queue)
 			continue;
 		while (i < count && e[last].newer == slots[i])

@@ -1,50 +1,73 @@
-#include <string.h>
 #include "pick.h"
 
-#define DIGIT_BITS 11
-#define DIGITS     3 /* 11 + 11 + 10 bits of a 32-bit key */
-
-uint64_t pick_item(float score, uint32_t page)
-{
-	uint32_t b = 0;
-	if (score == score) {
-		score += 0.0f;
-		memcpy(&b, &score, sizeof b);
-		b = b >> 31 ? ~b : b | UINT32_C(1) << 31;
-	}
-	return (uint64_t)b << 32 | page;
-}
+#define BUCKETS 1024
 
 static void set(uint64_t *bitmap, uint32_t page)
 {
 	bitmap[page / 64] |= (uint64_t)1 << page % 64;
 }
 
-/* Radix selection: each pass fixes one more digit of the k-th largest key. */
+static uint32_t key_of(uint64_t item)
+{
+	return (uint32_t)(item >> 32);
+}
+
+/* Keys from `low` on that are within `span` of it, counted in buckets of 2^shift keys. Two arrays by turns, since keys
+ * that follow one another are often alike. */
+static void count_buckets(const uint64_t *items, uint32_t n, uint32_t low, uint32_t span, int shift,
+			  uint32_t count[2][BUCKETS])
+{
+	memset(count, 0, 2 * sizeof *count);
+	for (uint32_t i = 0; i < n; i++) {
+		const uint32_t above = key_of(items[i]) - low;
+		if (above <= span)
+			count[i & 1][above >> shift]++;
+	}
+}
+
+/* The k largest keys are those above the returned one and *ties, at most, that equal it. Each pass divides the range of
+ * keys in which the k-th lies by the number of buckets; 0 < k <= n. */
+static uint32_t kth_key(const uint64_t *items, uint32_t n, uint32_t k, uint32_t *ties)
+{
+	uint32_t low = UINT32_MAX, high = 0, count[2][BUCKETS];
+	for (uint32_t i = 0; i < n; i++) {
+		const uint32_t key = key_of(items[i]);
+		low = key < low ? key : low;
+		high = key > high ? key : high;
+	}
+	while (low < high) {
+		const uint32_t span = high - low;
+		const int bits = 32 - __builtin_clz(span), shift = bits > 10 ? bits - 10 : 0;
+		uint32_t b = span >> shift;
+		count_buckets(items, n, low, span, shift, count);
+		for (; count[0][b] + count[1][b] < k; b--)
+			k -= count[0][b] + count[1][b];
+		low += b << shift;
+		if (count[0][b] + count[1][b] == k)
+			break; /* all from here on */
+		high = high - low < (1u << shift) - 1 ? high : low + (1u << shift) - 1;
+	}
+	*ties = k; /* of all that are left in the range */
+	return low;
+}
+
 void pick_top(const uint64_t *items, uint32_t n, uint32_t k, uint64_t *bitmap)
 {
-	static const int shifts[DIGITS] = {53, 42, 32}, bits[DIGITS] = {11, 11, 10};
-	uint64_t prefix = 0, mask = 0;
-	uint32_t want = k < n ? k : n;
-	if (!want)
+	uint32_t least = 0, ties = n; /* of all */
+	if (!n || !k)
 		return;
-	for (int pass = 0; pass < DIGITS && k < n; pass++) {
-		uint32_t histogram[1 << DIGIT_BITS] = {0}, low = (1u << bits[pass]) - 1, d = low;
-		for (uint32_t i = 0; i < n; i++)
-			if ((items[i] & mask) == prefix)
-				histogram[items[i] >> shifts[pass] & low]++;
-		for (; histogram[d] < want; d--)
-			want -= histogram[d];
-		prefix |= (uint64_t)d << shifts[pass];
-		mask |= (uint64_t)low << shifts[pass];
-	}
-	const uint32_t bound = (uint32_t)(prefix >> 32);
-	for (uint32_t i = 0; i < n; i++) {
-		uint32_t key = (uint32_t)(items[i] >> 32);
-		if (key > bound || (key == bound && want)) {
-			want -= key == bound && k < n;
-			set(bitmap, (uint32_t)items[i]);
+	if (k < n)
+		least = kth_key(items, n, k, &ties);
+	for (uint32_t i = 0; i < n;) {
+		const uint32_t w = (uint32_t)items[i] / 64;
+		uint64_t above = 0, same = 0;
+		for (; i < n && (uint32_t)items[i] / 64 == w; i++) {
+			above |= (uint64_t)(key_of(items[i]) > least) << items[i] % 64;
+			same |= (uint64_t)(key_of(items[i]) == least) << items[i] % 64;
 		}
+		for (; same && ties; same &= same - 1, ties--)
+			above |= same & -same;
+		bitmap[w] |= above;
 	}
 }
 

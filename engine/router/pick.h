@@ -3,9 +3,19 @@
 #define ROUTER_PICK_H
 
 #include <stdint.h>
+#include <string.h>
 
 /* A candidate: order-preserving key of the score above, page below. NaN ranks lowest, -0 equals 0. */
-uint64_t pick_item(float score, uint32_t page);
+static inline uint64_t pick_item(float score, uint32_t page)
+{
+	uint32_t b = 0;
+	if (score == score) {
+		score += 0.0f;
+		memcpy(&b, &score, sizeof b);
+		b ^= (uint32_t)((int32_t)b >> 31) | UINT32_C(1) << 31;
+	}
+	return (uint64_t)b << 32 | page;
+}
 
 /* Set in `bitmap` the pages of the k largest of n items, which lie in ascending order of page. */
 void pick_top(const uint64_t *items, uint32_t n, uint32_t k, uint64_t *bitmap);

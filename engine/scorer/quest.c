@@ -92,22 +92,22 @@ static float *bounds_of(const struct quest *s, const struct ikv_score_unit *unit
 	return s->bounds + at;
 }
 
-/* What is to be bounded: items are IKV_SUMMARY_PAGES pages of a unit, whose summaries lie together head by head. */
+/* What is to be bounded: items are IKV_SUMMARY_PAGES pages of a unit, the same pages of all units one after another, since
+ * summaries lie together head by head. */
 struct bounding {
 	const struct quest *quest;
 	const struct ikv_score_unit *units;
-	uint32_t first;  /* of the units, the first one with this store */
-	uint32_t pieces; /* of a unit */
+	uint32_t first, count; /* of the units, those with this store */
 };
 
 static void bound_piece(void *context, uint32_t item)
 {
 	const struct bounding *b = context;
 	const struct ikv_geometry *g = &b->quest->geometry;
-	const uint32_t index = b->first + item / b->pieces;
+	const uint32_t index = b->first + item % b->count;
 	const struct ikv_score_unit *u = &b->units[index];
 	const uint32_t group = g->q_heads / g->kv_heads, last = u->q_first + u->q_count;
-	const uint32_t pages = unit_pages(u), from = item % b->pieces * IKV_SUMMARY_PAGES;
+	const uint32_t pages = unit_pages(u), from = item / b->count * IKV_SUMMARY_PAGES;
 	if (u->given || from >= pages)
 		return;
 	float *out = bounds_of(b->quest, b->units, index);
@@ -126,12 +126,13 @@ static void bound_piece(void *context, uint32_t item)
 static int bound_pages(const struct quest *s, const struct ikv_score_unit *units, uint32_t first, uint32_t count,
 		       struct ikv_err *err)
 {
-	struct bounding b = {s, units, first, 0};
+	struct bounding b = {s, units, first, count};
+	uint32_t most = 0;
 	for (uint32_t i = first; i < first + count; i++) {
 		const uint32_t pieces = (unit_pages(&units[i]) + IKV_SUMMARY_PAGES - 1) / IKV_SUMMARY_PAGES;
-		b.pieces = pieces > b.pieces ? pieces : b.pieces;
+		most = pieces > most ? pieces : most;
 	}
-	return exact_store_each(units[first].kv, count * b.pieces, bound_piece, &b, err);
+	return exact_store_each(units[first].kv, count * most, bound_piece, &b, err);
 }
 
 /* Softmax share of a block, but for the common factor: a page shared with others counts by its tokens. */

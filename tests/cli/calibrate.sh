@@ -3,7 +3,7 @@
 . "${srcdir:=.}/tests/cli/tap.sh"
 folder=$(mktemp -d) || exit 99
 trap 'rm -rf "$folder"' EXIT
-plan 15
+plan 16
 
 # is DESCRIPTION WANTED GOT
 is() { none "$1" "$([ "$2" = "$3" ] || echo "expected $2, got $3")"; }
@@ -45,6 +45,9 @@ is "steps of a model of another group are marked" 1 "$(./intentkv query "$folder
 	'SELECT min(sim_outside) FROM step' | tr -d '\r')"
 ok "and the run says so" grep -q 'another number of query heads a KV head' "$folder/run"
 ok "predictions stand beside measurements" sh -c "./intentkv query '$folder/r.db' predictions --format csv | grep -q error_median_pct"
+printf 'name: old\nread_bytes_per_s: 1e9\nfp16_record_ns: 300\n' >"$folder/old.yaml"
+ok "a profile of an older version is refused, and its key named" sh -c \
+	"./intentkv run '$srcdir/tests/cli/tiny.yaml' --db '$folder/old.db' -s cost.machine='$folder/old.yaml' 2>&1 | grep -q 'old.yaml:3:.*fp16_record_ns'"
 none "wrong values are refused, and the option named" "$(for words in '--threads 0' '--tokens 5' '--model none' '--backend ref' \
 	'--format markdown' '--seconds 0' '--cache 5' '--cache x' '--token-bytes x'; do
 	message=$(./intentkv calibrate -o "$folder/no.yaml" $words 2>&1)

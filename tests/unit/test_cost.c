@@ -54,9 +54,9 @@ START_TEST(all_that_pages_cost_adds_up)
 				  .lone_bytes = 500,
 				  .changes = 4};
 	struct ikv_cost_time t;
-	m.format_record_ns[IKV_FMT_INT8] = 7;
-	w.format_records[IKV_FMT_INT8] = 1.5;
-	w.format_records[IKV_FMT_FP16] = 3; /* costs nothing */
+	m.format_fine_ns[IKV_FMT_INT8] = 7;
+	w.format_fine[IKV_FMT_INT8] = 1.5;
+	w.format_fine[IKV_FMT_FP16] = 3; /* costs nothing */
 	ikv_cost_step(&m, &w, &t);
 	ck_assert_double_eq_tol(t.attention, 1000 + 10 * 3 + 6 * 2 + 500 / 5 + 4 * 11 + 1.5 * 7, 1e-9);
 	ck_assert(!t.outside);
@@ -66,6 +66,10 @@ START_TEST(all_that_pages_cost_adds_up)
 	w.format_bytes[IKV_FMT_FP16] = 100;
 	ikv_cost_step(&m, &w, &t);
 	ck_assert_double_eq_tol(t.overhead, 2 * 13, 1e-9);
+	m.plan_overhead_ns = 17;
+	w.plans = 16; /* of both layers */
+	ikv_cost_step(&m, &w, &t);
+	ck_assert_double_eq_tol(t.overhead, 2 * 13 + 16 * 17, 1e-9);
 	w.group = 0; /* not stated */
 	ikv_cost_step(&m, &w, &t);
 	ck_assert(!t.outside);

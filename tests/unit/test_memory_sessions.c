@@ -102,8 +102,18 @@ struct batch { /* of one random step */
 	uint64_t fp16_bytes; /* of all that it selects, as if in the largest format */
 };
 
-/* Some groups of one sequence or of both. */
-static void make_batch(struct ikv_rng *r, struct batch *b, const uint32_t pages[2])
+static uint8_t request_of(struct ikv_rng *r, const struct ikv_memory *m, uint32_t seq, uint32_t group, uint32_t page,
+			  bool as_stored)
+{
+	struct ikv_page_state st;
+	if (!as_stored)
+		return (uint8_t)(1 + ikv_rng_below(r, 5));
+	ck_assert_int_eq(ikv_memory_page(m, seq, group, page, &st, NULL), 0);
+	return (uint8_t)st.format;
+}
+
+/* Some groups of one sequence or of both; a plan in two asks for what is stored. */
+static void make_batch(struct ikv_rng *r, const struct ikv_memory *m, struct batch *b, const uint32_t pages[2])
 {
 	b->count = 0;
 	b->fp16_bytes = 4 * bytes_of[IKV_FMT_FP16]; /* open pages */
@@ -112,12 +122,12 @@ static void make_batch(struct ikv_rng *r, struct batch *b, const uint32_t pages[
 		uint32_t seq = k / 2, i = b->count, hot = (uint32_t)ikv_rng_below(r, 20), n = 0;
 		if (!(seqs >> seq & 1) || !(groups >> k % 2 & 1))
 			continue;
-		bool dense = ikv_rng_below(r, 30) == 0;
+		bool dense = ikv_rng_below(r, 30) == 0, as_stored = ikv_rng_below(r, 2);
 		b->plans[i] = (struct ikv_plan){.pages = b->refs[i], .cap = 128, .page_tokens = PT};
 		for (uint32_t p = 0; p < pages[seq]; p++)
 			if (dense || p % 20 == hot || ikv_rng_below(r, 16) == 0)
 				b->refs[i][b->plans[i].count++] = (struct ikv_page_ref){
-				    p, 0, PT, IKV_NO_MASK, (uint8_t)(1 + ikv_rng_below(r, 5)), 0, UINT16_MAX};
+				    p, 0, PT, IKV_NO_MASK, request_of(r, m, seq, k % 2, p, as_stored), 0, UINT16_MAX};
 		for (uint32_t p = 0; p < pages[seq] + 5 && n < 8; p += 1 + (uint32_t)ikv_rng_below(r, 20))
 			b->ahead[i][n++] = p;
 		b->uses[i] = (struct ikv_memory_use){.seq = seq,
@@ -199,7 +209,7 @@ START_TEST(random_sessions)
 		struct ikv_memory_step s, t;
 		change(&r, m, copy, tokens);
 		uint32_t pages[2] = {ikv_pages(tokens[0], PT), ikv_pages(tokens[1], PT)};
-		make_batch(&r, &b, pages);
+		make_batch(&r, m, &b, pages);
 		if (ikv_memory_act(m, step, b.uses, b.count, &s, &err))
 			ck_abort_msg("%s", err.text);
 		bool all_fit = b.fp16_bytes <= (uint64_t)capacity;

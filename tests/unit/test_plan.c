@@ -1,4 +1,5 @@
 /* Page plans against a token-by-token model. */
+#include <math.h>
 #include <string.h>
 #include <intentkv.h>
 #include "tap.h"
@@ -121,32 +122,61 @@ START_TEST(digest_tells_plans_apart)
 }
 END_TEST
 
-START_TEST(runs_and_changes_are_counted)
+static struct ikv_plan_shape shape_of(const struct ikv_plan *p)
 {
-	ck_assert_int_eq(ikv_plan_init(&plan, 16, 10, &err), 0);
+	struct ikv_plan_shape shape;
+	ikv_plan_shape(p, &shape);
+	return shape;
+}
+
+START_TEST(pages_runs_and_mixes_are_counted)
+{
+	ck_assert_int_eq(ikv_plan_init(&plan, 16, 20, &err), 0);
 	ikv_plan_reset(&plan, 320);
-	ck_assert_uint_eq(ikv_plan_runs(&plan) + ikv_plan_changes(&plan), 0);
+	struct ikv_plan_shape x = shape_of(&plan);
+	ck_assert_uint_eq(x.pages[IKV_FMT_FP16] + x.runs[IKV_FMT_FP16] + x.mixes, 0);
+	ck_assert_double_eq(x.fine, 0);
 	ikv_plan_add(&plan, 0, 64, IKV_FMT_FP16, 0);   /* pages 0 to 3 */
-	ikv_plan_add(&plan, 96, 160, IKV_FMT_FP16, 1); /* pages 6 to 9 */
-	ck_assert_uint_eq(ikv_plan_runs(&plan), 2);
-	ck_assert_uint_eq(ikv_plan_changes(&plan), 0);
-	plan.pages[2].stored = IKV_FMT_INT8; /* amid a run: there and back */
-	ck_assert_uint_eq(ikv_plan_runs(&plan), 4);
-	ck_assert_uint_eq(ikv_plan_changes(&plan), 2);
-	plan.pages[3].stored = IKV_FMT_INT8; /* back where a run ends anyway */
-	ck_assert_uint_eq(ikv_plan_runs(&plan), 3);
-	ck_assert_uint_eq(ikv_plan_changes(&plan), 2);
-	double records[IKV_FMT_COUNT] = {0}, want[IKV_FMT_COUNT] = {0};
-	for (uint32_t i = 0; i < plan.count; i++)
-		want[plan.pages[i].stored] += 3.0 / (i + 1);
-	ikv_plan_records(&plan, 3, records);
-	for (int f = 0; f < IKV_FMT_COUNT; f++)
-		ck_assert_double_eq_tol(records[f], want[f], .02);
-	ck_assert(records[IKV_FMT_INT8] > 0 && records[IKV_FMT_FP16] > 3);
-	ikv_plan_reset(&plan, 320);
-	ikv_plan_records(&plan, 1, records); /* adds nothing */
-	ck_assert_double_eq_tol(records[IKV_FMT_INT8], want[IKV_FMT_INT8], .02);
+	ikv_plan_add(&plan, 96, 288, IKV_FMT_FP16, 1); /* pages 6 to 17: blocks of 8 pages each in the plan */
+	x = shape_of(&plan);
+	ck_assert_uint_eq(x.pages[IKV_FMT_FP16], 16);
+	ck_assert_uint_eq(x.runs[IKV_FMT_FP16], 2);
+	ck_assert_uint_eq(x.mixes, 0);
+	plan.pages[2].stored = plan.pages[5].stored = IKV_FMT_INT8; /* amid runs, in the first block: sorted, they are one */
+	x = shape_of(&plan);
+	ck_assert_uint_eq(x.pages[IKV_FMT_FP16], 14);
+	ck_assert_uint_eq(x.runs[IKV_FMT_FP16], 4);
+	ck_assert_uint_eq(x.runs[IKV_FMT_INT8], 2);
+	ck_assert_uint_eq(x.mixes, 1);
+	plan.pages[8].stored = IKV_FMT_INT8; /* the second */
+	plan.pages[9].stored = IKV_FMT_INT4;
+	ck_assert_uint_eq(shape_of(&plan).mixes, 3);
 	ikv_plan_free(&plan);
+	ck_assert_int_eq(ikv_plan_init(&plan, 128, 20, &err), 0); /* a page is a block */
+	ikv_plan_reset(&plan, 2560);
+	ikv_plan_add(&plan, 0, 2560, IKV_FMT_FP16, 0);
+	plan.pages[3].stored = IKV_FMT_INT8;
+	ck_assert_uint_eq(shape_of(&plan).mixes, 0);
+	ikv_plan_free(&plan);
+}
+END_TEST
+
+/* One of the first three quarters of 128 tokens, and rarer the more are summed before: pieces of 4096 tokens begin anew. */
+START_TEST(tokens_stand_out_less_often_in_long_plans)
+{
+	static const struct {
+		uint32_t page_tokens, tokens, blocks;
+	} of[] = {{16, 128, 1}, {16, 640, 5}, {32, 640, 5}, {5, 640, 16}, {16, 4096, 32}, {16, 32768, 32}, {16, 131072, 64}};
+	for (size_t k = 0; k < sizeof of / sizeof *of; k++) {
+		double harmonic = 0;
+		ck_assert_int_eq(ikv_plan_init(&plan, of[k].page_tokens, of[k].tokens / of[k].page_tokens, &err), 0);
+		ikv_plan_reset(&plan, of[k].tokens);
+		ikv_plan_add(&plan, 0, of[k].tokens, IKV_FMT_INT8, 0);
+		for (uint32_t i = 1; i <= of[k].blocks; i++)
+			harmonic += 1.0 / i;
+		ck_assert_double_eq_tol(shape_of(&plan).fine, fmin(1, 4 * harmonic / 3 / of[k].blocks), .01);
+		ikv_plan_free(&plan);
+	}
 }
 END_TEST
 
@@ -174,7 +204,8 @@ int main(void)
 	tcase_add_test(t, random_ranges);
 	tcase_add_test(t, a_shared_page_keeps_the_higher_precision);
 	tcase_add_test(t, digest_tells_plans_apart);
-	tcase_add_test(t, runs_and_changes_are_counted);
+	tcase_add_test(t, pages_runs_and_mixes_are_counted);
+	tcase_add_test(t, tokens_stand_out_less_often_in_long_plans);
 	tcase_add_test(t, reserve_keeps_content);
 	suite_add_tcase(s, t);
 	return tap_run(s);

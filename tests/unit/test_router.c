@@ -269,6 +269,35 @@ START_TEST(quest_and_oracle_take_the_best_pages)
 }
 END_TEST
 
+/* Scores of all magnitudes and signs, often equal ones, zeros and infinities; any budget. */
+START_TEST(best_pages_of_any_scores)
+{
+	static const float rare[] = {0.0f, -0.0f, INFINITY, -INFINITY, 1e-42f, 3e38f};
+	struct ikv_rng r;
+	ikv_rng_stream(&r, 12, IKV_STREAM_TEST, 0, 0);
+	for (uint64_t n = 0; n < 300; n++) {
+		const uint32_t total = 100 + (uint32_t)ikv_rng_below(&r, 12000), pages = ikv_pages(total, PAGE);
+		const uint32_t want = 3 + (uint32_t)ikv_rng_below(&r, pages), kinds = 1 + (uint32_t)ikv_rng_below(&r, 2000);
+		char tokens[16];
+		const char *const settings[] = {"budget", tokens, NULL};
+		const double spread = n % 3 == 0 ? 80 : n % 3 == 1 ? 1 : 1e-6;
+		struct bench b;
+		snprintf(tokens, sizeof tokens, "%u", want * PAGE);
+		make(n, total);
+		for (uint32_t p = 0; p < pages; p++) {
+			double x = floor((double)kinds * ikv_rng_uniform(&r)) / kinds;
+			scores[p] = (float)((ikv_rng_below(&r, 4) ? 1 : -1) * exp(spread * (2 * x - 1)));
+			if (!ikv_rng_below(&r, 50))
+				scores[p] = rare[ikv_rng_below(&r, 6)];
+		}
+		open_router(&b, ikv_router_find("quest"), settings);
+		act(&b);
+		expect_best(&b, scores, want);
+		close_router(&b);
+	}
+}
+END_TEST
+
 /* A choice made elsewhere, by the number that the router asks for, gives the same plan and decisions. */
 START_TEST(quest_takes_a_choice_made_elsewhere)
 {
@@ -489,6 +518,7 @@ int main(void)
 	tcase_add_loop_test(t, budgets_are_kept, 0, n);
 	tcase_add_loop_test(t, a_mass_is_for_oracles, 0, n);
 	tcase_add_test(t, quest_and_oracle_take_the_best_pages);
+	tcase_add_test(t, best_pages_of_any_scores);
 	tcase_add_test(t, quest_takes_a_choice_made_elsewhere);
 	tcase_add_test(t, streaming_and_recency);
 	tcase_add_test(t, random_depends_on_its_seed_only);
