@@ -141,19 +141,21 @@ template <bool mass> __global__ void __launch_bounds__(512, 1) mla_hopper(const 
 			barrier_init_count(shared + AT_WEIGHED + i * 8, 4);
 			barrier_init_count(shared + AT_USED + i * 8, 8);
 		}
+		for (uint32_t i = 0; i < 4 * RAW; i++)
+			barrier_init_count(shared + AT_RAW + i * 8, 1);
 		barrier_init_count(shared + AT_DONE, 4 * 32); // every lane: once a segment, and racecheck can follow it
 		barrier_init_count(shared + AT_TAKEN, 8 * 32);
 		barrier_init_visible();
 	}
 	__syncthreads();
 	if (group == 3) {
-		fewer_registers<80>(); // codes wait in them
+		asm volatile("setmaxnreg.dec.sync.aligned.u32 64;");
 		copy_role(args, shared, list, rank);
 	} else if (group == 0) {
-		fewer_registers<112>();
+		asm volatile("setmaxnreg.inc.sync.aligned.u32 128;");
 		score_role<mass>(args, shared, list, rank);
 	} else {
-		more_registers<160>();
+		asm volatile("setmaxnreg.inc.sync.aligned.u32 160;");
 		output_role(args, shared, list, rank);
 	}
 }

@@ -71,17 +71,6 @@ DEVICE void store_matrices(uint32_t at, uint32_t a, uint32_t b, uint32_t c, uint
 		     : "memory");
 }
 
-// Of each thread of the warpgroup, out of those that others give back.
-template <int n> DEVICE void more_registers()
-{
-	asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(n));
-}
-
-template <int n> DEVICE void fewer_registers()
-{
-	asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(n));
-}
-
 template <uint32_t threads> DEVICE void meet(uint32_t barrier)
 {
 	asm volatile("bar.sync %0, %1;" ::"r"(barrier), "n"(threads) : "memory");

@@ -10,10 +10,11 @@
 #define STAGE_GROUPS MLA_STAGE_GROUPS
 #define STAGE_BYTES  (STAGE_GROUPS * MLA_GROUP_BYTES)
 #define ROWS         64u
-#define WEIGHTS      2u // buffers of a stage's weights, each in blocks of 16 tokens
+#define WEIGHTS      3u // buffers of a stage's weights, each in blocks of 16 tokens
 #define BLOCK_BYTES  2048u
 #define WEIGHT_BYTES (STAGE_GROUPS / 2 * BLOCK_BYTES)
-#define HELD         3  // chunks of the queries in registers; the others are in shared memory
+#define RAW          8u // barriers of a copying warp for codes under way: it has at most two groups of each stage
+#define HELD         4  // chunks of the queries in registers; the others are in shared memory
 
 // Bytes from the start of shared memory.
 #define AT_QUERY   (STAGES * STAGE_BYTES)
@@ -24,12 +25,12 @@
 #define AT_MOVED   (AT_MASKS + STAGES * 8u)              // [WEIGHTS][4]: did a warp's references move
 #define AT_FULL    (AT_MOVED + WEIGHTS * 16u)            // barriers: [STAGES]
 #define AT_EMPTY   (AT_FULL + STAGES * 8u)               // [STAGES]
-#define AT_WEIGHED (AT_EMPTY + STAGES * 8u)              // [WEIGHTS]
+#define AT_RAW     (AT_EMPTY + STAGES * 8u)              // [4][RAW]
+#define AT_WEIGHED (AT_RAW + 4 * RAW * 8u)               // [WEIGHTS]
 #define AT_USED    (AT_WEIGHED + WEIGHTS * 8u)           // [WEIGHTS]
 #define AT_DONE    (AT_USED + WEIGHTS * 8u)
 #define AT_TAKEN   (AT_DONE + 8)
-#define AT_NOTES   (AT_TAKEN + 8)                        // [4][64]: of the copying warps' groups
-#define SHARED     (AT_NOTES + 2048 + 1024)
+#define SHARED     (AT_TAKEN + 8 + 1024)
 
 struct ring { // place in a ring of `n`, with the parity of its round
 	uint32_t slot, parity;

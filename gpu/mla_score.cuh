@@ -33,8 +33,7 @@ DEVICE void load_queries(const mla_args &args, const scorer &c, uint32_t row, ui
 		}
 	}
 	meet<128>(1); // all warps are done with the queries before
-	const uint32_t pieces = (MLA_CHUNKS - HELD) * 4, batch = 6; // of 16 channels
-	static_assert(ROWS * pieces / 128 % batch == 0, "whole batches");
+	const uint32_t pieces = (MLA_CHUNKS - HELD) * 4, batch = 5; // of 16 channels
 	uint32_t h = thread / pieces, piece = thread % pieces;
 #pragma unroll 1
 	for (uint32_t begin = 0; begin < ROWS * pieces / 128; begin += batch) { // loads first: one wait for all

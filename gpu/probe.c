@@ -82,12 +82,10 @@ void gpu_describe(char *text, size_t size)
 	size_t used = 0;
 	char why[300] = "";
 	int driver = 0, count = devices(why, sizeof why);
-	add(text, size, &used, "built with CUDA %d.%d; device 0 is used", CUDART_VERSION / 1000,
-	    CUDART_VERSION % 1000 / 10);
-	if (count == 0) {
-		add(text, size, &used, "\n%s", why);
+	add(text, size, &used, "built with CUDA %d.%d; %s", CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10,
+	    count ? "device 0 is used" : why);
+	if (count == 0)
 		return;
-	}
 	if (cudaDriverGetVersion(&driver) == cudaSuccess)
 		add(text, size, &used, "\ndriver for CUDA %d.%d", driver / 1000, driver % 1000 / 10);
 	for (int i = 0; i < count; i++)
