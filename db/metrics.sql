@@ -65,7 +65,7 @@ INSERT INTO metric_def (table_name, name, unit, better, description) VALUES
 ('step', 'kl', 'nat', 'down', 'Kullback-Leibler divergence of the attention distribution from dense'),
 ('step', 'spec_accept', '1', 'up', 'modelled acceptance rate of the drafts'),
 ('step', 'sim_executed_ns', 'ns', 'none', 'modelled time of the attention that wall_attention_ns measured'),
-('step', 'sim_outside', '1', 'none', '1: the machine profile was not measured at so few or so many bytes, or with so many query heads a KV head'),
+('step', 'sim_outside', '1', 'none', '1: the machine profile was not measured at so few or so many bytes, or with such heads or pages'),
 ('step', 'wall_attention_ns', 'ns', 'down', 'measured attention time, executed layers'),
 ('step', 'wall_dense_ns', 'ns', 'none', 'measured time of the dense reference, executed layers; NULL where attention runs on a device: another machine''s time'),
 ('step', 'wall_score_ns', 'ns', 'down', 'measured scoring time'),

@@ -73,6 +73,10 @@ const struct ikv_option ikv_machine_options[] = {
      "most KV bytes of one layer and call that they were measured at; 0: not stated"},
     {"measured_group", IKV_OPT_REAL, AT(measured_group), "0", 0, 1e6, NULL,
      "query heads of a KV head that they were measured with; 0: any"},
+    {"measured_kv_heads", IKV_OPT_REAL, AT(measured_kv_heads), "0", 0, 1e6, NULL,
+     "KV heads that they were measured with; 0: any"},
+    {"measured_page_tokens", IKV_OPT_REAL, AT(measured_page_tokens), "0", 0, 1e6, NULL,
+     "tokens of a page that they were measured with; 0: any"},
     IKV_OPTION_END};
 
 static double nanoseconds(double amount, double per_s)
@@ -116,6 +120,12 @@ uint32_t ikv_cost_more_formats(const struct ikv_cost_work *w)
 	return n ? n - 1 : 0;
 }
 
+/* Where both are stated. */
+static bool differs(double measured, uint32_t asked)
+{
+	return measured > 0 && asked > 0 && measured != asked;
+}
+
 void ikv_cost_step(const struct ikv_machine *m, const struct ikv_cost_work *w, struct ikv_cost_time *t)
 {
 	double layers = w->layers ? w->layers : 1, layer_bytes = (double)w->kv_bytes / layers;
@@ -139,10 +149,10 @@ void ikv_cost_step(const struct ikv_machine *m, const struct ikv_cost_work *w, s
 	t->hidden = ahead < busy ? ahead : busy;
 	t->exposed = t->transfer - t->hidden;
 	t->total = busy + t->exposed;
-	t->outside =
-	    layer_bytes < m->measured_from_bytes ||
-	    (m->measured_to_bytes > 0 && layer_bytes > m->measured_to_bytes) ||
-	    (m->measured_group > 0 && w->group > 0 && m->measured_group != w->group);
+	t->outside = layer_bytes < m->measured_from_bytes ||
+		     (m->measured_to_bytes > 0 && layer_bytes > m->measured_to_bytes) ||
+		     differs(m->measured_group, w->group) || differs(m->measured_kv_heads, w->kv_heads) ||
+		     differs(m->measured_page_tokens, w->page_tokens);
 }
 
 int ikv_cost_compare(const struct ikv_cost_args *a, struct ikv_cost_report *r, struct ikv_err *err)

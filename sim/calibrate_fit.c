@@ -307,19 +307,20 @@ static int fit_all(struct fit *f, bool cached, struct ikv_machine *m, struct ikv
 	return best < INFINITY ? 0 : fit_cache(f, largest, m, &error, err);
 }
 
-/* Of all cells that are fitted; 0: several, or not stated. */
-static double group_of(const struct calibrate_set *set)
+/* The uint32_t at `offset` of the work of all cells that are fitted; 0: several, or not stated. */
+static double common(const struct calibrate_set *set, size_t offset)
 {
-	uint32_t group = 0;
+	uint32_t all = 0;
 	for (uint32_t k = 0; k < set->count; k++) {
-		uint32_t g = set->cells[k].work.group;
+		uint32_t one;
+		memcpy(&one, (const char *)&set->cells[k].work + offset, sizeof one);
 		if (set->cells[k].held)
 			continue;
-		if (!g || (group && g != group))
+		if (!one || (all && one != all))
 			return 0;
-		group = g;
+		all = one;
 	}
-	return group;
+	return all;
 }
 
 int calibrate_fit(struct calibrate_set *set, struct ikv_machine *m, struct ikv_err *err)
@@ -336,7 +337,9 @@ int calibrate_fit(struct calibrate_set *set, struct ikv_machine *m, struct ikv_e
 	f.x = ikv_alloc((size_t)set->count * f.n, sizeof *f.x, err);
 	f.y = ikv_alloc(set->count, sizeof *f.y, err);
 	int rc = f.x && f.y ? fit_all(&f, cached, m, err) : -1;
-	m->measured_group = group_of(set);
+	m->measured_group = common(set, offsetof(struct ikv_cost_work, group));
+	m->measured_kv_heads = common(set, offsetof(struct ikv_cost_work, kv_heads));
+	m->measured_page_tokens = common(set, offsetof(struct ikv_cost_work, page_tokens));
 	m->measured_from_bytes = INFINITY;
 	m->measured_to_bytes = 0;
 	for (uint32_t k = 0; !rc && k < set->count; k++) {

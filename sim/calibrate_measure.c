@@ -199,6 +199,8 @@ static void count_work(const struct scene *s, const struct call *c, uint32_t seq
 	w->sequences = sequences;
 	w->plans = c->units;
 	w->group = g->q_heads / g->kv_heads;
+	w->kv_heads = g->kv_heads;
+	w->page_tokens = g->page_tokens;
 	for (uint32_t i = 0; i < c->units; i++) {
 		const struct ikv_attn_unit *u = &c->unit[i];
 		uint32_t heads = u->q_count / w->group;

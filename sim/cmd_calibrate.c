@@ -19,7 +19,7 @@ static const struct command_option options[] = {
     {"backend", BACKEND, "NAME", "cpu cuda", "cpu", "of attention"},
     {"isa", ISA, "ISA", NULL, "auto", "instruction set of the CPU's kernels"},
     {"threads", THREADS, "N", NULL, NULL, "(default: all cores)"},
-    {"model", MODEL, "MODEL", "<models>", "llama-3-8b", "whose shape to measure: profiles are good for models of its group"},
+    {"model", MODEL, "MODEL", "<models>", "llama-3-8b", "whose shape to measure, or query heads/KV heads/dimension, such as 16/4/128: profiles are good for models with these"},
     {"page-tokens", PAGE, "N", NULL, "16", "tokens of a page"},
     {"tokens", TOKENS, "N", NULL, "32768", "of the longest context"},
     {"seconds", SECONDS, "S", NULL, "0.1", "measuring time of a call"},
@@ -43,8 +43,8 @@ const struct command command_calibrate = {
 	"Times decode attention of a model's shape in every page format and in several at once, over contexts, selections "
 	"and batches, with cold caches and tokens that stand out as in sessions, and fits rates and overheads to half of "
 	"the calls; the others, another group and another head width are held out and tell how far predictions are off. "
-	"Runs say when they read less or more than was measured or have another group (query heads a KV head), and the "
-	"column sim_outside marks the steps.\n",
+	"Runs say when they read less or more than was measured or have another group (query heads a KV head), other KV "
+	"heads or pages of another size, and the column sim_outside marks the steps.\n",
     .options = options,
     .run = cmd_calibrate,
 };
@@ -76,8 +76,24 @@ static int pick_backend(const char *name, struct calibrate_setup *s)
 	    &(struct ikv_err){IKV_UNAVAILABLE, "--backend: cuda cannot be used; see `intentkv doctor`"});
 }
 
+/* Query heads/KV heads/dimension. */
+static bool pick_heads(const char *text, struct calibrate_setup *s)
+{
+	int end = 0;
+	uint32_t q, kv, dim;
+	if (strspn(text, "0123456789/") != strlen(text) || sscanf(text, "%5u/%5u/%5u%n", &q, &kv, &dim, &end) != 3 ||
+	    text[end] || !q || !kv || !dim || q % kv || (uint64_t)q * dim > 1 << 16)
+		return false;
+	s->q_heads = q;
+	s->kv_heads = kv;
+	s->head_dim = dim;
+	return true;
+}
+
 static int pick_model(const char *name, struct calibrate_setup *s)
 {
+	if (pick_heads(name, s))
+		return 0;
 	const char *names[64];
 	size_t n = 0;
 	for (const struct model_preset *m = model_presets; m->name && n < 64; m++) {
@@ -90,7 +106,7 @@ static int pick_model(const char *name, struct calibrate_setup *s)
 		return 0;
 	}
 	const char *near = ikv_nearest(name, names, n);
-	return command_usage("calibrate", "--model: got \"%.40s\", expected one of `intentkv list models`%s%s%s",
+	return command_usage("calibrate", "--model: got \"%.40s\", expected one of `intentkv list models` or such as 16/4/128%s%s%s",
 			     name, near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
 }
 

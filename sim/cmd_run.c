@@ -179,7 +179,7 @@ static int play_point(struct job *j, struct store **store, const struct scenario
 	if (!rc && run.outside)
 		fprintf(stderr,
 			"intentkv: %llu of %llu batch steps read less or more than the machine profile was measured "
-			"at, or with another number of query heads a KV head: their times are extrapolated\n",
+			"at, or with other numbers of heads or page sizes: their times are extrapolated\n",
 			(unsigned long long)run.outside, (unsigned long long)run.batch_step);
 	run_close(&run);
 	return rc;

@@ -166,6 +166,8 @@ static struct ikv_cost_work work_of(const struct run *run, const struct account 
 	    .layers = run->sc->preset.layers,
 	    .sequences = run->active_count,
 	    .group = run->geometry.q_heads / run->geometry.kv_heads,
+	    .kv_heads = run->geometry.kv_heads,
+	    .page_tokens = run->geometry.page_tokens,
 	    .kv_bytes = a->read_bytes,
 	    .flops = a->flops,
 	    .pages = a->page_reads,

@@ -36,14 +36,16 @@ struct ikv_machine {
 	double prefill_flops_per_s;  /* dense arithmetic of a prefill; 0: not modelled */
 	/* KV bytes of one layer and call that the constants were measured at; 0: not stated. */
 	double measured_from_bytes, measured_to_bytes;
-	double measured_group;        /* query heads of a KV head that they were measured with; 0: any */
+	/* Query heads of a KV head, KV heads, and tokens of a page that they were measured with; 0: any. */
+	double measured_group, measured_kv_heads, measured_page_tokens;
 };
 IKV_API extern const struct ikv_option ikv_machine_options[]; /* the struct above as an option table */
 
 struct ikv_cost_work {      /* one batched decode step */
 	uint32_t layers;    /* of the model, all costed */
 	uint32_t sequences; /* in the batch */
-	uint32_t group;     /* query heads of a KV head; 0: not stated */
+	uint32_t group;     /* query heads of a KV head; 0: not stated, as of the next two */
+	uint32_t kv_heads, page_tokens;
 	uint64_t kv_bytes;  /* read by attention, all layers */
 	double flops;
 	uint64_t format_bytes[IKV_FMT_COUNT]; /* of kv_bytes, where known; the rest runs at read_bytes_per_s */
@@ -65,7 +67,7 @@ struct ikv_cost_time { /* sim_ns; total = overhead + attention + weights + recod
 	double overhead, attention, weights, recode;
 	double transfer, hidden, exposed;
 	double total;
-	bool outside; /* the machine was not measured at so few or so many bytes a layer, or with another group */
+	bool outside; /* the machine was not measured at so few or so many bytes a layer, or with such heads or pages */
 };
 IKV_API void ikv_cost_step(const struct ikv_machine *machine, const struct ikv_cost_work *work,
 			   struct ikv_cost_time *time);

@@ -40,15 +40,15 @@ is "mixed formats and batches are fitted, of the model's shape alone" "1 1 1" \
 	"$(./intentkv query "$folder/r.db" --no-header --format csv --sql 'SELECT count(DISTINCT shape) || " " ||
 	max(format = "mixed") || " " || max(selected LIKE "% of 4") FROM calibration_cell JOIN calibration USING (calibration_id)
 	WHERE held_out = 0 AND backend = "cpu"' | tr -d '\r"')"
-ok "the profile states its group" grep -qx 'measured_group: *4' "$folder/cpu.yaml"
+ok "the profile states its heads and page size" test "$(grep -cxE 'measured_(group: *4|kv_heads: *[1-9]|page_tokens: *16)' "$folder/cpu.yaml")" = 3
 is "steps of a model of another group are marked" 1 "$(./intentkv query "$folder/r.db" --no-header --format csv --sql \
 	'SELECT min(sim_outside) FROM step' | tr -d '\r')"
-ok "and the run says so" grep -q 'another number of query heads a KV head' "$folder/run"
+ok "and the run says so" grep -q 'other numbers of heads or page sizes' "$folder/run"
 ok "predictions stand beside measurements" sh -c "./intentkv query '$folder/r.db' predictions --format csv | grep -q error_median_pct"
 printf 'name: old\nread_bytes_per_s: 1e9\nfp16_record_ns: 300\n' >"$folder/old.yaml"
 ok "a profile of an older version is refused, and its key named" sh -c \
 	"./intentkv run '$srcdir/tests/cli/tiny.yaml' --db '$folder/old.db' -s cost.machine='$folder/old.yaml' 2>&1 | grep -q 'old.yaml:3:.*fp16_record_ns'"
-none "wrong values are refused, and the option named" "$(for words in '--threads 0' '--tokens 5' '--model none' '--backend ref' \
+none "wrong values are refused, and the option named" "$(for words in '--threads 0' '--tokens 5' '--model none' '--model 16/5/128' '--model 8/2/' '--model 1/1/99999' '--backend ref' \
 	'--format markdown' '--seconds 0' '--cache 5' '--cache x' '--token-bytes x'; do
 	message=$(./intentkv calibrate -o "$folder/no.yaml" $words 2>&1)
 	[ $? = 64 ] || echo "$words: not refused"

@@ -79,6 +79,18 @@ START_TEST(all_that_pages_cost_adds_up)
 	m.measured_group = 0;
 	ikv_cost_step(&m, &w, &t);
 	ck_assert(!t.outside);
+	m.measured_kv_heads = 8;
+	m.measured_page_tokens = 16;
+	w.kv_heads = 8; /* the page's size is not stated */
+	ikv_cost_step(&m, &w, &t);
+	ck_assert(!t.outside);
+	w.page_tokens = 32;
+	ikv_cost_step(&m, &w, &t);
+	ck_assert(t.outside);
+	w.page_tokens = 16;
+	w.kv_heads = 4;
+	ikv_cost_step(&m, &w, &t);
+	ck_assert(t.outside);
 }
 END_TEST
 
