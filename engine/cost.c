@@ -43,7 +43,9 @@ const struct ikv_option ikv_machine_options[] = {
     {"lone_page_ns", IKV_OPT_REAL, AT(lone_page_ns), "0", 0, 1e12, NULL,
      "per page of a KV head that was re-encoded without the other heads, ns"},
     {"lone_bytes_per_s", IKV_OPT_REAL, AT(lone_bytes_per_s), "0", 0, 1e18, NULL,
-     "in addition, stored bytes/s of a KV head that is read without the others; 0: not modelled"},
+     "in addition, bytes/s of re-encoded pages of a KV head that is read without the others; 0: not modelled"},
+    {"lone_fp16_bytes_per_s", IKV_OPT_REAL, AT(lone_fp16_bytes_per_s), "0", 0, 1e18, NULL,
+     "in addition, bytes/s of FP16 pages of a KV head that is read without the others; 0: not modelled"},
     {"format_change_ns", IKV_OPT_REAL, AT(format_change_ns), "0", 0, 1e12, NULL,
      "per page format of 128 tokens of a KV head after the first, ns"},
     {"flops_per_s", IKV_OPT_REAL, AT(flops_per_s), "0", 0, 1e21, NULL,
@@ -99,6 +101,7 @@ static double attention_ns(const struct ikv_machine *m, const struct ikv_cost_wo
 {
 	double ns = (double)w->pages * m->page_overhead_ns + (double)w->jumps * m->jump_ns +
 		    (double)w->lone_pages * m->lone_page_ns + nanoseconds((double)w->lone_bytes, m->lone_bytes_per_s) +
+		    nanoseconds((double)w->lone_fp16_bytes, m->lone_fp16_bytes_per_s) +
 		    (double)w->changes * m->format_change_ns;
 	double plain = (double)w->kv_bytes;
 	for (int f = 0; f < IKV_FMT_COUNT; f++) {

@@ -5,7 +5,7 @@
 #include "sim/calibrate.h"
 #include "sim/bench_attention.h"
 
-enum { TERMS_MAX = 3 * IKV_FMT_COUNT + 11, REWEIGHTED = 40, SWEEPS = 4000 };
+enum { TERMS_MAX = 3 * IKV_FMT_COUNT + 12, REWEIGHTED = 40, SWEEPS = 4000 };
 
 struct calibrate_cell *calibrate_add(struct calibrate_set *set, struct ikv_err *err)
 {
@@ -98,6 +98,7 @@ enum amount {
 	CHANGES,
 	LONE,
 	LONE_BYTES,
+	LONE_FP16,
 	CACHED,
 	PLAIN,
 	FORMAT_BYTES,
@@ -133,6 +134,8 @@ static double amount_of(const struct term *t, const struct ikv_cost_work *w, dou
 		return (double)w->lone_pages;
 	case LONE_BYTES:
 		return (double)w->lone_bytes;
+	case LONE_FP16:
+		return (double)w->lone_fp16_bytes;
 	case CACHED:
 		return fmin(plain, cache);
 	case PLAIN:
@@ -178,8 +181,9 @@ static bool varies(const struct calibrate_set *set, const struct term *t)
 static uint32_t choose_terms(const struct calibrate_set *set, struct term *terms)
 {
 	struct term all[TERMS_MAX] = {{CALLS, 0},   {FORMATS, 0}, {SEQUENCES, 0},  {PLANS, 0},  {PAGES, 0}, {JUMPS, 0},
-				      {CHANGES, 0}, {LONE, 0},	  {LONE_BYTES, 0}, {CACHED, 0}, {PLAIN, 0}};
-	uint32_t n = 11, kept = 0;
+				      {CHANGES, 0}, {LONE, 0},	  {LONE_BYTES, 0}, {LONE_FP16, 0}, {CACHED, 0},
+				      {PLAIN, 0}};
+	uint32_t n = 12, kept = 0;
 	for (int f = IKV_FMT_SKIP + 1; f < IKV_FMT_COUNT; f++) {
 		all[n++] = (struct term){FORMAT_BYTES, f};
 		all[n++] = (struct term){FORMAT_FLOPS, f};
@@ -226,6 +230,9 @@ static void put(struct ikv_machine *m, const struct term *t, double ns, double c
 		break;
 	case LONE_BYTES:
 		m->lone_bytes_per_s = ns > 0 ? 1e9 / ns : 0;
+		break;
+	case LONE_FP16:
+		m->lone_fp16_bytes_per_s = ns > 0 ? 1e9 / ns : 0;
 		break;
 	case CACHED:
 		m->cache_bytes = cache;

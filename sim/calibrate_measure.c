@@ -211,7 +211,7 @@ static void count_work(const struct scene *s, const struct call *c, uint32_t seq
 			uint64_t bytes = shape.pages[f] ? shape.pages[f] * heads * page_bytes(s, (enum ikv_format)f) : 0;
 			double tokens = (double)shape.pages[f] * g->page_tokens;
 			w->kv_bytes += bytes;
-			w->lone_bytes += whole ? 0 : bytes;
+			*(f == IKV_FMT_FP16 ? &w->lone_fp16_bytes : &w->lone_bytes) += whole ? 0 : bytes;
 			w->format_bytes[f] += bytes;
 			w->flops += 2 * u->q_count * tokens * (g->d_qk + g->d_v);
 			w->format_flops[f] += 2 * u->q_count * tokens * (g->d_qk + g->d_v);

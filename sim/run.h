@@ -44,7 +44,7 @@ struct account { /* what a step of one slot means for the cost model, all layers
 	uint64_t decision_hash;
 	double flops, dense_flops;
 	uint64_t format_bytes[IKV_FMT_COUNT], page_reads, dense_page_reads; /* a page of a KV head is one read */
-	uint64_t plans, jumps, dense_jumps, changes, lone_pages, lone_bytes; /* dense: a plan and a jump a layer */
+	uint64_t plans, jumps, dense_jumps, changes, lone_pages, lone_bytes, lone_fp16_bytes; /* dense: a plan and a jump a layer */
 	double format_flops[IKV_FMT_COUNT], format_fine[IKV_FMT_COUNT];
 };
 

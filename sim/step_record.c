@@ -80,7 +80,10 @@ static void account_plans(const struct run *run, const struct slot *s, struct ac
 	a->plans = (uint64_t)(run->units * layers);
 	for (int f = 0; f < IKV_FMT_COUNT; f++)
 		a->read_bytes += a->format_bytes[f];
-	a->lone_bytes = s->groups[0].kv_count == g->kv_heads ? 0 : a->read_bytes; /* groups are alike */
+	if (s->groups[0].kv_count != g->kv_heads) { /* groups are alike */
+		a->lone_fp16_bytes = a->format_bytes[IKV_FMT_FP16];
+		a->lone_bytes = a->read_bytes - a->lone_fp16_bytes;
+	}
 	a->request_bytes = (uint64_t)request;
 	a->tokens = (uint64_t)(tokens + 0.5);
 	a->pages = (uint64_t)(pages + 0.5);
@@ -151,6 +154,7 @@ static void add_account(struct account *all, const struct account *a)
 	all->changes += a->changes;
 	all->lone_pages += a->lone_pages;
 	all->lone_bytes += a->lone_bytes;
+	all->lone_fp16_bytes += a->lone_fp16_bytes;
 	all->dense_jumps += a->dense_jumps;
 	all->dense_page_reads += a->dense_page_reads;
 	for (int f = 0; f < IKV_FMT_COUNT; f++) {
@@ -176,6 +180,7 @@ static struct ikv_cost_work work_of(const struct run *run, const struct account 
 	    .changes = a->changes,
 	    .lone_pages = a->lone_pages,
 	    .lone_bytes = a->lone_bytes,
+	    .lone_fp16_bytes = a->lone_fp16_bytes,
 	    .fetch_bytes = a->fetch_bytes,
 	    .prefetch_bytes = a->prefetch_bytes,
 	    .recode_bytes = a->recode_bytes,

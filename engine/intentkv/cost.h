@@ -21,7 +21,9 @@ struct ikv_machine {
 	double page_overhead_ns;     /* per page of a KV head that is read */
 	double jump_ns;              /* per run of adjacent pages */
 	double lone_page_ns;         /* per page of a KV head that was re-encoded, and is read, without the other heads */
-	double lone_bytes_per_s;     /* in addition, bytes read of one head without the others; 0: no such term */
+	/* In addition, bytes read of one head without the others: FP16 lies as it was appended, evenly among the other heads',
+	 * re-encoded pages lie anywhere. 0: no such term. */
+	double lone_bytes_per_s, lone_fp16_bytes_per_s;
 	double format_change_ns;     /* per page format of 128 tokens of a KV head after the first */
 	double flops_per_s;          /* attention arithmetic */
 	double kernel_overhead_ns;   /* a launch or call */
@@ -55,7 +57,7 @@ struct ikv_cost_work {      /* one batched decode step */
 	uint64_t plans;                       /* of all sequences and layers */
 	uint64_t jumps;                       /* runs of adjacent pages, all layers, lone pages left out */
 	uint64_t lone_pages;                  /* of `pages`, re-encoded by itself, without the other KV heads' */
-	uint64_t lone_bytes;                  /* of kv_bytes, read of single KV heads, re-encoded or not */
+	uint64_t lone_bytes, lone_fp16_bytes; /* of kv_bytes, read of single KV heads: re-encoded; FP16 */
 	uint64_t changes;                     /* formats beyond the first in 128 tokens of a KV head, all layers */
 	uint64_t fetch_bytes;    /* demanded by this step, cannot be hidden behind earlier steps */
 	uint64_t prefetch_bytes; /* may overlap with this step's work */

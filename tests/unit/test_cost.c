@@ -44,6 +44,7 @@ START_TEST(all_that_pages_cost_adds_up)
 				.jump_ns = 3,
 				.lone_page_ns = 2,
 				.lone_bytes_per_s = 5e9,
+				.lone_fp16_bytes_per_s = 1e9,
 				.format_change_ns = 11,
 				.measured_group = 4};
 	struct ikv_cost_work w = {.layers = 2,
@@ -52,13 +53,14 @@ START_TEST(all_that_pages_cost_adds_up)
 				  .jumps = 10,
 				  .lone_pages = 6,
 				  .lone_bytes = 500,
+				  .lone_fp16_bytes = 19,
 				  .changes = 4};
 	struct ikv_cost_time t;
 	m.format_fine_ns[IKV_FMT_INT8] = 7;
 	w.format_fine[IKV_FMT_INT8] = 1.5;
 	w.format_fine[IKV_FMT_FP16] = 3; /* costs nothing */
 	ikv_cost_step(&m, &w, &t);
-	ck_assert_double_eq_tol(t.attention, 1000 + 10 * 3 + 6 * 2 + 500 / 5 + 4 * 11 + 1.5 * 7, 1e-9);
+	ck_assert_double_eq_tol(t.attention, 1000 + 10 * 3 + 6 * 2 + 500 / 5 + 19 + 4 * 11 + 1.5 * 7, 1e-9);
 	ck_assert(!t.outside);
 	ck_assert_double_eq_tol(t.overhead, 0, 1e-9);
 	m.format_overhead_ns = 13; /* of two formats one */
