@@ -71,6 +71,30 @@ INLINE void add_channel(const __m256 *k, const float *q, size_t q_stride, const 
 
 #endif
 
+/* Forms of a query row of P padded channels, each at a multiple of 32 bytes:
+ *   int16 words [P]   q = unit · words, at the nearest; of each four channels 0, 2, 1, 3. Their magnitude is at most
+ *                     32767 and such that sums of `dim` products with a signed byte are below 2^31
+ *   float unit, int32 start: -128 times the sum of the words
+ *   float sums [P/32] of each 32 channels */
+struct avx2_forms {
+	const float *sums, *unit;
+	const int16_t *words;
+	const int32_t *start;
+};
+
+static inline struct avx2_forms avx2_forms_of(const uint8_t *p, uint32_t dim)
+{
+	size_t padded = tile_padded(dim);
+	struct avx2_forms f;
+	f.words = (const int16_t *)p;
+	p += 2 * padded;
+	f.unit = (const float *)p;
+	f.start = (const int32_t *)(f.unit + 1);
+	p += 32;
+	f.sums = (const float *)p;
+	return f;
+}
+
 typedef void avx2_qk(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
 		     const struct micro_query *q, uint32_t heads, float *s, float *scratch);
 typedef void avx2_pv(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
@@ -79,6 +103,9 @@ avx2_qk avx2_qk_fp16, avx2_qk_half, avx2_qk_float, avx2_qk_bf16, avx2_qk_sparse;
 avx2_pv avx2_pv_fp16, avx2_pv_float, avx2_pv_bf16, avx2_pv_sparse;
 avx2_qk avx2_qk_kivi8, avx2_qk_kivi4, avx2_qk_kivi2;
 avx2_pv avx2_pv_kivi8, avx2_pv_kivi4, avx2_pv_kivi2;
+/* INT8 whose queries and weights may be rounded. */
+avx2_qk avx2_qk_bytes;
+avx2_pv avx2_pv_bytes;
 /* Any format, by the plain decoder: for V that aliases K, whose tiles suit scores only. */
 avx2_pv avx2_pv_decoded;
 
