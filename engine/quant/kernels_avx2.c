@@ -2,7 +2,7 @@
  *
  * 16 tokens (scores) or 16 channels (weighted sums) lie across two registers; a dword of codes is taken apart by
  * shifts, and scales of a token, or of a token's group, multiply sums and weights instead of values. */
-#include "quant/kernels_avx2_words.h"
+#include "quant/kernels_avx2.h"
 #include "quant/wide.h"
 
 enum kind { FLOATS, BYTES, PAIRS, JOINED }; /* FP8, INT8, INT4, INT4_RESIDUAL */
@@ -108,10 +108,11 @@ INLINE void qk_pairs(const enum kind kind, const struct tile_shape *shape, const
 			UNROLL for (int h = 0; h < heads; h++)
 			{
 				const float *sum =
-				    avx2_forms_of(all->forms + (first + (uint32_t)h) * all->forms_stride, shape->d_qk)
-					.sums;
+				    &avx2_forms_of(all->forms + (first + (uint32_t)h) * all->forms_stride, shape->d_qk)
+					 .groups[g]
+					 .sum;
 				total[h][j] = _mm256_fmadd_ps(sums[h][j], scale, total[h][j]);
-				total[h][j] = _mm256_fmadd_ps(_mm256_broadcast_ss(sum + g), zero, total[h][j]);
+				total[h][j] = _mm256_fmadd_ps(_mm256_broadcast_ss(sum), zero, total[h][j]);
 			}
 		}
 	}
@@ -245,66 +246,33 @@ INLINE void pv(const enum kind kind, const struct tile_shape *shape, const struc
 	}
 KERNELS(fp8, FLOATS)
 KERNELS(exact_int8, BYTES)
-
-/* MLA, whose scores are of 576 channels, is not rounded. */
-static void qk_int8(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
-		    const struct micro_query *q, uint32_t heads, float *s, float *scratch)
-{
-	(q->fine || shape->alias ? qk_exact_int8 : avx2_qk_bytes)(shape, tiles, count, q, heads, s, scratch);
-}
-
-static void pv_int8(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w, bool fine,
-		    uint32_t heads, float *acc, size_t acc_stride, float *scratch)
-{
-	(fine || shape->alias ? pv_exact_int8 : avx2_pv_bytes)(shape, tiles, count, w, fine, heads, acc, acc_stride,
-								scratch);
-}
-
+KERNELS(int4r, JOINED)
 /* Codes, scales and zeros of V of INT4 lie like those of KIVI4. */
-static void qk_int4(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
-		    const struct micro_query *q, uint32_t heads, float *s, float *scratch)
+static void qk_exact_int4(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+			  const struct micro_query *q, uint32_t heads, float *s, float *scratch)
 {
 	(void)scratch;
 	qk(PAIRS, shape, tiles, count, q, heads, s);
 }
-KERNELS(int4r, JOINED)
 
-static size_t forms_bytes(uint32_t dim)
-{
-	return (2 * (size_t)tile_padded(dim) + 32 + codec_groups(dim) * sizeof(float) + 63) / 64 * 64;
-}
-
-static void prepare(const float *q, uint32_t dim, uint8_t *forms)
-{
-	struct avx2_forms f = avx2_forms_of(forms, dim);
-	int16_t *words = (int16_t *)f.words;
-	const uint32_t padded = tile_padded(dim);
-	__m256 most = _mm256_setzero_ps();
-	for (uint32_t c = 0; c < padded; c += CODEC_GROUP) {
-		__m256 x[4], sum;
-		UNROLL for (int i = 0; i < 4; i++)
-		{
-			x[i] = _mm256_loadu_ps(q + c + 8 * i);
-			most = _mm256_max_ps(most, magnitude(x[i]));
-		}
-		sum = _mm256_add_ps(_mm256_add_ps(x[0], x[1]), _mm256_add_ps(x[2], x[3]));
-		((float *)f.sums)[c / CODEC_GROUP] = _mm_cvtss_f32(fold4(sum, sum, sum, sum));
+/* Kernels that round and those that do not. MLA, whose scores are of 576 channels, is not rounded. */
+#define EITHER(name, coarse_qk, exact_qk, coarse_pv, exact_pv)                                                       \
+	static void qk_##name(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,              \
+			      const struct micro_query *q, uint32_t heads, float *s, float *scratch)                 \
+	{                                                                                                            \
+		(q->fine || shape->alias ? exact_qk : coarse_qk)(shape, tiles, count, q, heads, s, scratch);         \
+	}                                                                                                            \
+	static void pv_##name(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,              \
+			      const float *w, bool fine, uint32_t heads, float *acc, size_t acc_stride,              \
+			      float *scratch)                                                                        \
+	{                                                                                                            \
+		(fine || shape->alias ? exact_pv : coarse_pv)(shape, tiles, count, w, fine, heads, acc, acc_stride,  \
+							      scratch);                                              \
 	}
-	float top = largest(most), limit = dim > 512 ? (float)(0xffffff / dim) : 32767;
-	__m256 factor = _mm256_set1_ps(top > 0x1p-100f ? limit / top : 0);
-	__m256i total = _mm256_setzero_si256();
-	for (uint32_t c = 0; c < padded; c += 16) {
-		put_words(q + c, factor, words + c);
-		total = _mm256_add_epi32(total, _mm256_madd_epi16(load((const uint8_t *)(words + c)),
-								  _mm256_set1_epi16(-128)));
-	}
-	int32_t lanes[8], start = 0;
-	_mm256_storeu_si256((__m256i *)lanes, total);
-	for (int i = 0; i < 8; i++)
-		start += lanes[i];
-	*(float *)f.unit = top / limit;
-	*(int32_t *)f.start = start;
-}
+EITHER(int8, avx2_qk_bytes, qk_exact_int8, avx2_pv_bytes, pv_exact_int8)
+EITHER(int4, avx2_qk_pairs, qk_exact_int4, avx2_pv_narrow4, avx2_pv_kivi4)
+EITHER(kivi4, avx2_qk_narrow4, avx2_qk_kivi4, avx2_pv_narrow4, avx2_pv_kivi4)
+EITHER(kivi2, avx2_qk_narrow2, avx2_qk_kivi2, avx2_pv_narrow2, avx2_pv_kivi2)
 
 /* exp for x <= 0, relative error below 2e-7, 0 below -87: x = n·ln2 + r, Taylor to degree 7. */
 INLINE __m256 exp_negative(__m256 x)
@@ -373,15 +341,15 @@ const struct micro_kernels micro_avx2 = {
 	    [TILE_FLOAT] = {avx2_qk_float, avx2_pv_float},
 	    [IKV_FMT_FP8] = {qk_fp8, pv_fp8},
 	    [IKV_FMT_INT8] = {qk_int8, pv_int8, .rounds = true},
-	    [IKV_FMT_INT4] = {qk_int4, avx2_pv_kivi4},
+	    [IKV_FMT_INT4] = {qk_int4, pv_int4, .rounds = true},
 	    [IKV_FMT_INT4_RESIDUAL] = {qk_int4r, pv_int4r},
 	    [IKV_FMT_KIVI8] = {avx2_qk_kivi8, avx2_pv_kivi8},
-	    [IKV_FMT_KIVI4] = {avx2_qk_kivi4, avx2_pv_kivi4},
-	    [IKV_FMT_KIVI2] = {avx2_qk_kivi2, avx2_pv_kivi2},
+	    [IKV_FMT_KIVI4] = {qk_kivi4, pv_kivi4, .rounds = true},
+	    [IKV_FMT_KIVI2] = {qk_kivi2, pv_kivi2, .rounds = true},
 	    [IKV_FMT_SPARSE] = {avx2_qk_sparse, avx2_pv_sparse},
 	},
-    .forms_bytes = forms_bytes,
-    .prepare = prepare,
+    .forms_bytes = avx2_forms_bytes,
+    .prepare = avx2_prepare,
     .peak = peak,
     .exp_sum = exp_sum,
     .scale = scale,

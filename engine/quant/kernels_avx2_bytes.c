@@ -2,6 +2,65 @@
  * row or of the block, and their products with codes exact (quant/kernels_avx2_words.h). */
 #include "quant/kernels_avx2_words.h"
 
+size_t avx2_forms_bytes(uint32_t dim)
+{
+	size_t padded = tile_padded(dim);
+	return (5 * padded + 16 + padded / CODEC_GROUP * sizeof(struct avx2_group) + 63) / 64 * 64;
+}
+
+/* 32 channels as bytes, and what they lose. */
+INLINE void put_group(const float *q, int8_t *bytes, struct avx2_group *g)
+{
+	__m256 x[4], most = _mm256_setzero_ps(), sum;
+	__m256i n[4];
+	UNROLL for (int i = 0; i < 4; i++)
+	{
+		x[i] = _mm256_loadu_ps(q + 8 * i);
+		most = _mm256_max_ps(most, magnitude(x[i]));
+	}
+	float top = largest(most);
+	__m256 factor = _mm256_set1_ps(top > 0x1p-100f ? 127 / top : 0);
+	UNROLL for (int i = 0; i < 4; i++) n[i] = _mm256_cvtps_epi32(_mm256_mul_ps(x[i], factor));
+	__m256i total = _mm256_add_epi32(_mm256_add_epi32(n[0], n[1]), _mm256_add_epi32(n[2], n[3]));
+	__m256i y = _mm256_packs_epi16(_mm256_packs_epi32(n[0], n[1]), _mm256_packs_epi32(n[2], n[3]));
+	y = _mm256_permutevar8x32_epi32(y, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+	_mm256_storeu_si256((__m256i *)bytes, y);
+	sum = _mm256_add_ps(_mm256_add_ps(x[0], x[1]), _mm256_add_ps(x[2], x[3]));
+	g->unit = top / 127;
+	g->sum = _mm_cvtss_f32(fold4(sum, sum, sum, sum));
+	sum = _mm256_cvtepi32_ps(total);
+	g->rest = 7.5f * (g->sum - g->unit * _mm_cvtss_f32(fold4(sum, sum, sum, sum)));
+}
+
+void avx2_prepare(const float *q, uint32_t dim, uint8_t *forms)
+{
+	struct avx2_forms f = avx2_forms_of(forms, dim);
+	int16_t *words = (int16_t *)f.words, *whole = (int16_t *)f.whole;
+	const uint32_t padded = tile_padded(dim);
+	__m256 most = _mm256_setzero_ps();
+	for (uint32_t c = 0; c < padded; c += CODEC_GROUP)
+		put_group(q + c, (int8_t *)f.bytes + c, (struct avx2_group *)f.groups + c / CODEC_GROUP);
+	for (uint32_t c = 0; c < padded; c += 8)
+		most = _mm256_max_ps(most, magnitude(_mm256_loadu_ps(q + c)));
+	float top = largest(most), limit = dim > 512 ? (float)(0xffffff / dim) : 32767;
+	bool any = top > 0x1p-100f;
+	__m256 factor = _mm256_set1_ps(any ? limit / top : 0), half = _mm256_set1_ps(any ? 16383 / top : 0);
+	__m256i total = _mm256_setzero_si256();
+	for (uint32_t c = 0; c < padded; c += 16) {
+		__m256i x = round_words(q + c, factor);
+		total = _mm256_add_epi32(total, _mm256_madd_epi16(x, _mm256_set1_epi16(-128)));
+		_mm256_storeu_si256((__m256i *)(words + c), paired(x));
+		_mm256_storeu_si256((__m256i *)(whole + c), round_words(q + c, half));
+	}
+	int32_t lanes[8], start = 0;
+	_mm256_storeu_si256((__m256i *)lanes, total);
+	for (int i = 0; i < 8; i++)
+		start += lanes[i];
+	*(float *)f.unit = top / limit;
+	*(float *)f.size = top;
+	*(int32_t *)f.start = start;
+}
+
 /* Scores of one tile. Codes carry an offset of 128, which the sums begin without. */
 INLINE void qk_tile(const struct tile_shape *shape, const struct tile *t, const uint8_t *forms, size_t stride,
 		    const int heads, float *s)
@@ -62,7 +121,8 @@ INLINE float weigh(const struct tile_shape *shape, const struct tile *tiles, uin
 	float top = largest(most);
 	__m256 factor = _mm256_set1_ps(top > 0x1p-100f ? 32767 / top : 0);
 	for (uint32_t i = 0; i < count; i++)
-		put_words(scaled + TILE_TOKENS * i, factor, words + TILE_TOKENS * i);
+		_mm256_store_si256((__m256i *)(words + TILE_TOKENS * i),
+				   paired(round_words(scaled + TILE_TOKENS * i, factor)));
 	return top / 32767;
 }
 

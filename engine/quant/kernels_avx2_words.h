@@ -7,14 +7,21 @@
 #include "quant/kernels_avx2.h"
 
 #ifdef __AVX2__ /* so that the header compiles alone */
+/* Sums stay in order: the compiler would add products to one another first, and spill. */
+INLINE __m256i in_order(__m256i sum)
+{
+	__asm__("" : "+x"(sum));
+	return sum;
+}
+
 /* sums[h][j] += what the words x[j] give with the pair of head h at `pairs`; heads lie `step` words apart. */
 INLINE void add_words(const __m256i *x, const int16_t *pairs, size_t step, const int heads, __m256i (*sums)[2])
 {
 	UNROLL for (int h = 0; h < heads; h++)
 	{
 		__m256i w = _mm256_castps_si256(_mm256_broadcast_ss((const float *)(pairs + (size_t)h * step)));
-		sums[h][0] = _mm256_add_epi32(sums[h][0], _mm256_madd_epi16(w, x[0]));
-		sums[h][1] = _mm256_add_epi32(sums[h][1], _mm256_madd_epi16(w, x[1]));
+		sums[h][0] = in_order(_mm256_add_epi32(sums[h][0], _mm256_madd_epi16(w, x[0])));
+		sums[h][1] = in_order(_mm256_add_epi32(sums[h][1], _mm256_madd_epi16(w, x[1])));
 	}
 }
 
@@ -24,13 +31,12 @@ INLINE __m256i paired(__m256i x)
 	return _mm256_shufflehi_epi16(_mm256_shufflelo_epi16(x, 0xd8), 0xd8);
 }
 
-/* Sixteen floats times `factor` as words at the nearest, in pairs. */
-INLINE void put_words(const float *x, __m256 factor, int16_t *to)
+/* Sixteen floats times `factor` as words at the nearest. */
+INLINE __m256i round_words(const float *x, __m256 factor)
 {
 	__m256i a = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x), factor));
 	__m256i b = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8), factor));
-	a = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8);
-	_mm256_storeu_si256((__m256i *)to, paired(a));
+	return _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8);
 }
 
 INLINE __m256 magnitude(__m256 x)
