@@ -55,6 +55,7 @@ static inline __attribute__((always_inline)) void fetch_again(const uint8_t *p, 
 #define avx2_qk_pairs       avx2_qk_pairs_far
 #define avx2_qk_narrow4     avx2_qk_narrow4_far
 #define avx2_qk_narrow2     avx2_qk_narrow2_far
+#define avx2_pv_pairs       avx2_pv_pairs_far
 #define avx2_pv_narrow4     avx2_pv_narrow4_far
 #define avx2_pv_narrow2     avx2_pv_narrow2_far
 #define avx2_forms_bytes    avx2_forms_bytes_far

@@ -270,7 +270,7 @@ static void qk_exact_int4(const struct tile_shape *shape, const struct tile *til
 							      scratch);                                              \
 	}
 EITHER(int8, avx2_qk_bytes, qk_exact_int8, avx2_pv_bytes, pv_exact_int8)
-EITHER(int4, avx2_qk_pairs, qk_exact_int4, avx2_pv_narrow4, avx2_pv_kivi4)
+EITHER(int4, avx2_qk_pairs, qk_exact_int4, avx2_pv_pairs, avx2_pv_kivi4)
 EITHER(kivi4, avx2_qk_narrow4, avx2_qk_kivi4, avx2_pv_narrow4, avx2_pv_kivi4)
 EITHER(kivi2, avx2_qk_narrow2, avx2_qk_kivi2, avx2_pv_narrow2, avx2_pv_kivi2)
 

@@ -121,7 +121,7 @@ avx2_qk avx2_qk_kivi8, avx2_qk_kivi4, avx2_qk_kivi2;
 avx2_pv avx2_pv_kivi8, avx2_pv_kivi4, avx2_pv_kivi2;
 /* Whose queries and weights may be rounded. */
 avx2_qk avx2_qk_bytes, avx2_qk_pairs, avx2_qk_narrow4, avx2_qk_narrow2;
-avx2_pv avx2_pv_bytes, avx2_pv_narrow4, avx2_pv_narrow2;
+avx2_pv avx2_pv_bytes, avx2_pv_pairs, avx2_pv_narrow4, avx2_pv_narrow2;
 size_t avx2_forms_bytes(uint32_t dim);
 void avx2_prepare(const float *q, uint32_t dim, uint8_t *forms);
 /* Any format, by the plain decoder: for V that aliases K, whose tiles suit scores only. */

@@ -1,6 +1,6 @@
-/* INT4, KIVI4 and KIVI2 for AVX2 where no token stands out, by products of bytes (vpmaddubsw): unsigned codes and
- * queries of a signed byte, signed codes and weights of an unsigned one. The sums of eight products of two fit words,
- * so they are widened once for 32 channels or 32 tokens, each with a unit of its own. */
+/* KIVI4 and KIVI2 for AVX2 where no token stands out, by products of bytes: unsigned codes and queries of a signed byte,
+ * signed codes and weights of an unsigned one. Sums are widened once for 32 channels or 32 tokens, each with a unit of
+ * its own. */
 #include "quant/kernels_avx2_words.h"
 
 #define SUB       32    /* tokens whose weights have a unit of their own */
@@ -9,94 +9,12 @@
 #define LEAST     (1.0f / 128) /* smaller shares of the largest query count as this for units: scales fit 16 bits */
 #define FLAT      2     /* times the mean weight: if the largest is less, a byte is too coarse beside the others' sum */
 
-INLINE __m256i dword(const void *p)
-{
-	return _mm256_castps_si256(_mm256_broadcast_ss(p));
-}
-
-/* Bits [shift, shift + bits) of 32 bytes. */
-INLINE __m256i bits_of(__m256i x, const int shift, const int bits)
-{
-	x = shift ? _mm256_srli_epi16(x, shift) : x;
-	return _mm256_and_si256(x, _mm256_set1_epi8((char)((1 << bits) - 1)));
-}
-
-/* Sums of the products of 32 channels' codes of 16 tokens with queries, two words a token: bytes of head h at
- * `bytes` + h · step. */
-INLINE void dot_group(const int bits, const uint8_t *p, ptrdiff_t ahead, const int8_t *bytes, size_t step,
-		      const int heads, __m256i (*sums)[2])
-{
-	UNROLL for (int h = 0; h < heads; h++) sums[h][0] = sums[h][1] = _mm256_setzero_si256();
-	for (int j = 0; j < bits; j++, p += 64, bytes += 4) {
-		__m256i x[2] = {load(p), load(p + 32)};
-		fetch(p, ahead);
-		UNROLL for (int m = 0; m < 8 / bits; m++)
-		{
-			__m256i k[2] = {bits_of(x[0], bits * m, bits), bits_of(x[1], bits * m, bits)};
-			UNROLL for (int h = 0; h < heads; h++)
-			{
-				__m256i q = dword(bytes + (size_t)h * step + 4 * bits * m);
-				UNROLL for (int i = 0; i < 2; i++) sums[h][i] =
-				    in_order(_mm256_add_epi16(sums[h][i], _mm256_maddubs_epi16(k[i], q)));
-			}
-		}
-	}
-}
-
-INLINE __m256 widened(__m256i words)
-{
-	return _mm256_cvtepi32_ps(_mm256_madd_epi16(words, _mm256_set1_epi16(1)));
-}
-
-/* Scores of a tile of INT4. */
-INLINE void qk_pairs_tile(const struct tile_shape *shape, const struct tile *t, const uint8_t *forms, size_t stride,
-			  const int heads, float *s)
-{
-	const struct avx2_forms f = avx2_forms_of(forms, shape->d_qk);
-	__m256 total[4][2];
-	UNROLL for (int h = 0; h < heads; h++) total[h][0] = total[h][1] = _mm256_setzero_ps();
-	for (uint32_t g = 0; g < codec_groups(shape->d_qk); g++) {
-		const uint8_t *param = t->k + shape->k_params_at + 64 * g;
-		__m256i sums[4][2];
-		dot_group(4, t->k + 256 * g, t->ahead, f.bytes + 32 * g, stride, heads, sums);
-		fetch(param, t->ahead);
-		UNROLL for (int j = 0; j < 2; j++)
-		{
-			__m256 scale = halves8(param + 16 * j), zero = halves8(param + 32 + 16 * j);
-			UNROLL for (int h = 0; h < heads; h++)
-			{
-				const struct avx2_group *of =
-				    (const void *)((const uint8_t *)(f.groups + g) + (size_t)h * stride);
-				__m256 x = _mm256_fmadd_ps(widened(sums[h][j]), _mm256_broadcast_ss(&of->unit),
-							   _mm256_broadcast_ss(&of->rest));
-				total[h][j] = _mm256_fmadd_ps(_mm256_broadcast_ss(&of->sum), zero, total[h][j]);
-				total[h][j] = _mm256_fmadd_ps(x, scale, total[h][j]);
-			}
-		}
-	}
-	UNROLL for (int h = 0; h < heads; h++) UNROLL for (int j = 0; j < 2; j++)
-	    _mm256_storeu_ps(s + h * MICRO_BLOCK + 8 * j, total[h][j]);
-}
-
-void avx2_qk_pairs(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
-		   const struct micro_query *q, uint32_t heads, float *s, float *scratch)
-{
-	(void)scratch;
-	for (uint32_t i = 0; i < count; i++) {
-#define HEADS(n)                                                                                                     \
-	qk_pairs_tile(shape, &tiles[i], q->forms + h * q->forms_stride, q->forms_stride, n,                          \
-		      s + h * MICRO_BLOCK + i * TILE_TOKENS)
-		BY_FOUR(heads, HEADS)
-#undef HEADS
-	}
-}
-
 /* Up to four queries times the scales of a group of K: bytes, the largest of 32 channels 127, and what turns sums of
  * products into scores. Scores share `share`: the sum of q (zero + middle · scale) that the bytes leave. */
 struct scaled {
 	int8_t *bytes; /* [4][padded] */
 	float *most;   /* [padded] of each channel the largest q / size of the heads */
-	float *units;  /* [padded / 32] of queries divided by their size */
+	float *factors, *units; /* [padded / 32], room for three more: what scales are multiplied with, what 1 stands for */
 	float share[4];
 };
 
@@ -115,13 +33,24 @@ INLINE void find_most(const float *q, size_t q_stride, const uint8_t *forms, siz
 	}
 }
 
-/* The sum of 32 signed bytes. */
-INLINE int32_t sum_bytes(__m256i x)
+/* The factors and units of all groups. */
+INLINE void find_units(const struct tile_shape *shape, const struct tile *t, struct scaled *out)
 {
-	__m256i y = _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), x), _mm256_set1_epi16(1));
-	__m128i z = _mm_add_epi32(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1));
-	z = _mm_add_epi32(z, _mm_shuffle_epi32(z, 0x4e));
-	return _mm_cvtsi128_si32(_mm_add_epi32(z, _mm_shuffle_epi32(z, 0xb1)));
+	const uint32_t padded = tile_padded(shape->d_qk);
+	for (uint32_t first = 0; first < padded; first += 4 * CODEC_GROUP) {
+		__m256 most[4];
+		UNROLL for (uint32_t g = 0; g < 4; g++)
+		{
+			most[g] = _mm256_setzero_ps();
+			for (uint32_t c = first + g * CODEC_GROUP, i = 0; c < padded && i < CODEC_GROUP; i += 8)
+				most[g] = _mm256_max_ps(most[g], _mm256_mul_ps(halves8(t->group + 2 * (c + i)),
+									       _mm256_loadu_ps(out->most + c + i)));
+		}
+		__m128 tops = most4(most[0], most[1], most[2], most[3]);
+		_mm_storeu_ps(out->factors + first / CODEC_GROUP,
+			      factors4(tops, 127 * (32768.0f / 16383), 1e-30f));
+		_mm_storeu_ps(out->units + first / CODEC_GROUP, _mm_mul_ps(tops, _mm_set1_ps(1 / 127.0f)));
+	}
 }
 
 INLINE void scale_queries(const struct tile_shape *shape, const struct tile *t, const float middle, const float *q,
@@ -129,46 +58,44 @@ INLINE void scale_queries(const struct tile_shape *shape, const struct tile *t, 
 {
 	const struct avx2_forms f = avx2_forms_of(forms, shape->d_qk);
 	const uint32_t padded = tile_padded(shape->d_qk);
-	__m256 shares[4];
-	UNROLL for (int h = 0; h < 4; h++) shares[h] = _mm256_setzero_ps(), out->share[h] = 0;
+	const __m256i ones = _mm256_set1_epi16(1);
+	__m256 shares[4], lost[4]; /* lost: what bytes come to, of queries divided by their size */
+	UNROLL for (int h = 0; h < 4; h++) shares[h] = lost[h] = _mm256_setzero_ps();
+	find_units(shape, t, out);
 	for (uint32_t c = 0; c < padded; c += CODEC_GROUP) {
 		const uint8_t *scales = t->group + 2 * c, *zeros = scales + shape->k_zeros;
-		__m256 scale[4], most = _mm256_setzero_ps();
-		__m256i whole[2], n[4];
+		const __m256 factor = _mm256_broadcast_ss(out->factors + c / CODEC_GROUP);
+		const __m256 unit = _mm256_broadcast_ss(out->units + c / CODEC_GROUP);
+		__m256i words[2], n[4];
 		fetch(scales, t->ahead);
 		fetch(zeros, t->ahead);
 		UNROLL for (int i = 0; i < 4; i++)
 		{
-			scale[i] = halves8(scales + 16 * i);
-			most = _mm256_max_ps(most, _mm256_mul_ps(scale[i], _mm256_loadu_ps(out->most + c + 8 * i)));
-		}
-		float top = largest(most);
-		__m256 factor = _mm256_set1_ps(top > 1e-30f ? 127 * (32768.0f / 16383) / top : 0);
-		out->units[c / CODEC_GROUP] = top / 127;
-		UNROLL for (int i = 0; i < 4; i++)
-		{
-			__m256 zero = _mm256_fmadd_ps(scale[i], _mm256_set1_ps(middle), halves8(zeros + 16 * i));
-			n[i] = _mm256_cvtps_epi32(_mm256_mul_ps(scale[i], factor));
+			__m256 scale = halves8(scales + 16 * i);
+			__m256 zero = _mm256_fmadd_ps(scale, _mm256_set1_ps(middle), halves8(zeros + 16 * i));
+			n[i] = _mm256_cvtps_epi32(_mm256_mul_ps(scale, factor));
 			UNROLL for (int h = 0; h < heads; h++) shares[h] = _mm256_fmadd_ps(
 			    _mm256_loadu_ps(q + (size_t)h * q_stride + c + 8 * i), zero, shares[h]);
 		}
-		UNROLL for (int i = 0; i < 2; i++) whole[i] =
+		UNROLL for (int i = 0; i < 2; i++) words[i] =
 		    _mm256_permute4x64_epi64(_mm256_packs_epi32(n[2 * i], n[2 * i + 1]), 0xd8);
 		UNROLL for (int h = 0; h < heads; h++)
 		{
 			const uint8_t *of = (const uint8_t *)(f.whole + c) + (size_t)h * stride;
-			__m256i x = _mm256_packs_epi16(_mm256_mulhrs_epi16(load(of), whole[0]),
-						       _mm256_mulhrs_epi16(load(of + 32), whole[1]));
-			x = _mm256_permute4x64_epi64(x, 0xd8);
-			_mm256_storeu_si256((__m256i *)(out->bytes + (size_t)h * padded + c), x);
-			out->share[h] -= middle * out->units[c / CODEC_GROUP] * (float)sum_bytes(x);
+			__m256i x = _mm256_packs_epi16(_mm256_mulhrs_epi16(load(of), words[0]),
+						       _mm256_mulhrs_epi16(load(of + 32), words[1]));
+			_mm256_storeu_si256((__m256i *)(out->bytes + (size_t)h * padded + c),
+					    _mm256_permute4x64_epi64(x, 0xd8));
+			x = _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), x), ones);
+			lost[h] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(x), unit, lost[h]);
 		}
 	}
-	float sums[4];
+	float sums[4], bytes[4];
 	_mm_storeu_ps(sums, fold4(shares[0], shares[1], shares[2], shares[3]));
+	_mm_storeu_ps(bytes, fold4(lost[0], lost[1], lost[2], lost[3]));
 	for (int h = 0; h < heads; h++)
 		out->share[h] =
-		    out->share[h] * *avx2_forms_of(forms + (size_t)h * stride, shape->d_qk).size + sums[h];
+		    sums[h] - middle * bytes[h] * *avx2_forms_of(forms + (size_t)h * stride, shape->d_qk).size;
 }
 
 INLINE void qk_narrow_tile(const int bits, const struct tile_shape *shape, const struct tile *t,
@@ -197,7 +124,9 @@ INLINE void qk_narrow_heads(const int bits, const struct tile_shape *shape, cons
 			    float *s, float *scratch)
 {
 	const uint32_t padded = tile_padded(shape->d_qk);
-	struct scaled x = {(int8_t *)(scratch + 2 * padded), scratch, scratch + padded, {0}};
+	float *groups = scratch + padded;
+	const uint32_t room = padded / CODEC_GROUP + 3;
+	struct scaled x = {(int8_t *)(groups + 2 * room), scratch, groups, groups + room, {0}};
 	find_most(q, q_stride, forms, stride, shape->d_qk, heads, x.most);
 	for (uint32_t i = 0; i < count; i++) {
 		if (i == 0 || tiles[i].group != tiles[i - 1].group)
@@ -213,22 +142,6 @@ struct weights {
 	__m128 tops[4];                             /* of 32 tokens each */
 	float units[4][SUBS], zeros[4];
 };
-
-/* The largest of each register. */
-INLINE __m128 most4(__m256 a, __m256 b, __m256 c, __m256 d)
-{
-	__m256 ab = _mm256_max_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
-	__m256 cd = _mm256_max_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
-	__m256 x = _mm256_max_ps(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee));
-	return _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
-}
-
-/* What makes each of four the number `to`; 0 of what counts as 0. */
-INLINE __m128 factors4(__m128 tops, float to, float least)
-{
-	__m128 some = _mm_cmpgt_ps(tops, _mm_set1_ps(least));
-	return _mm_and_ps(_mm_div_ps(_mm_set1_ps(to), tops), some);
-}
 
 /* False if a row has no weight far above the mean: the others' sum would then be too coarse in bytes. */
 INLINE bool put_weights(const float *w, uint32_t count, const int heads, struct weights *out)
@@ -254,11 +167,6 @@ INLINE bool put_weights(const float *w, uint32_t count, const int heads, struct 
 			_mm256_store_si256((__m256i *)(out->words[h] + TILE_TOKENS * count), _mm256_setzero_si256());
 	}
 	return true;
-}
-
-INLINE const uint8_t *v_scales(const struct tile_shape *shape, const struct tile *t, uint32_t g)
-{
-	return t->k + shape->v_params_at + 64 * g;
 }
 
 /* The largest scales of group g of 32 tokens each. */
