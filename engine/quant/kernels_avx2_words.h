@@ -48,13 +48,6 @@ INLINE __m256 magnitude(__m256 x)
 	return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x);
 }
 
-INLINE float largest(__m256 x)
-{
-	__m128 y = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
-	y = _mm_max_ps(y, _mm_movehl_ps(y, y));
-	return _mm_cvtss_f32(_mm_max_ss(y, _mm_movehdup_ps(y)));
-}
-
 /* The largest of each register. */
 INLINE __m128 most4(__m256 a, __m256 b, __m256 c, __m256 d)
 {
