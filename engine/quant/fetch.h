@@ -52,6 +52,8 @@ static inline __attribute__((always_inline)) void fetch_again(const uint8_t *p, 
 #define avx2_pv_kivi2       avx2_pv_kivi2_far
 #define avx2_qk_bytes       avx2_qk_bytes_far
 #define avx2_pv_bytes       avx2_pv_bytes_far
+#define avx2_qk_joined      avx2_qk_joined_far
+#define avx2_pv_joined      avx2_pv_joined_far
 #define avx2_qk_pairs       avx2_qk_pairs_far
 #define avx2_qk_narrow4     avx2_qk_narrow4_far
 #define avx2_qk_narrow2     avx2_qk_narrow2_far

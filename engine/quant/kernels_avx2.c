@@ -17,15 +17,6 @@ INLINE __m256 byte_value(const enum kind kind, __m256i x, const int b)
 	return _mm256_mul_ps(_mm256_castsi256_ps(x), _mm256_set1_ps(0x1p120f));
 }
 
-/* Of 15 code + code2 the low (half 0) or high ones of 32 bytes: below 256. */
-INLINE __m256i join(__m256i x, __m256i rest, const int half)
-{
-	const __m256i low = _mm256_set1_epi8(15);
-	x = _mm256_and_si256(half ? _mm256_srli_epi16(x, 4) : x, low);
-	rest = _mm256_and_si256(half ? _mm256_srli_epi16(rest, 4) : rest, low);
-	return _mm256_add_epi8(_mm256_sub_epi8(_mm256_slli_epi16(x, 4), x), rest);
-}
-
 /* A pair's number from byte b of x, or of what join() gives. */
 INLINE __m256 pair_value(const enum kind kind, __m256i x, const int half, const int b)
 {
@@ -246,7 +237,7 @@ INLINE void pv(const enum kind kind, const struct tile_shape *shape, const struc
 	}
 KERNELS(fp8, FLOATS)
 KERNELS(exact_int8, BYTES)
-KERNELS(int4r, JOINED)
+KERNELS(exact_int4r, JOINED)
 /* Codes, scales and zeros of V of INT4 lie like those of KIVI4. */
 static void qk_exact_int4(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
 			  const struct micro_query *q, uint32_t heads, float *s, float *scratch)
@@ -270,6 +261,7 @@ static void qk_exact_int4(const struct tile_shape *shape, const struct tile *til
 							      scratch);                                              \
 	}
 EITHER(int8, avx2_qk_bytes, qk_exact_int8, avx2_pv_bytes, pv_exact_int8)
+EITHER(int4r, avx2_qk_joined, qk_exact_int4r, avx2_pv_joined, pv_exact_int4r)
 EITHER(int4, avx2_qk_pairs, qk_exact_int4, avx2_pv_pairs, avx2_pv_kivi4)
 EITHER(kivi4, avx2_qk_narrow4, avx2_qk_kivi4, avx2_pv_narrow4, avx2_pv_kivi4)
 EITHER(kivi2, avx2_qk_narrow2, avx2_qk_kivi2, avx2_pv_narrow2, avx2_pv_kivi2)
@@ -338,7 +330,7 @@ const struct micro_kernels micro_avx2 = {
 	    [IKV_FMT_FP8] = {qk_fp8, pv_fp8},
 	    [IKV_FMT_INT8] = {qk_int8, pv_int8, .rounds = true},
 	    [IKV_FMT_INT4] = {qk_int4, pv_int4, .rounds = true},
-	    [IKV_FMT_INT4_RESIDUAL] = {qk_int4r, pv_int4r},
+	    [IKV_FMT_INT4_RESIDUAL] = {qk_int4r, pv_int4r, .rounds = true},
 	    [IKV_FMT_KIVI8] = {avx2_qk_kivi8, avx2_pv_kivi8},
 	    [IKV_FMT_KIVI4] = {qk_kivi4, pv_kivi4, .rounds = true},
 	    [IKV_FMT_KIVI2] = {qk_kivi2, pv_kivi2, .rounds = true},

@@ -47,6 +47,15 @@ INLINE __m256 field(__m256i x, const int shift, const int bits)
 	return _mm256_cvtepi32_ps(x);
 }
 
+/* Of 15 code + code2 the low (half 0) or high ones of 32 bytes: below 256. */
+INLINE __m256i join(__m256i x, __m256i rest, const int half)
+{
+	const __m256i low = _mm256_set1_epi8(15);
+	x = _mm256_and_si256(half ? _mm256_srli_epi16(x, 4) : x, low);
+	rest = _mm256_and_si256(half ? _mm256_srli_epi16(rest, 4) : rest, low);
+	return _mm256_add_epi8(_mm256_sub_epi8(_mm256_slli_epi16(x, 4), x), rest);
+}
+
 /* Sums of four registers. */
 INLINE __m128 fold4(__m256 a, __m256 b, __m256 c, __m256 d)
 {
@@ -79,10 +88,10 @@ INLINE void add_channel(const __m256 *k, const float *q, size_t q_stride, const 
 #endif
 
 /* What 32 channels of a query are as signed bytes: q = unit · byte, at the nearest. `rest` is 7.5 times what the bytes
- * lose of their sum: INT4 counts from its middle code, so that what all tokens share is exact. */
+ * lose of their sum, `words_rest` 120 times what the row's words do: INT4 and INT4_RESIDUAL count from their middle codes,
+ * so that what all tokens share is exact. */
 struct avx2_group {
-	float unit, rest, sum;
-	float unused; /* a multiple of 16 bytes */
+	float unit, rest, sum, words_rest; /* a multiple of 16 bytes */
 };
 
 /* Forms of a query row of P padded channels, each at a multiple of 16 bytes:
@@ -127,8 +136,8 @@ avx2_pv avx2_pv_fp16, avx2_pv_float, avx2_pv_bf16, avx2_pv_sparse;
 avx2_qk avx2_qk_kivi8, avx2_qk_kivi4, avx2_qk_kivi2;
 avx2_pv avx2_pv_kivi8, avx2_pv_kivi4, avx2_pv_kivi2;
 /* Whose queries and weights may be rounded. */
-avx2_qk avx2_qk_bytes, avx2_qk_pairs, avx2_qk_narrow4, avx2_qk_narrow2;
-avx2_pv avx2_pv_bytes, avx2_pv_pairs, avx2_pv_narrow4, avx2_pv_narrow2;
+avx2_qk avx2_qk_bytes, avx2_qk_joined, avx2_qk_pairs, avx2_qk_narrow4, avx2_qk_narrow2;
+avx2_pv avx2_pv_bytes, avx2_pv_joined, avx2_pv_pairs, avx2_pv_narrow4, avx2_pv_narrow2;
 size_t avx2_forms_bytes(uint32_t dim);
 void avx2_prepare(const float *q, uint32_t dim, uint8_t *forms);
 /* Any format, by the plain decoder: for V that aliases K, whose tiles suit scores only. */

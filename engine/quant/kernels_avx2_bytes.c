@@ -59,6 +59,13 @@ INLINE void put_group(const float *q, int8_t *bytes, struct avx2_group *g)
 	g->rest = 7.5f * (g->sum - g->unit * _mm_cvtss_f32(fold4(sum, sum, sum, sum)));
 }
 
+INLINE int32_t sum_dwords(__m256i x)
+{
+	__m128i y = _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+	y = _mm_add_epi32(y, _mm_shuffle_epi32(y, 0x4e));
+	return _mm_cvtsi128_si32(_mm_add_epi32(y, _mm_shuffle_epi32(y, 0xb1)));
+}
+
 void avx2_prepare(const float *q, uint32_t dim, uint8_t *forms)
 {
 	struct avx2_forms f = avx2_forms_of(forms, dim);
@@ -72,20 +79,23 @@ void avx2_prepare(const float *q, uint32_t dim, uint8_t *forms)
 	float top = largest(most), limit = dim > 512 ? (float)(0xffffff / dim) : 32767;
 	bool any = top > 0x1p-100f;
 	__m256 factor = _mm256_set1_ps(any ? limit / top : 0), half = _mm256_set1_ps(any ? 16383 / top : 0);
-	__m256i total = _mm256_setzero_si256();
-	for (uint32_t c = 0; c < padded; c += 16) {
-		__m256i x = round_words(q + c, factor);
-		total = _mm256_add_epi32(total, _mm256_madd_epi16(x, _mm256_set1_epi16(-128)));
-		_mm256_storeu_si256((__m256i *)(words + c), paired(x));
-		_mm256_storeu_si256((__m256i *)(whole + c), round_words(q + c, half));
+	const __m256i ones = _mm256_set1_epi16(1);
+	int32_t sum = 0;
+	for (uint32_t c = 0; c < padded; c += CODEC_GROUP) {
+		struct avx2_group *g = (struct avx2_group *)f.groups + c / CODEC_GROUP;
+		__m256i x[2] = {round_words(q + c, factor), round_words(q + c + 16, factor)};
+		int32_t own = sum_dwords(_mm256_add_epi32(_mm256_madd_epi16(x[0], ones), _mm256_madd_epi16(x[1], ones)));
+		g->words_rest = any ? 120 * (g->sum - top / limit * (float)own) : 0;
+		sum += own;
+		UNROLL for (int i = 0; i < 2; i++)
+		{
+			_mm256_storeu_si256((__m256i *)(words + c + 16 * i), paired(x[i]));
+			_mm256_storeu_si256((__m256i *)(whole + c + 16 * i), round_words(q + c + 16 * i, half));
+		}
 	}
-	int32_t lanes[8], start = 0;
-	_mm256_storeu_si256((__m256i *)lanes, total);
-	for (int i = 0; i < 8; i++)
-		start += lanes[i];
 	*(float *)f.unit = top / limit;
 	*(float *)f.size = top;
-	*(int32_t *)f.start = start;
+	*(int32_t *)f.start = -128 * sum;
 }
 
 /* Scores of one tile. Codes carry an offset of 128, which the sums begin without. */
