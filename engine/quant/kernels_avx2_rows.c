@@ -2,6 +2,9 @@
  * (weighted sums) have their sums in registers, so a row is converted once for all of them. */
 #include "quant/kernels_avx2.h"
 
+/* Tiles that are summed at a time: 64 rows 256 bytes apart fill half of the first-level cache's sets that they fall into. */
+#define SUMMED 4
+
 enum kind { HALF, UPPER, WHOLE }; /* FP16, BF16, float */
 
 INLINE uint32_t size_of(const enum kind kind)
@@ -107,24 +110,29 @@ INLINE void pv_rows_columns(const enum kind kind, const struct tile *tiles, uint
 			    const bool in_order, uint32_t c, const int n, uint32_t tail, const float *w,
 			    const int heads, float *acc, size_t acc_stride)
 {
-	const uint32_t size = size_of(kind), parts = in_order ? (uint32_t)row_bytes / 32 : 1;
-	uint32_t of = c / 16 * count / parts, part = c / 16 * count % parts; /* what is fetched */
+	const uint32_t size = size_of(kind);
+	const size_t whole = TILE_TOKENS * row_bytes, begin = (size_t)c * TILE_TOKENS * size * count;
+	const struct tile *to = tiles + (in_order ? begin / whole : 0); /* whose successor is fetched, and from where on */
+	size_t at = in_order ? begin % whole : 0;
 	__m256 a[4][2];
 	UNROLL for (int h = 0; h < heads; h++) UNROLL for (int j = 0; j < n; j++) a[h][j] =
 	    _mm256_loadu_ps(acc + (size_t)h * acc_stride + c + 8 * j);
-	for (uint32_t i = 0; i < count; i++, part++) {
-		const uint8_t *p = tiles[i].v + size * c, *next = p + tiles[i].ahead;
+	for (uint32_t i = 0; i < count; i++) {
+		const uint8_t *p = tiles[i].v + size * c;
 		const float *x = w + i * TILE_TOKENS;
 		uint32_t t = 0;
 		if (in_order) {
-			of += part == parts;
-			part = part == parts ? 0 : part;
-			next = tiles[of].v + tiles[of].ahead + 512 * (size_t)part;
-			for (; t + 4 <= tiles[i].rows; t += 4, p += 4 * row_bytes, x += 4) {
-				fetch(next + 32 * (size_t)t, 0);
-				fetch(next + 32 * (size_t)t, 64);
-				fetch_again(next + 32 * (size_t)t, tiles[i].k - tiles[i].v);
-				fetch_again(next + 32 * (size_t)t, tiles[i].k - tiles[i].v + 64);
+			if (at == whole) {
+				to++;
+				at = 0;
+			}
+			const uint8_t *next = to->v + to->ahead + at, *again = next - (to->v - to->k);
+			at += 512;
+			for (; t + 4 <= tiles[i].rows; t += 4, p += 4 * row_bytes, x += 4, next += 128, again += 128) {
+				fetch(next, 0);
+				fetch(next, 64);
+				fetch_again(again, 0);
+				fetch_again(again, 64);
 				UNROLL for (int k = 0; k < 4; k++)
 				    add_row(kind, p + (size_t)k * row_bytes, n, 0, x + k, heads, a);
 			}
@@ -157,7 +165,10 @@ INLINE void pv_rows_heads(const enum kind kind, const struct tile_shape *shape, 
 
 INLINE void pv_rows(const enum kind kind, const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
 		    const float *w, uint32_t heads, float *acc, size_t acc_stride){
-#define HEADS(n) pv_rows_heads(kind, shape, tiles, count, w + h * MICRO_BLOCK, n, acc + h * acc_stride, acc_stride)
+#define HEADS(n)                                                                                                     \
+	for (uint32_t i = 0; i < count; i += SUMMED)                                                                 \
+	pv_rows_heads(kind, shape, tiles + i, count - i < SUMMED ? count - i : SUMMED,                               \
+		      w + h * MICRO_BLOCK + i * TILE_TOKENS, n, acc + h * acc_stride, acc_stride)
     BY_FOUR(heads, HEADS)
 #undef HEADS
 }
