@@ -50,6 +50,16 @@ static inline __attribute__((always_inline)) void fetch_again(const uint8_t *p, 
 #define avx2_pv_kivi8       avx2_pv_kivi8_far
 #define avx2_pv_kivi4       avx2_pv_kivi4_far
 #define avx2_pv_kivi2       avx2_pv_kivi2_far
+#define avx2_qk_bytes       avx2_qk_bytes_far
+#define avx2_pv_bytes       avx2_pv_bytes_far
+#define avx2_qk_pairs       avx2_qk_pairs_far
+#define avx2_qk_narrow4     avx2_qk_narrow4_far
+#define avx2_qk_narrow2     avx2_qk_narrow2_far
+#define avx2_pv_pairs       avx2_pv_pairs_far
+#define avx2_pv_narrow4     avx2_pv_narrow4_far
+#define avx2_pv_narrow2     avx2_pv_narrow2_far
+#define avx2_forms_bytes    avx2_forms_bytes_far
+#define avx2_prepare        avx2_prepare_far
 #define avx2_pv_decoded     avx2_pv_decoded_far
 #define avx512bf16_qk_sparse avx512bf16_qk_sparse_far
 #define avx512bf16_pv_sparse avx512bf16_pv_sparse_far

@@ -107,10 +107,12 @@ INLINE void qk_pairs(const enum kind kind, const struct tile_shape *shape, const
 			}
 			UNROLL for (int h = 0; h < heads; h++)
 			{
-				const float *form =
-				    (const float *)(all->forms + (first + (uint32_t)h) * all->forms_stride);
+				const float *sum =
+				    &avx2_forms_of(all->forms + (first + (uint32_t)h) * all->forms_stride, shape->d_qk)
+					 .groups[g]
+					 .sum;
 				total[h][j] = _mm256_fmadd_ps(sums[h][j], scale, total[h][j]);
-				total[h][j] = _mm256_fmadd_ps(_mm256_broadcast_ss(form + g), zero, total[h][j]);
+				total[h][j] = _mm256_fmadd_ps(_mm256_broadcast_ss(sum), zero, total[h][j]);
 			}
 		}
 	}
@@ -243,30 +245,34 @@ INLINE void pv(const enum kind kind, const struct tile_shape *shape, const struc
 		pv(kind, shape, tiles, count, w, heads, acc, acc_stride, scratch);                                   \
 	}
 KERNELS(fp8, FLOATS)
-KERNELS(int8, BYTES)
+KERNELS(exact_int8, BYTES)
+KERNELS(int4r, JOINED)
 /* Codes, scales and zeros of V of INT4 lie like those of KIVI4. */
-static void qk_int4(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
-		    const struct micro_query *q, uint32_t heads, float *s, float *scratch)
+static void qk_exact_int4(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+			  const struct micro_query *q, uint32_t heads, float *s, float *scratch)
 {
 	(void)scratch;
 	qk(PAIRS, shape, tiles, count, q, heads, s);
 }
-KERNELS(int4r, JOINED)
 
-/* Sums of each group's channels, for the zeros of INT4. */
-static size_t forms_bytes(uint32_t dim)
-{
-	return (codec_groups(dim) * sizeof(float) + 63) / 64 * 64;
-}
-
-static void prepare(const float *q, uint32_t dim, uint8_t *forms)
-{
-	for (uint32_t g = 0; g < codec_groups(dim); g++, q += CODEC_GROUP) {
-		__m256 sum = _mm256_add_ps(_mm256_add_ps(_mm256_loadu_ps(q), _mm256_loadu_ps(q + 8)),
-					   _mm256_add_ps(_mm256_loadu_ps(q + 16), _mm256_loadu_ps(q + 24)));
-		((float *)forms)[g] = _mm_cvtss_f32(fold4(sum, sum, sum, sum));
+/* Kernels that round and those that do not. MLA, whose scores are of 576 channels, is not rounded. */
+#define EITHER(name, coarse_qk, exact_qk, coarse_pv, exact_pv)                                                       \
+	static void qk_##name(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,              \
+			      const struct micro_query *q, uint32_t heads, float *s, float *scratch)                 \
+	{                                                                                                            \
+		(q->fine || shape->alias ? exact_qk : coarse_qk)(shape, tiles, count, q, heads, s, scratch);         \
+	}                                                                                                            \
+	static void pv_##name(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,              \
+			      const float *w, bool fine, uint32_t heads, float *acc, size_t acc_stride,              \
+			      float *scratch)                                                                        \
+	{                                                                                                            \
+		(fine || shape->alias ? exact_pv : coarse_pv)(shape, tiles, count, w, fine, heads, acc, acc_stride,  \
+							      scratch);                                              \
 	}
-}
+EITHER(int8, avx2_qk_bytes, qk_exact_int8, avx2_pv_bytes, pv_exact_int8)
+EITHER(int4, avx2_qk_pairs, qk_exact_int4, avx2_pv_pairs, avx2_pv_kivi4)
+EITHER(kivi4, avx2_qk_narrow4, avx2_qk_kivi4, avx2_pv_narrow4, avx2_pv_kivi4)
+EITHER(kivi2, avx2_qk_narrow2, avx2_qk_kivi2, avx2_pv_narrow2, avx2_pv_kivi2)
 
 /* exp for x <= 0, relative error below 2e-7, 0 below -87: x = n·ln2 + r, Taylor to degree 7. */
 INLINE __m256 exp_negative(__m256 x)
@@ -334,16 +340,16 @@ const struct micro_kernels micro_avx2 = {
 	    [IKV_FMT_BF16] = {avx2_qk_bf16, avx2_pv_bf16},
 	    [TILE_FLOAT] = {avx2_qk_float, avx2_pv_float},
 	    [IKV_FMT_FP8] = {qk_fp8, pv_fp8},
-	    [IKV_FMT_INT8] = {qk_int8, pv_int8},
-	    [IKV_FMT_INT4] = {qk_int4, avx2_pv_kivi4},
+	    [IKV_FMT_INT8] = {qk_int8, pv_int8, .rounds = true},
+	    [IKV_FMT_INT4] = {qk_int4, pv_int4, .rounds = true},
 	    [IKV_FMT_INT4_RESIDUAL] = {qk_int4r, pv_int4r},
 	    [IKV_FMT_KIVI8] = {avx2_qk_kivi8, avx2_pv_kivi8},
-	    [IKV_FMT_KIVI4] = {avx2_qk_kivi4, avx2_pv_kivi4},
-	    [IKV_FMT_KIVI2] = {avx2_qk_kivi2, avx2_pv_kivi2},
+	    [IKV_FMT_KIVI4] = {qk_kivi4, pv_kivi4, .rounds = true},
+	    [IKV_FMT_KIVI2] = {qk_kivi2, pv_kivi2, .rounds = true},
 	    [IKV_FMT_SPARSE] = {avx2_qk_sparse, avx2_pv_sparse},
 	},
-    .forms_bytes = forms_bytes,
-    .prepare = prepare,
+    .forms_bytes = avx2_forms_bytes,
+    .prepare = avx2_prepare,
     .peak = peak,
     .exp_sum = exp_sum,
     .scale = scale,

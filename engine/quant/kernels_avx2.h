@@ -71,6 +71,46 @@ INLINE void add_channel(const __m256 *k, const float *q, size_t q_stride, const 
 
 #endif
 
+/* What 32 channels of a query are as signed bytes: q = unit · byte, at the nearest. `rest` is 7.5 times what the bytes
+ * lose of their sum: INT4 counts from its middle code, so that what all tokens share is exact. */
+struct avx2_group {
+	float unit, rest, sum;
+	float unused; /* a multiple of 16 bytes */
+};
+
+/* Forms of a query row of P padded channels, each at a multiple of 16 bytes:
+ *   int16 words [P]   q = unit · words, at the nearest; of each four channels 0, 2, 1, 3. Their magnitude is at most
+ *                     32767 and such that sums of `dim` products with a signed byte are below 2^31
+ *   float unit, size; int32 start   size: the largest magnitude; start: -128 times the sum of the words
+ *   struct avx2_group [P/32]
+ *   int8 bytes [P]
+ *   int16 whole [P]   16383 times q / size */
+struct avx2_forms {
+	const float *unit, *size;
+	const int16_t *words, *whole;
+	const int32_t *start;
+	const struct avx2_group *groups;
+	const int8_t *bytes;
+};
+
+static inline struct avx2_forms avx2_forms_of(const uint8_t *p, uint32_t dim)
+{
+	size_t padded = tile_padded(dim);
+	struct avx2_forms f;
+	f.words = (const int16_t *)p;
+	p += 2 * padded;
+	f.unit = (const float *)p;
+	f.size = f.unit + 1;
+	f.start = (const int32_t *)(f.unit + 2);
+	p += 16;
+	f.groups = (const struct avx2_group *)p;
+	p += padded / CODEC_GROUP * sizeof *f.groups;
+	f.bytes = (const int8_t *)p;
+	p += padded;
+	f.whole = (const int16_t *)p;
+	return f;
+}
+
 typedef void avx2_qk(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
 		     const struct micro_query *q, uint32_t heads, float *s, float *scratch);
 typedef void avx2_pv(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
@@ -79,6 +119,11 @@ avx2_qk avx2_qk_fp16, avx2_qk_half, avx2_qk_float, avx2_qk_bf16, avx2_qk_sparse;
 avx2_pv avx2_pv_fp16, avx2_pv_float, avx2_pv_bf16, avx2_pv_sparse;
 avx2_qk avx2_qk_kivi8, avx2_qk_kivi4, avx2_qk_kivi2;
 avx2_pv avx2_pv_kivi8, avx2_pv_kivi4, avx2_pv_kivi2;
+/* Whose queries and weights may be rounded. */
+avx2_qk avx2_qk_bytes, avx2_qk_pairs, avx2_qk_narrow4, avx2_qk_narrow2;
+avx2_pv avx2_pv_bytes, avx2_pv_pairs, avx2_pv_narrow4, avx2_pv_narrow2;
+size_t avx2_forms_bytes(uint32_t dim);
+void avx2_prepare(const float *q, uint32_t dim, uint8_t *forms);
 /* Any format, by the plain decoder: for V that aliases K, whose tiles suit scores only. */
 avx2_pv avx2_pv_decoded;
 
