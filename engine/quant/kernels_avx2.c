@@ -265,41 +265,37 @@ EITHER(int4, avx2_qk_pairs, qk_exact_int4, avx2_pv_pairs, avx2_pv_kivi4)
 EITHER(kivi4, avx2_qk_narrow4, avx2_qk_kivi4, avx2_pv_narrow4, avx2_pv_kivi4)
 EITHER(kivi2, avx2_qk_narrow2, avx2_qk_kivi2, avx2_pv_narrow2, avx2_pv_kivi2)
 
-/* exp for x <= 0, relative error below 2e-7, 0 below -87: x = n·ln2 + r, Taylor to degree 7. */
+/* exp for x <= 0: 2^n · 2^r with n + r = x / ln 2, |r| <= 1/2, and the polynomial for 2^r of kernels_avx512.h, off by
+ * 1.5·10^-7 at most, with log2(e) as a float by 1.3·10^-8 |x| more; 0 below -87. Adding 1.5 · 2^23 rounds to the nearest
+ * whole number and leaves it in the low bits. */
 INLINE __m256 exp_negative(__m256 x)
 {
-	__m256 keep = _mm256_cmp_ps(x, _mm256_set1_ps(-87.0f), _CMP_GE_OQ);
-	x = _mm256_and_ps(x, keep);
-	__m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)),
-				   _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-	__m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0x1.62e4p-1f), x);
-	r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0x1.7f7d1cp-20f), r);
-	static const float terms[] = {1 / 720.0f, 1 / 120.0f, 1 / 24.0f, 1 / 6.0f, 0.5f, 1, 1};
-	__m256 p = _mm256_set1_ps(1 / 5040.0f);
-	UNROLL for (int i = 0; i < 7; i++) p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(terms[i]));
-	__m256i power = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
-	return _mm256_and_ps(_mm256_mul_ps(p, _mm256_castsi256_ps(power)), keep);
-}
-
-static float peak_row(float *s, uint32_t n)
-{
-	float a[8], best = -__builtin_inff();
-	__m256 most = _mm256_set1_ps(best), top = _mm256_set1_ps(3e38f);
-	for (uint32_t i = 0; i < n; i += 8) {
-		__m256 x = _mm256_min_ps(_mm256_loadu_ps(s + i), top); /* the second operand if the first is NaN */
-		_mm256_storeu_ps(s + i, x);
-		most = _mm256_max_ps(most, x);
-	}
-	_mm256_storeu_ps(a, most);
-	for (int l = 0; l < 8; l++)
-		best = a[l] > best ? a[l] : best;
-	return best;
+	const __m256 log2_e = _mm256_set1_ps(0x1.715476p+0f), shift = _mm256_set1_ps(0x1.8p23f);
+	__m256 keep = _mm256_cmp_ps(x, _mm256_set1_ps(-87), _CMP_GE_OQ);
+	x = _mm256_max_ps(x, _mm256_set1_ps(-87));
+	__m256 n = _mm256_fmadd_ps(x, log2_e, shift);
+	__m256 r = _mm256_fmsub_ps(x, log2_e, _mm256_sub_ps(n, shift));
+	__m256 p = _mm256_fmadd_ps(_mm256_set1_ps(0x1.5c08e6p-10f), r, _mm256_set1_ps(0x1.3d0c52p-7f));
+	p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0x1.c6b6e4p-5f));
+	p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0x1.ebf918p-3f));
+	p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0x1.62e428p-1f));
+	p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1));
+	__m256i power = _mm256_slli_epi32(_mm256_castps_si256(n), 23);
+	return _mm256_and_ps(_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), power)), keep);
 }
 
 static void peak(float *s, uint32_t heads, uint32_t n, float *tops)
 {
-	for (uint32_t h = 0; h < heads; h++)
-		tops[h] = peak_row(s + h * MICRO_BLOCK, n);
+	const __m256 top = _mm256_set1_ps(3e38f);
+	for (uint32_t h = 0; h < heads; h++, s += MICRO_BLOCK) {
+		__m256 most = _mm256_set1_ps(-__builtin_inff());
+		for (uint32_t i = 0; i < n; i += 8) {
+			__m256 x = _mm256_min_ps(_mm256_loadu_ps(s + i), top); /* the second operand if the first is NaN */
+			_mm256_storeu_ps(s + i, x);
+			most = _mm256_max_ps(most, x);
+		}
+		tops[h] = largest(most);
+	}
 }
 
 static void exp_sum(float *s, uint32_t heads, uint32_t n, const float *shifts, float *sums)

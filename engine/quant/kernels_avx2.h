@@ -58,6 +58,13 @@ INLINE __m128 fold4(__m256 a, __m256 b, __m256 c, __m256 d)
 	return _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
 }
 
+INLINE float largest(__m256 x)
+{
+	__m128 y = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+	y = _mm_max_ps(y, _mm_movehl_ps(y, y));
+	return _mm_cvtss_f32(_mm_max_ss(y, _mm_movehdup_ps(y)));
+}
+
 /* sums[h][j] += q_h[c] times channel c of tokens 8 j … */
 INLINE void add_channel(const __m256 *k, const float *q, size_t q_stride, const int heads, __m256 (*sums)[2])
 {

@@ -155,16 +155,17 @@ INLINE float weigh(const struct tile_shape *shape, const struct tile *tiles, uin
 
 /* Channels [c, c + 16). */
 INLINE void pv_columns(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, uint32_t c,
-		       const int16_t *words, const float *units, const int heads, float *acc, size_t acc_stride)
+		       const int16_t *words, const float *units, const int heads, float *acc, size_t acc_stride,
+		       struct following *next)
 {
 	const size_t quad_bytes = 4 * (size_t)tile_padded(shape->d_v);
 	__m256i sums[4][2];
 	UNROLL for (int h = 0; h < heads; h++) sums[h][0] = sums[h][1] = _mm256_setzero_si256();
 	for (uint32_t i = 0; i < count; i++) {
 		const uint8_t *p = tiles[i].v + 4 * (size_t)c;
+		fetch_following(next, 4);
 		for (uint32_t quad = 0; quad < TILE_TOKENS / 4; quad++, p += quad_bytes, words += 4) {
 			__m256i x[2] = {load(p), load(p + 32)};
-			fetch(p, tiles[i].ahead);
 			__m256i even[2] = {_mm256_srai_epi16(_mm256_slli_epi16(x[0], 8), 8),
 					   _mm256_srai_epi16(_mm256_slli_epi16(x[1], 8), 8)};
 			__m256i odd[2] = {_mm256_srai_epi16(x[0], 8), _mm256_srai_epi16(x[1], 8)};
@@ -187,8 +188,10 @@ INLINE void pv_heads(const struct tile_shape *shape, const struct tile *tiles, u
 	float units[4];
 	for (int h = 0; h < heads; h++)
 		units[h] = weigh(shape, tiles, count, w + h * MICRO_BLOCK, words[h]);
+	struct following next = {tiles, tiles + count, 0, TILE_TOKENS * (size_t)tile_padded(shape->d_v)};
 	for (uint32_t c = 0; c < shape->d_v; c += 16)
-		pv_columns(shape, tiles, count, c, words[0], units, heads, acc, acc_stride);
+		pv_columns(shape, tiles, count, c, words[0], units, heads, acc, acc_stride, &next);
+	fetch_rest(&next);
 }
 
 void avx2_pv_bytes(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,

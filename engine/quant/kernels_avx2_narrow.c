@@ -249,7 +249,8 @@ INLINE void add_quads(const int bits, const uint8_t *p, const uint8_t *w, const 
 }
 
 INLINE void pv_columns(const int bits, const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
-		       uint32_t c, const struct weights *w, const int heads, float *acc, size_t acc_stride)
+		       uint32_t c, const struct weights *w, const int heads, float *acc, size_t acc_stride,
+		       struct following *next)
 {
 	const uint32_t tokens = bits == 2 ? 8 : 4; /* of a row of codes */
 	const size_t step = 2 * (size_t)tile_padded(shape->d_v), at = 2 * (size_t)(c & ~31u) + 4 * (c & 31u);
@@ -258,12 +259,9 @@ INLINE void pv_columns(const int bits, const struct tile_shape *shape, const str
 		UNROLL for (int h = 0; h < heads; h++) sums[h][0] = sums[h][1] = _mm256_setzero_si256();
 		for (uint32_t i = 2 * sub; i < count && i < 2 * sub + 2; i++) {
 			const uint8_t *p = tiles[i].v + at, *of = w->bytes[0] + TILE_TOKENS * i;
+			fetch_following(next, bits / 2);
 			UNROLL for (uint32_t t = 0; t < TILE_TOKENS; t += tokens, p += step)
-			{
-				add_quads(bits, p, of + t, heads, sums);
-				if (at % 64 == 0)
-					fetch(p, tiles[i].ahead);
-			}
+			    add_quads(bits, p, of + t, heads, sums);
 		}
 		UNROLL for (int h = 0; h < heads; h++) UNROLL for (int j = 0; j < 2; j++)
 		{
@@ -286,11 +284,13 @@ INLINE void pv_heads(const int bits, const struct tile_shape *shape, const struc
 							    acc_stride, scratch);
 		return;
 	}
+	struct following next = {tiles, tiles + count, 0, (size_t)bits * 2 * tile_padded(shape->d_v)};
 	for (uint32_t c = 0; c < shape->d_v; c += CODEC_GROUP) {
 		weigh(shape, tiles, count, c / CODEC_GROUP, 1 << (bits - 1), w, heads, &x);
 		for (uint32_t half = 0; half < 16; half += 8)
-			pv_columns(bits, shape, tiles, count, c + half, &x, heads, acc, acc_stride);
+			pv_columns(bits, shape, tiles, count, c + half, &x, heads, acc, acc_stride, &next);
 	}
+	fetch_rest(&next);
 }
 
 #define KERNELS(bits)                                                                                                \

@@ -106,7 +106,7 @@ INLINE void weigh(const struct tile_shape *shape, const struct tile *tiles, uint
 
 /* Channels [c, c + 8) and 16 behind, the low and the high halves of bytes. */
 INLINE void pv_columns(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, uint32_t c,
-		       const struct weights *w, const int heads, float *acc, size_t acc_stride)
+		       const struct weights *w, const int heads, float *acc, size_t acc_stride, struct following *next)
 {
 	const __m256i low = _mm256_set1_epi16(15);
 	const size_t step = 2 * (size_t)tile_padded(shape->d_v), at = 2 * (size_t)(c & ~31u) + 4 * (c & 31u);
@@ -115,10 +115,9 @@ INLINE void pv_columns(const struct tile_shape *shape, const struct tile *tiles,
 	UNROLL for (int h = 0; h < heads; h++) sums[h][0] = sums[h][1] = _mm256_setzero_si256();
 	for (uint32_t i = 0; i < count; i++) {
 		const uint8_t *p = tiles[i].v + at;
+		fetch_following(next, 2);
 		for (uint32_t quad = 0; quad < TILE_TOKENS / 4; quad++, p += step, words += 4) {
 			__m256i x = load(p);
-			if (at % 64 == 0)
-				fetch(p, tiles[i].ahead);
 			__m256i even[2] = {_mm256_and_si256(x, low), _mm256_and_si256(_mm256_srli_epi16(x, 4), low)};
 			__m256i odd[2] = {_mm256_and_si256(_mm256_srli_epi16(x, 8), low), _mm256_srli_epi16(x, 12)};
 			add_words(even, words, MICRO_BLOCK, heads, sums);
@@ -138,12 +137,14 @@ INLINE void pv_heads(const struct tile_shape *shape, const struct tile *tiles, u
 		     const int heads, float *acc, size_t acc_stride)
 {
 	struct weights x;
+	struct following next = {tiles, tiles + count, 0, TILE_TOKENS / 2 * (size_t)tile_padded(shape->d_v)};
 	put_weights(w, count, heads, &x);
 	for (uint32_t c = 0; c < shape->d_v; c += CODEC_GROUP) {
 		weigh(shape, tiles, count, c / CODEC_GROUP, w, heads, &x);
 		for (uint32_t half = 0; half < 16; half += 8)
-			pv_columns(shape, tiles, count, c + half, &x, heads, acc, acc_stride);
+			pv_columns(shape, tiles, count, c + half, &x, heads, acc, acc_stride, &next);
 	}
+	fetch_rest(&next);
 }
 
 void avx2_pv_pairs(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,

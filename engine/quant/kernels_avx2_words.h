@@ -43,16 +43,35 @@ INLINE __m256i round_words(const float *x, __m256 factor)
 	return _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8);
 }
 
+/* What follows the V of a block's tiles is fetched in the order in which it lies, a part of a tile with every part that is
+ * summed. In the order of the sums, channel by channel, lines of all tiles would be asked for in turns, and with four bits
+ * only every other time. */
+struct following {
+	const struct tile *tile, *end;
+	size_t at, bytes; /* of a tile's V */
+};
+
+INLINE void fetch_following(struct following *f, const int lines)
+{
+	const uint8_t *p = f->tile->v + f->at;
+	UNROLL for (int i = 0; i < lines; i++) fetch(p + 64 * i, f->tile->ahead);
+	f->at += 64 * (size_t)lines;
+	if (f->at >= f->bytes) {
+		f->tile++;
+		f->at = 0;
+	}
+}
+
+/* What dimensions that are no multiple of 32 leave. */
+INLINE void fetch_rest(struct following *f)
+{
+	while (f->tile < f->end)
+		fetch_following(f, 1);
+}
+
 INLINE __m256 magnitude(__m256 x)
 {
 	return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x);
-}
-
-INLINE float largest(__m256 x)
-{
-	__m128 y = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
-	y = _mm_max_ps(y, _mm_movehl_ps(y, y));
-	return _mm_cvtss_f32(_mm_max_ss(y, _mm_movehdup_ps(y)));
 }
 
 /* The largest of each register. */
