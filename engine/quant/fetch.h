@@ -40,6 +40,7 @@ static inline __attribute__((always_inline)) void fetch_again(const uint8_t *p, 
 #define avx2_qk_bf16        avx2_qk_bf16_far
 #define avx2_qk_float       avx2_qk_float_far
 #define avx2_qk_sparse      avx2_qk_sparse_far
+#define avx2_qk_fp8         avx2_qk_fp8_far
 #define avx2_qk_kivi8       avx2_qk_kivi8_far
 #define avx2_qk_kivi4       avx2_qk_kivi4_far
 #define avx2_qk_kivi2       avx2_qk_kivi2_far
@@ -47,6 +48,7 @@ static inline __attribute__((always_inline)) void fetch_again(const uint8_t *p, 
 #define avx2_pv_bf16        avx2_pv_bf16_far
 #define avx2_pv_float       avx2_pv_float_far
 #define avx2_pv_sparse      avx2_pv_sparse_far
+#define avx2_pv_fp8         avx2_pv_fp8_far
 #define avx2_pv_kivi8       avx2_pv_kivi8_far
 #define avx2_pv_kivi4       avx2_pv_kivi4_far
 #define avx2_pv_kivi2       avx2_pv_kivi2_far

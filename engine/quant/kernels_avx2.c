@@ -1,20 +1,16 @@
-/* Micro-kernels for AVX2, FMA and F16C: FP8, INT8, INT4 and INT4_RESIDUAL, and the softmax.
+/* Micro-kernels for AVX2, FMA and F16C: INT8, INT4 and INT4_RESIDUAL, and the softmax.
  *
  * 16 tokens (scores) or 16 channels (weighted sums) lie across two registers; a dword of codes is taken apart by
  * shifts, and scales of a token, or of a token's group, multiply sums and weights instead of values. */
 #include "quant/kernels_avx2.h"
 #include "quant/wide.h"
 
-enum kind { FLOATS, BYTES, PAIRS, JOINED }; /* FP8, INT8, INT4, INT4_RESIDUAL */
+enum kind { BYTES, PAIRS, JOINED }; /* INT8, INT4, INT4_RESIDUAL */
 
-/* Byte b of eight dwords as numbers; E4M3 without its factor 2^120. */
-INLINE __m256 byte_value(const enum kind kind, __m256i x, const int b)
+/* Byte b of eight dwords as numbers. */
+INLINE __m256 byte_value(__m256i x, const int b)
 {
-	x = b < 3 ? _mm256_slli_epi32(x, 24 - 8 * b) : x;
-	if (kind == BYTES)
-		return _mm256_cvtepi32_ps(_mm256_srai_epi32(x, 24));
-	x = _mm256_and_si256(_mm256_srai_epi32(x, 4), _mm256_set1_epi32((int)0x87f00000));
-	return _mm256_mul_ps(_mm256_castsi256_ps(x), _mm256_set1_ps(0x1p120f));
+	return _mm256_cvtepi32_ps(_mm256_srai_epi32(b < 3 ? _mm256_slli_epi32(x, 24 - 8 * b) : x, 24));
 }
 
 /* A pair's number from byte b of x, or of what join() gives. */
@@ -23,24 +19,20 @@ INLINE __m256 pair_value(const enum kind kind, __m256i x, const int half, const 
 	return kind == JOINED ? field(x, 8 * b, 8) : field(x, 8 * b + 4 * half, 4);
 }
 
-/* Scores of one tile of FP8 or INT8. */
-INLINE void qk_bytes(const enum kind kind, const struct tile_shape *shape, const struct tile *t, const float *q,
-		     size_t q_stride, const int heads, float *s)
+/* Scores of one tile of INT8. */
+INLINE void qk_bytes(const struct tile_shape *shape, const struct tile *t, const float *q, size_t q_stride,
+		     const int heads, float *s)
 {
 	const __m256i flip = _mm256_set1_epi8((char)0x80);
 	__m256 sums[4][2];
 	UNROLL for (int h = 0; h < heads; h++) sums[h][0] = sums[h][1] = _mm256_setzero_ps();
 	for (uint32_t c = 0; c < shape->d_qk; c += 4) {
 		const uint8_t *p = t->k + c * TILE_TOKENS;
-		__m256i x[2] = {load(p), load(p + 32)};
+		__m256i x[2] = {_mm256_xor_si256(load(p), flip), _mm256_xor_si256(load(p + 32), flip)};
 		fetch(p, t->ahead);
-		if (kind == BYTES) {
-			x[0] = _mm256_xor_si256(x[0], flip);
-			x[1] = _mm256_xor_si256(x[1], flip);
-		}
 		UNROLL for (int b = 0; b < 4; b++)
 		{
-			__m256 k[2] = {byte_value(kind, x[0], b), byte_value(kind, x[1], b)};
+			__m256 k[2] = {byte_value(x[0], b), byte_value(x[1], b)};
 			add_channel(k, q + c + b, q_stride, heads, sums);
 		}
 	}
@@ -155,8 +147,8 @@ INLINE void pv_columns(const enum kind kind, const struct tile_shape *shape, con
 		__m256i low = joined ? join(x, y, 0) : x, high = joined ? join(x, y, 1) : y;
 		UNROLL for (int b = 0; b < 4; b++)
 		{
-			__m256 v[2] = {joined ? field(low, 8 * b, 8) : byte_value(kind, low, b),
-				       joined ? field(high, 8 * b, 8) : byte_value(kind, high, b)};
+			__m256 v[2] = {joined ? field(low, 8 * b, 8) : byte_value(low, b),
+				       joined ? field(high, 8 * b, 8) : byte_value(high, b)};
 			add_channel(v, w + 4 * i + b, MICRO_BLOCK, heads, a);
 		}
 	}
@@ -194,7 +186,7 @@ INLINE void qk(const enum kind kind, const struct tile_shape *shape, const struc
 	if (kind == PAIRS || kind == JOINED)                                                                         \
 		qk_pairs(kind, shape, &tiles[i], q, h, n, to + h * MICRO_BLOCK);                                     \
 	else                                                                                                         \
-		qk_bytes(kind, shape, &tiles[i], q->f + h * q->stride, q->stride, n, to + h * MICRO_BLOCK)
+		qk_bytes(shape, &tiles[i], q->f + h * q->stride, q->stride, n, to + h * MICRO_BLOCK)
 		BY_FOUR(heads, TILE)
 #undef TILE
 	}
@@ -235,7 +227,6 @@ INLINE void pv(const enum kind kind, const struct tile_shape *shape, const struc
 		(void)fine;                                                                                          \
 		pv(kind, shape, tiles, count, w, heads, acc, acc_stride, scratch);                                   \
 	}
-KERNELS(fp8, FLOATS)
 KERNELS(exact_int8, BYTES)
 KERNELS(exact_int4r, JOINED)
 /* Codes, scales and zeros of V of INT4 lie like those of KIVI4. */
@@ -327,7 +318,7 @@ const struct micro_kernels micro_avx2 = {
 	    [TILE_HALF] = {avx2_qk_half, avx2_pv_fp16},
 	    [IKV_FMT_BF16] = {avx2_qk_bf16, avx2_pv_bf16},
 	    [TILE_FLOAT] = {avx2_qk_float, avx2_pv_float},
-	    [IKV_FMT_FP8] = {qk_fp8, pv_fp8},
+	    [IKV_FMT_FP8] = {avx2_qk_fp8, avx2_pv_fp8},
 	    [IKV_FMT_INT8] = {qk_int8, pv_int8, .rounds = true},
 	    [IKV_FMT_INT4] = {qk_int4, pv_int4, .rounds = true},
 	    [IKV_FMT_INT4_RESIDUAL] = {qk_int4r, pv_int4r, .rounds = true},

@@ -131,8 +131,8 @@ typedef void avx2_qk(const struct tile_shape *shape, const struct tile *tiles, u
 		     const struct micro_query *q, uint32_t heads, float *s, float *scratch);
 typedef void avx2_pv(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
 		     bool fine, uint32_t heads, float *acc, size_t acc_stride, float *scratch);
-avx2_qk avx2_qk_fp16, avx2_qk_half, avx2_qk_float, avx2_qk_bf16, avx2_qk_sparse;
-avx2_pv avx2_pv_fp16, avx2_pv_float, avx2_pv_bf16, avx2_pv_sparse;
+avx2_qk avx2_qk_fp16, avx2_qk_half, avx2_qk_float, avx2_qk_bf16, avx2_qk_sparse, avx2_qk_fp8;
+avx2_pv avx2_pv_fp16, avx2_pv_float, avx2_pv_bf16, avx2_pv_sparse, avx2_pv_fp8;
 avx2_qk avx2_qk_kivi8, avx2_qk_kivi4, avx2_qk_kivi2;
 avx2_pv avx2_pv_kivi8, avx2_pv_kivi4, avx2_pv_kivi2;
 /* Whose queries and weights may be rounded. */

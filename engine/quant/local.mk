@@ -24,7 +24,7 @@ MICRO_AVX2_SOURCES = \
 	engine/quant/fetch.h engine/quant/kernels_avx2.h engine/quant/kernels_avx2.c engine/quant/kernels_avx2_kivi.c \
 	engine/quant/kernels_avx2_rows.c engine/quant/kernels_avx2_sparse.c engine/quant/kernels_avx2_words.h \
 	engine/quant/kernels_avx2_bytes.c engine/quant/kernels_avx2_narrow.c engine/quant/kernels_avx2_pairs.c \
-	engine/quant/kernels_avx2_joined.c
+	engine/quant/kernels_avx2_joined.c engine/quant/kernels_avx2_fp8.c
 libmicro_avx2_la_SOURCES = $(MICRO_AVX2_SOURCES) engine/quant/encode_avx2.c engine/quant/encode_avx2_forms.c \
 	engine/quant/encode_avx2_sparse.c
 libmicro_avx2_la_CFLAGS = $(AM_CFLAGS) -mavx2 -mfma -mf16c
