@@ -121,13 +121,13 @@ static bool weigh(const struct flash *f, const struct stretch *t, uint32_t h, ui
 	return any;
 }
 
-/* A fine query has coarse scores before it, which stand where the kernel does not round. */
-static void score(const struct flash *f, const struct stretch *t, const struct micro_query *q, uint32_t heads,
-		  float *s, float *tops, float *rest)
+/* `again`: a fine query has coarse scores before it, which stand where the kernel does not round. */
+static void score(const struct flash *f, const struct stretch *t, const struct micro_query *q, bool again,
+		  uint32_t heads, float *s, float *tops, float *rest)
 {
 	for (uint32_t k = 0; k < t->count; k += t->run[k]) {
 		const struct tile_shape *shape = t->at[k].shape;
-		if (q->fine && !f->micro->format[shape->format].rounds)
+		if (again && !f->micro->format[shape->format].rounds)
 			continue;
 		f->micro->format[shape->format].qk(shape, t->tile + k, t->run[k], q, heads, s + k * TILE_TOKENS,
 						   rest);
@@ -190,6 +190,15 @@ static bool rounds(const struct flash *f, const struct stretch *t)
 	return false;
 }
 
+/* Nothing is rounded in the first block of a short piece (find_fine), so that it need not be scored coarsely before. */
+static bool begins_short(const struct flash *f, const struct stretch *t, const double *sums, uint32_t heads)
+{
+	for (uint32_t i = 0; i < heads; i++)
+		if (sums[2 * i + 1] != 0)
+			return false;
+	return !is_long(f, t->job);
+}
+
 /* Heads from i on that are treated as head i is. */
 static uint32_t alike(const uint8_t *fine, uint32_t i, uint32_t heads)
 {
@@ -211,15 +220,16 @@ static void attend_head(const struct flash *f, const struct stretch *t, uint32_t
 	struct micro_query q = {j->q + h * f->q_stride, f->q_stride, NULL, f->forms_stride, false};
 	if (j->forms)
 		q.forms = j->forms + h * f->forms_stride;
-	memset(fine, 0, heads);
-	score(f, t, &q, heads, s, tops, rest);
-	if (rounds(f, t) && find_fine(f, t, sums, tops, heads, s, rest, fine))
+	q.fine = begins_short(f, t, sums, heads);
+	memset(fine, q.fine ? 2 : 0, heads);
+	score(f, t, &q, false, heads, s, tops, rest);
+	if (!q.fine && rounds(f, t) && find_fine(f, t, sums, tops, heads, s, rest, fine))
 		for (uint32_t i = 0, n; i < heads; i += n) {
 			n = alike(fine, i, heads);
 			struct micro_query some = {q.f + i * f->q_stride, f->q_stride, q.forms + i * f->forms_stride,
 						   f->forms_stride, true};
 			if (fine[i])
-				score(f, t, &some, n, s + i * MICRO_BLOCK, tops + i, rest);
+				score(f, t, &some, true, n, s + i * MICRO_BLOCK, tops + i, rest);
 		}
 	if (!weigh(f, t, h, heads, tops, s, sums, acc, rest))
 		return;
