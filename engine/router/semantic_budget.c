@@ -146,7 +146,10 @@ void semantic_budget_select(const struct semantic *s, const struct ikv_route_uni
 	const uint32_t pages = emit_page_count(u);
 	const uint32_t budget = at_most(ikv_budget_pages(&s->config.budget, l->total_tokens, l->page_tokens), pages);
 	c.room = budget;
-	take_pinned(&c, share_of(s->config.pinned_share, budget));
+	/* Of a single page both shares are the whole: the newest one, in which the step's own token is, comes first. */
+	if (budget == 1 && s->config.pinned_share < 1)
+		take_recent(&c, share_of(s->config.recent_share, budget));
+	take_pinned(&c, at_most(share_of(s->config.pinned_share, budget), c.room));
 	take_recent(&c, at_most(share_of(s->config.recent_share, budget), c.room));
 	if (scored) {
 		take_best(&c, ROLE_PINNED, ROLE_CHOSEN);

@@ -479,6 +479,30 @@ START_TEST(semantic_budget_prefers_pins_and_scores)
 }
 END_TEST
 
+/* Shares round up, so both the pinned and the recent one are all of a single page. */
+START_TEST(a_budget_of_one_page_is_the_newest)
+{
+	static const char *const shares[][7] = {
+	    {"recent_window_tokens", "160", "budget", "16", NULL},
+	    {"recent_window_tokens", "160", "budget", "16", "refine", "none", NULL},
+	};
+	const struct ikv_block two[] = {
+	    {.name = "s", .start = 0, .end = 160, .policy = IKV_GLOBAL},
+	    {.name = "a", .start = 160, .end = 1600, .policy = IKV_ATTEND, .has_score = true, .score = 0.9},
+	};
+	for (int i = 0; i < 2; i++) {
+		struct bench b;
+		make(3, 1600);
+		set_blocks(2, two, 1600);
+		open_router(&b, ikv_router_find("semantic"), shares[i]);
+		act(&b);
+		ck_assert_uint_eq(b.route.plan.count, 1);
+		ck_assert_uint_eq(b.route.plan.pages[0].page, 99);
+		close_router(&b);
+	}
+}
+END_TEST
+
 START_TEST(a_route_grows)
 {
 	struct bench b;
@@ -524,6 +548,7 @@ int main(void)
 	tcase_add_test(t, random_depends_on_its_seed_only);
 	tcase_add_test(t, semantic_splits_at_the_recent_window);
 	tcase_add_test(t, semantic_budget_prefers_pins_and_scores);
+	tcase_add_test(t, a_budget_of_one_page_is_the_newest);
 	tcase_add_test(t, a_route_grows);
 	tcase_add_test(t, format_choices_follow_the_formats);
 	suite_add_tcase(s, t);
