@@ -9,6 +9,8 @@
 #define INLINE_PAGES 32      /* below so many pages and heads in all, waking threads costs more than they save */
 #define JOIN_ALONE   1000000 /* the same of so many values to join, some 100 us */
 
+#define FETCHED_HEADS 8 /* query rows of so many heads at most are fetched before they are needed */
+
 /* Kernels that round queries and weights must do so more finely where a token of the block has more than 2^-FINE of
  * all weight so far. */
 #define FINE 3
@@ -235,6 +237,20 @@ static void attend_head(const struct flash *f, const struct stretch *t, uint32_t
 	}
 }
 
+/* Queries and sums of a head that comes next: by then a small second-level cache has lost them to the tiles. */
+static void fetch_head(const struct flash *f, const struct stretch *t, uint32_t kv)
+{
+	const struct job *j = t->job;
+	uint32_t h, heads = job_heads(f, j, kv, &h), at = t->split * j->unit->q_count + h;
+	const float *q = j->q + h * f->q_stride, *acc = j->acc + at * f->acc_stride;
+	if (heads > FETCHED_HEADS)
+		return;
+	for (size_t i = 0; i < heads * f->q_stride; i += 16)
+		__builtin_prefetch(q + i);
+	for (size_t i = 0; i < heads * f->acc_stride; i += 16)
+		__builtin_prefetch(acc + i);
+}
+
 /* While a head is worked on, the kernels fetch the one after it, of the last head the first of the next stretch: the tile at
  * the same place in its block, or, where that block is shorter, in the one after it, which would find nobody to fetch it. */
 static void attend_stretch(const struct flash *f, struct stretch *t, const struct stretch *next,
@@ -246,6 +262,7 @@ static void attend_stretch(const struct flash *f, struct stretch *t, const struc
 			const struct stretch *of = k < count ? next : k < later ? after : NULL;
 			t->tile[k].ahead = of ? of->tile[k].k - t->tile[k].k : 0;
 		}
+		fetch_head(f, t, t->kv + (i + 1 < t->heads ? i + 1 : 0));
 		attend_head(f, t, t->kv + i, scratch);
 		for (uint32_t k = 0; k < t->count; k++) {
 			t->tile[k].k += t->at[k].k_step;

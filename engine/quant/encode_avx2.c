@@ -4,6 +4,7 @@
 #include "quant/encode_forms.h"
 
 #define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 4")
 
 INLINE __m256 load8(const uint16_t *p)
 {
@@ -101,53 +102,108 @@ INLINE void encode_bytes(const bool fp8, const uint16_t *rows, uint32_t tokens, 
 	}
 }
 
-INLINE __m256i code_of(__m256 x)
+/* x / s to the last bit, as quotients() in encode_avx512.c, which says why. */
+INLINE __m256 quotients(__m256 x, __m256 s, __m256 inverse)
 {
-	__m256i n = _mm256_cvtps_epi32(x);
-	return _mm256_min_epi32(_mm256_max_epi32(n, _mm256_setzero_si256()), _mm256_set1_epi32(15));
+	__m256 q = _mm256_mul_ps(x, inverse);
+	return _mm256_fmadd_ps(_mm256_fnmadd_ps(q, s, x), inverse, q);
 }
 
-/* The low halves are channels 0 to 15, the high ones 16 to 31. */
+/* 32 numbers as codes: what is below 0 becomes 0, what is above 15 becomes 15. The low halves are channels 0 to 15, the
+ * high ones 16 to 31. */
 INLINE __m128i to_pairs(const __m256i *n)
 {
-	__m256i both = to_bytes(n);
-	__m128i high = _mm256_extracti128_si256(both, 1);
-	return _mm_or_si128(_mm256_castsi256_si128(both), _mm_slli_epi16(high, 4));
+	__m256i x = _mm256_packus_epi16(_mm256_packs_epi32(n[0], n[1]), _mm256_packs_epi32(n[2], n[3]));
+	x = _mm256_min_epu8(x, _mm256_set1_epi8(15));
+	x = _mm256_or_si256(x, _mm256_slli_epi16(_mm256_srli_si256(x, 8), 4));
+	return _mm_unpacklo_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
 }
 
-/* A whole group of 32 channels. */
-INLINE void encode_group(const uint16_t *x, uint8_t *params, uint8_t *pairs, uint8_t *remainders)
+/* The whole numbers that come back from pairs, which are those of n but for the bounds. */
+INLINE __m256 bounded(__m256i n)
 {
-	__m256 v[4] = {load8(x), load8(x + 8), load8(x + 16), load8(x + 24)};
-	__m256i n[4];
-	float low = least(_mm256_min_ps(_mm256_min_ps(v[0], v[1]), _mm256_min_ps(v[2], v[3])));
-	float high = largest(_mm256_max_ps(_mm256_max_ps(v[0], v[1]), _mm256_max_ps(v[2], v[3])));
-	uint16_t zero = 0, scale_half = half_up((high - low) / 15);
-	float scale = scale_half ? to_float(scale_half) : 1;
-	if (low != 0) {
-		zero = (uint16_t)_cvtss_sh(low, 0); /* exact */
-	} else {                                    /* the sign of zero is that of the first */
-		while ((*x & 0x7fff) != 0)
-			x++;
-		zero = *x;
-		low = half_to_float(zero);
-	}
-	memcpy(params, &scale_half, 2);
-	memcpy(params + 2, &zero, 2);
-	__m256 s = _mm256_set1_ps(scale);
-	for (int i = 0; i < 4; i++) {
-		v[i] = _mm256_sub_ps(v[i], _mm256_set1_ps(low));
-		n[i] = code_of(_mm256_div_ps(v[i], s));
+	n = _mm256_min_epi32(_mm256_max_epi32(n, _mm256_setzero_si256()), _mm256_set1_epi32(15));
+	return _mm256_cvtepi32_ps(n);
+}
+
+/* A group of 32 channels by its least value, scale and 1 / scale. */
+INLINE void encode_pairs(const uint16_t *x, float low, float scale, float inverse, uint8_t *pairs, uint8_t *remainders)
+{
+	const __m256 s = _mm256_set1_ps(scale), i = _mm256_set1_ps(inverse);
+	__m256i n[4], rest[4];
+	UNROLL for (int k = 0; k < 4; k++)
+	{
+		__m256 v = _mm256_sub_ps(load8(x + 8 * k), _mm256_set1_ps(low));
+		n[k] = _mm256_cvtps_epi32(quotients(v, s, i));
+		if (remainders) {
+			__m256 r = _mm256_sub_ps(v, _mm256_mul_ps(bounded(n[k]), s));
+			r = _mm256_mul_ps(quotients(r, s, i), _mm256_set1_ps(15));
+			rest[k] = _mm256_cvtps_epi32(_mm256_add_ps(r, _mm256_set1_ps(7.5f)));
+		}
 	}
 	_mm_storeu_si128((__m128i *)pairs, to_pairs(n));
-	if (!remainders)
-		return;
-	for (int i = 0; i < 4; i++) {
-		__m256 r = _mm256_sub_ps(v[i], _mm256_mul_ps(_mm256_cvtepi32_ps(n[i]), s));
-		r = _mm256_mul_ps(_mm256_div_ps(r, s), _mm256_set1_ps(15));
-		n[i] = code_of(_mm256_add_ps(r, _mm256_set1_ps(7.5f)));
+	if (remainders)
+		_mm_storeu_si128((__m128i *)remainders, to_pairs(rest));
+}
+
+/* The least or the largest of each of four registers. */
+INLINE __m128 ends4(const bool most, const __m256 *x)
+{
+#define END(a, b) (most ? _mm256_max_ps(a, b) : _mm256_min_ps(a, b))
+	__m256 ab = END(_mm256_unpacklo_ps(x[0], x[1]), _mm256_unpackhi_ps(x[0], x[1]));
+	__m256 cd = END(_mm256_unpacklo_ps(x[2], x[3]), _mm256_unpackhi_ps(x[2], x[3]));
+	__m256 y = END(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee));
+#undef END
+	__m128 low = _mm256_castps256_ps128(y), high = _mm256_extractf128_ps(y, 1);
+	return most ? _mm_max_ps(low, high) : _mm_min_ps(low, high);
+}
+
+/* Four whole groups, one after the other: each alone would wait for its own few numbers most of the time. */
+INLINE void encode_groups(const uint16_t *x, uint8_t *params, uint8_t *pairs, uint8_t *remainders)
+{
+	__m256 least[4], most[4];
+	float lows[4], scales[4], inverses[4];
+	UNROLL for (int k = 0; k < 4; k++)
+	{
+		__m256 v[4] = {load8(x + 32 * k), load8(x + 32 * k + 8), load8(x + 32 * k + 16), load8(x + 32 * k + 24)};
+		least[k] = _mm256_min_ps(_mm256_min_ps(v[0], v[1]), _mm256_min_ps(v[2], v[3]));
+		most[k] = _mm256_max_ps(_mm256_max_ps(v[0], v[1]), _mm256_max_ps(v[2], v[3]));
 	}
-	_mm_storeu_si128((__m128i *)remainders, to_pairs(n));
+	__m128 low = ends4(false, least), width = _mm_sub_ps(ends4(true, most), low);
+	__m128i scale_half = _mm_cvtps_ph(_mm_div_ps(width, _mm_set1_ps(15)), _MM_FROUND_TO_POS_INF);
+	__m128i zero_half = _mm_cvtps_ph(low, 0); /* exact */
+	__m128 scale = _mm_cvtph_ps(scale_half);
+	scale = _mm_blendv_ps(_mm_set1_ps(1), scale, _mm_cmpgt_ps(scale, _mm_setzero_ps()));
+	_mm_storeu_ps(lows, low);
+	_mm_storeu_ps(scales, scale);
+	_mm_storeu_ps(inverses, _mm_div_ps(_mm_set1_ps(1), scale));
+	_mm_storeu_si128((__m128i *)params, _mm_unpacklo_epi16(scale_half, zero_half));
+	for (int k = 0; k < 4; k++)
+		encode_pairs(x + 32 * k, lows[k], scales[k], inverses[k], pairs + 16 * k,
+			     remainders ? remainders + 16 * k : NULL);
+	/* The sign of a zero that is the least is that of the first. */
+	for (int k = 0, zeros = _mm_movemask_ps(_mm_cmpeq_ps(low, _mm_setzero_ps())); zeros >> k; k++) {
+		const uint16_t *first = x + 32 * k;
+		if (!(zeros >> k & 1))
+			continue;
+		while ((*first & 0x7fff) != 0)
+			first++;
+		memcpy(params + 4 * k + 2, first, 2);
+	}
+}
+
+/* One whole group. */
+INLINE void encode_group(const uint16_t *x, uint8_t *params, uint8_t *pairs, uint8_t *remainders)
+{
+	uint16_t four[4 * CODEC_GROUP];
+	uint8_t all[3][64];
+	for (int k = 0; k < 4; k++)
+		memcpy(four + CODEC_GROUP * k, x, CODEC_GROUP * sizeof *x);
+	encode_groups(four, all[0], all[1], remainders ? all[2] : NULL);
+	memcpy(params, all[0], 4);
+	memcpy(pairs, all[1], 16);
+	if (remainders)
+		memcpy(remainders, all[2], 16);
 }
 
 static void encode_int4(const uint16_t *rows, uint32_t tokens, uint32_t dim, bool residual, uint8_t *stored)
@@ -156,15 +212,21 @@ static void encode_int4(const uint16_t *rows, uint32_t tokens, uint32_t dim, boo
 	uint8_t *pairs = stored + 4 * (size_t)tokens * groups;
 	uint8_t *remainders = residual ? pairs + (size_t)tokens * row_bytes : NULL;
 	for (uint32_t t = 0; t < tokens; t++) {
-		for (uint32_t g = 0; g < groups; g++) {
+		for (uint32_t g = 0; g < groups;) {
 			uint32_t c = g * CODEC_GROUP, width = dim - c < CODEC_GROUP ? dim - c : CODEC_GROUP;
 			size_t at = (size_t)t * row_bytes + c / 2;
 			const uint16_t *x = rows + (size_t)t * dim + c;
 			uint8_t *params = stored + 4 * ((size_t)t * groups + g);
+			if (dim - c >= 4 * CODEC_GROUP) {
+				encode_groups(x, params, pairs + at, remainders ? remainders + at : NULL);
+				g += 4;
+				continue;
+			}
 			if (width == CODEC_GROUP)
 				encode_group(x, params, pairs + at, remainders ? remainders + at : NULL);
 			else
 				codec_encode_group(x, width, params, pairs + at, remainders ? remainders + at : NULL);
+			g++;
 		}
 	}
 }

@@ -1,29 +1,16 @@
-/* Micro-kernels for AVX2, FMA and F16C: FP8, INT8, INT4 and INT4_RESIDUAL, and the softmax.
+/* Micro-kernels for AVX2, FMA and F16C: INT8, INT4 and INT4_RESIDUAL, and the softmax.
  *
  * 16 tokens (scores) or 16 channels (weighted sums) lie across two registers; a dword of codes is taken apart by
  * shifts, and scales of a token, or of a token's group, multiply sums and weights instead of values. */
 #include "quant/kernels_avx2.h"
 #include "quant/wide.h"
 
-enum kind { FLOATS, BYTES, PAIRS, JOINED }; /* FP8, INT8, INT4, INT4_RESIDUAL */
+enum kind { BYTES, PAIRS, JOINED }; /* INT8, INT4, INT4_RESIDUAL */
 
-/* Byte b of eight dwords as numbers; E4M3 without its factor 2^120. */
-INLINE __m256 byte_value(const enum kind kind, __m256i x, const int b)
+/* Byte b of eight dwords as numbers. */
+INLINE __m256 byte_value(__m256i x, const int b)
 {
-	x = b < 3 ? _mm256_slli_epi32(x, 24 - 8 * b) : x;
-	if (kind == BYTES)
-		return _mm256_cvtepi32_ps(_mm256_srai_epi32(x, 24));
-	x = _mm256_and_si256(_mm256_srai_epi32(x, 4), _mm256_set1_epi32((int)0x87f00000));
-	return _mm256_mul_ps(_mm256_castsi256_ps(x), _mm256_set1_ps(0x1p120f));
-}
-
-/* Of 15 code + code2 the low (half 0) or high ones of 32 bytes: below 256. */
-INLINE __m256i join(__m256i x, __m256i rest, const int half)
-{
-	const __m256i low = _mm256_set1_epi8(15);
-	x = _mm256_and_si256(half ? _mm256_srli_epi16(x, 4) : x, low);
-	rest = _mm256_and_si256(half ? _mm256_srli_epi16(rest, 4) : rest, low);
-	return _mm256_add_epi8(_mm256_sub_epi8(_mm256_slli_epi16(x, 4), x), rest);
+	return _mm256_cvtepi32_ps(_mm256_srai_epi32(b < 3 ? _mm256_slli_epi32(x, 24 - 8 * b) : x, 24));
 }
 
 /* A pair's number from byte b of x, or of what join() gives. */
@@ -32,24 +19,20 @@ INLINE __m256 pair_value(const enum kind kind, __m256i x, const int half, const 
 	return kind == JOINED ? field(x, 8 * b, 8) : field(x, 8 * b + 4 * half, 4);
 }
 
-/* Scores of one tile of FP8 or INT8. */
-INLINE void qk_bytes(const enum kind kind, const struct tile_shape *shape, const struct tile *t, const float *q,
-		     size_t q_stride, const int heads, float *s)
+/* Scores of one tile of INT8. */
+INLINE void qk_bytes(const struct tile_shape *shape, const struct tile *t, const float *q, size_t q_stride,
+		     const int heads, float *s)
 {
 	const __m256i flip = _mm256_set1_epi8((char)0x80);
 	__m256 sums[4][2];
 	UNROLL for (int h = 0; h < heads; h++) sums[h][0] = sums[h][1] = _mm256_setzero_ps();
 	for (uint32_t c = 0; c < shape->d_qk; c += 4) {
 		const uint8_t *p = t->k + c * TILE_TOKENS;
-		__m256i x[2] = {load(p), load(p + 32)};
+		__m256i x[2] = {_mm256_xor_si256(load(p), flip), _mm256_xor_si256(load(p + 32), flip)};
 		fetch(p, t->ahead);
-		if (kind == BYTES) {
-			x[0] = _mm256_xor_si256(x[0], flip);
-			x[1] = _mm256_xor_si256(x[1], flip);
-		}
 		UNROLL for (int b = 0; b < 4; b++)
 		{
-			__m256 k[2] = {byte_value(kind, x[0], b), byte_value(kind, x[1], b)};
+			__m256 k[2] = {byte_value(x[0], b), byte_value(x[1], b)};
 			add_channel(k, q + c + b, q_stride, heads, sums);
 		}
 	}
@@ -107,10 +90,12 @@ INLINE void qk_pairs(const enum kind kind, const struct tile_shape *shape, const
 			}
 			UNROLL for (int h = 0; h < heads; h++)
 			{
-				const float *form =
-				    (const float *)(all->forms + (first + (uint32_t)h) * all->forms_stride);
+				const float *sum =
+				    &avx2_forms_of(all->forms + (first + (uint32_t)h) * all->forms_stride, shape->d_qk)
+					 .groups[g]
+					 .sum;
 				total[h][j] = _mm256_fmadd_ps(sums[h][j], scale, total[h][j]);
-				total[h][j] = _mm256_fmadd_ps(_mm256_broadcast_ss(form + g), zero, total[h][j]);
+				total[h][j] = _mm256_fmadd_ps(_mm256_broadcast_ss(sum), zero, total[h][j]);
 			}
 		}
 	}
@@ -162,8 +147,8 @@ INLINE void pv_columns(const enum kind kind, const struct tile_shape *shape, con
 		__m256i low = joined ? join(x, y, 0) : x, high = joined ? join(x, y, 1) : y;
 		UNROLL for (int b = 0; b < 4; b++)
 		{
-			__m256 v[2] = {joined ? field(low, 8 * b, 8) : byte_value(kind, low, b),
-				       joined ? field(high, 8 * b, 8) : byte_value(kind, high, b)};
+			__m256 v[2] = {joined ? field(low, 8 * b, 8) : byte_value(low, b),
+				       joined ? field(high, 8 * b, 8) : byte_value(high, b)};
 			add_channel(v, w + 4 * i + b, MICRO_BLOCK, heads, a);
 		}
 	}
@@ -201,7 +186,7 @@ INLINE void qk(const enum kind kind, const struct tile_shape *shape, const struc
 	if (kind == PAIRS || kind == JOINED)                                                                         \
 		qk_pairs(kind, shape, &tiles[i], q, h, n, to + h * MICRO_BLOCK);                                     \
 	else                                                                                                         \
-		qk_bytes(kind, shape, &tiles[i], q->f + h * q->stride, q->stride, n, to + h * MICRO_BLOCK)
+		qk_bytes(shape, &tiles[i], q->f + h * q->stride, q->stride, n, to + h * MICRO_BLOCK)
 		BY_FOUR(heads, TILE)
 #undef TILE
 	}
@@ -242,67 +227,67 @@ INLINE void pv(const enum kind kind, const struct tile_shape *shape, const struc
 		(void)fine;                                                                                          \
 		pv(kind, shape, tiles, count, w, heads, acc, acc_stride, scratch);                                   \
 	}
-KERNELS(fp8, FLOATS)
-KERNELS(int8, BYTES)
+KERNELS(exact_int8, BYTES)
+KERNELS(exact_int4r, JOINED)
 /* Codes, scales and zeros of V of INT4 lie like those of KIVI4. */
-static void qk_int4(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
-		    const struct micro_query *q, uint32_t heads, float *s, float *scratch)
+static void qk_exact_int4(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+			  const struct micro_query *q, uint32_t heads, float *s, float *scratch)
 {
 	(void)scratch;
 	qk(PAIRS, shape, tiles, count, q, heads, s);
 }
-KERNELS(int4r, JOINED)
 
-/* Sums of each group's channels, for the zeros of INT4. */
-static size_t forms_bytes(uint32_t dim)
-{
-	return (codec_groups(dim) * sizeof(float) + 63) / 64 * 64;
-}
-
-static void prepare(const float *q, uint32_t dim, uint8_t *forms)
-{
-	for (uint32_t g = 0; g < codec_groups(dim); g++, q += CODEC_GROUP) {
-		__m256 sum = _mm256_add_ps(_mm256_add_ps(_mm256_loadu_ps(q), _mm256_loadu_ps(q + 8)),
-					   _mm256_add_ps(_mm256_loadu_ps(q + 16), _mm256_loadu_ps(q + 24)));
-		((float *)forms)[g] = _mm_cvtss_f32(fold4(sum, sum, sum, sum));
+/* Kernels that round and those that do not. MLA, whose scores are of 576 channels, is not rounded. */
+#define EITHER(name, coarse_qk, exact_qk, coarse_pv, exact_pv)                                                       \
+	static void qk_##name(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,              \
+			      const struct micro_query *q, uint32_t heads, float *s, float *scratch)                 \
+	{                                                                                                            \
+		(q->fine || shape->alias ? exact_qk : coarse_qk)(shape, tiles, count, q, heads, s, scratch);         \
+	}                                                                                                            \
+	static void pv_##name(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,              \
+			      const float *w, bool fine, uint32_t heads, float *acc, size_t acc_stride,              \
+			      float *scratch)                                                                        \
+	{                                                                                                            \
+		(fine || shape->alias ? exact_pv : coarse_pv)(shape, tiles, count, w, fine, heads, acc, acc_stride,  \
+							      scratch);                                              \
 	}
-}
+EITHER(int8, avx2_qk_bytes, qk_exact_int8, avx2_pv_bytes, pv_exact_int8)
+EITHER(int4r, avx2_qk_joined, qk_exact_int4r, avx2_pv_joined, pv_exact_int4r)
+EITHER(int4, avx2_qk_pairs, qk_exact_int4, avx2_pv_pairs, avx2_pv_kivi4)
+EITHER(kivi4, avx2_qk_narrow4, avx2_qk_kivi4, avx2_pv_narrow4, avx2_pv_kivi4)
+EITHER(kivi2, avx2_qk_narrow2, avx2_qk_kivi2, avx2_pv_narrow2, avx2_pv_kivi2)
 
-/* exp for x <= 0, relative error below 2e-7, 0 below -87: x = n·ln2 + r, Taylor to degree 7. */
+/* exp for x <= 0: 2^n · 2^r with n + r = x / ln 2, |r| <= 1/2, and the polynomial for 2^r of kernels_avx512.h, off by
+ * 1.5·10^-7 at most, with log2(e) as a float by 1.3·10^-8 |x| more; 0 below -87. Adding 1.5 · 2^23 rounds to the nearest
+ * whole number and leaves it in the low bits. */
 INLINE __m256 exp_negative(__m256 x)
 {
-	__m256 keep = _mm256_cmp_ps(x, _mm256_set1_ps(-87.0f), _CMP_GE_OQ);
-	x = _mm256_and_ps(x, keep);
-	__m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)),
-				   _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-	__m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0x1.62e4p-1f), x);
-	r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0x1.7f7d1cp-20f), r);
-	static const float terms[] = {1 / 720.0f, 1 / 120.0f, 1 / 24.0f, 1 / 6.0f, 0.5f, 1, 1};
-	__m256 p = _mm256_set1_ps(1 / 5040.0f);
-	UNROLL for (int i = 0; i < 7; i++) p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(terms[i]));
-	__m256i power = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
-	return _mm256_and_ps(_mm256_mul_ps(p, _mm256_castsi256_ps(power)), keep);
-}
-
-static float peak_row(float *s, uint32_t n)
-{
-	float a[8], best = -__builtin_inff();
-	__m256 most = _mm256_set1_ps(best), top = _mm256_set1_ps(3e38f);
-	for (uint32_t i = 0; i < n; i += 8) {
-		__m256 x = _mm256_min_ps(_mm256_loadu_ps(s + i), top); /* the second operand if the first is NaN */
-		_mm256_storeu_ps(s + i, x);
-		most = _mm256_max_ps(most, x);
-	}
-	_mm256_storeu_ps(a, most);
-	for (int l = 0; l < 8; l++)
-		best = a[l] > best ? a[l] : best;
-	return best;
+	const __m256 log2_e = _mm256_set1_ps(0x1.715476p+0f), shift = _mm256_set1_ps(0x1.8p23f);
+	__m256 keep = _mm256_cmp_ps(x, _mm256_set1_ps(-87), _CMP_GE_OQ);
+	x = _mm256_max_ps(x, _mm256_set1_ps(-87));
+	__m256 n = _mm256_fmadd_ps(x, log2_e, shift);
+	__m256 r = _mm256_fmsub_ps(x, log2_e, _mm256_sub_ps(n, shift));
+	__m256 p = _mm256_fmadd_ps(_mm256_set1_ps(0x1.5c08e6p-10f), r, _mm256_set1_ps(0x1.3d0c52p-7f));
+	p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0x1.c6b6e4p-5f));
+	p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0x1.ebf918p-3f));
+	p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0x1.62e428p-1f));
+	p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1));
+	__m256i power = _mm256_slli_epi32(_mm256_castps_si256(n), 23);
+	return _mm256_and_ps(_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), power)), keep);
 }
 
 static void peak(float *s, uint32_t heads, uint32_t n, float *tops)
 {
-	for (uint32_t h = 0; h < heads; h++)
-		tops[h] = peak_row(s + h * MICRO_BLOCK, n);
+	const __m256 top = _mm256_set1_ps(3e38f);
+	for (uint32_t h = 0; h < heads; h++, s += MICRO_BLOCK) {
+		__m256 most = _mm256_set1_ps(-__builtin_inff());
+		for (uint32_t i = 0; i < n; i += 8) {
+			__m256 x = _mm256_min_ps(_mm256_loadu_ps(s + i), top); /* the second operand if the first is NaN */
+			_mm256_storeu_ps(s + i, x);
+			most = _mm256_max_ps(most, x);
+		}
+		tops[h] = largest(most);
+	}
 }
 
 static void exp_sum(float *s, uint32_t heads, uint32_t n, const float *shifts, float *sums)
@@ -333,17 +318,17 @@ const struct micro_kernels micro_avx2 = {
 	    [TILE_HALF] = {avx2_qk_half, avx2_pv_fp16},
 	    [IKV_FMT_BF16] = {avx2_qk_bf16, avx2_pv_bf16},
 	    [TILE_FLOAT] = {avx2_qk_float, avx2_pv_float},
-	    [IKV_FMT_FP8] = {qk_fp8, pv_fp8},
-	    [IKV_FMT_INT8] = {qk_int8, pv_int8},
-	    [IKV_FMT_INT4] = {qk_int4, avx2_pv_kivi4},
-	    [IKV_FMT_INT4_RESIDUAL] = {qk_int4r, pv_int4r},
+	    [IKV_FMT_FP8] = {avx2_qk_fp8, avx2_pv_fp8},
+	    [IKV_FMT_INT8] = {qk_int8, pv_int8, .rounds = true},
+	    [IKV_FMT_INT4] = {qk_int4, pv_int4, .rounds = true},
+	    [IKV_FMT_INT4_RESIDUAL] = {qk_int4r, pv_int4r, .rounds = true},
 	    [IKV_FMT_KIVI8] = {avx2_qk_kivi8, avx2_pv_kivi8},
-	    [IKV_FMT_KIVI4] = {avx2_qk_kivi4, avx2_pv_kivi4},
-	    [IKV_FMT_KIVI2] = {avx2_qk_kivi2, avx2_pv_kivi2},
+	    [IKV_FMT_KIVI4] = {qk_kivi4, pv_kivi4, .rounds = true},
+	    [IKV_FMT_KIVI2] = {qk_kivi2, pv_kivi2, .rounds = true},
 	    [IKV_FMT_SPARSE] = {avx2_qk_sparse, avx2_pv_sparse},
 	},
-    .forms_bytes = forms_bytes,
-    .prepare = prepare,
+    .forms_bytes = avx2_forms_bytes,
+    .prepare = avx2_prepare,
     .peak = peak,
     .exp_sum = exp_sum,
     .scale = scale,

@@ -2,6 +2,9 @@
  * (weighted sums) have their sums in registers, so a row is converted once for all of them. */
 #include "quant/kernels_avx2.h"
 
+/* Tiles that are summed at a time: 64 rows 256 bytes apart fill half of the first-level cache's sets that they fall into. */
+#define SUMMED 4
+
 enum kind { HALF, UPPER, WHOLE }; /* FP16, BF16, float */
 
 INLINE uint32_t size_of(const enum kind kind)
@@ -86,29 +89,58 @@ INLINE void qk_rows(const enum kind kind, const struct tile_shape *shape, const 
 	}
 }
 
-/* Channels [c, c + 8 n), the last `tail` of them if that is not 0. */
-INLINE void pv_rows_columns(const enum kind kind, const struct tile *tiles, uint32_t count, size_t row_bytes,
-			    uint32_t c, const int n, uint32_t tail, const float *w, const int heads, float *acc,
-			    size_t acc_stride)
+/* a[h] += x_h[t] times channels [0, 8 n) at p, the last `tail` of them if that is not 0. */
+INLINE void add_row(const enum kind kind, const uint8_t *p, const int n, uint32_t tail, const float *x, const int heads,
+		    __m256 (*a)[2])
+{
+	__m256 v[2];
+	UNROLL for (int j = 0; j < n; j++) v[j] =
+	    tail ? row_tail(kind, p, tail) : row8(kind, p + 8 * (int)size_of(kind) * j);
+	UNROLL for (int h = 0; h < heads; h++)
+	{
+		__m256 y = _mm256_broadcast_ss(x + h * MICRO_BLOCK);
+		UNROLL for (int j = 0; j < n; j++) a[h][j] = _mm256_fmadd_ps(y, v[j], a[h][j]);
+	}
+}
+
+/* Channels [c, c + 8 n) of a block, the last `tail` of them if that is not 0. What comes next is fetched in the order in
+ * which it lies where rows follow each other, 512 bytes while 16 channels of a tile are summed: by channels, as they are
+ * read, 128 lines 256 bytes apart would be asked for at once and then none for as long (docs/kernels.md). */
+INLINE void pv_rows_columns(const enum kind kind, const struct tile *tiles, uint32_t count, const size_t row_bytes,
+			    const bool in_order, uint32_t c, const int n, uint32_t tail, const float *w,
+			    const int heads, float *acc, size_t acc_stride)
 {
 	const uint32_t size = size_of(kind);
+	const size_t whole = TILE_TOKENS * row_bytes, begin = (size_t)c * TILE_TOKENS * size * count;
+	const struct tile *to = tiles + (in_order ? begin / whole : 0); /* whose successor is fetched, and from where on */
+	size_t at = in_order ? begin % whole : 0;
 	__m256 a[4][2];
 	UNROLL for (int h = 0; h < heads; h++) UNROLL for (int j = 0; j < n; j++) a[h][j] =
 	    _mm256_loadu_ps(acc + (size_t)h * acc_stride + c + 8 * j);
 	for (uint32_t i = 0; i < count; i++) {
 		const uint8_t *p = tiles[i].v + size * c;
 		const float *x = w + i * TILE_TOKENS;
-		for (uint32_t t = 0; t < tiles[i].rows; t++, p += row_bytes, x++) {
-			__m256 v[2];
-			UNROLL for (int j = 0; j < n; j++) v[j] =
-			    tail ? row_tail(kind, p, tail) : row8(kind, p + 8 * (int)size * j);
-			if (c % (64 / size) == 0)
-				fetch(p, tiles[i].ahead);
-			UNROLL for (int h = 0; h < heads; h++)
-			{
-				__m256 y = _mm256_broadcast_ss(x + h * MICRO_BLOCK);
-				UNROLL for (int j = 0; j < n; j++) a[h][j] = _mm256_fmadd_ps(y, v[j], a[h][j]);
+		uint32_t t = 0;
+		if (in_order) {
+			if (at == whole) {
+				to++;
+				at = 0;
 			}
+			const uint8_t *next = to->v + to->ahead + at, *again = next - (to->v - to->k);
+			at += 512;
+			for (; t + 4 <= tiles[i].rows; t += 4, p += 4 * row_bytes, x += 4, next += 128, again += 128) {
+				fetch(next, 0);
+				fetch(next, 64);
+				fetch_again(again, 0);
+				fetch_again(again, 64);
+				UNROLL for (int k = 0; k < 4; k++)
+				    add_row(kind, p + (size_t)k * row_bytes, n, 0, x + k, heads, a);
+			}
+		}
+		for (; t < tiles[i].rows; t++, p += row_bytes, x++) {
+			if (!in_order && c % (64 / size) == 0)
+				fetch(p, tiles[i].ahead);
+			add_row(kind, p, n, tail, x, heads, a);
 		}
 	}
 	UNROLL for (int h = 0; h < heads; h++) UNROLL for (int j = 0; j < n; j++)
@@ -118,18 +150,25 @@ INLINE void pv_rows_columns(const enum kind kind, const struct tile *tiles, uint
 INLINE void pv_rows_heads(const enum kind kind, const struct tile_shape *shape, const struct tile *tiles,
 			  uint32_t count, const float *w, const int heads, float *acc, size_t acc_stride)
 {
-	size_t row_bytes = shape->v_step;
+	const size_t row_bytes = shape->v_step;
+	const uint32_t d = shape->d_v;
+	const bool in_order = kind != WHOLE && row_bytes == 2 * (size_t)d && d % 16 == 0;
 	uint32_t c = 0;
-	for (; c + 16 <= shape->d_v; c += 16)
-		pv_rows_columns(kind, tiles, count, row_bytes, c, 2, 0, w, heads, acc, acc_stride);
-	for (; c < shape->d_v; c += 8)
-		pv_rows_columns(kind, tiles, count, row_bytes, c, 1, shape->d_v - c < 8 ? shape->d_v - c : 0, w,
-				heads, acc, acc_stride);
+	for (; in_order && c < d; c += 16)
+		pv_rows_columns(kind, tiles, count, row_bytes, true, c, 2, 0, w, heads, acc, acc_stride);
+	for (; c + 16 <= d; c += 16)
+		pv_rows_columns(kind, tiles, count, row_bytes, false, c, 2, 0, w, heads, acc, acc_stride);
+	for (; c < d; c += 8)
+		pv_rows_columns(kind, tiles, count, row_bytes, false, c, 1, d - c < 8 ? d - c : 0, w, heads, acc,
+				acc_stride);
 }
 
 INLINE void pv_rows(const enum kind kind, const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
 		    const float *w, uint32_t heads, float *acc, size_t acc_stride){
-#define HEADS(n) pv_rows_heads(kind, shape, tiles, count, w + h * MICRO_BLOCK, n, acc + h * acc_stride, acc_stride)
+#define HEADS(n)                                                                                                     \
+	for (uint32_t i = 0; i < count; i += SUMMED)                                                                 \
+	pv_rows_heads(kind, shape, tiles + i, count - i < SUMMED ? count - i : SUMMED,                               \
+		      w + h * MICRO_BLOCK + i * TILE_TOKENS, n, acc + h * acc_stride, acc_stride)
     BY_FOUR(heads, HEADS)
 #undef HEADS
 }
@@ -138,14 +177,25 @@ INLINE void pv_rows(const enum kind kind, const struct tile_shape *shape, const 
 INLINE void qk_channels(const struct tile *tile, uint32_t dim, const float *q, size_t q_stride, const int heads,
 			float *s)
 {
+	const uint8_t *p = tile->k;
+	const ptrdiff_t ahead = tile->ahead, again = tile->v - tile->k;
 	__m256 sums[4][2];
 	UNROLL for (int h = 0; h < heads; h++) sums[h][0] = sums[h][1] = _mm256_setzero_ps();
-	for (uint32_t c = 0; c < dim; c++) {
-		const uint8_t *p = tile->k + (size_t)c * 2 * TILE_TOKENS;
+	for (; dim >= 4; dim -= 4, p += 8 * TILE_TOKENS, q += 4) {
+		fetch(p, ahead);
+		fetch(p + 64, ahead);
+		fetch_again(p, again);
+		fetch_again(p + 64, again);
+		UNROLL for (int i = 0; i < 4; i++)
+		{
+			__m256 k[2] = {halves8(p + 32 * i), halves8(p + 32 * i + 16)};
+			add_channel(k, q + i, q_stride, heads, sums);
+		}
+	}
+	for (; dim; dim--, p += 2 * TILE_TOKENS, q++) {
 		__m256 k[2] = {halves8(p), halves8(p + 16)};
-		if (c % 2 == 0)
-			fetch(p, tile->ahead);
-		add_channel(k, q + c, q_stride, heads, sums);
+		fetch(p, ahead);
+		add_channel(k, q, q_stride, heads, sums);
 	}
 	UNROLL for (int h = 0; h < heads; h++) UNROLL for (int j = 0; j < 2; j++)
 	    _mm256_storeu_ps(s + h * MICRO_BLOCK + 8 * j, sums[h][j]);

@@ -22,7 +22,9 @@ libengine_la_LIBADD += libwide_avx2.la libwide_avx512.la
 noinst_LTLIBRARIES += libmicro_avx2.la libmicro_avx512.la libmicro_avx512bf16.la
 MICRO_AVX2_SOURCES = \
 	engine/quant/fetch.h engine/quant/kernels_avx2.h engine/quant/kernels_avx2.c engine/quant/kernels_avx2_kivi.c \
-	engine/quant/kernels_avx2_rows.c engine/quant/kernels_avx2_sparse.c
+	engine/quant/kernels_avx2_rows.c engine/quant/kernels_avx2_sparse.c engine/quant/kernels_avx2_words.h \
+	engine/quant/kernels_avx2_bytes.c engine/quant/kernels_avx2_narrow.c engine/quant/kernels_avx2_pairs.c \
+	engine/quant/kernels_avx2_joined.c engine/quant/kernels_avx2_fp8.c
 libmicro_avx2_la_SOURCES = $(MICRO_AVX2_SOURCES) engine/quant/encode_avx2.c engine/quant/encode_avx2_forms.c \
 	engine/quant/encode_avx2_sparse.c
 libmicro_avx2_la_CFLAGS = $(AM_CFLAGS) -mavx2 -mfma -mf16c

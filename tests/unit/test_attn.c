@@ -18,7 +18,8 @@ struct world { /* one sequence in a backend, and the same rows kept aside as the
 	uint16_t *k_half, *v_half;
 	float *q;
 	struct ikv_plan plan;
-	double rounded; /* tolerance of pages whose queries AVX-512 rounds to eight or nine bits; 0: there are none */
+	double rounded; /* tolerance of pages whose queries AVX-512, of 4 and 2 bits AVX2, too, rounds to eight or nine
+			 * bits; 0: there are none */
 	bool half;      /* pages of FP8 or SPARSE, whose queries and weights avx512bf16 rounds */
 };
 
@@ -242,7 +243,8 @@ static void compare(const struct world *w, struct answer a, uint32_t first, uint
 	w->b->ops->stats(w->b, &stats);
 	if (w->half && !w->g.v_aliases_k && stats.isa && !strcmp(stats.isa, "avx512bf16"))
 		tolerance = 4e-3;
-	if (w->rounded > 0 && !w->g.v_aliases_k && stats.isa && !strncmp(stats.isa, "avx512", 6))
+	if (w->rounded > 0 && !w->g.v_aliases_k && stats.isa &&
+	    (!strncmp(stats.isa, "avx512", 6) || (w->rounded > 4e-3 && !strcmp(stats.isa, "avx2"))))
 		tolerance = w->rounded;
 	double *out = calloc(w->g.d_v, sizeof *out), *mass = calloc(w->plan.count + 1, sizeof *mass);
 	for (uint32_t h = 0; h < count; h++) {
