@@ -64,7 +64,7 @@ template <int KT, int H>
 DEVICE bool attend_other(uint32_t note, uint32_t tile, uint32_t lane, const query<KT, H> &q, sums<KT, H> &a,
 			 float p[query<KT, H>::NT][4])
 {
-	uint32_t selected = note >> 4 & 0xffff;
+	uint32_t selected = note & SELECTED_ALL;
 	switch (note & 15) {
 	case IKV_FMT_KIVI8:
 		attend_tile<IKV_FMT_KIVI8, true, KT, H>(tile, selected, lane, q, a, p);
@@ -92,7 +92,7 @@ template <int F, int KT, int H>
 DEVICE void attend_any(uint32_t note, uint32_t tile, uint32_t lane, const query<KT, H> &q, sums<KT, H> &a,
 		       float p[query<KT, H>::NT][4])
 {
-	uint32_t selected = note >> 4 & 0xffff;
+	uint32_t selected = note & SELECTED_ALL;
 	if constexpr (F != 0 && F != ATTEND_ANY) {
 		attend_tile<F, false, KT, H>(tile, selected, lane, q, a, p);
 		return;
@@ -127,7 +127,7 @@ DEVICE void attend_places(const attend_args &args, uint32_t job, uint32_t place,
 	for (; count; count--) {
 		float p[query<KT, H>::NT][4];
 		uint32_t note = in.arrive();
-		bool read = note >> 4 & 0xffff;
+		bool read = note & SELECTED_ALL;
 		if (read)
 			attend_any<F, KT, H>(note, in.tile, in.lane, q, a, p);
 		in.pass();
@@ -145,8 +145,7 @@ template <int F, int KT, int H> DEVICE void put_sums(sums<KT, H> &a, float *rows
 	constexpr bool zeros = F != IKV_FMT_FP16 && F != IKV_FMT_FP8;
 	constexpr bool same = H == 4 && F != 0 && F != ATTEND_ANY && F != IKV_FMT_FP16; // in both columns
 	uint32_t g = lane / 4, t = lane % 4;
-	float shrink = power_of_two_inverse(a.gain);
-	float back[2] = {shrink * power_of_two_inverse(a.unit[0]), shrink * power_of_two_inverse(a.unit[1])};
+	float back[2] = {power_of_two_inverse(a.unit[0]), power_of_two_inverse(a.unit[1])};
 	bool second = H == 4 && t >= 2;
 #pragma unroll
 	for (int n = 0; n < query<KT, H>::NT; n++) {
@@ -159,7 +158,7 @@ template <int F, int KT, int H> DEVICE void put_sums(sums<KT, H> &a, float *rows
 #pragma unroll
 			for (int m = 0; m < KT; m++) {
 				if (zeros && m % 2 == 0) // INT8 has the same for all groups
-					zero = (F == IKV_FMT_INT8 ? a.zero[n][h] : __shfl_sync(~0u, a.zero[n][h], m / 2 * 4 + t)) * shrink;
+					zero = F == IKV_FMT_INT8 ? a.zero[n][h] : __shfl_sync(~0u, a.zero[n][h], m / 2 * 4 + t);
 				float x = fmaf(a.out[n][m][h], back[0], zero), y = fmaf(a.out[n][m][h + 2], back[1], zero);
 				float *to = rows + head * row + 16 * m + g;
 				if constexpr (same) {

@@ -159,7 +159,7 @@ DEVICE void score_wide(uint32_t tile, uint32_t lane, const query<KT, H> &q, floa
 		}
 }
 
-// Weights are at most 2^6 times the gain, 2^14: twice that is an FP16 number.
+// Weights are at most 2^14: twice that is an FP16 number.
 template <int KT, int H>
 DEVICE void gather_wide(uint32_t tile, uint32_t lane, const float p[query<KT, H>::NT][4], sums<KT, H> &a)
 {
@@ -168,9 +168,7 @@ DEVICE void gather_wide(uint32_t tile, uint32_t lane, const float p[query<KT, H>
 	uint32_t high[NT][2], low[NT][2];
 #pragma unroll
 	for (int n = 0; n < NT; n++) {
-		float w[4];
-		use_gain<false>(p[n], a.gain, lane, w);
-		weights_operand<H>(w, lane, high[n], low[n]);
+		weights_operand<H>(p[n], lane, high[n], low[n]);
 	}
 #pragma unroll
 	for (int m = 0; m < KT; m++) {

@@ -12,12 +12,15 @@
 #include "gpu/attend.h"
 #include "gpu/attend_code.cuh"
 
-// The running maximum moves when a score exceeds it by more than this (in powers of two): weights stay below 2^6.
-#define SLACK 6.0f
-// Weights enter the matrix instruction times `gain`: as far from FP16's subnormal numbers as its largest allows.
-#define GAIN_START 256.0f
-#define GAIN_LIMIT 1023.0f // of scale times gain: 2^6 · 1023 < 65504
-#define LOWEST     (-1e38f)
+// Bits of a tile's note: bit 4 + t is set where token t is selected.
+#define SELECTED_ALL 0xffff0u
+// Weights are relative to a reference that moves when one exceeds 2^room. The largest score then weighs 2^(room - SLACK): as far
+// from FP16's subnormal numbers as its largest allows.
+#define ROOM        14.0f
+#define SLACK       6.0f
+#define SCALE_LIMIT 1023.0f // of a scale times 2^(room - SLACK): 2^SLACK · 1023 < 65504
+#define SCALE_SUITS 0x43f9u // the largest FP16 number for ROOM, less a little
+#define LOWEST      (-1e38f)
 
 // H: heads of a block, 4, 8 or 16.
 template <int KT, int H> struct query {
@@ -64,7 +67,7 @@ template <int KT, int H> struct sums {
 	float out[NT][KT][4];
 	float zero[NT][4]; // what is added to all channels of group g, heads 2t and 2t + 1, in the unit 1; the rest is unused
 	float top[NT][2], sum[NT][2];
-	float gain, unit[2];
+	float room, unit[2];
 
 	// F: the format of all tiles, if they have one.
 	template <int F> DEVICE void clear()
@@ -80,7 +83,7 @@ template <int KT, int H> struct sums {
 			top[n][0] = top[n][1] = LOWEST;
 			sum[n][0] = sum[n][1] = 0;
 		}
-		gain = GAIN_START;
+		room = ROOM;
 		constexpr bool one_format = F != 0 && F != ATTEND_ANY;
 		unit[0] = reader<one_format ? F : IKV_FMT_FP16, KT>::unit(0);
 		unit[1] = reader<one_format ? F : IKV_FMT_FP16, KT>::unit(1);
@@ -172,8 +175,9 @@ DEVICE void score_groups(uint32_t tile, uint32_t lane, const query<KT, H> &q, fl
 	uint32_t g = lane / 4, t = lane % 4, remainders = tile + 256 * KT, words[2][groups];
 	uint32_t params = tile + (residual ? 512 : 256) * KT;
 	uint32_t own[4] = {0, 0, 0, 0}; // {scale, zero} as an operand: rows tokens, columns groups
-	load_words<groups>(params + g * (4 * groups), words[0]);
-	load_words<groups>(params + (g + 8) * (4 * groups), words[1]);
+	uint32_t row = params + keep(lane & ~3u) * groups; // of g; `keep`: the address costs two instructions, not a register
+	load_words<groups>(row, words[0]);
+	load_words<groups>(row + 32 * groups, words[1]);
 	if (groups >= 4 || t < groups) {
 		uint32_t at = params + (groups == 4 ? lane : g * groups + t) * 4;
 		own[0] = load4(at);
@@ -246,7 +250,19 @@ DEVICE float over_tokens_sum(float x)
 	return x + __shfl_xor_sync(~0u, x, 16);
 }
 
-// A score has left the running maximum behind: move it, and scale down what was summed.
+// What was summed of one of the lane's two heads, times a factor.
+template <int KT, int H> DEVICE void scale_sums(sums<KT, H> &a, int n, int h, float factor)
+{
+	a.sum[n][h] *= factor;
+#pragma unroll
+	for (int m = 0; m < KT; m++) {
+		a.out[n][m][h] *= factor;
+		a.out[n][m][h + 2] *= factor;
+	}
+	a.zero[n][h] *= factor;
+}
+
+// A score has left the reference behind: move it.
 template <int KT, int H> DEVICE void raise_top(sums<KT, H> &a, float s[query<KT, H>::NT][4])
 {
 #pragma unroll
@@ -256,94 +272,97 @@ template <int KT, int H> DEVICE void raise_top(sums<KT, H> &a, float s[query<KT,
 			s[n][i] = fminf(s[n][i], 3e38f);
 #pragma unroll
 		for (int h = 0; h < 2; h++) {
-			float top = fmaxf(a.top[n][h], over_tokens_max(fmaxf(s[n][h], s[n][h + 2])));
+			float top = fmaxf(a.top[n][h], over_tokens_max(fmaxf(s[n][h], s[n][h + 2])) - (a.room - SLACK));
 			float factor = exp2_fast(a.top[n][h] - top);
 			a.top[n][h] = top;
-			a.sum[n][h] *= factor;
-#pragma unroll
-			for (int m = 0; m < KT; m++) {
-				a.out[n][m][h] *= factor;
-				a.out[n][m][h + 2] *= factor;
-			}
-			a.zero[n][h] *= factor;
+			scale_sums(a, n, h, factor);
 		}
 	}
 }
 
-// Is the gain what it was at first, and made for these scales? All but always.
-template <int KT, int H> DEVICE bool gain_suits(__half2 scales, const sums<KT, H> &a)
+// May a scale be so large that weights times it leave FP16's range? `scales`: none is negative.
+DEVICE bool large_scales(__half2 scales)
 {
-	return a.gain == GAIN_START && __hble2(scales, __float2half2_rn(GAIN_LIMIT / GAIN_START - 0.01f));
+	const uint32_t up = 0x7fff - SCALE_SUITS; // sets the highest bit
+	return ((half2_bits(scales) + (up | up << 16)) & 0x80008000u) != 0;
 }
 
-// Lower the gain where a scale is so large that weights would leave FP16's range. `scales`: among the lanes, all that
-// the tile has.
-template <int KT, int H> DEVICE void limit_gain(__half2 scales, sums<KT, H> &a)
+// Raise the reference where weights times a scale would leave FP16's range. `scales`: among the lanes, all that the tile has.
+template <int KT, int H> DEVICE void limit_weights(__half2 scales, sums<KT, H> &a, float d[query<KT, H>::NT][4])
 {
 	float2 pair = __half22float2(scales);
-	float largest = fmaxf(pair.x, pair.y);
+	float largest = fmaxf(pair.x, pair.y), factor = 1, down = 0;
 #pragma unroll
 	for (int i = 1; i < 32; i *= 2)
 		largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, i));
-	float gain = a.gain;
-	while (largest * gain > GAIN_LIMIT)
-		gain *= 0.5f;
-	float factor = gain / a.gain;
-	a.gain = gain;
+	largest *= exp2_fast(a.room - SLACK);
+	for (; largest * factor > SCALE_LIMIT; down++)
+		factor *= 0.5f;
+	a.room -= down;
 #pragma unroll
 	for (int n = 0; n < query<KT, H>::NT; n++) {
 #pragma unroll
-		for (int i = 0; i < KT * 4; i++)
-			a.out[n][i / 4][i % 4] *= factor;
-		a.zero[n][0] *= factor;
-		a.zero[n][1] *= factor;
+		for (int h = 0; h < 2; h++) {
+			a.top[n][h] += down;
+			scale_sums(a, n, h, factor);
+		}
+#pragma unroll
+		for (int i = 0; i < 4; i++)
+			d[n][i] -= down;
 	}
 }
 
-// Scores s times `by` to weights 2^(score - top), in s; unselected tokens get none. `scales`: as in limit_gain.
+// What is seldom: tokens that are not selected, scores that leave the reference behind, large scales.
+template <bool SCALED, int KT, int H>
+DEVICE void weigh_rarely(uint32_t selected, uint32_t lane, __half2 scales, sums<KT, H> &a, float s[query<KT, H>::NT][4],
+			 const float by[query<KT, H>::NT][4], float d[query<KT, H>::NT][4])
+{
+	constexpr int NT = query<KT, H>::NT;
+	uint32_t g = lane / 4;
+	bool first = selected >> (4 + g) & 1, second = selected >> (12 + g) & 1, above = false;
+#pragma unroll
+	for (int n = 0; n < NT; n++)
+#pragma unroll
+		for (int i = 0; i < 4; i++) {
+			d[n][i] = (i < 2 ? first : second) ? d[n][i] : -INFINITY;
+			above |= d[n][i] > a.room;
+		}
+	if (__any_sync(~0u, above)) {
+#pragma unroll
+		for (int n = 0; n < NT; n++)
+#pragma unroll
+			for (int i = 0; i < 4; i++)
+				s[n][i] = d[n][i] == -INFINITY ? d[n][i] : s[n][i] * by[n][i];
+		raise_top<KT, H>(a, s);
+#pragma unroll
+		for (int n = 0; n < NT; n++)
+#pragma unroll
+			for (int i = 0; i < 4; i++)
+				d[n][i] = s[n][i] - a.top[n][i % 2];
+	}
+	if (SCALED && __any_sync(~0u, a.room != ROOM || large_scales(scales)))
+		limit_weights<KT, H>(scales, a, d);
+}
+
+// Scores s times `by` to weights 2^(score - top), in s; unselected tokens get none. `scales`: as in limit_weights.
 template <bool SCALED, int KT, int H>
 DEVICE void weigh(uint32_t selected, uint32_t lane, __half2 scales, sums<KT, H> &a, float s[query<KT, H>::NT][4],
 		  const float by[query<KT, H>::NT][4])
 {
 	constexpr int NT = query<KT, H>::NT;
 	float d[NT][4];
-	bool above = false, large = SCALED && !gain_suits(scales, a);
+	bool rare = selected != SELECTED_ALL;
+	if (SCALED)
+		rare = rare | (a.room != ROOM) | large_scales(scales);
 #pragma unroll
 	for (int n = 0; n < NT; n++)
 #pragma unroll
-		for (int i = 0; i < 4; i++)
+		for (int i = 0; i < 4; i++) {
 			d[n][i] = fmaf(s[n][i], by[n][i], -a.top[n][i % 2]);
-	if (selected != 0xffff) {
-		uint32_t g = lane / 4;
-		bool first = selected >> g & 1, second = selected >> (g + 8) & 1;
-#pragma unroll
-		for (int n = 0; n < NT; n++)
-#pragma unroll
-			for (int i = 0; i < 4; i++)
-				d[n][i] = (i < 2 ? first : second) ? d[n][i] : -INFINITY;
-	}
-#pragma unroll
-	for (int n = 0; n < NT; n++)
-#pragma unroll
-		for (int i = 0; i < 4; i++)
-			above |= d[n][i] > SLACK;
-	if (__any_sync(~0u, above || large)) { // seldom
-		if (__any_sync(~0u, above)) {
-#pragma unroll
-			for (int n = 0; n < NT; n++)
-#pragma unroll
-				for (int i = 0; i < 4; i++)
-					s[n][i] = d[n][i] == -INFINITY ? d[n][i] : s[n][i] * by[n][i];
-			raise_top<KT, H>(a, s);
-#pragma unroll
-			for (int n = 0; n < NT; n++)
-#pragma unroll
-				for (int i = 0; i < 4; i++)
-					d[n][i] = s[n][i] - a.top[n][i % 2];
+			rare |= d[n][i] > a.room;
 		}
-		if constexpr (SCALED)
-			limit_gain<KT, H>(scales, a);
-	}
+	if (__any_sync(~0u, rare))
+		weigh_rarely<SCALED, KT, H>(selected, lane, scales, a, s, by, d);
 #pragma unroll
 	for (int n = 0; n < NT; n++) {
 #pragma unroll
@@ -384,12 +403,11 @@ DEVICE uint32_t times(uint32_t a, uint32_t b)
 }
 
 // ONCE: heads that have two columns get no weight in the second.
-template <bool ONCE> DEVICE void use_gain(const float p[4], float gain, uint32_t lane, float w[4])
+template <bool ONCE> DEVICE void take_weights(const float p[4], uint32_t lane, float w[4])
 {
-	float of = ONCE && lane & 2 ? 0 : gain;
 #pragma unroll
 	for (int i = 0; i < 4; i++)
-		w[i] = p[i] * of;
+		w[i] = ONCE && lane & 2 ? 0 : p[i];
 }
 
 // Of scaled formats heads that have two columns have the same in both if all tiles are in one format, else one is zero.
@@ -428,10 +446,9 @@ DEVICE void gather(uint32_t tile, uint32_t lane, const float p[query<KT, H>::NT]
 	for (int n = 0; n < NT; n++) {
 		float w[4];
 		if constexpr (!scaled) {
-			use_gain<false>(p[n], a.gain, lane, w);
-			weights_operand<H>(w, lane, high[n], low[n]);
+			weights_operand<H>(p[n], lane, high[n], low[n]);
 		} else {
-			use_gain<once<MIXED, H>>(p[n], a.gain, lane, w);
+			take_weights<once<MIXED, H>>(p[n], lane, w);
 			weights_operand(w, high[n]);
 			high[n][0] = times(high[n][0], scale.x);
 			high[n][1] = times(high[n][1], scale.y);
@@ -466,8 +483,8 @@ DEVICE void gather_groups(uint32_t tile, uint32_t lane, const float p[query<KT, 
 	uint32_t g = lane / 4, t = lane % 4, plane = tile + bytes * KT, remainders = tile + 384 * KT;
 	uint32_t params = tile + (int)tile_bytes(F, KT) - 64 * groups;
 	uint32_t scale[2 * groups], weights[NT][2], zeros[4];
-	load_words<2 * groups>(params + t * (8 * groups), scale);
-	uint2 z = load8(params + 32 * groups + (groups == 4 ? lane % 16 : groups == 8 || g < groups ? lane : t) * 8);
+	load_words<2 * groups>(params + keep(t) * (8 * groups), scale);
+	uint2 z = load8(params + 32 * groups + (groups == 4 ? keep(lane % 16) : groups == 8 || g < groups ? lane : t) * 8);
 	zeros[0] = z.x; // rows beyond the groups are not used
 	zeros[2] = z.y;
 	zeros[1] = any_bits();
@@ -475,7 +492,7 @@ DEVICE void gather_groups(uint32_t tile, uint32_t lane, const float p[query<KT, 
 #pragma unroll
 	for (int n = 0; n < NT; n++) {
 		float w[4];
-		use_gain<once<MIXED, H>>(p[n], a.gain, lane, w);
+		take_weights<once<MIXED, H>>(p[n], lane, w);
 		weights_operand(w, weights[n]);
 		matrix_add(a.zero[n], zeros, weights[n][0], weights[n][1]);
 	}

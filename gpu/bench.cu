@@ -61,7 +61,9 @@ __device__ static uint16_t word(uint32_t format, uint32_t steps, uint32_t i, uin
 		return half_bits(0.008f + (mix(x) & 255) * 1e-5f);
 	if (format == IKV_FMT_INT8)
 		return half_bits(0.013f + (mix(x) & 255) * 1e-5f);
-	return half_bits(i % 2 == 0 ? 0.2f + (mix(x) & 255) * 1e-4f : -1.5f - (mix(x) & 255) * 1e-3f);
+	i -= codes; // {scale, zero} of K, scales of V, zeros of V
+	bool zero = i < 32 * tile_groups(steps) ? i % 2 : i >= 48 * tile_groups(steps);
+	return half_bits(zero ? -1.5f - (mix(x) & 255) * 1e-3f : 0.2f + (mix(x) & 255) * 1e-4f);
 }
 
 __global__ static void fill(uint16_t *to, uint64_t words, uint32_t format, uint32_t steps, uint32_t tile_words, uint64_t seed)

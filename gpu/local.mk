@@ -17,7 +17,7 @@ libgpu_la_SOURCES += \
 CUDA_OBJECTS = \
 	gpu/probe_device.o gpu/move_device.o gpu/encode_device.o gpu/attend_device.o gpu/attend_4.o gpu/attend_5.o gpu/attend_6.o \
 	gpu/attend_8.o gpu/attend_16.o gpu/bench_device.o gpu/select_device.o gpu/cosine_device.o \
-	gpu/mla_device.o gpu/mla_hopper.o gpu/mla_portable.o gpu/mla_bench_device.o
+	gpu/mla_device.o gpu/mla_plain.o gpu/mla_codes.o gpu/mla_portable.o gpu/mla_bench_device.o
 GPU_LIBS = libgpu.la $(CUDA_OBJECTS) $(CUDA_LIBS)
 CLEANFILES += $(CUDA_OBJECTS)
 
@@ -58,9 +58,12 @@ gpu/mla_device.o: gpu/mla.cu $(MLA_PARTS)
 gpu/mla_portable.o: gpu/mla_portable.cu $(MLA_PARTS)
 	$(AM_V_NVCC)$(CUDA_COMPILE) -c -o $@ $(srcdir)/gpu/mla_portable.cu
 # Warpgroup instructions are in code for 9.0a alone, which no other device runs.
-gpu/mla_hopper.o: gpu/mla_hopper.cu $(MLA_PARTS)
-	$(AM_V_NVCC)$(MKDIR_P) gpu && $(NVCC) -O2 -gencode arch=compute_90a,code=sm_90a -std=c++17 \
+MLA_COMPILE = $(MKDIR_P) gpu && $(NVCC) -O2 -gencode arch=compute_90a,code=sm_90a -std=c++17 \
 	-Xcompiler -fPIC,-fno-exceptions,-fno-rtti -I$(srcdir) -I$(srcdir)/engine -c -o $@ $(srcdir)/gpu/mla_hopper.cu
+gpu/mla_plain.o: gpu/mla_hopper.cu $(MLA_PARTS)
+	$(AM_V_NVCC)$(MLA_COMPILE) -DMLA_CODES=0
+gpu/mla_codes.o: gpu/mla_hopper.cu $(MLA_PARTS)
+	$(AM_V_NVCC)$(MLA_COMPILE) -DMLA_CODES=1
 gpu/mla_bench_device.o: gpu/mla_bench.cu gpu/mla_bench.h gpu/mla_tile.h gpu/gpu_tile.h
 	$(AM_V_NVCC)$(CUDA_COMPILE) -c -o $@ $(srcdir)/gpu/mla_bench.cu
 

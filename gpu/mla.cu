@@ -66,7 +66,10 @@ void mla_configure(uint32_t heads, uint32_t hopper, mla_config *c)
 
 int mla_prepare(uint32_t hopper)
 {
-	return hopper ? mla_hopper_prepare() : mla_portable_prepare();
+	if (!hopper)
+		return mla_portable_prepare();
+	int status = mla_plain_prepare();
+	return status ? status : mla_codes_prepare();
 }
 
 static int launch_join(const mla_args *args, const mla_config *c, cudaStream_t stream)
@@ -85,7 +88,9 @@ static int launch_join(const mla_args *args, const mla_config *c, cudaStream_t s
 
 int mla_launch(const mla_args *args, const mla_config *c, void *stream)
 {
-	int status = c->hopper ? mla_hopper_launch(args, c, stream) : mla_portable_launch(args, c, stream);
+	int status = !c->hopper ? mla_portable_launch(args, c, stream)
+		     : c->codes ? mla_codes_launch(args, c, stream)
+				: mla_plain_launch(args, c, stream);
 	if (!status && c->joins)
 		status = launch_join(args, c, (cudaStream_t)stream);
 	if (!status && c->mass) {

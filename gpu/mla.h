@@ -66,6 +66,7 @@ struct mla_config {
 	uint32_t groups; /* that it takes at a time */
 	uint32_t width, lists, jobs;
 	uint32_t mass, joins; /* is any mass wanted, is any job cut */
+	uint32_t codes; /* may any page have another format than FP16 */
 };
 
 /* Blocks of joining from which on they come early, while the last blocks before them end. Where few come, all of them fit on
@@ -86,8 +87,11 @@ void mla_configure(uint32_t heads, uint32_t hopper, struct mla_config *config);
 int mla_prepare(uint32_t hopper);
 int mla_launch(const struct mla_args *args, const struct mla_config *config, void *stream);
 
-int mla_hopper_prepare(void);
-int mla_hopper_launch(const struct mla_args *args, const struct mla_config *config, void *stream);
+/* The kernel of compute capability 9.0 for pages in FP16 alone, and for any. */
+int mla_plain_prepare(void);
+int mla_plain_launch(const struct mla_args *args, const struct mla_config *config, void *stream);
+int mla_codes_prepare(void);
+int mla_codes_launch(const struct mla_args *args, const struct mla_config *config, void *stream);
 int mla_portable_prepare(void);
 int mla_portable_launch(const struct mla_args *args, const struct mla_config *config, void *stream);
 

@@ -204,6 +204,7 @@ static void make_set(const struct mla_bench *b, struct row *x, struct set *s, ui
 	s->config.lists = used;
 	s->config.jobs = h->batch;
 	s->config.joins = n > h->batch;
+	s->config.codes = x->format != IKV_FMT_FP16;
 	struct places p = lay_out(x, &s->config, n);
 	struct mla_segment *segments = calloc(n, sizeof *segments);
 	must(cudaMalloc(&s->inputs, p.end), "allocate inputs");

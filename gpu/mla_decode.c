@@ -65,6 +65,18 @@ static int list_jobs(struct mla_decode *d, const struct pages *p, const struct i
 	return 0;
 }
 
+/* May a page that is read have another format than FP16. */
+static bool reads_codes(const struct mla_decode *d, const struct pages *p, const struct ikv_attn_unit *units,
+			const struct sizes *z)
+{
+	for (uint32_t i = 0; i < z->jobs; i++) {
+		const struct ikv_attn_unit *u = &units[d->jobs[i].unit];
+		if (pages_only_format(pages_list(p, u->seq, u->layer), d->jobs[i].kv_head) != IKV_FMT_FP16)
+			return true;
+	}
+	return false;
+}
+
 static void count_bytes(const struct mla_decode *d, struct pages *p, const struct ikv_attn_unit *units,
 			const struct sizes *z)
 {
@@ -228,7 +240,7 @@ static int launch(struct mla_decode *d, struct pages *p, const struct mla_config
 	x.in_bytes = z->in_bytes;
 	x.out_bytes = z->out_bytes;
 	cudaStream_t stream = p->device.stream;
-	const uint32_t kind = c->joins | c->mass << 1 | (uint32_t)mla_joins_early(c) << 2;
+	const uint32_t kind = c->joins | c->mass << 1 | (uint32_t)mla_joins_early(c) << 2 | c->codes << 3;
 	if (p->tier.stream ? enqueue(&x, p, stream, err) /* pages move on streams of their own */
 			   : call_graph_run(&d->graph, &x, &d->step, sizeof x, kind, enqueue_alone, stream, err))
 		return -1;
@@ -254,6 +266,7 @@ int mla_decode_run(struct mla_decode *d, struct pages *p, const struct ikv_attn_
 	c.jobs = z.jobs;
 	c.joins = z.pieces > z.jobs;
 	c.mass = z.mass != 0;
+	c.codes = reads_codes(d, p, units, &z);
 	lay_out(d, p, &c, &z);
 	if (device_reserve(&d->in, z.in_bytes, true, err) || device_reserve(&d->out, z.out_bytes, true, err) ||
 	    device_reserve(&d->work, z.work_bytes, false, err) ||

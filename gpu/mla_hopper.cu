@@ -3,8 +3,8 @@
 //   outputs  two warpgroups, 256 channels of the answer each, in registers
 //   copies   four warps bring groups of 8 tokens in turn, and widen codes
 // That the answer is shared by two warpgroups is FlashMLA's scheme (deepseek-ai/FlashMLA, "A Deep-Dive Into the New Flash
-// MLA Kernel", 2025); here a third one computes the scores, with half of the queries in its registers,
-// which leaves its bandwidth to keys.
+// MLA Kernel", 2025); here a third one computes the scores, with some of the queries in its registers,
+// which leaves bandwidth of shared memory to keys.
 #include <cuda_runtime.h>
 #include "gpu/mla_ring.cuh"
 
@@ -37,17 +37,27 @@ DEVICE void clear_output(float (&o)[2][64])
 		o[i / 64][i % 64] = 0;
 }
 
+// Products with a stage's weights, a group of them for each block of 16 tokens.
 DEVICE void ask_output(const output &c, float (&o)[2][64], bool begin)
 {
 	uint64_t p = matrix(c.shared + AT_WEIGHTS + c.weights.slot * WEIGHT_BYTES, 16, 256, SWIZZLE_32);
 	uint64_t v = matrix(c.shared + c.stage.slot * STAGE_BYTES + c.part * 4096, 1024, MLA_GROUP_BYTES, SWIZZLE_128);
 	products_begin();
 #pragma unroll
-	for (int k = 0; k < 3; k++)
+	for (int k = 0; k < (int)STAGE_BLOCKS; k++) {
 #pragma unroll
 		for (int h = 0; h < 2; h++)
 			weigh(o[h], p + k * BLOCK_BYTES / 16, v + (k * 2 * MLA_GROUP_BYTES + h * 2048) / 16, k || !begin);
-	products_close();
+		products_close();
+	}
+}
+
+// Products with a block of 16 tokens are done; `left`: blocks after it.
+template <int left> DEVICE void free_block(const output &c, uint32_t empty)
+{
+	products_wait<left>();
+	if (c.lane == 0)
+		barrier_arrive(empty);
 }
 
 // A row of the answer; `first`: the lane's first channel, four of each 16.
@@ -106,11 +116,13 @@ DEVICE void output_role(const mla_args &args, uint32_t shared, uint32_t list, ui
 			if (i && load4(shared + AT_MOVED + (c.weights.slot * 4 + c.warp) * 4))
 				shrink_output(c, o);
 			ask_output(c, o, i == 0);
-			products_wait<0>(); // at once, not after the next weights: the keys to come need the stage's place
-			if (c.lane == 0) {
-				barrier_arrive(shared + AT_EMPTY + c.stage.slot * 8);
+			// At once, not after the next weights: the keys to come need the stage's place.
+			uint32_t empty = shared + AT_EMPTY + c.stage.slot * STAGE_BLOCKS * 8;
+			free_block<2>(c, empty);
+			free_block<1>(c, empty + 8);
+			free_block<0>(c, empty + 16);
+			if (c.lane == 0)
 				barrier_arrive(shared + AT_USED + c.weights.slot * 8);
-			}
 			advance<STAGES>(c.stage);
 			advance<WEIGHTS>(c.weights);
 		}
@@ -127,7 +139,7 @@ DEVICE void output_role(const mla_args &args, uint32_t shared, uint32_t list, ui
 	}
 }
 
-template <bool mass> __global__ void __launch_bounds__(512, 1) mla_hopper(const __grid_constant__ mla_args args)
+template <bool codes, bool mass> __global__ void __launch_bounds__(512, 1) mla_hopper(const __grid_constant__ mla_args args)
 {
 	extern __shared__ uint8_t memory[];
 	uint32_t shared = (shared_address(memory) + 1023) & ~1023u;
@@ -135,48 +147,58 @@ template <bool mass> __global__ void __launch_bounds__(512, 1) mla_hopper(const 
 	if (threadIdx.x == 0) {
 		for (uint32_t i = 0; i < STAGES; i++) {
 			barrier_init_count(shared + AT_FULL + i * 8, STAGE_GROUPS);
-			barrier_init_count(shared + AT_EMPTY + i * 8, 8);
+			for (uint32_t k = 0; k < STAGE_BLOCKS; k++)
+				barrier_init_count(shared + AT_EMPTY + (i * STAGE_BLOCKS + k) * 8, 8);
 		}
 		for (uint32_t i = 0; i < WEIGHTS; i++) {
 			barrier_init_count(shared + AT_WEIGHED + i * 8, 4);
 			barrier_init_count(shared + AT_USED + i * 8, 8);
 		}
-		for (uint32_t i = 0; i < 4 * RAW; i++)
-			barrier_init_count(shared + AT_RAW + i * 8, 1);
 		barrier_init_count(shared + AT_DONE, 4 * 32); // every lane: once a segment, and racecheck can follow it
 		barrier_init_count(shared + AT_TAKEN, 8 * 32);
 		barrier_init_visible();
 	}
 	__syncthreads();
 	if (group == 3) {
-		asm volatile("setmaxnreg.dec.sync.aligned.u32 64;");
+		set_registers<COPY_REGISTERS>();
 		copy_role(args, shared, list, rank);
 	} else if (group == 0) {
-		asm volatile("setmaxnreg.inc.sync.aligned.u32 128;");
+		set_registers<SCORE_REGISTERS>();
 		score_role<mass>(args, shared, list, rank);
 	} else {
-		asm volatile("setmaxnreg.inc.sync.aligned.u32 160;");
+		set_registers<160>();
 		output_role(args, shared, list, rank);
 	}
 }
 
 #else
-template <bool mass> __global__ void mla_hopper(const __grid_constant__ mla_args args)
+template <bool codes, bool mass> __global__ void mla_hopper(const __grid_constant__ mla_args args)
 {
 }
 #endif
 
-int mla_hopper_prepare(void)
+// This file is compiled twice (gpu/local.mk), for pages in FP16 alone and for any.
+#if MLA_CODES
+#define NAME(name) mla_codes_##name
+#else
+#define NAME(name) mla_plain_##name
+#endif
+
+typedef void kernel(const mla_args);
+
+static kernel *choose(bool mass)
 {
-	cudaError_t status = cudaFuncSetAttribute(mla_hopper<false>, cudaFuncAttributeMaxDynamicSharedMemorySize, SHARED);
-	return status ? status : cudaFuncSetAttribute(mla_hopper<true>, cudaFuncAttributeMaxDynamicSharedMemorySize, SHARED);
+	return mass ? mla_hopper<MLA_CODES, true> : mla_hopper<MLA_CODES, false>;
 }
 
-int mla_hopper_launch(const mla_args *args, const mla_config *c, void *stream)
+int NAME(prepare)(void)
 {
-	if (c->mass)
-		mla_hopper<true><<<c->lists * c->width, 512, SHARED, (cudaStream_t)stream>>>(*args);
-	else
-		mla_hopper<false><<<c->lists * c->width, 512, SHARED, (cudaStream_t)stream>>>(*args);
+	cudaError_t status = cudaFuncSetAttribute(choose(false), cudaFuncAttributeMaxDynamicSharedMemorySize, SHARED);
+	return status ? status : cudaFuncSetAttribute(choose(true), cudaFuncAttributeMaxDynamicSharedMemorySize, SHARED);
+}
+
+int NAME(launch)(const mla_args *args, const mla_config *c, void *stream)
+{
+	choose(c->mass)<<<c->lists * c->width, 512, SHARED, (cudaStream_t)stream>>>(*args);
 	return cudaGetLastError();
 }

@@ -46,21 +46,27 @@ DEVICE void load_queries(const mla_args &args, uint32_t shared, uint32_t row, ui
 }
 
 // A warp brings its group, in FP16.
-DEVICE void bring_group(uint32_t group, uint64_t at, uint32_t lane)
+DEVICE void bring_group(uint32_t group, group_note note, uint32_t lane, uint64_t policy)
 {
-	uint32_t format = (uint32_t)at & 15, bytes = mla_group_bytes(format);
-	if (!at) {
+	uint32_t format = note_format(note);
+	if (!note) {
 		clear_group(group, lane);
-		__syncwarp();
-		return;
+	} else if (format == IKV_FMT_FP16) {
+		for (uint32_t i = lane * 16; i < MLA_GROUP_BYTES; i += 512)
+			copy16(group + i, note_address(note) + i);
+		copies_wait();
+	} else if (has_bytes(format)) {
+		codes held;
+		take_codes(held, note_address(note), lane, policy);
+		if (format == IKV_FMT_FP8)
+			put_bytes<IKV_FMT_FP8>(group, held, lane);
+		else
+			put_bytes<IKV_FMT_INT8>(group, held, lane);
+	} else if (format == IKV_FMT_INT4) {
+		put_nibbles<IKV_FMT_INT4>(group, note_address(note), lane, policy);
+	} else {
+		put_nibbles<IKV_FMT_INT4_RESIDUAL>(group, note_address(note), lane, policy);
 	}
-	for (uint32_t i = lane * 16; i < bytes; i += 512)
-		copy16(group + raw_offset(format) + i, (at & ~(uint64_t)15) + i);
-	copies_close();
-	asm volatile("cp.async.wait_group 0;" ::: "memory");
-	__syncwarp();
-	if (format != IKV_FMT_FP16)
-		expand_group(group, format, lane);
 	__syncwarp();
 }
 
@@ -208,6 +214,7 @@ __global__ void __launch_bounds__(WARPS * 32) mla_portable(const mla_args args)
 	extern __shared__ uint8_t memory[];
 	uint32_t shared = shared_address(memory), list = blockIdx.x / args.width, rank = blockIdx.x % args.width;
 	uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, group = shared + warp * MLA_GROUP_BYTES;
+	uint64_t policy = args.keep ? read_again() : read_once();
 	for (uint32_t k = list; k != ATTEND_NONE; k = args.segments[k].next) {
 		const mla_segment &seg = args.segments[k];
 		uint32_t heads = seg.heads > rank * ROWS ? seg.heads - rank * ROWS : 0;
@@ -227,10 +234,10 @@ __global__ void __launch_bounds__(WARPS * 32) mla_portable(const mla_args args)
 		for (uint32_t first = seg.first; first < seg.end; first += WARPS) {
 			float s[4] = {}, shrink[2];
 			group_note note = find_group(seg, first + warp, args.page_groups);
-			bring_group(group, note.at, lane);
+			bring_group(group, note, lane, policy);
 			score_group(shared, group, lane, s);
 			for (int i = 0; i < 4; i++)
-				if (!(note.mask >> (lane % 4 * 2 + i % 2) & 1))
+				if (!(note_mask(note) >> (lane % 4 * 2 + i % 2) & 1))
 					s[i] = -INFINITY;
 			move_tops(shared, warp, lane, s, r, shrink);
 			put_weights(shared, warp, lane, s, r);

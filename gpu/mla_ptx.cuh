@@ -71,6 +71,15 @@ DEVICE void store_matrices(uint32_t at, uint32_t a, uint32_t b, uint32_t c, uint
 		     : "memory");
 }
 
+// Registers of each thread of a warpgroup that began with 128: what is more comes out of what others give back.
+template <int n> DEVICE void set_registers()
+{
+	if constexpr (n >= 128)
+		asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(n));
+	else
+		asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(n));
+}
+
 template <uint32_t threads> DEVICE void meet(uint32_t barrier)
 {
 	asm volatile("bar.sync %0, %1;" ::"r"(barrier), "n"(threads) : "memory");
