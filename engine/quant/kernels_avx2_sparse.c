@@ -2,17 +2,11 @@
  * as it has bits; they become floats for four heads at once. */
 #include "quant/kernels_avx2.h"
 
-/* Bytes of the values that a byte of the bitmap stands for: a load instead of three operations. */
-#define STEP2(n) n, n + 2, n + 2, n + 4
-#define STEP4(n) STEP2(n), STEP2(n + 2), STEP2(n + 2), STEP2(n + 4)
-#define STEP6(n) STEP4(n), STEP4(n + 2), STEP4(n + 2), STEP4(n + 4)
-static const uint8_t step[256] = {STEP6(0), STEP6(2), STEP6(2), STEP6(4)};
-
 /* The next eight channels of a row, whose values come at *at. */
 INLINE __m256 next8(const uint8_t **at, uint8_t map)
 {
 	__m128i x = _mm_loadu_si128((const __m128i *)*at);
-	*at += step[map];
+	*at += 2 * (unsigned)__builtin_popcount(map);
 	return _mm256_cvtph_ps(_mm_shuffle_epi8(x, *(const __m128i *)codec_spread[map]));
 }
 
@@ -35,8 +29,7 @@ INLINE void qk_tile(const struct tile_shape *shape, const struct tile *tile, con
 		UNROLL for (int h = 0; h < 4; h++) a[0][h] = a[1][h] = _mm256_setzero_ps();
 		fetch_part(tile->k, t * row_bytes, (t + 2) * row_bytes, tile->ahead);
 		fetch_part(maps, t * map_bytes, (t + 2) * map_bytes, tile->ahead);
-		_Pragma("GCC unroll 2") for (uint32_t c = 0; c < dim; c += 8, map++)
-		{
+		for (uint32_t c = 0; c < dim; c += 8, map++) {
 			__m256 k[2] = {next8(&at[0], map[0]), next8(&at[1], map[map_bytes])};
 			UNROLL for (int h = 0; h < heads; h++)
 			{

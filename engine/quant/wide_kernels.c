@@ -347,7 +347,7 @@ static void add(const float *w, uint32_t n, float *total)
 #elif defined __AVX2__
 #define LEAST                                                                                                        \
 	{                                                                                                            \
-		[TILE_FLOAT] = {16, 16}, [TILE_HALF] = {16, 16}, [IKV_FMT_FP16] = {64, 1}, [IKV_FMT_FP8] = {24, 1},  \
+		[TILE_FLOAT] = {16, 16}, [TILE_HALF] = {16, 16}, [IKV_FMT_FP16] = {64, 1}, [IKV_FMT_FP8] = {64, 1},  \
 		[IKV_FMT_INT8] = {32, 1}, [IKV_FMT_INT4] = {32, 1}, [IKV_FMT_INT4_RESIDUAL] = {28, 1},               \
 		[IKV_FMT_BF16] = {16, 1}, [IKV_FMT_KIVI8] = {32, 1}, [IKV_FMT_KIVI4] = {32, 1},                      \
 		[IKV_FMT_KIVI2] = {32, 1}, [IKV_FMT_SPARSE] = {16, 1},                                               \
