@@ -235,7 +235,7 @@ INLINE void add_quads(const int bits, const uint8_t *p, const uint8_t *w, const 
 {
 	const __m256i middle = _mm256_set1_epi8(1 << (bits - 1));
 	__m256i x = load(p);
-	UNROLL for (int quad = 0; quad < 4 / bits; quad++)
+	UNROLL for (int quad = 0; quad * bits < 4; quad++)
 	{
 		__m256i v[2] = {_mm256_sub_epi8(bits_of(x, 2 * bits * quad, bits), middle),
 				_mm256_sub_epi8(bits_of(x, 2 * bits * quad + bits, bits), middle)};

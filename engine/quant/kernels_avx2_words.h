@@ -111,7 +111,7 @@ INLINE void dot_group(const int bits, const uint8_t *p, ptrdiff_t ahead, const i
 	for (int j = 0; j < bits; j++, p += 64, bytes += 4) {
 		__m256i x[2] = {load(p), load(p + 32)};
 		fetch(p, ahead);
-		UNROLL for (int m = 0; m < 8 / bits; m++)
+		UNROLL for (int m = 0; m * bits < 8; m++)
 		{
 			__m256i k[2] = {bits_of(x[0], bits * m, bits), bits_of(x[1], bits * m, bits)};
 			UNROLL for (int h = 0; h < heads; h++)
