@@ -255,6 +255,9 @@ START_TEST(products)
 	static float first[3][N * HEADS * (C + ROPE)];
 	uint32_t isas, position[N] = {3, 1, 4, 1, 5, 9};
 	const struct ikv_isa_info *isa = ikv_isa_list(&isas);
+	uint32_t usable = 0; /* the first that runs here is compared with double precision, the others with it */
+	while (!isa[usable].usable)
+		usable++;
 	for (uint32_t i = 0; i < 3 * isas; i++) {
 		struct layer l;
 		struct ikv_err err;
@@ -277,7 +280,7 @@ START_TEST(products)
 			    ikv_mla_project(l.m, &l.w, n, context + s * HEADS * C, out + s * HEADS * V, &err), 0);
 			ck_assert_int_eq(ikv_mla_output(l.m, &l.w, n, out + s * HEADS * V, y + s * MODEL, &err), 0);
 		}
-		for (uint32_t s = 0; i == 0 && s < N; s++) {
+		for (uint32_t s = 0; i == usable && s < N; s++) {
 			for (uint32_t h = 0; h < HEADS; h++) {
 				for (uint32_t c = 0; c < C; c++) {
 					double sum = 0;
@@ -303,7 +306,7 @@ START_TEST(products)
 				ck_assert_double_le(fabs(y[s * MODEL + r] - sum), 1e-5);
 			}
 		}
-		if (i == 0) {
+		if (i == usable) {
 			memcpy(first[0], latent, sizeof latent);
 			memcpy(first[1], out, sizeof out);
 			memcpy(first[2], y, sizeof y);
