@@ -1,7 +1,7 @@
 /* Times of the attention kernels beside the device's own limits.
  *
  * A time is the median over replays of a graph that launches the kernel once for each of several sets of inputs, by
- * CUDA events, divided by the launches; the sets together are far larger than the L2 cache. Pages lie in random
+ * CUDA events (bench_replay.h), divided by the launches; the sets together are far larger than the L2 cache. Pages lie in random
  * order. Every row's output is compared with double precision for one query head. */
 #include <cuda_runtime_api.h>
 #include <math.h>
@@ -13,6 +13,7 @@
 #include "gpu/backend.h"
 #include "gpu/bench_gpu.h"
 #include "gpu/bench_move.h"
+#include "gpu/bench_replay.h"
 #include "gpu/device.h"
 #include "gpu/gpu.h"
 #include "gpu/gpu_tile.h"
@@ -60,12 +61,16 @@ static struct device dev;
 static struct ikv_err err;
 static struct gpu_bench_setup choice;
 
+static void give_up(void)
+{
+	fprintf(stderr, "intentkv: bench gpu: %s\n", err.text);
+	exit(IKV_FAILED);
+}
+
 static void must(int status, const char *doing)
 {
-	if (device_failed(status, doing, &err)) {
-		fprintf(stderr, "intentkv: bench gpu: %s\n", err.text);
-		exit(IKV_FAILED);
-	}
+	if (device_failed(status, doing, &err))
+		give_up();
 }
 
 static bool listed(const char *list, const char *name)
@@ -77,58 +82,22 @@ static bool listed(const char *list, const char *name)
 	return false;
 }
 
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-	return x < y ? -1 : x > y;
-}
-
-/* Milliseconds of a replay: the median; `ends`, if given, gets the least and the most. */
-static double replay(cudaGraph_t graph, double ends[2])
-{
-	cudaGraphExec_t run;
-	cudaEvent_t begin, end;
-	double times[256];
-	cudaStream_t stream = dev.stream;
-	must(cudaGraphInstantiate(&run, graph, 0), "make a graph");
-	must(cudaEventCreate(&begin), "make an event");
-	must(cudaEventCreate(&end), "make an event");
-	for (uint32_t i = 0; i < choice.replays + 3; i++) {
-		float ms;
-		must(cudaEventRecord(begin, stream), "time a graph");
-		must(cudaGraphLaunch(run, stream), "launch a graph");
-		must(cudaEventRecord(end, stream), "time a graph");
-		must(cudaEventSynchronize(end), "run a graph");
-		must(cudaEventElapsedTime(&ms, begin, end), "time a graph");
-		times[i < 3 ? 0 : i - 3] = ms;
-	}
-	qsort(times, choice.replays, sizeof *times, by_value);
-	cudaEventDestroy(begin);
-	cudaEventDestroy(end);
-	cudaGraphExecDestroy(run);
-	if (ends) {
-		ends[0] = times[0];
-		ends[1] = times[choice.replays - 1];
-	}
-	return times[choice.replays / 2];
-}
-
 static void record_begin(void)
 {
 	must(cudaStreamBeginCapture(dev.stream, cudaStreamCaptureModeThreadLocal), "record a graph");
 }
 
+/* Milliseconds of a launch: the median; `ends`, if given, gets the least and the most. */
 static double record_ends(uint32_t launches, double ends[2])
 {
-	cudaGraph_t graph;
-	must(cudaStreamEndCapture(dev.stream, &graph), "record a graph");
-	double ms = replay(graph, ends) / launches;
-	cudaGraphDestroy(graph);
+	struct bench_replay times;
+	if (bench_replay(dev.stream, choice.replays, &times, &err))
+		give_up();
 	if (ends) {
-		ends[0] /= launches;
-		ends[1] /= launches;
+		ends[0] = times.least / launches;
+		ends[1] = times.most / launches;
 	}
-	return ms;
+	return times.median / launches;
 }
 
 static double record_end(uint32_t launches)

@@ -69,6 +69,19 @@ void call_answers(const float *out, const float *lse, const float *mass, const s
 	}
 }
 
+int call_mark(void *event, void *stream, struct ikv_err *err)
+{
+	return device_failed(cudaEventRecordWithFlags(event, stream, cudaEventRecordExternal), "time attention", err);
+}
+
+double call_marked_ns(void *const events[2])
+{
+	float ms = 0;
+	if (cudaEventElapsedTime(&ms, events[0], events[1]) != cudaSuccess)
+		(void)cudaGetLastError();
+	return ms * 1e6;
+}
+
 void call_graph_free(struct call_graph *g)
 {
 	if (g->exec)

@@ -45,6 +45,11 @@ struct call_graph {
 	uint32_t kind;
 };
 
+/* An event (cudaEvent_t) at this place of the work, each time the graph runs that is being recorded. */
+int call_mark(void *event, void *stream, struct ikv_err *err);
+/* Nanoseconds between two of them, after the stream's work. */
+double call_marked_ns(void *const events[2]);
+
 void call_graph_free(struct call_graph *g);
 /* Run the work of `step`, `size` bytes without gaps that differ. Where it is `last`, the graph is run as it is; else it is
  * recorded anew, and the graph that there is takes its parameters if both are of one `kind`: the same launches, and ways in

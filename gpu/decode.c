@@ -213,11 +213,12 @@ static int enqueue(const struct decode_step *x, struct pages *beside, void *stre
 	const char *doing = "compute attention";
 	const struct attend_list *lists = (const struct attend_list *)((uint8_t *)x->in_device + x->lists_at);
 	if (device_failed(cudaMemcpyAsync(x->in_device, x->in, x->in_bytes, cudaMemcpyHostToDevice, stream), doing, err) ||
+	    (!beside && call_mark(x->clock[0], stream, err)) ||
 	    device_failed(attend_resolve(lists, x->jobs, x->tiles_max, (attend_word *)x->args.words, x->args.page_tokens,
 					 x->steps, 0, stream),
 			  doing, err) ||
 	    (beside && tier_begin(beside, err)) || device_failed(attend_launch(&x->args, &x->config, stream), doing, err) ||
-	    (beside && tier_end(beside, err)))
+	    (beside ? tier_end(beside, err) : call_mark(x->clock[1], stream, err)))
 		return -1;
 	return device_failed(cudaMemcpyAsync(x->out, x->out_device, x->out_bytes, cudaMemcpyDeviceToHost, stream), doing,
 			     err);
@@ -267,6 +268,7 @@ static int launch(struct decode *d, struct pages *p, const struct attend_config 
 	x.in_device = d->in.device;
 	x.out = d->out.host;
 	x.out_device = d->out.device;
+	memcpy(x.clock, p->device.clock, sizeof x.clock);
 	x.in_bytes = z->in_bytes;
 	x.out_bytes = z->out_bytes;
 	x.lists_at = z->lists_at;
@@ -281,7 +283,10 @@ static int launch(struct decode *d, struct pages *p, const struct attend_config 
 	} else if (call_graph_run(&d->graph, &x, &d->step, sizeof x, 0, enqueue_alone, stream, err)) {
 		return -1;
 	}
-	return device_failed(cudaStreamSynchronize(stream), doing, err);
+	if (device_failed(cudaStreamSynchronize(stream), doing, err))
+		return -1;
+	p->stats.device_ns += p->tier.stream ? 0 : call_marked_ns(p->device.clock);
+	return 0;
 }
 
 /* Cut the jobs, unless they are as those of the call before. */

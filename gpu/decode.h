@@ -16,7 +16,7 @@ struct decode_job {
 struct decode_step {
 	struct attend_args args;
 	struct attend_config config;
-	void *in, *in_device, *out, *out_device;
+	void *in, *in_device, *out, *out_device, *clock[2];
 	size_t in_bytes, out_bytes, lists_at;
 	uint32_t jobs, tiles_max, steps;
 };

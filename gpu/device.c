@@ -66,6 +66,14 @@ int device_open(struct device *d, const uint64_t slot_bytes[IKV_FMT_COUNT], stru
 		return -1;
 	}
 	d->flushed = flushed;
+	for (int i = 0; i < 2; i++) {
+		cudaEvent_t e;
+		if (device_failed(cudaEventCreate(&e), "create an event", err)) {
+			device_close(d);
+			return -1;
+		}
+		d->clock[i] = e;
+	}
 	d->multiprocessors = (uint32_t)processors;
 	d->shared_bytes = (uint32_t)shared;
 	d->major = (uint32_t)major;
@@ -95,6 +103,9 @@ void device_close(struct device *d)
 	ikv_free(d->recodes);
 	if (d->flushed)
 		cudaEventDestroy(d->flushed);
+	for (int i = 0; i < 2; i++)
+		if (d->clock[i])
+			cudaEventDestroy(d->clock[i]);
 	if (d->stream)
 		cudaStreamDestroy(d->stream);
 }

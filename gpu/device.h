@@ -37,6 +37,7 @@ struct device {
 	size_t upload_used;
 	uint64_t flushes;
 	void *flushed;  /* cudaEvent_t: the upload buffer has been read */
+	void *clock[2]; /* cudaEvent_t: before and after the kernels of a call whose work is a graph */
 	bool in_flight; /* it may be still to come */
 };
 

@@ -356,9 +356,15 @@ static int decode_in_time(struct world *w, const struct ikv_attn_unit *units, ui
 		 w->latent ? "MLA " : "", w->format == MIXED ? "mixed" : ikv_format_names()[w->format], LIMIT, g->q_heads,
 		 g->kv_heads, g->d_qk, g->d_v, g->page_tokens, w->tokens[0], w->tokens[1], n, units->mass ? ", mass" : "");
 	signal(SIGALRM, give_up);
+	struct ikv_backend_stats before, after;
+	w->b[1]->ops->stats(w->b[1], &before);
 	alarm(LIMIT);
 	int rc = w->b[1]->ops->decode(w->b[1], units, n, &err);
 	alarm(0);
+	w->b[1]->ops->stats(w->b[1], &after);
+	if (rc == 0 && !(after.device_ns > before.device_ns && after.device_ns < before.device_ns + LIMIT * 1e9))
+		return ikv_err_set(&err, IKV_FAILED, "attention took %g ns by the device's clock",
+				   after.device_ns - before.device_ns);
 	return rc;
 }
 

@@ -12,7 +12,7 @@ EXTRA_DIST += $(ATTEND_PARTS) gpu/attend.cu gpu/attend_width.cu gpu/bench.cu gpu
 if HAVE_CUDA
 libgpu_la_SOURCES += \
 	gpu/backend_cuda.c gpu/call.c gpu/call.h gpu/decode.c gpu/decode.h gpu/device.c gpu/device.h gpu/pages.c gpu/pages.h gpu/pages_check.c \
-	gpu/pages_recode.c gpu/tier.c gpu/tier.h gpu/probe.c gpu/bench_gpu.c gpu/bench_move.c gpu/bench_move.h gpu/bench.h gpu/mla_bench.c gpu/mla_bench.h gpu/mla_decode.c gpu/mla_decode.h \
+	gpu/pages_recode.c gpu/tier.c gpu/tier.h gpu/probe.c gpu/bench_gpu.c gpu/bench_move.c gpu/bench_move.h gpu/bench_replay.c gpu/bench_replay.h gpu/bench.h gpu/mla_bench.c gpu/mla_bench.h gpu/mla_decode.c gpu/mla_decode.h \
 	gpu/selection.c gpu/selection.h gpu/select_bench.c gpu/select_bench.h
 CUDA_OBJECTS = \
 	gpu/probe_device.o gpu/move_device.o gpu/encode_device.o gpu/attend_device.o gpu/attend_4.o gpu/attend_5.o gpu/attend_6.o \
@@ -77,7 +77,7 @@ gpu-check: gpu_check
 	./gpu_check
 else
 libgpu_la_SOURCES += gpu/backend.c gpu/stub.c
-EXTRA_DIST += gpu/gpu_check.c gpu/select_check.c gpu/select_check.h gpu/store_check.c gpu/store_check.h gpu/bench_gpu.c gpu/bench_move.c gpu/bench_move.h gpu/bench.h gpu/mla_bench.c gpu/mla_bench.h gpu/mla_decode.c gpu/mla_decode.h \
+EXTRA_DIST += gpu/gpu_check.c gpu/select_check.c gpu/select_check.h gpu/store_check.c gpu/store_check.h gpu/bench_gpu.c gpu/bench_move.c gpu/bench_move.h gpu/bench_replay.c gpu/bench_replay.h gpu/bench.h gpu/mla_bench.c gpu/mla_bench.h gpu/mla_decode.c gpu/mla_decode.h \
 	gpu/backend_cuda.c gpu/call.c gpu/call.h gpu/decode.c gpu/decode.h gpu/device.c gpu/device.h gpu/pages.c gpu/pages.h gpu/pages_check.c \
 	gpu/pages_recode.c gpu/tier.c gpu/tier.h gpu/probe.c \
 	gpu/selection.c gpu/selection.h gpu/select_bench.c gpu/select_bench.h

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "gpu/bench_replay.h"
 #include "gpu/mla.h"
 #include "gpu/mla_bench.h"
 #include "gpu/split.h"
@@ -41,12 +42,16 @@ struct set {
 
 static struct ikv_err err;
 
+static void give_up(void)
+{
+	fprintf(stderr, "intentkv: bench gpu: %s\n", err.text);
+	exit(IKV_FAILED);
+}
+
 static void must(int status, const char *doing)
 {
-	if (device_failed(status, doing, &err)) {
-		fprintf(stderr, "bench gpu: %s\n", err.text);
-		exit(1);
-	}
+	if (device_failed(status, doing, &err))
+		give_up();
 }
 
 static bool listed(const char *list, const char *name)
@@ -261,44 +266,18 @@ static void make_set(const struct mla_bench *b, struct row *x, struct set *s, ui
 	free(table), free(refs), free(loads), free(jobs), free(pieces), free(segments), free(factor);
 }
 
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-	return x < y ? -1 : x > y;
-}
-
 static void time_sets(const struct mla_bench *b, const struct set *sets, uint32_t n, double ms[3])
 {
 	cudaStream_t stream = b->dev->stream;
-	cudaGraph_t graph;
-	cudaGraphExec_t run;
-	cudaEvent_t begin, end;
-	double times[256];
-	uint32_t replays = b->setup->replays < 250 ? b->setup->replays : 250;
+	struct bench_replay times;
 	must(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "record a graph");
 	for (uint32_t i = 0; i < n; i++)
 		must(mla_launch(&sets[i].args, &sets[i].config, stream), "launch attention");
-	must(cudaStreamEndCapture(stream, &graph), "record a graph");
-	must(cudaGraphInstantiate(&run, graph, 0), "make a graph");
-	must(cudaEventCreate(&begin), "make an event");
-	must(cudaEventCreate(&end), "make an event");
-	for (uint32_t i = 0; i < replays + 3; i++) {
-		float one;
-		must(cudaEventRecord(begin, stream), "time a graph");
-		must(cudaGraphLaunch(run, stream), "launch a graph");
-		must(cudaEventRecord(end, stream), "time a graph");
-		must(cudaEventSynchronize(end), "run a graph");
-		must(cudaEventElapsedTime(&one, begin, end), "time a graph");
-		times[i < 3 ? 0 : i - 3] = one;
-	}
-	qsort(times, replays, sizeof *times, by_value);
-	cudaEventDestroy(begin);
-	cudaEventDestroy(end);
-	cudaGraphExecDestroy(run);
-	cudaGraphDestroy(graph);
-	ms[0] = times[replays / 2] / n;
-	ms[1] = times[0] / n;
-	ms[2] = times[replays - 1] / n;
+	if (bench_replay(stream, b->setup->replays, &times, &err))
+		give_up();
+	ms[0] = times.median / n;
+	ms[1] = times.least / n;
+	ms[2] = times.most / n;
 }
 
 static void run_row(const struct mla_bench *b, struct row *x)

@@ -198,8 +198,9 @@ static int enqueue(const struct mla_step *x, struct pages *beside, void *stream,
 {
 	const char *doing = "compute attention";
 	if (device_failed(cudaMemcpyAsync(x->in_device, x->in, x->in_bytes, cudaMemcpyHostToDevice, stream), doing, err) ||
-	    (beside && tier_begin(beside, err)) || device_failed(mla_launch(&x->args, &x->config, stream), doing, err) ||
-	    (beside && tier_end(beside, err)))
+	    (beside ? tier_begin(beside, err) : call_mark(x->clock[0], stream, err)) ||
+	    device_failed(mla_launch(&x->args, &x->config, stream), doing, err) ||
+	    (beside ? tier_end(beside, err) : call_mark(x->clock[1], stream, err)))
 		return -1;
 	return device_failed(cudaMemcpyAsync(x->out, x->out_device, x->out_bytes, cudaMemcpyDeviceToHost, stream), doing,
 			     err);
@@ -237,6 +238,7 @@ static int launch(struct mla_decode *d, struct pages *p, const struct mla_config
 	x.in_device = in;
 	x.out = d->out.host;
 	x.out_device = out;
+	memcpy(x.clock, p->device.clock, sizeof x.clock);
 	x.in_bytes = z->in_bytes;
 	x.out_bytes = z->out_bytes;
 	cudaStream_t stream = p->device.stream;
@@ -244,7 +246,10 @@ static int launch(struct mla_decode *d, struct pages *p, const struct mla_config
 	if (p->tier.stream ? enqueue(&x, p, stream, err) /* pages move on streams of their own */
 			   : call_graph_run(&d->graph, &x, &d->step, sizeof x, kind, enqueue_alone, stream, err))
 		return -1;
-	return device_failed(cudaStreamSynchronize(stream), "compute attention", err);
+	if (device_failed(cudaStreamSynchronize(stream), "compute attention", err))
+		return -1;
+	p->stats.device_ns += p->tier.stream ? 0 : call_marked_ns(p->device.clock);
+	return 0;
 }
 
 int mla_decode_run(struct mla_decode *d, struct pages *p, const struct ikv_attn_unit *units, uint32_t count,

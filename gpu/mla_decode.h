@@ -14,7 +14,7 @@ struct mla_decode_job {
 struct mla_step { /* what the device does in a call, as struct decode_step */
 	struct mla_args args;
 	struct mla_config config;
-	void *in, *in_device, *out, *out_device;
+	void *in, *in_device, *out, *out_device, *clock[2];
 	size_t in_bytes, out_bytes;
 };
 

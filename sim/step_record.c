@@ -320,7 +320,8 @@ static void fill_measured(const struct run *run, const struct slot *s, struct st
 }
 
 /* What the device's clock says of the batch, shared out like modelled time: attention by what was read, transfers by
- * what was moved. Only where every session of the batch attended: copies of others have nothing to hide behind. */
+ * what was moved. Only where every session of the batch attended: copies of others have nothing to hide behind. Transfers
+ * only where pages have another tier to go to. */
 static void fill_device(const struct run *run, const struct account *mine, const struct account *all,
 			struct store_step *row)
 {
@@ -334,6 +335,8 @@ static void fill_device(const struct run *run, const struct account *mine, const
 	if (!attended)
 		return;
 	row->wall_device_ns = part(run->device_ns, mine->read_bytes, all->read_bytes, run->active_count);
+	if (run->sc->tier_count < 2 || !run->backend_ops->place)
+		return;
 	row->wall_transfer_ns = part(run->transfer_ns, moved, all_moved, run->active_count);
 	row->wall_exposed_ns = part(run->exposed_ns, moved, all_moved, run->active_count);
 	row->wall_hidden_ns = row->wall_transfer_ns - row->wall_exposed_ns;

@@ -1,4 +1,4 @@
--- Where the measured time goes: mean of each part over the steps that have it, executed layers; mass: what the oracle is told; other: the run's time a step without all these (recording, sessions that begin). :run picks runs by number (3 or 1,4,5) or name, or all.
+-- Where the measured time goes: mean of each part over the steps that have it, executed layers; device: of attention, the kernels by a device's clock; mass: what the oracle is told; other: the run's time a step without all these (recording, sessions that begin). :run picks runs by number (3 or 1,4,5) or name, or all.
 WITH chosen (run_id, label) AS (
   SELECT run_id, label FROM v_latest WHERE :run IS NULL
   UNION ALL
@@ -11,6 +11,7 @@ SELECT c.run_id AS run, c.label,
   significant(max(mean) FILTER (WHERE t.name = 'wall_memory_ns') / 1e3, 4) AS memory_us,
   significant(max(mean) FILTER (WHERE t.name = 'wall_recode_ns') / 1e3, 4) AS recode_us,
   significant(max(mean) FILTER (WHERE t.name = 'wall_attention_ns') / 1e3, 4) AS attention_us,
+  significant(max(mean) FILTER (WHERE t.name = 'wall_device_ns') / 1e3, 4) AS device_us,
   significant(max(mean) FILTER (WHERE t.name = 'wall_dense_ns') / 1e3, 4) AS dense_reference_us,
   significant(max(mean) FILTER (WHERE t.name = 'wall_mass_ns') / 1e3, 4) AS mass_us,
   significant(max(mean) FILTER (WHERE t.name = 'wall_measure_ns') / 1e3, 4) AS measure_us,
