@@ -91,7 +91,7 @@ static void record_begin(void)
 static double record_ends(uint32_t launches, double ends[2])
 {
 	struct bench_replay times;
-	if (bench_replay(dev.stream, choice.replays, &times, &err))
+	if (bench_replay(dev.stream, choice.warm_ms, choice.replays, &times, &err))
 		give_up();
 	if (ends) {
 		ends[0] = times.least / launches;

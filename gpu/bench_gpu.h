@@ -11,6 +11,7 @@
 struct gpu_bench_setup { /* lists are separated by commas; a name that there is not chooses nothing */
 	const char *shapes, *formats, *pages, *selections;
 	uint32_t replays; /* at most 250 */
+	double warm_ms;   /* that a graph runs before it is timed */
 	bool check, attention, moves; /* attention: the kernels that read pages; moves: what moves and re-encodes them */
 };
 

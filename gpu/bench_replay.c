@@ -23,12 +23,12 @@ static int run(cudaGraphExec_t graph, cudaEvent_t ends[2], cudaStream_t stream, 
 	return 0;
 }
 
-static int time_runs(cudaGraphExec_t graph, cudaEvent_t ends[2], cudaStream_t stream, uint32_t replays,
-		     struct bench_replay *result, struct ikv_err *err)
+static int time_runs(cudaGraphExec_t graph, cudaEvent_t ends[2], cudaStream_t stream, double warm_ms,
+		     uint32_t replays, struct bench_replay *result, struct ikv_err *err)
 {
 	double times[BENCH_REPLAYS_MAX], warm = 0, one;
 	replays = replays < BENCH_REPLAYS_MAX ? replays : BENCH_REPLAYS_MAX;
-	for (uint32_t i = 0; i < 3 || warm < BENCH_WARM_MS; i++, warm += one)
+	for (uint32_t i = 0; i < 3 || warm < warm_ms; i++, warm += one)
 		if (run(graph, ends, stream, &one, err))
 			return -1;
 	for (uint32_t i = 0; i < replays; i++)
@@ -39,7 +39,7 @@ static int time_runs(cudaGraphExec_t graph, cudaEvent_t ends[2], cudaStream_t st
 	return 0;
 }
 
-int bench_replay(void *stream, uint32_t replays, struct bench_replay *times, struct ikv_err *err)
+int bench_replay(void *stream, double warm_ms, uint32_t replays, struct bench_replay *times, struct ikv_err *err)
 {
 	cudaGraph_t graph = NULL;
 	cudaGraphExec_t exec = NULL;
@@ -49,7 +49,7 @@ int bench_replay(void *stream, uint32_t replays, struct bench_replay *times, str
 			 device_failed(cudaEventCreate(&ends[0]), "make an event", err) ||
 			 device_failed(cudaEventCreate(&ends[1]), "make an event", err)
 		     ? -1
-		     : time_runs(exec, ends, stream, replays, times, err);
+		     : time_runs(exec, ends, stream, warm_ms, replays, times, err);
 	for (int i = 0; i < 2; i++)
 		if (ends[i])
 			cudaEventDestroy(ends[i]);

@@ -12,11 +12,8 @@ struct bench_replay {
 };
 
 /* End what is being recorded on the stream (cudaStream_t) and time `replays` runs of it, at most BENCH_REPLAYS_MAX, by
- * events, after it has run for BENCH_WARM_MS. */
-int bench_replay(void *stream, uint32_t replays, struct bench_replay *times, struct ikv_err *err);
-
-/* Where the memory has been idle or another kernel has run, an H200 reads up to 15 % slower for its first milliseconds
- * under load, on some cards for more than ten (docs/results/h200.md). */
-#define BENCH_WARM_MS 40.0
+ * events, after it has run for `warm_ms` and three times at least: for its first milliseconds under load an H200 may read
+ * 15 % slower (docs/results/h200.md). */
+int bench_replay(void *stream, double warm_ms, uint32_t replays, struct bench_replay *times, struct ikv_err *err);
 
 #endif

@@ -273,7 +273,7 @@ static void time_sets(const struct mla_bench *b, const struct set *sets, uint32_
 	must(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "record a graph");
 	for (uint32_t i = 0; i < n; i++)
 		must(mla_launch(&sets[i].args, &sets[i].config, stream), "launch attention");
-	if (bench_replay(stream, b->setup->replays, &times, &err))
+	if (bench_replay(stream, b->setup->warm_ms, b->setup->replays, &times, &err))
 		give_up();
 	ms[0] = times.median / n;
 	ms[1] = times.least / n;

@@ -98,7 +98,7 @@ static void print_move(void *context, const struct gpu_bench_move *r)
 	fflush(stdout);
 }
 
-enum { OUTPUT = 256, SHAPE, FORMAT, PAGE, SELECTION, REPLAYS, NO_CHECK, WHAT };
+enum { OUTPUT = 256, SHAPE, FORMAT, PAGE, SELECTION, REPLAYS, WARM, NO_CHECK, WHAT };
 static const struct command_option options[] = {
     {"shape", SHAPE, "LIST", "S1 S2 S3 S4 S5 S6 L1 L2 L3 L4 L5 L6 L7 L8", "S1 to S5",
      "batch, heads and tokens as in docs/results/h200.md, L with latent attention"},
@@ -107,6 +107,7 @@ static const struct command_option options[] = {
     {"page", PAGE, "LIST", "16 32 64 128", "16,64", "tokens of a page"},
     {"selection", SELECTION, "LIST", "1 0.25 0.0625", "1,0.25,0.0625", "share of pages read"},
     {"replays", REPLAYS, "N", NULL, "20", "of which the median is taken"},
+    {"warm", WARM, "MS", NULL, "10", "milliseconds that the same kernels run before"},
     {"no-check", NO_CHECK, NULL, NULL, NULL, "do not compare outputs with double precision"},
     {"what", WHAT, "NAME", "attention moves all", "all",
      "attention; moves: copies over the host link, by their way and the size of their pieces, and re-encoding"},
@@ -159,6 +160,11 @@ static int take_option(int c, struct gpu_bench_setup *setup, struct gpu_printer 
 			return 0;
 		return command_usage("bench gpu", "--replays: got \"%.40s\", expected a number from 1 to 250",
 				     optarg);
+	case WARM:
+		if (sscanf(optarg, "%lf%c", &setup->warm_ms, &tail) == 1 && setup->warm_ms >= 0 &&
+		    setup->warm_ms <= 1e4)
+			return 0;
+		return command_usage("bench gpu", "--warm: got \"%.40s\", expected milliseconds from 0 to 10000", optarg);
 	default:
 		return IKV_USAGE;
 	}
@@ -172,6 +178,7 @@ int cmd_bench_gpu(int argc, char **argv)
 					.pages = "16,64",
 					.selections = "1,0.25,0.0625",
 					.replays = 20,
+					.warm_ms = 10,
 					.check = true,
 					.attention = true,
 					.moves = true};
