@@ -107,7 +107,7 @@ static const struct command_option options[] = {
     {"page", PAGE, "LIST", "16 32 64 128", "16,64", "tokens of a page"},
     {"selection", SELECTION, "LIST", "1 0.25 0.0625", "1,0.25,0.0625", "share of pages read"},
     {"replays", REPLAYS, "N", NULL, "20", "of which the median is taken"},
-    {"warm", WARM, "MS", NULL, "10", "milliseconds that the same kernels run before"},
+    {"warm", WARM, "MS", NULL, "40", "milliseconds that the same kernels run before"},
     {"no-check", NO_CHECK, NULL, NULL, NULL, "do not compare outputs with double precision"},
     {"what", WHAT, "NAME", "attention moves all", "all",
      "attention; moves: copies over the host link, by their way and the size of their pieces, and re-encoding"},
@@ -178,7 +178,7 @@ int cmd_bench_gpu(int argc, char **argv)
 					.pages = "16,64",
 					.selections = "1,0.25,0.0625",
 					.replays = 20,
-					.warm_ms = 10,
+					.warm_ms = 40,
 					.check = true,
 					.attention = true,
 					.moves = true};
