@@ -6,7 +6,7 @@
 #include "intentkv/alloc.h"
 
 /* From here on memory is asked for in huge pages: reading a quarter of the 16-token pages of a long context at random
- * is then 15 to 25 % faster, because a 4 KiB page in seven needs its address looked up (docs/kernels.md). */
+ * is then 15 to 25 % faster, because a 4 KiB page in seven needs its address looked up (docs/results/cpu.md). */
 #define HUGE_FROM ((size_t)4 << 20)
 #define HUGE_PAGE ((size_t)2 << 20)
 

@@ -39,7 +39,7 @@ INLINE __m256i load(const uint8_t *p)
 }
 
 /* Bits [shift, shift + bits) of eight dwords as numbers. Shuffles of bytes instead of a shift and an `and` are slower
- * (docs/kernels.md). */
+ * (docs/results/cpu.md, "AVX2"). */
 INLINE __m256 field(__m256i x, const int shift, const int bits)
 {
 	x = shift ? _mm256_srli_epi32(x, shift) : x;

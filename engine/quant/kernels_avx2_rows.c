@@ -105,7 +105,7 @@ INLINE void add_row(const enum kind kind, const uint8_t *p, const int n, uint32_
 
 /* Channels [c, c + 8 n) of a block, the last `tail` of them if that is not 0. What comes next is fetched in the order in
  * which it lies where rows follow each other, 512 bytes while 16 channels of a tile are summed: by channels, as they are
- * read, 128 lines 256 bytes apart would be asked for at once and then none for as long (docs/kernels.md). */
+ * read, 128 lines 256 bytes apart would be asked for at once and then none for as long (docs/kernels.md, "Fetching"). */
 INLINE void pv_rows_columns(const enum kind kind, const struct tile *tiles, uint32_t count, const size_t row_bytes,
 			    const bool in_order, uint32_t c, const int n, uint32_t tail, const float *w,
 			    const int heads, float *acc, size_t acc_stride)
