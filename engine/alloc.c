@@ -56,6 +56,17 @@ int ikv_grow(void *array, size_t old_count, size_t new_count, size_t size, struc
 	return 0;
 }
 
+int ikv_reserve(void *array, size_t *cap, size_t need, size_t size, struct ikv_err *err)
+{
+	if (need <= *cap)
+		return 0;
+	size_t want = need < 2 * *cap ? 2 * *cap : need;
+	if (ikv_grow(array, 0, want, size, err))
+		return -1;
+	*cap = want;
+	return 0;
+}
+
 void ikv_free(void *p)
 {
 	free(p);

@@ -334,17 +334,6 @@ static void join_share(void *context, uint32_t m)
 				join_head(f, &f->jobs[i], h);
 }
 
-static int room(void *array, size_t *cap, size_t need, size_t size, struct ikv_err *err)
-{
-	if (need <= *cap)
-		return 0;
-	size_t want = need < 2 * *cap ? 2 * *cap : need;
-	if (ikv_grow(array, 0, want, size, err))
-		return -1;
-	*cap = want;
-	return 0;
-}
-
 static int reserve(struct flash *f, const struct ikv_attn_unit *units, uint32_t count, struct ikv_err *err)
 {
 	size_t heads = 0, mass = 0;
@@ -355,13 +344,13 @@ static int reserve(struct flash *f, const struct ikv_attn_unit *units, uint32_t 
 		if (units[i].mass)
 			mass += (size_t)units[i].q_count * units[i].plan->count;
 	}
-	if (room(&f->jobs, &f->jobs_cap, count, sizeof *f->jobs, err) ||
-	    room(&f->q, &f->q_cap, heads * f->q_stride, sizeof *f->q, err) ||
-	    room(&f->forms, &f->forms_cap, heads * f->forms_stride, 1, err) ||
-	    room(&f->acc, &f->acc_cap, heads * SPLITS_MAX * f->acc_stride, sizeof *f->acc, err) ||
-	    room(&f->sums, &f->sums_cap, heads * SPLITS_MAX * 2, sizeof *f->sums, err))
+	if (ikv_reserve(&f->jobs, &f->jobs_cap, count, sizeof *f->jobs, err) ||
+	    ikv_reserve(&f->q, &f->q_cap, heads * f->q_stride, sizeof *f->q, err) ||
+	    ikv_reserve(&f->forms, &f->forms_cap, heads * f->forms_stride, 1, err) ||
+	    ikv_reserve(&f->acc, &f->acc_cap, heads * SPLITS_MAX * f->acc_stride, sizeof *f->acc, err) ||
+	    ikv_reserve(&f->sums, &f->sums_cap, heads * SPLITS_MAX * 2, sizeof *f->sums, err))
 		return -1;
-	return room(&f->shifts, &f->shifts_cap, mass, sizeof *f->shifts, err);
+	return ikv_reserve(&f->shifts, &f->shifts_cap, mass, sizeof *f->shifts, err);
 }
 
 static void scale_queries(const struct flash *f, const struct ikv_attn_unit *u, float *q)
