@@ -26,7 +26,7 @@ dist_figures_DATA = \
 	docs/img/figures/transfer.png \
 	docs/img/figures/wall.png
 resultsdir = $(docdir)/results
-dist_results_DATA = docs/results/captured-attention.md docs/results/h200.md docs/results/h200-history.md
+dist_results_DATA = docs/results/captured-attention.md docs/results/cpu.md docs/results/h200.md docs/results/h200-history.md
 examplesdir = $(docdir)/examples
 dist_examples_DATA = docs/examples/chat.json docs/examples/route.yaml docs/examples/sizes.c
 EXTRA_DIST += \

@@ -6,7 +6,7 @@
 #include "intentkv/alloc.h"
 
 /* From here on memory is asked for in huge pages: reading a quarter of the 16-token pages of a long context at random
- * is then 15 to 25 % faster, because a 4 KiB page in seven needs its address looked up (docs/kernels.md). */
+ * is then 15 to 25 % faster, because a 4 KiB page in seven needs its address looked up (docs/results/cpu.md). */
 #define HUGE_FROM ((size_t)4 << 20)
 #define HUGE_PAGE ((size_t)2 << 20)
 
@@ -53,6 +53,17 @@ int ikv_grow(void *array, size_t old_count, size_t new_count, size_t size, struc
 		memcpy(p, old, (old_count < new_count ? old_count : new_count) * size);
 	free(old);
 	memcpy(array, &p, sizeof p);
+	return 0;
+}
+
+int ikv_reserve(void *array, size_t *cap, size_t need, size_t size, struct ikv_err *err)
+{
+	if (need <= *cap)
+		return 0;
+	size_t want = need < 2 * *cap ? 2 * *cap : need;
+	if (ikv_grow(array, 0, want, size, err))
+		return -1;
+	*cap = want;
 	return 0;
 }
 

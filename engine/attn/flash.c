@@ -18,6 +18,9 @@
  * is a good part of the whole. */
 #define JUDGED 1024
 
+/* How the kernels that round are to treat a head in a block. */
+enum { COARSE, FINE_BY_WEIGHT, FINE_BY_LENGTH };
+
 static size_t padded(uint32_t dim)
 {
 	return ((size_t)dim + MICRO_PAD - 1) / MICRO_PAD * MICRO_PAD;
@@ -156,8 +159,9 @@ static bool is_long(const struct flash *f, const struct job *j)
 	return (uint64_t)(pages < j->split_pages ? pages : j->split_pages) * f->g.page_tokens >= JUDGED;
 }
 
-/* Which heads have a token with a good part of all weight so far, in the first block of a long piece of its own (1),
- * or are not to be rounded (2)? False: none. Room for the scores and two floats a head in `room`. */
+/* Which heads are fine: those of which a token has a good part of all weight so far, in a piece's first block of the
+ * block's own, and all in the first block of a short piece? False: none. Room for the scores and two floats a head in
+ * `room`. */
 static bool find_fine(const struct flash *f, const struct stretch *t, const double *sums, const float *tops,
 		      uint32_t heads, const float *s, float *room, uint8_t *fine)
 {
@@ -173,10 +177,10 @@ static bool find_fine(const struct flash *f, const struct stretch *t, const doub
 	}
 	for (uint32_t i = 0; i < heads; i++) {
 		if (sums[2 * i + 1] == 0)
-			fine[i] = !judged ? 2 : own[i] < 1 << FINE;
+			fine[i] = !judged ? FINE_BY_LENGTH : own[i] < 1 << FINE ? FINE_BY_WEIGHT : COARSE;
 		else
-			fine[i] = stands_out(sums + 2 * i, tops[i]);
-		any |= fine[i] > 0;
+			fine[i] = stands_out(sums + 2 * i, tops[i]) ? FINE_BY_WEIGHT : COARSE;
+		any |= fine[i] != COARSE;
 	}
 	return any;
 }
@@ -221,27 +225,28 @@ static void attend_head(const struct flash *f, const struct stretch *t, uint32_t
 	if (j->forms)
 		q.forms = j->forms + h * f->forms_stride;
 	q.fine = begins_short(f, t, sums, heads);
-	memset(fine, q.fine ? 2 : 0, heads);
+	memset(fine, q.fine ? FINE_BY_LENGTH : COARSE, heads);
 	score(f, t, &q, false, heads, s, tops, rest);
 	if (!q.fine && rounds(f, t) && find_fine(f, t, sums, tops, heads, s, rest, fine))
 		for (uint32_t i = 0, n; i < heads; i += n) {
 			n = alike(fine, i, heads);
 			struct micro_query some = {q.f + i * f->q_stride, f->q_stride, q.forms + i * f->forms_stride,
 						   f->forms_stride, true};
-			if (fine[i])
+			if (fine[i] != COARSE)
 				score(f, t, &some, true, n, s + i * MICRO_BLOCK, tops + i, rest);
 		}
 	if (!weigh(f, t, h, heads, tops, s, sums, acc, rest))
 		return;
 	for (uint32_t i = 0; i < heads; i++)
-		if (fine[i] == 1) /* less often: the block itself counts now */
-			fine[i] = stands_out(sums + 2 * i, tops[i]);
+		if (fine[i] == FINE_BY_WEIGHT && !stands_out(sums + 2 * i, tops[i]))
+			fine[i] = COARSE; /* now that the block's own weight counts, too */
 	for (uint32_t i = 0, n; i < heads; i += n) {
 		n = alike(fine, i, heads);
 		for (uint32_t k = 0; k < t->count; k += t->run[k]) {
 			const struct tile_shape *shape = t->at[k].shape;
 			f->micro->format[shape->format].pv(shape, t->tile + k, t->run[k],
-							   s + i * MICRO_BLOCK + k * TILE_TOKENS, fine[i], n,
+							   s + i * MICRO_BLOCK + k * TILE_TOKENS,
+							   fine[i] != COARSE, n,
 							   acc + i * f->acc_stride, f->acc_stride, rest);
 		}
 	}
@@ -261,8 +266,9 @@ static void fetch_head(const struct flash *f, const struct stretch *t, uint32_t 
 		__builtin_prefetch(acc + i);
 }
 
-/* While a head is worked on, the kernels fetch the one after it, of the last head the first of the next stretch: the tile at
- * the same place in its block, or, where that block is shorter, in the one after it, which would find nobody to fetch it. */
+/* While a head is worked on, the kernels fetch the one after it, of the last head the first of the next stretch: the
+ * tile at the same place in its block, or, where that block is shorter, in the one after it, which would find nobody to
+ * fetch it. */
 static void attend_stretch(const struct flash *f, struct stretch *t, const struct stretch *next,
 			   const struct stretch *after, float *scratch)
 {
@@ -328,17 +334,6 @@ static void join_share(void *context, uint32_t m)
 				join_head(f, &f->jobs[i], h);
 }
 
-static int room(void *array, size_t *cap, size_t need, size_t size, struct ikv_err *err)
-{
-	if (need <= *cap)
-		return 0;
-	size_t want = need < 2 * *cap ? 2 * *cap : need;
-	if (ikv_grow(array, 0, want, size, err))
-		return -1;
-	*cap = want;
-	return 0;
-}
-
 static int reserve(struct flash *f, const struct ikv_attn_unit *units, uint32_t count, struct ikv_err *err)
 {
 	size_t heads = 0, mass = 0;
@@ -349,13 +344,13 @@ static int reserve(struct flash *f, const struct ikv_attn_unit *units, uint32_t 
 		if (units[i].mass)
 			mass += (size_t)units[i].q_count * units[i].plan->count;
 	}
-	if (room(&f->jobs, &f->jobs_cap, count, sizeof *f->jobs, err) ||
-	    room(&f->q, &f->q_cap, heads * f->q_stride, sizeof *f->q, err) ||
-	    room(&f->forms, &f->forms_cap, heads * f->forms_stride, 1, err) ||
-	    room(&f->acc, &f->acc_cap, heads * SPLITS_MAX * f->acc_stride, sizeof *f->acc, err) ||
-	    room(&f->sums, &f->sums_cap, heads * SPLITS_MAX * 2, sizeof *f->sums, err))
+	if (ikv_reserve(&f->jobs, &f->jobs_cap, count, sizeof *f->jobs, err) ||
+	    ikv_reserve(&f->q, &f->q_cap, heads * f->q_stride, sizeof *f->q, err) ||
+	    ikv_reserve(&f->forms, &f->forms_cap, heads * f->forms_stride, 1, err) ||
+	    ikv_reserve(&f->acc, &f->acc_cap, heads * SPLITS_MAX * f->acc_stride, sizeof *f->acc, err) ||
+	    ikv_reserve(&f->sums, &f->sums_cap, heads * SPLITS_MAX * 2, sizeof *f->sums, err))
 		return -1;
-	return room(&f->shifts, &f->shifts_cap, mass, sizeof *f->shifts, err);
+	return ikv_reserve(&f->shifts, &f->shifts_cap, mass, sizeof *f->shifts, err);
 }
 
 static void scale_queries(const struct flash *f, const struct ikv_attn_unit *u, float *q)

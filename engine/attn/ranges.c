@@ -55,17 +55,6 @@ void ikv_ranges_destroy(struct ikv_ranges *r)
 	ikv_free(r);
 }
 
-static int room(void *array, size_t *cap, size_t need, size_t size, struct ikv_err *err)
-{
-	if (need <= *cap)
-		return 0;
-	size_t want = need < 2 * *cap ? 2 * *cap : need;
-	if (ikv_grow(array, 0, want, size, err))
-		return -1;
-	*cap = want;
-	return 0;
-}
-
 static int check(const struct ikv_ranges_call *c, uint32_t heads, struct ikv_err *err)
 {
 	uint64_t queries = (uint64_t)c->q_len * heads;
@@ -164,11 +153,12 @@ int ikv_ranges_attend(struct ikv_ranges *r, const struct ikv_ranges_call *c, str
 	if (check(c, heads, err))
 		return -1;
 	uint64_t each = pieces_of(c);
-	if (room(&r->pieces, &r->pieces_cap, n * each + 1, sizeof *r->pieces, err) ||
-	    room(&r->owner, &r->owner_cap, n * each + 1, sizeof *r->owner, err) ||
-	    room(&r->plans, &r->plans_cap, n, sizeof *r->plans, err) ||
-	    room(&r->units, &r->units_cap, n, sizeof *r->units, err) ||
-	    (c->mass && room(&r->mass, &r->mass_cap, (size_t)c->q_len * heads * each + 1, sizeof *r->mass, err)))
+	if (ikv_reserve(&r->pieces, &r->pieces_cap, n * each + 1, sizeof *r->pieces, err) ||
+	    ikv_reserve(&r->owner, &r->owner_cap, n * each + 1, sizeof *r->owner, err) ||
+	    ikv_reserve(&r->plans, &r->plans_cap, n, sizeof *r->plans, err) ||
+	    ikv_reserve(&r->units, &r->units_cap, n, sizeof *r->units, err) ||
+	    (c->mass &&
+	     ikv_reserve(&r->mass, &r->mass_cap, (size_t)c->q_len * heads * each + 1, sizeof *r->mass, err)))
 		return -1;
 	for (uint32_t i = 0; i < n; i++) {
 		bool all = !c->position || c->position[i] == UINT32_MAX;

@@ -222,17 +222,6 @@ static int attend(struct ref *r, const struct ikv_attn_unit *u, struct ikv_err *
 	return 0;
 }
 
-static int room(double **array, size_t *cap, size_t need, struct ikv_err *err)
-{
-	if (need <= *cap)
-		return 0;
-	size_t want = need < 2 * *cap ? 2 * *cap : need;
-	if (ikv_grow(array, 0, want, sizeof **array, err))
-		return -1;
-	*cap = want;
-	return 0;
-}
-
 static int ref_decode(struct ikv_backend *b, const struct ikv_attn_unit *units, uint32_t count, struct ikv_err *err)
 {
 	struct ref *r = (struct ref *)b;
@@ -240,8 +229,10 @@ static int ref_decode(struct ikv_backend *b, const struct ikv_attn_unit *units, 
 		return -1;
 	for (uint32_t i = 0; i < count; i++) {
 		size_t pages = units[i].plan->count;
-		if (room(&r->scores, &r->scores_cap, pages * r->store.g.page_tokens * ROWS, err) ||
-		    room(&r->mass, &r->mass_cap, pages * ROWS, err) || attend(r, &units[i], err))
+		const size_t scores = pages * r->store.g.page_tokens * ROWS;
+		if (ikv_reserve(&r->scores, &r->scores_cap, scores, sizeof *r->scores, err) ||
+		    ikv_reserve(&r->mass, &r->mass_cap, pages * ROWS, sizeof *r->mass, err) ||
+		    attend(r, &units[i], err))
 			return -1;
 	}
 	r->store.stats.kv_bytes_read += store_read_bytes(&r->store, units, count);

@@ -100,17 +100,6 @@ static uint32_t splits_of(const struct wide *w, const struct ikv_attn_unit *u, u
 	return splits;
 }
 
-static int room(void *array, size_t *cap, uint64_t need, size_t size, struct ikv_err *err)
-{
-	if (need <= *cap)
-		return 0;
-	size_t want = need < 2 * *cap ? 2 * *cap : need;
-	if (ikv_grow(array, 0, want, size, err))
-		return -1;
-	*cap = want;
-	return 0;
-}
-
 static int reserve(struct wide *w, const struct ikv_attn_unit *units, uint32_t count, struct ikv_err *err)
 {
 	uint64_t jobs = 0, items = 0, mass = 0, rows = 0;
@@ -130,12 +119,12 @@ static int reserve(struct wide *w, const struct ikv_attn_unit *units, uint32_t c
 		w->scratch = NULL;
 		return -1;
 	}
-	if (room(&w->jobs, &w->jobs_cap, jobs, sizeof *w->jobs, err) ||
-	    room(&w->items, &w->items_cap, items, sizeof *w->items, err) ||
-	    room(&w->acc, &w->acc_cap, rows * w->acc_step, sizeof *w->acc, err) ||
-	    room(&w->sums, &w->sums_cap, rows * 2, sizeof *w->sums, err))
+	if (ikv_reserve(&w->jobs, &w->jobs_cap, jobs, sizeof *w->jobs, err) ||
+	    ikv_reserve(&w->items, &w->items_cap, items, sizeof *w->items, err) ||
+	    ikv_reserve(&w->acc, &w->acc_cap, rows * w->acc_step, sizeof *w->acc, err) ||
+	    ikv_reserve(&w->sums, &w->sums_cap, rows * 2, sizeof *w->sums, err))
 		return -1;
-	return room(&w->shifts, &w->shifts_cap, mass, sizeof *w->shifts, err);
+	return ikv_reserve(&w->shifts, &w->shifts_cap, mass, sizeof *w->shifts, err);
 }
 
 int wide_check_queries(const struct wide *w, const struct ikv_attn_unit *u, struct ikv_err *err)

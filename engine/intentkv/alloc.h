@@ -11,6 +11,9 @@
 IKV_API void *ikv_alloc(size_t count, size_t size, struct ikv_err *err);
 /* Grow *array from old_count to new_count elements (new ones zeroed). On failure *array is unchanged. */
 IKV_API int ikv_grow(void *array, size_t old_count, size_t new_count, size_t size, struct ikv_err *err);
+/* Working memory: room for at least `need` elements in *array, which has *cap; what it held is lost when it grows, at
+ * least to twice the size. On failure nothing is changed. */
+IKV_API int ikv_reserve(void *array, size_t *cap, size_t need, size_t size, struct ikv_err *err);
 IKV_API void ikv_free(void *p);
 /* Calls of ikv_alloc and ikv_grow in this process so far. */
 IKV_API uint64_t ikv_alloc_count(void);

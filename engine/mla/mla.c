@@ -74,17 +74,6 @@ bool ikv_mla_stores(enum ikv_format f)
 	return f == IKV_FMT_FP16 || f == IKV_FMT_FP8 || f == IKV_FMT_INT8;
 }
 
-static int room(void *array, size_t *cap, size_t need, size_t size, struct ikv_err *err)
-{
-	if (need <= *cap)
-		return 0;
-	size_t want = need < 2 * *cap ? 2 * *cap : need;
-	if (ikv_grow(array, 0, want, size, err))
-		return -1;
-	*cap = want;
-	return 0;
-}
-
 int ikv_mla_rows(struct ikv_mla *m, uint32_t tokens, const float *c, const float *k_rope, const uint32_t *position,
 		 uint16_t *rows, struct ikv_err *err)
 {
@@ -152,8 +141,8 @@ static void multiply_share(void *context, uint32_t member)
 
 static int call_room(struct ikv_mla *m, uint32_t count, struct ikv_err *err)
 {
-	return room(&m->in, &m->in_cap, count, sizeof *m->in, err) ||
-		       room(&m->to, &m->to_cap, count, sizeof *m->to, err)
+	return ikv_reserve(&m->in, &m->in_cap, count, sizeof *m->in, err) ||
+		       ikv_reserve(&m->to, &m->to_cap, count, sizeof *m->to, err)
 		   ? -1
 		   : 0;
 }
@@ -246,9 +235,9 @@ int ikv_mla_decode(struct ikv_mla *m, const struct ikv_mla_weights *w, struct ik
 		   const struct ikv_mla_unit *units, uint32_t count, struct ikv_err *err)
 {
 	size_t queries = (size_t)m->s.heads * mla_row_dim(m), contexts = (size_t)m->s.heads * m->s.d_c;
-	if (call_room(m, count, err) || room(&m->units, &m->units_cap, count, sizeof *m->units, err) ||
-	    room(&m->latent, &m->latent_cap, count * queries, sizeof *m->latent, err) ||
-	    room(&m->context, &m->context_cap, count * contexts, sizeof *m->context, err))
+	if (call_room(m, count, err) || ikv_reserve(&m->units, &m->units_cap, count, sizeof *m->units, err) ||
+	    ikv_reserve(&m->latent, &m->latent_cap, count * queries, sizeof *m->latent, err) ||
+	    ikv_reserve(&m->context, &m->context_cap, count * contexts, sizeof *m->context, err))
 		return -1;
 	for (uint32_t i = 0; i < count; i++) {
 		const struct ikv_mla_unit *u = &units[i];

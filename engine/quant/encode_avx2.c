@@ -34,13 +34,6 @@ INLINE float largest(__m256 x)
 	return _mm_cvtss_f32(_mm_max_ss(a, _mm_movehdup_ps(a)));
 }
 
-INLINE float least(__m256 x)
-{
-	__m128 a = _mm_min_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
-	a = _mm_min_ps(a, _mm_movehl_ps(a, a));
-	return _mm_cvtss_f32(_mm_min_ss(a, _mm_movehdup_ps(a)));
-}
-
 /* 32 numbers of 0..255 or -128..127 to bytes, in order. */
 INLINE __m256i to_bytes(const __m256i *n)
 {

@@ -2,7 +2,7 @@
  *
  * Near: into the first level. Zen 5, with 48 KiB there, often drops fetches into the second. Far (FETCH_FAR): into the
  * second level, by so many times more buffers. On Zen 4, whose first level of 32 KiB does not hold two steps of FP16,
- * that is twice as fast (docs/kernels.md). attn/isa.c chooses. */
+ * that is twice as fast (docs/kernels.md, "Fetching"). attn/isa.c chooses. */
 #ifndef QUANT_FETCH_H
 #define QUANT_FETCH_H
 
@@ -20,7 +20,7 @@ static inline __attribute__((always_inline)) void fetch(const uint8_t *p, ptrdif
 }
 
 /* Once more, half a step after fetch(): some of the fetches into the second level are lost where many come at a time. It
- * pays for FP16, whose tiles are the largest (docs/kernels.md). */
+ * pays for FP16, whose tiles are the largest (docs/results/cpu.md, "Fetching"). */
 static inline __attribute__((always_inline)) void fetch_again(const uint8_t *p, ptrdiff_t ahead)
 {
 #ifdef FETCH_FAR

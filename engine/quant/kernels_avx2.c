@@ -1,4 +1,6 @@
-/* Micro-kernels for AVX2, FMA and F16C: INT8, INT4 and INT4_RESIDUAL, and the softmax.
+/* Micro-kernels for AVX2, FMA and F16C: codes of INT8, INT4 and INT4_RESIDUAL as floats, for blocks in which a token
+ * stands out; the choice between these and the products of integers (quant/kernels_avx2_words.h); the softmax and the
+ * table.
  *
  * 16 tokens (scores) or 16 channels (weighted sums) lie across two registers; a dword of codes is taken apart by
  * shifts, and scales of a token, or of a token's group, multiply sums and weights instead of values. */
@@ -258,8 +260,8 @@ EITHER(kivi4, avx2_qk_narrow4, avx2_qk_kivi4, avx2_pv_narrow4, avx2_pv_kivi4)
 EITHER(kivi2, avx2_qk_narrow2, avx2_qk_kivi2, avx2_pv_narrow2, avx2_pv_kivi2)
 
 /* exp for x <= 0: 2^n · 2^r with n + r = x / ln 2, |r| <= 1/2, and the polynomial for 2^r of kernels_avx512.h, off by
- * 1.5·10^-7 at most, with log2(e) as a float by 1.3·10^-8 |x| more; 0 below -87. Adding 1.5 · 2^23 rounds to the nearest
- * whole number and leaves it in the low bits. */
+ * 1.5·10^-7 at most, with log2(e) as a float by 1.3·10^-8 |x| more; 0 below -87. Adding 1.5 · 2^23 rounds to the
+ * nearest whole number and leaves it in the low bits. */
 INLINE __m256 exp_negative(__m256 x)
 {
 	const __m256 log2_e = _mm256_set1_ps(0x1.715476p+0f), shift = _mm256_set1_ps(0x1.8p23f);

@@ -9,24 +9,6 @@
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 8")
 
-/* Call f with the number of heads as a constant: 4 as long as there are 4, then the rest. */
-#define BY_FOUR(heads, call)                                                                                         \
-	for (uint32_t h = 0; h < (heads); h += 4) {                                                                  \
-		switch ((heads)-h) {                                                                                 \
-		case 1:                                                                                              \
-			call(1);                                                                                     \
-			break;                                                                                       \
-		case 2:                                                                                              \
-			call(2);                                                                                     \
-			break;                                                                                       \
-		case 3:                                                                                              \
-			call(3);                                                                                     \
-			break;                                                                                       \
-		default:                                                                                             \
-			call(4);                                                                                     \
-		}                                                                                                    \
-	}
-
 #ifdef __AVX2__ /* so that the header compiles alone */
 INLINE __m256 halves8(const uint8_t *p)
 {
@@ -39,7 +21,7 @@ INLINE __m256i load(const uint8_t *p)
 }
 
 /* Bits [shift, shift + bits) of eight dwords as numbers. Shuffles of bytes instead of a shift and an `and` are slower
- * (docs/kernels.md). */
+ * (docs/results/cpu.md, "AVX2"). */
 INLINE __m256 field(__m256i x, const int shift, const int bits)
 {
 	x = shift ? _mm256_srli_epi32(x, shift) : x;
@@ -88,8 +70,8 @@ INLINE void add_channel(const __m256 *k, const float *q, size_t q_stride, const 
 #endif
 
 /* What 32 channels of a query are as signed bytes: q = unit · byte, at the nearest. `rest` is 7.5 times what the bytes
- * lose of their sum, `words_rest` 120 times what the row's words do: INT4 and INT4_RESIDUAL count from their middle codes,
- * so that what all tokens share is exact. */
+ * lose of their sum, `words_rest` 120 times what the row's words do: INT4 and INT4_RESIDUAL count from their middle
+ * codes, so that what all tokens share is exact. */
 struct avx2_group {
 	float unit, rest, sum, words_rest; /* a multiple of 16 bytes */
 };
@@ -127,20 +109,16 @@ static inline struct avx2_forms avx2_forms_of(const uint8_t *p, uint32_t dim)
 	return f;
 }
 
-typedef void avx2_qk(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
-		     const struct micro_query *q, uint32_t heads, float *s, float *scratch);
-typedef void avx2_pv(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
-		     bool fine, uint32_t heads, float *acc, size_t acc_stride, float *scratch);
-avx2_qk avx2_qk_fp16, avx2_qk_half, avx2_qk_float, avx2_qk_bf16, avx2_qk_sparse, avx2_qk_fp8;
-avx2_pv avx2_pv_fp16, avx2_pv_float, avx2_pv_bf16, avx2_pv_sparse, avx2_pv_fp8;
-avx2_qk avx2_qk_kivi8, avx2_qk_kivi4, avx2_qk_kivi2;
-avx2_pv avx2_pv_kivi8, avx2_pv_kivi4, avx2_pv_kivi2;
+micro_qk avx2_qk_fp16, avx2_qk_half, avx2_qk_float, avx2_qk_bf16, avx2_qk_sparse, avx2_qk_fp8;
+micro_pv avx2_pv_fp16, avx2_pv_float, avx2_pv_bf16, avx2_pv_sparse, avx2_pv_fp8;
+micro_qk avx2_qk_kivi8, avx2_qk_kivi4, avx2_qk_kivi2;
+micro_pv avx2_pv_kivi8, avx2_pv_kivi4, avx2_pv_kivi2;
 /* Whose queries and weights may be rounded. */
-avx2_qk avx2_qk_bytes, avx2_qk_joined, avx2_qk_pairs, avx2_qk_narrow4, avx2_qk_narrow2;
-avx2_pv avx2_pv_bytes, avx2_pv_joined, avx2_pv_pairs, avx2_pv_narrow4, avx2_pv_narrow2;
+micro_qk avx2_qk_bytes, avx2_qk_joined, avx2_qk_pairs, avx2_qk_narrow4, avx2_qk_narrow2;
+micro_pv avx2_pv_bytes, avx2_pv_joined, avx2_pv_pairs, avx2_pv_narrow4, avx2_pv_narrow2;
 size_t avx2_forms_bytes(uint32_t dim);
 void avx2_prepare(const float *q, uint32_t dim, uint8_t *forms);
 /* Any format, by the plain decoder: for V that aliases K, whose tiles suit scores only. */
-avx2_pv avx2_pv_decoded;
+micro_pv avx2_pv_decoded;
 
 #endif

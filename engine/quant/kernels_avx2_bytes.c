@@ -1,5 +1,6 @@
 /* INT8 for AVX2 where no token stands out: queries and weights are words of 15 bits and a sign, of the largest of the
- * row or of the block, and their products with codes exact (quant/kernels_avx2_words.h). */
+ * row or of the block, and their products with codes exact (quant/kernels_avx2_words.h). And the
+ * forms of queries, which the kernels of the other formats read, too. */
 #include <math.h>
 #include "quant/kernels_avx2_words.h"
 
@@ -130,19 +131,6 @@ INLINE void qk_tile(const struct tile_shape *shape, const struct tile *t, const 
 	}
 }
 
-void avx2_qk_bytes(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
-		   const struct micro_query *q, uint32_t heads, float *s, float *scratch)
-{
-	(void)scratch;
-	for (uint32_t i = 0; i < count; i++) {
-#define HEADS(n)                                                                                                     \
-	qk_tile(shape, &tiles[i], q->forms + h * q->forms_stride, q->forms_stride, n,                                \
-		s + h * MICRO_BLOCK + i * TILE_TOKENS)
-		BY_FOUR(heads, HEADS)
-#undef HEADS
-	}
-}
-
 /* Weights times the tokens' scales as words of the largest; what one of them is worth. */
 INLINE float weigh(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
 		   int16_t *words)
@@ -204,12 +192,4 @@ INLINE void pv_heads(const struct tile_shape *shape, const struct tile *tiles, u
 	fetch_rest(&next);
 }
 
-void avx2_pv_bytes(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
-		   bool fine, uint32_t heads, float *acc, size_t acc_stride, float *scratch)
-{
-	(void)fine;
-	(void)scratch;
-#define HEADS(n) pv_heads(shape, tiles, count, w + h * MICRO_BLOCK, n, acc + h * acc_stride, acc_stride)
-	BY_FOUR(heads, HEADS)
-#undef HEADS
-}
+WORDS_KERNELS(bytes)

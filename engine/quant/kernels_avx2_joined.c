@@ -60,19 +60,6 @@ INLINE void qk_tile(const struct tile_shape *shape, const struct tile *t, const 
 	    _mm256_storeu_ps(s + h * MICRO_BLOCK + 8 * j, total[h][j]);
 }
 
-void avx2_qk_joined(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
-		    const struct micro_query *q, uint32_t heads, float *s, float *scratch)
-{
-	(void)scratch;
-	for (uint32_t i = 0; i < count; i++) {
-#define HEADS(n)                                                                                                     \
-	qk_tile(shape, &tiles[i], q->forms + h * q->forms_stride, q->forms_stride, n,                                \
-		s + h * MICRO_BLOCK + i * TILE_TOKENS)
-		BY_FOUR(heads, HEADS)
-#undef HEADS
-	}
-}
-
 /* Weights times scales of up to four heads as words of the largest product of each, what one is worth, and the weighted
  * sums of zeros and of the middle code. */
 struct weights {
@@ -137,13 +124,7 @@ INLINE void pv_columns(const struct tile_shape *shape, const struct tile *tiles,
 			add_words(odd, words + 2, MICRO_BLOCK, heads, sums);
 		}
 	}
-	UNROLL for (int h = 0; h < heads; h++) UNROLL for (int j = 0; j < 2; j++)
-	{
-		float *to = acc + (size_t)h * acc_stride + c + 16 * j;
-		__m256 base = _mm256_add_ps(_mm256_loadu_ps(to), _mm256_broadcast_ss(w->zeros + h));
-		_mm256_storeu_ps(to, _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[h][j]),
-						     _mm256_broadcast_ss(w->units + h), base));
-	}
+	put_sums(sums, w->units, w->zeros, c, heads, acc, acc_stride);
 }
 
 INLINE void pv_heads(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
@@ -159,12 +140,4 @@ INLINE void pv_heads(const struct tile_shape *shape, const struct tile *tiles, u
 	fetch_rest(&next);
 }
 
-void avx2_pv_joined(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
-		    bool fine, uint32_t heads, float *acc, size_t acc_stride, float *scratch)
-{
-	(void)fine;
-	(void)scratch;
-#define HEADS(n) pv_heads(shape, tiles, count, w + h * MICRO_BLOCK, n, acc + h * acc_stride, acc_stride)
-	BY_FOUR(heads, HEADS)
-#undef HEADS
-}
+WORDS_KERNELS(joined)

@@ -1,6 +1,6 @@
-/* KIVI4 and KIVI2 for AVX2 where no token stands out, by products of bytes: unsigned codes and queries of a signed byte,
- * signed codes and weights of an unsigned one. Sums are widened once for 32 channels or 32 tokens, each with a unit of
- * its own. */
+/* KIVI4 and KIVI2 for AVX2 where no token stands out, by products of bytes: unsigned codes and queries of a signed
+ * byte, signed codes and weights of an unsigned one. Sums are widened once for 32 channels or 32 tokens, each with a
+ * unit of its own. */
 #include "quant/kernels_avx2_words.h"
 
 #define SUB       32    /* tokens whose weights have a unit of their own */

@@ -2,7 +2,8 @@
  * (weighted sums) have their sums in registers, so a row is converted once for all of them. */
 #include "quant/kernels_avx2.h"
 
-/* Tiles that are summed at a time: 64 rows 256 bytes apart fill half of the first-level cache's sets that they fall into. */
+/* Tiles that are summed at a time: 64 rows 256 bytes apart fill half of the first-level cache's sets that they fall
+ * into. */
 #define SUMMED 4
 
 enum kind { HALF, UPPER, WHOLE }; /* FP16, BF16, float */
@@ -103,9 +104,10 @@ INLINE void add_row(const enum kind kind, const uint8_t *p, const int n, uint32_
 	}
 }
 
-/* Channels [c, c + 8 n) of a block, the last `tail` of them if that is not 0. What comes next is fetched in the order in
- * which it lies where rows follow each other, 512 bytes while 16 channels of a tile are summed: by channels, as they are
- * read, 128 lines 256 bytes apart would be asked for at once and then none for as long (docs/kernels.md). */
+/* Channels [c, c + 8 n) of a block, the last `tail` of them if that is not 0. What comes next is fetched in the order
+ * in which it lies where rows follow each other, 512 bytes while 16 channels of a tile are summed: by channels, as they
+ * are read, 128 lines 256 bytes apart would be asked for at once and then none for as long (docs/kernels.md,
+ * "Fetching"). */
 INLINE void pv_rows_columns(const enum kind kind, const struct tile *tiles, uint32_t count, const size_t row_bytes,
 			    const bool in_order, uint32_t c, const int n, uint32_t tail, const float *w,
 			    const int heads, float *acc, size_t acc_stride)
@@ -164,12 +166,13 @@ INLINE void pv_rows_heads(const enum kind kind, const struct tile_shape *shape, 
 }
 
 INLINE void pv_rows(const enum kind kind, const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
-		    const float *w, uint32_t heads, float *acc, size_t acc_stride){
+		    const float *w, uint32_t heads, float *acc, size_t acc_stride)
+{
 #define HEADS(n)                                                                                                     \
 	for (uint32_t i = 0; i < count; i += SUMMED)                                                                 \
 	pv_rows_heads(kind, shape, tiles + i, count - i < SUMMED ? count - i : SUMMED,                               \
 		      w + h * MICRO_BLOCK + i * TILE_TOKENS, n, acc + h * acc_stride, acc_stride)
-    BY_FOUR(heads, HEADS)
+	BY_FOUR(heads, HEADS)
 #undef HEADS
 }
 

@@ -62,8 +62,8 @@ void avx2_qk_sparse(const struct tile_shape *shape, const struct tile *tiles, ui
 	}
 }
 
-/* Channels [c, c + 16) of a block's tokens, sums in registers; at[token]: where its values from c on come. What comes next
- * is fetched in the order in which it lies, in as many parts of a tile as there are such channels. */
+/* Channels [c, c + 16) of a block's tokens, sums in registers; at[token]: where its values from c on come. What comes
+ * next is fetched in the order in which it lies, in as many parts of a tile as there are such channels. */
 INLINE void pv_columns(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, size_t row_bytes,
 		       size_t map_bytes, uint32_t c, const uint8_t **at, const float *w, const int heads, float *acc,
 		       size_t acc_stride)

@@ -1,8 +1,8 @@
 /* Products of integers for AVX2.
  *
- * Words (16 bits): vpmaddwd makes sixteen where an FMA makes eight, and nothing is converted to float. A dword holds two
- * of the four bytes or nibbles that belong together, the first and the third or the second and the fourth, as words;
- * queries and weights are stored in pairs of the same order.
+ * Words (16 bits): vpmaddwd makes sixteen where an FMA makes eight, and nothing is converted to float. A dword holds
+ * two of the four bytes or nibbles that belong together, the first and the third or the second and the fourth, as
+ * words; queries and weights are stored in pairs of the same order.
  * Bytes: vpmaddubsw makes thirty-two of an unsigned and a signed byte. Sums of eight pairs of products fit words where
  * codes have four bits. */
 #ifndef QUANT_KERNELS_AVX2_WORDS_H
@@ -43,9 +43,9 @@ INLINE __m256i round_words(const float *x, __m256 factor)
 	return _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8);
 }
 
-/* What follows the V of a block's tiles is fetched in the order in which it lies, a part of a tile with every part that is
- * summed. In the order of the sums, channel by channel, lines of all tiles would be asked for in turns, and with four bits
- * only every other time. */
+/* What follows the V of a block's tiles is fetched in the order in which it lies, a part of a tile with every part that
+ * is summed. In the order of the sums, channel by channel, lines of all tiles would be asked for in turns, and with four
+ * bits only every other time (docs/kernels.md, "Fetching"). */
 struct following {
 	const struct tile *tile, *end;
 	size_t at, bytes; /* of a tile's V */
@@ -133,6 +133,42 @@ INLINE const uint8_t *v_scales(const struct tile_shape *shape, const struct tile
 {
 	return t->k + shape->v_params_at + 64 * g;
 }
+
+/* acc_h += units[h] · sums[h] + zeros[h], channels [c, c + 8) and those 16 behind. */
+INLINE void put_sums(__m256i (*sums)[2], const float *units, const float *zeros, uint32_t c, const int heads,
+		     float *acc, size_t acc_stride)
+{
+	UNROLL for (int h = 0; h < heads; h++) UNROLL for (int j = 0; j < 2; j++)
+	{
+		float *to = acc + (size_t)h * acc_stride + c + 16 * j;
+		__m256 base = _mm256_add_ps(_mm256_loadu_ps(to), _mm256_broadcast_ss(zeros + h));
+		_mm256_storeu_ps(to,
+				 _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[h][j]), _mm256_broadcast_ss(units + h), base));
+	}
+}
 #endif
+
+/* The kernels of a file that has qk_tile and pv_heads for up to four heads. */
+#define WORDS_KERNELS(name)                                                                                          \
+	void avx2_qk_##name(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,                \
+			    const struct micro_query *q, uint32_t heads, float *s, float *scratch)                   \
+	{                                                                                                            \
+		(void)scratch;                                                                                       \
+		for (uint32_t i = 0; i < count; i++) {                                                               \
+			BY_FOUR(heads, WORDS_QK)                                                                     \
+		}                                                                                                    \
+	}                                                                                                            \
+	void avx2_pv_##name(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,                \
+			    const float *w, bool fine, uint32_t heads, float *acc, size_t acc_stride,                \
+			    float *scratch)                                                                          \
+	{                                                                                                            \
+		(void)fine;                                                                                          \
+		(void)scratch;                                                                                       \
+		BY_FOUR(heads, WORDS_PV)                                                                             \
+	}
+#define WORDS_QK(n)                                                                                                  \
+	qk_tile(shape, &tiles[i], q->forms + h * q->forms_stride, q->forms_stride, n,                                \
+		s + h * MICRO_BLOCK + i * TILE_TOKENS)
+#define WORDS_PV(n) pv_heads(shape, tiles, count, w + h * MICRO_BLOCK, n, acc + h * acc_stride, acc_stride)
 
 #endif

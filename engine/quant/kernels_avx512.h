@@ -154,38 +154,16 @@ FOLD4(sums4, add_ps)
 
 #endif
 
-/* Call f(…, heads, …) with the number of heads as a constant: 4 as long as there are 4, then the rest. */
-#define BY_FOUR(heads, call)                                                                                         \
-	for (uint32_t h = 0; h < (heads); h += 4) {                                                                  \
-		switch ((heads)-h) {                                                                                 \
-		case 1:                                                                                              \
-			call(1);                                                                                     \
-			break;                                                                                       \
-		case 2:                                                                                              \
-			call(2);                                                                                     \
-			break;                                                                                       \
-		case 3:                                                                                              \
-			call(3);                                                                                     \
-			break;                                                                                       \
-		default:                                                                                             \
-			call(4);                                                                                     \
-		}                                                                                                    \
-	}
-
-typedef void avx512_qk(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
-		       const struct micro_query *q, uint32_t heads, float *s, float *scratch);
-typedef void avx512_pv(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
-		       bool fine, uint32_t heads, float *acc, size_t acc_stride, float *scratch);
-avx512_qk avx512_qk_bf16, avx512_qk_sparse;
-avx512_pv avx512_pv_bf16, avx512_pv_sparse;
-avx512_qk avx512bf16_qk_sparse; /* of the ISA of that name */
-avx512_pv avx512bf16_pv_sparse;
-avx512_qk avx512_qk_kivi8, avx512_qk_kivi4, avx512_qk_kivi2;
-avx512_pv avx512_pv_kivi8, avx512_pv_kivi2;
-avx512_qk avx512_qk_fp16, avx512_qk_half, avx512_qk_float, avx512_qk_int8, avx512_qk_int4, avx512_qk_int4r;
-avx512_pv avx512_pv_fp16, avx512_pv_float, avx512_pv_int8, avx512_pv_int8_fine, avx512_pv_int4, avx512_pv_int4r;
+micro_qk avx512_qk_bf16, avx512_qk_sparse;
+micro_pv avx512_pv_bf16, avx512_pv_sparse;
+micro_qk avx512bf16_qk_sparse; /* of the ISA of that name */
+micro_pv avx512bf16_pv_sparse;
+micro_qk avx512_qk_kivi8, avx512_qk_kivi4, avx512_qk_kivi2;
+micro_pv avx512_pv_kivi8, avx512_pv_kivi2;
+micro_qk avx512_qk_fp16, avx512_qk_half, avx512_qk_float, avx512_qk_int8, avx512_qk_int4, avx512_qk_int4r;
+micro_pv avx512_pv_fp16, avx512_pv_float, avx512_pv_int8, avx512_pv_int8_fine, avx512_pv_int4, avx512_pv_int4r;
 /* Any format, by the plain decoder: for V that aliases K, whose tiles suit scores only. */
-avx512_pv avx512_pv_decoded;
+micro_pv avx512_pv_decoded;
 /* Codes of 4 bits (pairs) or 2 and up to four heads: weights of one byte; false, and nothing done, where that is not
  * enough. */
 bool avx512_pv_narrow(bool pairs, const struct tile_shape *shape, const struct tile *tiles, uint32_t count,

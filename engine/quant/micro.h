@@ -20,14 +20,17 @@ struct micro_query {
 	bool fine; /* a token may have a good part of all weight: round nothing */
 };
 
+/* s[h][16 i + t] = q_h · K row t of tile i, for all 16 rows of count <= MICRO_TILES tiles. */
+typedef void micro_qk(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
+		      const struct micro_query *q, uint32_t heads, float *s, float *scratch);
+/* acc_h += sum w[h][16 i + t] · V row t of tile i; acc [heads][acc_stride], padded. Where a row is not there its
+ * weight is 0. `fine`: one of them is a good part of the whole sum, so round none. */
+typedef void micro_pv(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
+		      bool fine, uint32_t heads, float *acc, size_t acc_stride, float *scratch);
+
 struct micro_format {
-	/* s[h][16 i + t] = q_h · K row t of tile i, for all 16 rows of count <= MICRO_TILES tiles. */
-	void (*qk)(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
-		   const struct micro_query *q, uint32_t heads, float *s, float *scratch);
-	/* acc_h += sum w[h][16 i + t] · V row t of tile i; acc [heads][acc_stride], padded. Where a row is not there
-	 * its weight is 0. `fine`: one of them is a good part of the whole sum, so round none. */
-	void (*pv)(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
-		   bool fine, uint32_t heads, float *acc, size_t acc_stride, float *scratch);
+	micro_qk *qk;
+	micro_pv *pv;
 	bool rounds; /* queries and weights, where they are not fine */
 };
 
@@ -59,10 +62,26 @@ static inline size_t micro_scratch(uint32_t dim, uint32_t heads)
 }
 
 /* Any format: tiles decoded by tile_decode. */
-void micro_plain_qk(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
-		    const struct micro_query *q, uint32_t heads, float *s, float *scratch);
-void micro_plain_pv(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
-		    bool fine, uint32_t heads, float *acc, size_t acc_stride, float *scratch);
+micro_qk micro_plain_qk;
+micro_pv micro_plain_pv;
+
+/* For kernels: `call(n)` for n heads from h on, n a constant: 4 as long as there are 4, then the rest. */
+#define BY_FOUR(heads, call)                                                                                         \
+	for (uint32_t h = 0; h < (heads); h += 4) {                                                                  \
+		switch ((heads)-h) {                                                                                 \
+		case 1:                                                                                              \
+			call(1);                                                                                     \
+			break;                                                                                       \
+		case 2:                                                                                              \
+			call(2);                                                                                     \
+			break;                                                                                       \
+		case 3:                                                                                              \
+			call(3);                                                                                     \
+			break;                                                                                       \
+		default:                                                                                             \
+			call(4);                                                                                     \
+		}                                                                                                    \
+	}
 
 extern const struct micro_kernels micro_scalar, micro_avx2, micro_avx512, micro_avx512bf16;
 /* The same, fetching into the second-level cache (quant/fetch.h). */

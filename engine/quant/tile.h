@@ -4,8 +4,9 @@
  * to a multiple of 32) a tile holds, one after the other:
  *
  *   FP16           K [d_qk][16 tokens], V [16][d_v]
- *   FP8, INT8      K codes [P/4][16 tokens][4 channels], V codes [4][P channels][4 tokens], K scales [16], V scales
- * [16] INT4           K pairs [P/32][4][16 tokens][4], V pairs [4][P/32][16][4 tokens], then for K and for V
+ *   FP8, INT8      K codes [P/4][16 tokens][4 channels], V codes [4][P channels][4 tokens], scales of K and of V [16]
+ *                  each
+ *   INT4           K pairs [P/32][4][16 tokens][4], V pairs [4][P/32][16][4 tokens], then for K and for V
  *                  [P/32]{scale [16 tokens], zero [16 tokens]}
  *   INT4_RESIDUAL  the same with each [4][16][4] of K and [16][4] of V followed by that of the remainders
  *   BF16           K [16][d_qk], V [16][d_v]: rows as they come. FP16 the same where V aliases K, since weighted sums

@@ -23,8 +23,8 @@ struct wide_softmax {
 typedef void wide_decode(const struct tile_shape *shape, bool v, const struct tile *t, float *rows, size_t stride);
 
 /* From how many rows of one KV head on this is faster than the kernels of micro.h, by the format of the pages: where
- * V has its own rows, and where it aliases K, which is decoded once here and twice there. Measured (docs/kernels.md).
- */
+ * V has its own rows, and where it aliases K, which is decoded once here and twice there. Measured
+ * (docs/results/cpu.md, "Many query rows a KV head"). */
 #define WIDE_NEVER UINT16_MAX
 struct wide_least {
 	uint16_t own, alias;

@@ -30,7 +30,7 @@ awk '/^```/ { inside = !inside; next } inside' "$docs/route.md" >"$folder/route"
 ok "docs/route.md shows docs/examples/route.yaml and its output" sh -c '
 	head -n "$(wc -l <"$2")" "$1" | cmp - "$2"' - "$folder/route" "$folder/expected"
 
-none "links between pages lead to files" "$(for page in "$srcdir"/*.md "$docs"/*.md "$srcdir"/scenarios/*.md; do
+none "links between pages lead to files" "$(for page in "$srcdir"/*.md "$docs"/*.md "$docs"/results/*.md "$srcdir"/scenarios/*.md; do
 	sed -n 's/](/\n&/gp' "$page" | sed -n 's/^](\([^)#]*\).*/\1/p' | grep -v '^[a-z]*://' | while read -r link; do
 		[ -z "$link" ] || [ -e "$(dirname "$page")/$link" ] || echo "$page: $link"
 	done
