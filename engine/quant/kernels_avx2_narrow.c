@@ -7,7 +7,7 @@
 #define SUBS      (MICRO_BLOCK / SUB)
 #define FACTOR    2890  /* the largest weight or scale; two of them make 255 · 2^15 */
 #define LEAST     (1.0f / 128) /* smaller shares of the largest query count as this for units: scales fit 16 bits */
-#define FLAT      2     /* times the mean weight: if the largest is less, a byte is too coarse beside the others' sum */
+#define FLAT      2     /* times the mean weight of tokens that have one: if the largest is less, a byte is too coarse beside the others' sum */
 
 /* Up to four queries times the scales of a group of K: bytes, the largest of 32 channels 127, and what turns sums of
  * products into scores. Scores share `share`: the sum of q (zero + middle · scale) that the bytes leave. */
@@ -148,17 +148,21 @@ INLINE bool put_weights(const float *w, uint32_t count, const int heads, struct 
 {
 	for (int h = 0; h < heads; h++, w += MICRO_BLOCK) {
 		__m256 most[SUBS], sum = _mm256_setzero_ps();
+		__m256i some = _mm256_setzero_si256();
 		float factor[SUBS];
 		UNROLL for (int sub = 0; sub < SUBS; sub++) most[sub] = _mm256_setzero_ps();
 		for (uint32_t i = 0; i < 2 * count; i++) {
 			__m256 x = _mm256_loadu_ps(w + 8 * i);
 			most[i / 4] = _mm256_max_ps(most[i / 4], x);
 			sum = _mm256_add_ps(sum, x);
+			some = _mm256_sub_epi32(some, _mm256_castps_si256(_mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_GT_OQ)));
 		}
+		const __m256 tokens = _mm256_cvtepi32_ps(some);
 		out->tops[h] = most4(most[0], most[1], most[2], most[3]);
 		_mm_storeu_ps(factor, factors4(out->tops[h], FACTOR, 0x1p-100f));
 		float top = largest(_mm256_castps128_ps256(out->tops[h]));
-		if (top * (float)(count * TILE_TOKENS) < FLAT * _mm_cvtss_f32(fold4(sum, sum, sum, sum)))
+		const __m128 both = fold4(sum, tokens, sum, tokens);
+		if (top * _mm_cvtss_f32(_mm_movehdup_ps(both)) < FLAT * _mm_cvtss_f32(both))
 			return false;
 		for (uint32_t i = 0; i < count; i++)
 			_mm256_store_si256((__m256i *)(out->words[h] + TILE_TOKENS * i),

@@ -271,6 +271,31 @@ START_TEST(rounding_is_small_beside_the_format)
 }
 END_TEST
 
+/* Flat scores stay so where half of the tokens are not selected: the others' weights are still alike. */
+START_TEST(flat_scores_with_holes)
+{
+	static float want[ANSWER], got[ANSWER], q[ANSWER];
+	uint32_t isas;
+	const struct ikv_isa_info *isa = ikv_isa_list(&isas);
+	struct rig x = {0};
+	ikv_rng_stream(&x.r, 0, IKV_STREAM_TEST, 63, 0);
+	fill_pools(&x);
+	for (int i = 0; i < ANSWER; i++)
+		q[i] = queries[i] * 1e-3f;
+	for (int f = IKV_FMT_FP16; f < IKV_FMT_COUNT; f++) {
+		answer(&ikv_backend_ref, "auto", (enum ikv_format)f, pool + LONG * WIDE, 2, q, want);
+		for (uint32_t i = 0; i < isas; i++) {
+			if (!isa[i].usable)
+				continue;
+			answer(&ikv_backend_cpu, isa[i].name, (enum ikv_format)f, pool + LONG * WIDE, 2, q, got);
+			double most = f == IKV_FMT_FP8 || f == IKV_FMT_SPARSE ? eight_bit_tolerance : 1e-3;
+			ck_assert_msg(relative(got, want) <= most, "%s, %s: %g", isa[i].name,
+				      ikv_format_info((enum ikv_format)f)->name, relative(got, want));
+		}
+	}
+}
+END_TEST
+
 /* Values a thousand times as large of tokens that are not selected do not make the others' coarser. */
 START_TEST(large_values_without_weight)
 {
@@ -306,6 +331,7 @@ int main(void)
 	tcase_add_loop_test(t, long_contexts_agree, IKV_FMT_FP16, IKV_FMT_COUNT);
 	tcase_add_test(t, latents_agree);
 	tcase_add_test(t, rounding_is_small_beside_the_format);
+	tcase_add_test(t, flat_scores_with_holes);
 	tcase_add_test(t, large_values_without_weight);
 	suite_add_tcase(s, t);
 	return tap_run(s);
