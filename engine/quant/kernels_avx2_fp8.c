@@ -3,7 +3,8 @@
  * shifts and an `and`. */
 #include "quant/kernels_avx2.h"
 
-#define LIFT 0x1p64f /* queries times this: sums of products with 2^-120 stay far from what has no exponent */
+#define LARGE 0x1p60f /* queries with a channel of this size are not lifted: some would become infinite */
+#define LIFT  0x1p64f /* queries times this: sums of products with 2^-120 stay far from what has no exponent */
 
 /* Code b of eight dwords, times 2^-120. */
 INLINE __m256 code_value(__m256i x, const int b)
@@ -38,6 +39,25 @@ INLINE void qk_tile(const struct tile_shape *shape, const struct tile *t, const 
 	}
 }
 
+/* A query lifted, and what its scores still lack. AVX-512 calls with forms of its own, so the largest channel is looked for
+ * here. */
+static float lift(const float *q, uint32_t padded, float *lifted)
+{
+	__m256 most = _mm256_setzero_ps();
+	for (uint32_t c = 0; c < padded; c += 8)
+		most = _mm256_max_ps(most, magnitude(_mm256_loadu_ps(q + c)));
+	const float by = largest(most) < LARGE ? LIFT : 1;
+	for (uint32_t c = 0; c < padded; c += 8)
+		_mm256_storeu_ps(lifted + c, _mm256_mul_ps(_mm256_loadu_ps(q + c), _mm256_set1_ps(by)));
+	return LIFT / by;
+}
+
+static void multiply(float *s, uint32_t n, float factor)
+{
+	for (uint32_t i = 0; i < n; i += 8)
+		_mm256_storeu_ps(s + i, _mm256_mul_ps(_mm256_loadu_ps(s + i), _mm256_set1_ps(factor)));
+}
+
 /* In `scratch` the queries, lifted: [heads][padded]. */
 void avx2_qk_fp8(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
 		 const struct micro_query *q, uint32_t heads, float *s, float *scratch)
@@ -46,10 +66,9 @@ void avx2_qk_fp8(const struct tile_shape *shape, const struct tile *tiles, uint3
 	float *lifted = scratch;
 	for (uint32_t first = 0; first < heads; first += 4, s += 4 * MICRO_BLOCK) {
 		const uint32_t some = heads - first < 4 ? heads - first : 4;
-		for (uint32_t i = 0; i < some * n; i += 8) {
-			__m256 x = _mm256_loadu_ps(q->f + (first + i / n) * q->stride + i % n);
-			_mm256_storeu_ps(lifted + i, _mm256_mul_ps(x, _mm256_set1_ps(LIFT)));
-		}
+		float lacking[4];
+		for (uint32_t h = 0; h < some; h++)
+			lacking[h] = lift(q->f + (first + h) * q->stride, (uint32_t)n, lifted + h * n);
 		for (uint32_t i = 0; i < count; i++) {
 #define TILE(m)                                                                                                      \
 	if (shape->d_qk == 128) /* known length: less arithmetic of addresses */                                     \
@@ -59,6 +78,9 @@ void avx2_qk_fp8(const struct tile_shape *shape, const struct tile *tiles, uint3
 			BY_FOUR(some, TILE)
 #undef TILE
 		}
+		for (uint32_t h = 0; h < some; h++)
+			if (lacking[h] > 1)
+				multiply(s + h * MICRO_BLOCK, count * TILE_TOKENS, lacking[h]);
 	}
 }
 

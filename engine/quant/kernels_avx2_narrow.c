@@ -7,7 +7,7 @@
 #define SUBS      (MICRO_BLOCK / SUB)
 #define FACTOR    2890  /* the largest weight or scale; two of them make 255 · 2^15 */
 #define LEAST     (1.0f / 128) /* smaller shares of the largest query count as this for units: scales fit 16 bits */
-#define FLAT      2     /* times the mean weight: if the largest is less, a byte is too coarse beside the others' sum */
+#define FLAT      2     /* times the mean weight of tokens that have one: if the largest is less, a byte is too coarse beside the others' sum */
 
 /* Up to four queries times the scales of a group of K: bytes, the largest of 32 channels 127, and what turns sums of
  * products into scores. Scores share `share`: the sum of q (zero + middle · scale) that the bytes leave. */
@@ -148,17 +148,21 @@ INLINE bool put_weights(const float *w, uint32_t count, const int heads, struct 
 {
 	for (int h = 0; h < heads; h++, w += MICRO_BLOCK) {
 		__m256 most[SUBS], sum = _mm256_setzero_ps();
+		__m256i some = _mm256_setzero_si256();
 		float factor[SUBS];
 		UNROLL for (int sub = 0; sub < SUBS; sub++) most[sub] = _mm256_setzero_ps();
 		for (uint32_t i = 0; i < 2 * count; i++) {
 			__m256 x = _mm256_loadu_ps(w + 8 * i);
 			most[i / 4] = _mm256_max_ps(most[i / 4], x);
 			sum = _mm256_add_ps(sum, x);
+			some = _mm256_sub_epi32(some, _mm256_castps_si256(_mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_GT_OQ)));
 		}
+		const __m256 tokens = _mm256_cvtepi32_ps(some);
 		out->tops[h] = most4(most[0], most[1], most[2], most[3]);
 		_mm_storeu_ps(factor, factors4(out->tops[h], FACTOR, 0x1p-100f));
 		float top = largest(_mm256_castps128_ps256(out->tops[h]));
-		if (top * (float)(count * TILE_TOKENS) < FLAT * _mm_cvtss_f32(fold4(sum, sum, sum, sum)))
+		const __m128 both = fold4(sum, tokens, sum, tokens);
+		if (top * _mm_cvtss_f32(_mm_movehdup_ps(both)) < FLAT * _mm_cvtss_f32(both))
 			return false;
 		for (uint32_t i = 0; i < count; i++)
 			_mm256_store_si256((__m256i *)(out->words[h] + TILE_TOKENS * i),
@@ -187,11 +191,34 @@ INLINE __m128 most_scales(const struct tile_shape *shape, const struct tile *til
 	return _mm_cvtph_ps(_mm_xor_si128(all, _mm_set1_epi16(-1)));
 }
 
+/* Weights times scales of 32 tokens by their own largest: where the tokens with the largest scales have hardly any weight,
+ * too few bits of the others' products are left. */
+static float weigh_apart(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, uint32_t g,
+			 const float *w, uint8_t *bytes)
+{
+	__m256 x[SUB / 8], most = _mm256_setzero_ps();
+	UNROLL for (uint32_t i = 0; i < SUB / 8; i++)
+	{
+		x[i] = _mm256_setzero_ps();
+		if (i / 2 < count)
+			x[i] = _mm256_mul_ps(_mm256_loadu_ps(w + 8 * i), halves8(v_scales(shape, &tiles[i / 2], g) + 16 * (i % 2)));
+		most = _mm256_max_ps(most, x[i]);
+	}
+	const float top = largest(most);
+	const __m256 factor = _mm256_set1_ps(top > 0x1p-100f ? 255 / top : 0);
+	__m256i n[SUB / 8];
+	UNROLL for (int i = 0; i < SUB / 8; i++) n[i] = _mm256_cvtps_epi32(_mm256_mul_ps(x[i], factor));
+	__m256i y = _mm256_packus_epi16(_mm256_packs_epi32(n[0], n[1]), _mm256_packs_epi32(n[2], n[3]));
+	_mm256_store_si256((__m256i *)bytes, _mm256_permutevar8x32_epi32(y, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
+	return top / 255;
+}
+
 /* Bytes and units for group g of channels, and the weighted sums of zero + middle · scale. */
 INLINE void weigh(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, uint32_t g,
 		  const float middle, const float *w, const int heads, struct weights *out)
 {
 	float factor[SUBS];
+	unsigned small[4] = {0}; /* of which 32 tokens products are less than half of the largest possible one */
 	const __m128 tops = most_scales(shape, tiles, count, g);
 	__m256 sums[4];
 	_mm_storeu_ps(factor, factors4(tops, FACTOR, 0));
@@ -223,10 +250,21 @@ INLINE void weigh(const struct tile_shape *shape, const struct tile *tiles, uint
 			__m256i x = _mm256_packus_epi16(_mm256_mulhrs_epi16(load(of), words[0]),
 							_mm256_mulhrs_epi16(load(of + 32), words[1]));
 			_mm256_store_si256((__m256i *)(out->bytes[h] + SUB * sub), _mm256_permute4x64_epi64(x, 0xd8));
+			if (_mm256_movemask_epi8(x) == 0) /* all below 128 */
+				small[h] |= 1u << sub;
 		}
 	}
-	UNROLL for (int h = 0; h < heads; h++) _mm_storeu_ps(
-	    out->units[h], _mm_mul_ps(_mm_mul_ps(out->tops[h], tops), _mm_set1_ps(32768.0f / FACTOR / FACTOR)));
+	UNROLL for (int h = 0; h < heads; h++)
+	{
+		__m128 units = _mm_mul_ps(out->tops[h], tops);
+		_mm_storeu_ps(out->units[h], _mm_mul_ps(units, _mm_set1_ps(32768.0f / FACTOR / FACTOR)));
+		small[h] &= (unsigned)_mm_movemask_ps(_mm_cmpgt_ps(units, _mm_set1_ps(0x1p-100f)));
+		for (; small[h]; small[h] &= small[h] - 1) {
+			const uint32_t sub = (uint32_t)__builtin_ctz(small[h]);
+			out->units[h][sub] = weigh_apart(shape, tiles + 2 * sub, count - 2 * sub, g,
+							 w + h * MICRO_BLOCK + SUB * sub, out->bytes[h] + SUB * sub);
+		}
+	}
 	_mm_storeu_ps(out->zeros, fold4(sums[0], sums[1], sums[2], sums[3]));
 }
 

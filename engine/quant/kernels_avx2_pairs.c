@@ -35,20 +35,29 @@ INLINE void qk_tile(const struct tile_shape *shape, const struct tile *t, const 
 /* Weights of up to four heads as words, the largest of each 32767, and those of one group of channels. */
 struct weights {
 	_Alignas(32) int16_t rows[4][MICRO_BLOCK], scaled[4][MICRO_BLOCK];
+	uint32_t at[4]; /* which is the largest */
 	float tops[4], units[4], zeros[4];
 };
+
+/* The largest weight times its scale is hardly ever less; a quarter of what it may be. */
+#define LEAST (32768 / 4)
 
 INLINE void put_weights(const float *w, uint32_t count, const int heads, struct weights *out)
 {
 	for (int h = 0; h < heads; h++, w += MICRO_BLOCK) {
-		__m256 most = _mm256_setzero_ps();
+		__m256 tops = _mm256_setzero_ps();
 		for (uint32_t i = 0; i < 2 * count; i++)
-			most = _mm256_max_ps(most, _mm256_loadu_ps(w + 8 * i));
-		out->tops[h] = largest(most);
+			tops = _mm256_max_ps(tops, _mm256_loadu_ps(w + 8 * i));
+		out->tops[h] = largest(tops);
 		__m256 factor = _mm256_set1_ps(out->tops[h] > 0x1p-100f ? 32767 / out->tops[h] : 0);
-		for (uint32_t i = 0; i < count; i++)
-			_mm256_store_si256((__m256i *)(out->rows[h] + TILE_TOKENS * i),
-					   paired(round_words(w + TILE_TOKENS * i, factor)));
+		out->at[h] = 0;
+		for (uint32_t i = 0; i < count; i++) {
+			__m256i x = paired(round_words(w + TILE_TOKENS * i, factor));
+			int most = _mm256_movemask_epi8(_mm256_cmpeq_epi16(x, _mm256_set1_epi16(32767)));
+			_mm256_store_si256((__m256i *)(out->rows[h] + TILE_TOKENS * i), x);
+			if (most)
+				out->at[h] = TILE_TOKENS * i + (uint32_t)__builtin_ctz((unsigned)most) / 2;
+		}
 	}
 }
 
@@ -61,6 +70,26 @@ INLINE float most_scale(const struct tile_shape *shape, const struct tile *tiles
 	__m128i y = _mm_max_epu16(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
 	y = _mm_minpos_epu16(_mm_xor_si128(y, _mm_set1_epi16(-1)));
 	return _mm_cvtss_f32(_mm_cvtph_ps(_mm_xor_si128(y, _mm_set1_epi16(-1))));
+}
+
+/* Weights times scales by their own largest: where the tokens with the largest scales have hardly any weight, too few bits
+ * of the others' products are left. */
+static float weigh_apart(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, uint32_t g,
+			 const float *w, int16_t *words)
+{
+	float products[MICRO_BLOCK];
+	__m256 most = _mm256_setzero_ps();
+	for (uint32_t i = 0; i < 2 * count; i++) {
+		__m256 x = _mm256_mul_ps(_mm256_loadu_ps(w + 8 * i), halves8(v_scales(shape, &tiles[i / 2], g) + 16 * (i % 2)));
+		most = _mm256_max_ps(most, x);
+		_mm256_storeu_ps(products + 8 * i, x);
+	}
+	const float top = largest(most);
+	const __m256 factor = _mm256_set1_ps(top > 0x1p-100f ? 32767 / top : 0);
+	for (uint32_t i = 0; i < count; i++)
+		_mm256_store_si256((__m256i *)(words + TILE_TOKENS * i),
+				   paired(round_words(products + TILE_TOKENS * i, factor)));
+	return top / 32767;
 }
 
 /* Those of group g, and the weighted sums of its zeros. */
@@ -87,7 +116,12 @@ INLINE void weigh(const struct tile_shape *shape, const struct tile *tiles, uint
 		    (__m256i *)(out->scaled[h] + TILE_TOKENS * i),
 		    _mm256_mulhrs_epi16(_mm256_load_si256((__m256i *)(out->rows[h] + TILE_TOKENS * i)), scale));
 	}
-	UNROLL for (int h = 0; h < heads; h++) out->units[h] = out->tops[h] * top * (32768.0f / 32767 / 32767);
+	UNROLL for (int h = 0; h < heads; h++)
+	{
+		out->units[h] = out->tops[h] * top * (32768.0f / 32767 / 32767);
+		if (out->scaled[h][out->at[h]] < LEAST && out->units[h] > 0x1p-100f)
+			out->units[h] = weigh_apart(shape, tiles, count, g, w + h * MICRO_BLOCK, out->scaled[h]);
+	}
 	_mm_storeu_ps(out->zeros, fold4(sums[0], sums[1], sums[2], sums[3]));
 }
 

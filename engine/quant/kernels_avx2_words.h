@@ -69,11 +69,6 @@ INLINE void fetch_rest(struct following *f)
 		fetch_following(f, 1);
 }
 
-INLINE __m256 magnitude(__m256 x)
-{
-	return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x);
-}
-
 /* The largest of each register. */
 INLINE __m128 most4(__m256 a, __m256 b, __m256 c, __m256 d)
 {

@@ -207,8 +207,9 @@ END_TEST
 
 enum { LONG = 1024, WIDE = 128, GROUP = 4, ANSWER = GROUP * WIDE };
 
-/* All of LONG tokens from the pool in one format. */
-static void answer(const struct ikv_backend_ops *ops, const char *isa, enum ikv_format f, const float *q, float *out)
+/* LONG tokens in one format, keys from the pool; of each `apart` tokens the first is left out, with 0 none is. */
+static void answer(const struct ikv_backend_ops *ops, const char *isa, enum ikv_format f, const uint16_t *v,
+		   uint32_t apart, const float *q, float *out)
 {
 	struct ikv_err err;
 	struct ikv_backend *b;
@@ -217,12 +218,13 @@ static void answer(const struct ikv_backend_ops *ops, const char *isa, enum ikv_
 	struct ikv_backend_config config = {.threads = 1, .isa = isa, .sequences = 1};
 	struct ikv_attn_unit u = {.q_count = GROUP, .plan = &plan, .q = q, .out = out};
 	ck_assert_int_eq(ops->open(&b, &g, &config, &err), 0);
-	ck_assert_int_eq(ops->append(b, 0, 0, LONG, pool, pool + LONG * WIDE, &err), 0);
+	ck_assert_int_eq(ops->append(b, 0, 0, LONG, pool, v, &err), 0);
 	for (uint32_t p = 0; p < LONG / g.page_tokens && f != IKV_FMT_FP16; p++)
 		ck_assert_int_eq(ops->recode(b, 0, 0, 0, 1, p, f, &err), 0);
 	ck_assert_int_eq(ikv_plan_init(&plan, g.page_tokens, LONG, &err), 0);
 	ikv_plan_reset(&plan, LONG);
-	ikv_plan_add(&plan, 0, LONG, IKV_FMT_FP16, 0);
+	for (uint32_t t = 0; t < LONG; t += apart ? apart : LONG)
+		ikv_plan_add(&plan, apart ? t + 1 : t, apart ? t + apart : LONG, IKV_FMT_FP16, 0);
 	ck_assert_int_eq(ops->decode(b, &u, 1, &err), 0);
 	ikv_plan_free(&plan);
 	ops->close(b);
@@ -254,16 +256,67 @@ START_TEST(rounding_is_small_beside_the_format)
 		enum ikv_format f = formats[n / 2];
 		for (int i = 0; i < ANSWER; i++)
 			q[i] = queries[i] * (n % 2 ? 1e-3f : 1);
-		answer(&ikv_backend_ref, "auto", IKV_FMT_FP16, q, exact);
-		answer(&ikv_backend_ref, "auto", f, q, stored);
+		answer(&ikv_backend_ref, "auto", IKV_FMT_FP16, pool + LONG * WIDE, 0, q, exact);
+		answer(&ikv_backend_ref, "auto", f, pool + LONG * WIDE, 0, q, stored);
 		for (uint32_t i = 0; i < isas; i++) {
 			if (!isa[i].usable)
 				continue;
-			answer(&ikv_backend_cpu, isa[i].name, f, q, got);
+			answer(&ikv_backend_cpu, isa[i].name, f, pool + LONG * WIDE, 0, q, got);
 			double share = f == IKV_FMT_INT8 ? 0.4 : 0.1;
 			double most = n % 2 && f != IKV_FMT_FP8 && f != IKV_FMT_SPARSE ? 1e-3 : share * relative(stored, exact);
 			ck_assert_msg(relative(got, stored) <= most, "%s, %s: %g, at most %g expected", isa[i].name,
 				      ikv_format_info(f)->name, relative(got, stored), most);
+		}
+	}
+}
+END_TEST
+
+/* Flat scores stay so where half of the tokens are not selected: the others' weights are still alike. */
+START_TEST(flat_scores_with_holes)
+{
+	static float want[ANSWER], got[ANSWER], q[ANSWER];
+	uint32_t isas;
+	const struct ikv_isa_info *isa = ikv_isa_list(&isas);
+	struct rig x = {0};
+	ikv_rng_stream(&x.r, 0, IKV_STREAM_TEST, 63, 0);
+	fill_pools(&x);
+	for (int i = 0; i < ANSWER; i++)
+		q[i] = queries[i] * 1e-3f;
+	for (int f = IKV_FMT_FP16; f < IKV_FMT_COUNT; f++) {
+		answer(&ikv_backend_ref, "auto", (enum ikv_format)f, pool + LONG * WIDE, 2, q, want);
+		for (uint32_t i = 0; i < isas; i++) {
+			if (!isa[i].usable)
+				continue;
+			answer(&ikv_backend_cpu, isa[i].name, (enum ikv_format)f, pool + LONG * WIDE, 2, q, got);
+			double most = f == IKV_FMT_FP8 || f == IKV_FMT_SPARSE ? eight_bit_tolerance : 1e-3;
+			ck_assert_msg(relative(got, want) <= most, "%s, %s: %g", isa[i].name,
+				      ikv_format_info((enum ikv_format)f)->name, relative(got, want));
+		}
+	}
+}
+END_TEST
+
+/* Values a thousand times as large of tokens that are not selected do not make the others' coarser. */
+START_TEST(large_values_without_weight)
+{
+	enum { APART = 16 };
+	static uint16_t v[LONG * WIDE];
+	static float want[ANSWER], got[ANSWER];
+	uint32_t isas;
+	const struct ikv_isa_info *isa = ikv_isa_list(&isas);
+	struct rig x = {0};
+	ikv_rng_stream(&x.r, 0, IKV_STREAM_TEST, 62, 0);
+	fill_pools(&x);
+	for (int i = 0; i < LONG * WIDE; i++)
+		v[i] = ikv_fp16_from_float(ikv_fp16_to_float(pool[LONG * WIDE + i]) * (i / WIDE % APART ? 1 : 1000));
+	for (int f = IKV_FMT_FP16; f < IKV_FMT_COUNT; f++) {
+		answer(&ikv_backend_ref, "auto", (enum ikv_format)f, v, APART, queries, want);
+		for (uint32_t i = 0; i < isas; i++) {
+			if (!isa[i].usable)
+				continue;
+			answer(&ikv_backend_cpu, isa[i].name, (enum ikv_format)f, v, APART, queries, got);
+			ck_assert_msg(relative(got, want) <= 0.02, "%s, %s: %g", isa[i].name,
+				      ikv_format_info((enum ikv_format)f)->name, relative(got, want));
 		}
 	}
 }
@@ -278,6 +331,8 @@ int main(void)
 	tcase_add_loop_test(t, long_contexts_agree, IKV_FMT_FP16, IKV_FMT_COUNT);
 	tcase_add_test(t, latents_agree);
 	tcase_add_test(t, rounding_is_small_beside_the_format);
+	tcase_add_test(t, flat_scores_with_holes);
+	tcase_add_test(t, large_values_without_weight);
 	suite_add_tcase(s, t);
 	return tap_run(s);
 }
