@@ -4,7 +4,7 @@ dist_doc_DATA = \
 	docs/generator.md docs/gpu.md docs/kernels.md docs/mrc.md docs/plots.md docs/route.md docs/scenario.md docs/scenario-guide.md docs/sweeps.md docs/synthetic-source.md \
 	docs/synthetic-source.svg docs/testing.md docs/tokenizer.md docs/trace-stats.md docs/traces.md docs/tutorial.md
 imagesdir = $(docdir)/img
-dist_images_DATA = docs/img/bytes-error.svg docs/img/mass-bytes.svg
+dist_images_DATA = docs/img/bytes-error.svg docs/img/h200-roofline.svg docs/img/mass-bytes.svg
 figuresdir = $(docdir)/img/figures
 dist_figures_DATA = \
 	docs/img/figures/bytes-error.png \

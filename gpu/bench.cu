@@ -1,6 +1,7 @@
 // Data for `intentkv bench gpu`, and the kernels that measure the device's own limits.
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
+#include "gpu/attend_ptx.cuh"
 #include "gpu/bench.h"
 #include "gpu/gpu_tile.h"
 
@@ -162,5 +163,33 @@ __global__ static void nothing()
 int bench_nothing(void *stream)
 {
 	nothing<<<1, 32, 0, (cudaStream_t)stream>>>();
+	return cudaGetLastError();
+}
+
+#define PRODUCT_WARPS 16u
+
+__global__ static void __launch_bounds__(PRODUCT_WARPS * 32) products(uint32_t rounds, float *sink)
+{
+	float c[8][4] = {};
+	uint32_t a[4], b[8], x = threadIdx.x * 2654435761u;
+	for (int i = 0; i < 12; i++) { // random numbers of .5 to 2
+		x = x * 1664525 + 1013904223;
+		(i < 4 ? a[i & 3] : b[(i - 4) & 7]) = (x & 0xbbffbbff) | 0x38003800;
+	}
+	for (uint32_t r = 0; r < rounds; r++)
+#pragma unroll
+		for (int i = 0; i < 8; i++)
+			matrix_add(c[i], a, b[i], b[(i + 1) % 8]);
+	float sum = 0;
+	for (int i = 0; i < 8; i++)
+		sum += c[i][0] + c[i][1] + c[i][2] + c[i][3];
+	if (sum == 0.5f)
+		*sink = sum;
+}
+
+int bench_products(uint32_t rounds, uint32_t multiprocessors, float *sink, double *operations, void *stream)
+{
+	*operations = 2.0 * 16 * 8 * 16 * 8 * PRODUCT_WARPS * rounds * multiprocessors;
+	products<<<multiprocessors, PRODUCT_WARPS * 32, 0, (cudaStream_t)stream>>>(rounds, sink);
 	return cudaGetLastError();
 }

@@ -18,6 +18,10 @@ int bench_read(const void *from, uint64_t bytes, uint32_t multiprocessors, uint3
 /* Copy `bytes`, a multiple of 16. */
 int bench_copy(void *to, const void *from, uint64_t bytes, uint32_t multiprocessors, void *stream);
 int bench_nothing(void *stream);
+/* FP16 products summed in single precision, by instructions of a warp and of a warpgroup (compute capability 9.0 alone):
+ * `rounds` of them, `operations` two a product. */
+int bench_products(uint32_t rounds, uint32_t multiprocessors, float *sink, double *operations, void *stream);
+int bench_products_hopper(uint32_t rounds, uint32_t multiprocessors, float *sink, double *operations, void *stream);
 
 #ifdef __cplusplus
 }

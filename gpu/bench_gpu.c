@@ -129,6 +129,21 @@ static double link_rate(void *device, void *host, size_t bytes, bool to_device)
 	return bytes / record_end(1) / 1e6;
 }
 
+/* The better of what the device has. 10^9 operations a second. */
+static double product_rate(float *sink)
+{
+	double best = 0, operations;
+	for (int hopper = 0; hopper <= (dev.major == 9); hopper++) {
+		record_begin();
+		must((hopper ? bench_products_hopper : bench_products)(hopper ? 600 : 6000, dev.multiprocessors, sink, &operations,
+								       dev.stream),
+		     "multiply");
+		double rate = operations / record_end(1) / 1e6;
+		best = rate > best ? rate : best;
+	}
+	return best;
+}
+
 static void ceilings(void *buffer, uint64_t size, struct gpu_bench_limits *m)
 {
 	size_t link = (size_t)256 << 20;
@@ -144,6 +159,7 @@ static void ceilings(void *buffer, uint64_t size, struct gpu_bench_limits *m)
 		m->read_bytes[i] = (uint64_t)(8.388608e6 * (1 << i));
 		m->read_us[i] = read_time(buffer, size, m->read_bytes[i]) * 1e3;
 	}
+	m->products_gflops = product_rate(buffer);
 	must(cudaMallocHost(&host, link), "allocate pinned memory");
 	memset(host, 1, link);
 	m->to_device_gbps = link_rate(buffer, host, link, true);
@@ -493,6 +509,7 @@ static void hand_over(const struct row *x, gpu_bench_row *each, void *context)
 				     .read_ms = x->read_ms,
 				     .error = x->error,
 				     .kv_bytes = x->bytes};
+	r.operations = 4.0 * h->dim * h->q_heads * h->tokens * x->selection * h->batch;
 	each(context, &r);
 }
 

@@ -19,6 +19,7 @@ struct gpu_bench_setup { /* lists are separated by commas; a name that there is 
 struct gpu_bench_limits {
 	double kernel_us, copy_gbps, to_device_gbps,
 	    to_host_gbps; /* kernel: an empty one in a graph; copy: read + written */
+	double products_gflops; /* of FP16 summed in single precision, by the matrix units */
 	uint64_t read_bytes[GPU_BENCH_READS];
 	double read_us[GPU_BENCH_READS]; /* of so many bytes that are in no cache */
 };
@@ -37,6 +38,7 @@ struct gpu_bench_result {
 	double read_ms;    /* a kernel that only reads as many bytes */
 	double error;      /* largest difference of one head's output from double precision */
 	uint64_t kv_bytes; /* with scales */
+	double operations; /* of scores and weighted sums, two a product */
 };
 
 typedef void gpu_bench_row(void *context, const struct gpu_bench_result *row);

@@ -7,7 +7,7 @@ ATTEND_PARTS = \
 	gpu/attend.h gpu/attend_code.cuh gpu/attend_feed.cuh gpu/attend_kernel.cuh gpu/attend_more.cuh gpu/attend_ptx.cuh gpu/attend_query.cuh \
 	gpu/attend_stream.cuh gpu/attend_tile.cuh gpu/attend_width.h gpu/gpu_tile.h
 MLA_PARTS = gpu/attend.h gpu/attend_ptx.cuh gpu/gpu_tile.h gpu/mla.h gpu/mla_copy.cuh gpu/mla_part.cuh gpu/mla_ptx.cuh gpu/mla_ring.cuh gpu/mla_score.cuh gpu/mla_tile.h
-EXTRA_DIST += $(MLA_PARTS) gpu/mla.cu gpu/mla_hopper.cu gpu/mla_portable.cu gpu/mla_bench.cu
+EXTRA_DIST += $(MLA_PARTS) gpu/mla.cu gpu/mla_hopper.cu gpu/mla_portable.cu gpu/mla_bench.cu gpu/bench_products.cu
 EXTRA_DIST += $(ATTEND_PARTS) gpu/attend.cu gpu/attend_width.cu gpu/bench.cu gpu/move.cu gpu/move.h gpu/encode.cu gpu/encode.h gpu/probe.cu gpu/probe.h gpu/select.cu gpu/cosine.cu
 if HAVE_CUDA
 libgpu_la_SOURCES += \
@@ -17,7 +17,7 @@ libgpu_la_SOURCES += \
 CUDA_OBJECTS = \
 	gpu/probe_device.o gpu/move_device.o gpu/encode_device.o gpu/attend_device.o gpu/attend_4.o gpu/attend_5.o gpu/attend_6.o \
 	gpu/attend_8.o gpu/attend_16.o gpu/bench_device.o gpu/select_device.o gpu/cosine_device.o \
-	gpu/mla_device.o gpu/mla_plain.o gpu/mla_codes.o gpu/mla_portable.o gpu/mla_bench_device.o
+	gpu/mla_device.o gpu/mla_plain.o gpu/mla_codes.o gpu/mla_portable.o gpu/mla_bench_device.o gpu/bench_products.o
 GPU_LIBS = libgpu.la $(CUDA_OBJECTS) $(CUDA_LIBS)
 CLEANFILES += $(CUDA_OBJECTS)
 
@@ -58,12 +58,14 @@ gpu/mla_device.o: gpu/mla.cu $(MLA_PARTS)
 gpu/mla_portable.o: gpu/mla_portable.cu $(MLA_PARTS)
 	$(AM_V_NVCC)$(CUDA_COMPILE) -c -o $@ $(srcdir)/gpu/mla_portable.cu
 # Warpgroup instructions are in code for 9.0a alone, which no other device runs.
-MLA_COMPILE = $(MKDIR_P) gpu && $(NVCC) -O2 -gencode arch=compute_90a,code=sm_90a -std=c++17 \
-	-Xcompiler -fPIC,-fno-exceptions,-fno-rtti -I$(srcdir) -I$(srcdir)/engine -c -o $@ $(srcdir)/gpu/mla_hopper.cu
+HOPPER_COMPILE = $(MKDIR_P) gpu && $(NVCC) -O2 -gencode arch=compute_90a,code=sm_90a -std=c++17 \
+	-Xcompiler -fPIC,-fno-exceptions,-fno-rtti -I$(srcdir) -I$(srcdir)/engine -c -o $@
 gpu/mla_plain.o: gpu/mla_hopper.cu $(MLA_PARTS)
-	$(AM_V_NVCC)$(MLA_COMPILE) -DMLA_CODES=0
+	$(AM_V_NVCC)$(HOPPER_COMPILE) $(srcdir)/gpu/mla_hopper.cu -DMLA_CODES=0
 gpu/mla_codes.o: gpu/mla_hopper.cu $(MLA_PARTS)
-	$(AM_V_NVCC)$(MLA_COMPILE) -DMLA_CODES=1
+	$(AM_V_NVCC)$(HOPPER_COMPILE) $(srcdir)/gpu/mla_hopper.cu -DMLA_CODES=1
+gpu/bench_products.o: gpu/bench_products.cu gpu/bench.h gpu/mla_ptx.cuh gpu/attend_ptx.cuh
+	$(AM_V_NVCC)$(HOPPER_COMPILE) $(srcdir)/gpu/bench_products.cu
 gpu/mla_bench_device.o: gpu/mla_bench.cu gpu/mla_bench.h gpu/mla_tile.h gpu/gpu_tile.h
 	$(AM_V_NVCC)$(CUDA_COMPILE) -c -o $@ $(srcdir)/gpu/mla_bench.cu
 
@@ -71,7 +73,7 @@ gpu/mla_bench_device.o: gpu/mla_bench.cu gpu/mla_bench.h gpu/mla_tile.h gpu/gpu_
 noinst_PROGRAMS += gpu_check
 gpu_check_SOURCES = gpu/gpu_check.c gpu/select_check.c gpu/select_check.h gpu/store_check.c gpu/store_check.h
 gpu_check_LDADD = libgpu.la $(CUDA_OBJECTS) libengine.la $(CUDA_LIBS) -lm
-gpu/bench_device.o: gpu/bench.cu gpu/bench.h gpu/gpu_tile.h
+gpu/bench_device.o: gpu/bench.cu gpu/bench.h gpu/gpu_tile.h gpu/attend_ptx.cuh
 	$(AM_V_NVCC)$(CUDA_COMPILE) -c -o $@ $(srcdir)/gpu/bench.cu
 gpu-check: gpu_check
 	./gpu_check

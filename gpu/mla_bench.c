@@ -319,6 +319,7 @@ static void hand_over(const struct row *x, gpu_bench_row *each, void *context)
 				     .read_ms = x->read_ms,
 				     .error = x->error,
 				     .kv_bytes = x->bytes};
+	r.operations = 2.0 * (MLA_DIM + MLA_OUT) * r.q_heads * r.kv_tokens * r.share * r.batch;
 	each(context, &r);
 }
 

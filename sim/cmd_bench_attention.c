@@ -1,16 +1,15 @@
 /* intentkv bench attention and formats: what is measured, printed as a table, CSV or JSON; the roofline. */
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include "sim/cmd_bench.h"
 #include "sim/command.h"
-#include "sim/plot.h"
+#include "sim/roofline.h"
 
 struct printer {
 	const struct bench_report *report;
 	uint32_t rows;
-	FILE *plot; /* the roofline's data */
+	struct roofline plot;
 	struct bench_rates rates;
 };
 
@@ -52,11 +51,13 @@ static void print_row(void *context, const struct bench_attention_row *r)
 		       p->rows ? ",\n" : "", r->kernel, r->isa, r->threads, r->format, s->q_heads, s->kv_heads,
 		       s->head_dim, s->kv_tokens, s->page_tokens, selected, r->ms_median, r->ms_min, r->ms_max,
 		       (unsigned long long)r->kv_bytes, r->gbps, r->ceiling_gbps, fraction, r->rel_l2);
-	if (p->plot) /* operations a byte, 10^9 operations a second */
-		fprintf(p->plot, "\n\n\"%s%s%s, %s, %u/%u heads of %u, %u thread%s\"\n%.5f\t%.4f\n",
-			decode ? "" : r->kernel, decode ? "" : " ", r->format, selected, s->q_heads, s->kv_heads,
-			s->head_dim, r->threads, r->threads == 1 ? "" : "s", r->flops * 1e-9 / r->gbps,
-			r->flops * 1e-9);
+	if (p->plot.f) {
+		char label[120];
+		snprintf(label, sizeof label, "%s%s%s, %s, %u/%u heads of %u, %u thread%s", decode ? "" : r->kernel,
+			 decode ? "" : " ", r->format, selected, s->q_heads, s->kv_heads, s->head_dim, r->threads,
+			 r->threads == 1 ? "" : "s");
+		roofline_add(&p->plot, label, r->gbps, r->flops * 1e-9);
+	}
 	p->rows++;
 	fflush(stdout);
 }
@@ -75,25 +76,6 @@ static void print_machine(const struct printer *p)
 	       "GB/s", "ceiling", "share", "GFLOP/s", "error");
 }
 
-/* The two ceilings, and a point a row. */
-static int open_plot(struct printer *p, const char *folder)
-{
-	char path[4096];
-	int rc = plot_folder(folder);
-	if (rc)
-		return rc;
-	if (snprintf(path, sizeof path, "%s/roofline.tsv", folder) >= (int)sizeof path)
-		return command_usage("bench", "--plot: the path is too long");
-	p->plot = fopen(path, "we");
-	if (!p->plot)
-		return plot_fail(IKV_CANT_CREATE, path, strerror(errno));
-	fprintf(p->plot, "\"ceilings of one thread\"\n%.4f\t%.4f\n", p->rates.read_gbps[0], p->rates.fma_gflops);
-	return 0;
-}
-
-static const struct plot roofline = {.name = "roofline", .title = "Attention against memory and arithmetic",
-				     .script = "plots/roofline.gp"};
-
 int cmd_bench_attention(const struct bench_attention_setup *setup, const struct bench_report *report)
 {
 	struct printer p = {.report = report};
@@ -107,7 +89,8 @@ int cmd_bench_attention(const struct bench_attention_setup *setup, const struct 
 	if ((report->output == BENCH_TABLE || report->plot) && bench_machine(&p.rates, report->seconds, &err))
 		return command_fail(&err);
 	if (report->plot)
-		rc = open_plot(&p, report->plot);
+		rc = roofline_open(&p.plot, report->plot, "reads and FMA of one thread", p.rates.read_gbps[0],
+				   p.rates.fma_gflops);
 	if (rc)
 		return rc;
 	print_machine(&p);
@@ -121,13 +104,7 @@ int cmd_bench_attention(const struct bench_attention_setup *setup, const struct 
 		rc = command_fail(&err);
 	if (report->output == BENCH_JSON)
 		printf("\n]\n");
-	if (p.plot) {
-		bool bad = ferror(p.plot) != 0;
-		bad |= fclose(p.plot) != 0;
-		if (rc == 0)
-			rc = bad ? IKV_IO : plot_make(&roofline, report->plot, "svg");
-	}
-	return rc;
+	return roofline_close(&p.plot, rc);
 }
 
 /* JSON has no infinity: null stands for no error at all. */

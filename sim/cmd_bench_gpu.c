@@ -5,15 +5,24 @@
 #include "gpu/bench_gpu.h"
 #include "sim/cmd_bench.h"
 #include "sim/command.h"
+#include "sim/plot.h"
+#include "sim/roofline.h"
 
 struct gpu_printer {
 	enum bench_output output;
 	uint32_t rows, moves;
+	const char *folder; /* of the roofline, or NULL */
+	struct roofline plot;
+	int rc; /* of that */
 };
 
 static void print_limits(void *context, const struct gpu_bench_limits *m)
 {
 	struct gpu_printer *p = context;
+	const uint32_t most = GPU_BENCH_READS - 1;
+	if (p->folder)
+		p->rc = roofline_open(&p->plot, p->folder, "reads and FP16 products of the device",
+				      (double)m->read_bytes[most] / m->read_us[most] / 1e3, m->products_gflops);
 	if (p->output == BENCH_CSV)
 		printf("kernel,shape,format,batch,q_heads,kv_heads,head_dim,kv_tokens,page_tokens,selected,ms_median,"
 		       "ms_min,ms_max,overlap_ms,resolve_ms,score_ms,pick_ms,chain_ms,read_ms,summary_bytes,kv_bytes,gbps,ceiling_gbps,fraction,error,blocks,"
@@ -23,9 +32,9 @@ static void print_limits(void *context, const struct gpu_bench_limits *m)
 	if (p->output != BENCH_TABLE)
 		return;
 	printf(
-	    "kernel in a graph %.2f us; copy %.0f GB/s (read and written); host link %.1f GB/s to the device, %.1f "
-	    "back\ncold reads, MB: us (GB/s):",
-	    m->kernel_us, m->copy_gbps, m->to_device_gbps, m->to_host_gbps);
+	    "kernel in a graph %.2f us; copy %.0f GB/s (read and written); FP16 products %.0f TFLOP/s; host link %.1f GB/s to "
+	    "the device, %.1f back\ncold reads, MB: us (GB/s):",
+	    m->kernel_us, m->copy_gbps, m->products_gflops / 1e3, m->to_device_gbps, m->to_host_gbps);
 	for (int i = 0; i < GPU_BENCH_READS; i++)
 		printf("  %.1f: %.1f (%.0f)", (double)m->read_bytes[i] / 1e6, m->read_us[i],
 		       (double)m->read_bytes[i] / m->read_us[i] / 1e3);
@@ -71,6 +80,11 @@ static void print_row(void *context, const struct gpu_bench_result *r)
 		       r->resolve_ms, r->score_ms, r->pick_ms, r->chain_ms, r->read_ms,
 		       (unsigned long long)r->summary_bytes, (unsigned long long)r->kv_bytes, gbps, ceiling, gbps / ceiling,
 		       r->error);
+	if (p->plot.f) {
+		char label[120];
+		snprintf(label, sizeof label, "%s %s, %g %% of pages of %u", r->shape, r->format, 100 * r->share, r->page_tokens);
+		roofline_add(&p->plot, label, gbps, r->operations / r->ms_median / 1e6);
+	}
 	p->rows++;
 	fflush(stdout);
 }
@@ -98,7 +112,7 @@ static void print_move(void *context, const struct gpu_bench_move *r)
 	fflush(stdout);
 }
 
-enum { OUTPUT = 256, SHAPE, FORMAT, PAGE, SELECTION, REPLAYS, WARM, NO_CHECK, WHAT };
+enum { OUTPUT = 256, SHAPE, FORMAT, PAGE, SELECTION, REPLAYS, WARM, NO_CHECK, WHAT, PLOT };
 static const struct command_option options[] = {
     {"shape", SHAPE, "LIST", "S1 S2 S3 S4 S5 S6 L1 L2 L3 L4 L5 L6 L7 L8", "S1 to S5",
      "batch, heads and tokens as in docs/results/h200.md, L with latent attention"},
@@ -106,6 +120,7 @@ static const struct command_option options[] = {
      "page formats and mixed, a quarter each FP16, FP8, INT8 and INT4 (default: all)"},
     {"page", PAGE, "LIST", "16 32 64 128", "16,64", "tokens of a page"},
     {"selection", SELECTION, "LIST", "1 0.25 0.0625", "1,0.25,0.0625", "share of pages read"},
+    {"plot", PLOT, "FOLDER", "/", NULL, "draw the roofline there; the folder is made if absent"},
     {"replays", REPLAYS, "N", NULL, "20", "of which the median is taken"},
     {"warm", WARM, "MS", NULL, "40", "milliseconds that the same kernels run before"},
     {"no-check", NO_CHECK, NULL, NULL, NULL, "do not compare outputs with double precision"},
@@ -120,7 +135,7 @@ const struct command command_bench_gpu = {
     .summary = "decode of the CUDA backend beside the card's own limits",
     .examples = "intentkv bench gpu --shape S1,S4 --format FP16,mixed --page 16 --selection 1,0.25\n",
     .about = "Random data with cold caches and pages in random order, beside pure reads of as many bytes; the card's "
-	     "limits: reads, a copy, the host link, an empty kernel; then what moves and re-encodes pages.\n",
+	     "limits: reads, a copy, products, the host link, an empty kernel; then what moves and re-encodes pages.\n",
     .options = options,
     .run = cmd_bench_gpu,
 };
@@ -147,6 +162,9 @@ static int take_option(int c, struct gpu_bench_setup *setup, struct gpu_printer 
 		return 0;
 	case NO_CHECK:
 		setup->check = false;
+		return 0;
+	case PLOT:
+		p->folder = optarg;
 		return 0;
 	case WHAT:
 		setup->attention = !strcmp(optarg, "attention") || !strcmp(optarg, "all");
@@ -192,9 +210,12 @@ int cmd_bench_gpu(int argc, char **argv)
 			return IKV_USAGE;
 	if (optind != argc)
 		return command_usage("bench gpu", "it takes options only; got \"%.40s\"", argv[optind]);
-	if (gpu_bench(&setup, &limits, print_limits, print_row, print_move, &p, &err))
-		return command_fail(&err);
+	int rc = p.folder ? plot_folder(p.folder) : 0; /* not after minutes of measuring */
+	if (rc)
+		return rc;
+	rc = gpu_bench(&setup, &limits, print_limits, print_row, print_move, &p, &err) ? command_fail(&err) : p.rc;
 	if (p.output == BENCH_JSON)
 		printf("\n]\n");
-	return fflush(stdout) == 0 ? IKV_OK : IKV_IO;
+	rc = roofline_close(&p.plot, rc);
+	return rc ? rc : fflush(stdout) == 0 ? IKV_OK : IKV_IO;
 }

@@ -24,7 +24,7 @@ libsim_la_CPPFLAGS = $(AM_CPPFLAGS) $(DATADIR_CPPFLAGS)
 libsim_la_CFLAGS = $(AM_CFLAGS) $(YAML_CFLAGS) $(JANSSON_CFLAGS) $(XXHASH_CFLAGS) $(ZLIB_CFLAGS) $(ZSTD_CFLAGS) $(PCRE2_CFLAGS)
 libsim_la_LIBADD = $(YAML_LIBS) $(JANSSON_LIBS) $(XXHASH_LIBS) $(ZLIB_LIBS) $(ZSTD_LIBS) $(PCRE2_LIBS) -lm
 intentkv_SOURCES = \
-	sim/main.c sim/command.c sim/command.h sim/command_help.c sim/command_text.h sim/command_words.c sim/cmd_manual.c sim/cmd_bench.c sim/cmd_bench.h sim/cmd_bench_attention.c sim/cmd_bench_gpu.c sim/cmd_calibrate.c sim/cmd_check.c sim/cmd_doctor.c sim/cmd_formats.c sim/cmd_import.c sim/cmd_lint.c sim/cmd_size.c \
+	sim/main.c sim/command.c sim/command.h sim/command_help.c sim/command_text.h sim/command_words.c sim/cmd_manual.c sim/cmd_bench.c sim/cmd_bench.h sim/cmd_bench_attention.c sim/cmd_bench_gpu.c sim/roofline.c sim/roofline.h sim/cmd_calibrate.c sim/cmd_check.c sim/cmd_doctor.c sim/cmd_formats.c sim/cmd_import.c sim/cmd_lint.c sim/cmd_size.c \
 	sim/cmd_list.c sim/cmd_mrc.c sim/plot.c sim/plot.h sim/figure.c sim/figure.h sim/cmd_report.c sim/report.h sim/report_figures.c sim/report_findings.c sim/report_table.c sim/cmd_compare.c sim/cmd_completion.c sim/cmd_explain.c sim/replay.c sim/replay.h \
 	sim/cmd_generate.c sim/cmd_trace_stats.c sim/trace_print.c sim/trace_print.h sim/trace_figures.c sim/trace_figures.h \
 	sim/cmd_sweep.c sim/cmd_merge.c sim/sweep_job.h sim/sweep_loop.c sim/sweep_pool.c sim/sweep_progress.c \

@@ -3,7 +3,7 @@
 . "${srcdir:=.}/tests/cli/tap.sh"
 folder=$(mktemp -d) || exit 99
 trap 'rm -rf "$folder"' EXIT
-plan 12
+plan 14
 
 bench() { ./intentkv bench "$@" --seconds 0.001; }
 tiny="attention --threads 1,2 --shape 4/2/32/300,3/1/40/64/8 --format FP16,INT4 --selection dense,0.5,0.5/head"
@@ -42,3 +42,13 @@ ok "what cannot be measured is told before anything is" [ "$(echo $(cat "$folder
 bench attention --threads 2 --shape 4/2/64/256 --format SPARSE --selection 0.0625 --output csv >"$folder/few"
 none "where waking threads takes longer than a read, one thread's read is the ceiling" \
 	"$(awk -F, 'NR == 2 && !($17 < 1) { print }' "$folder/few")"
+bench attention --threads 1 --shape 4/2/32/64 --format FP16,INT8 --selection dense --output csv --plot "$folder/roof" >"$folder/points" 2>"$folder/told"
+ok "the roofline's data: the ceilings, then a point for each row" test \
+	"$(awk -F'\t' 'NF == 3 && !/operations a second/ { print $1 }' "$folder/roof/roofline.tsv" | tr '\n' ';')" = \
+	"reads and FMA of one thread;FP16, dense, 4/2 heads of 32, 1 thread;INT8, dense, 4/2 heads of 32, 1 thread;"
+if command -v gnuplot >/dev/null; then
+	ok "its legend names them" test "$(grep -oE '>(reads and FMA of one thread|(FP16|INT8), dense, 4/2 heads of 32, 1 thread)<' \
+		"$folder/roof/roofline.svg" | sort -u | wc -l)" = 3
+else
+	skip "no gnuplot"
+fi
