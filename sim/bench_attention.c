@@ -217,9 +217,10 @@ static void sum_up(const struct bench *x, struct times *t, struct bench_attentio
 	}
 }
 
-/* Kernel, pure read and FMA by turns, kernel and read after other memory has gone through the caches. */
-static int measure(struct bench *x, const struct bench_selection *s, struct bench_reader *cool, double seconds,
-		   struct bench_attention_row *row, struct ikv_err *err)
+/* Kernel, pure read and FMA by turns, kernel and read after other memory has gone through the caches and FMA has run
+ * for a while, as it does in a model's step around attention. */
+static int measure(struct bench *x, const struct bench_selection *s, struct bench_reader *cool,
+		   const struct bench_attention_setup *setup, struct bench_attention_row *row, struct ikv_err *err)
 {
 	uint64_t head_bytes = ikv_format_bytes(x->format, IKV_SIDE_K, x->shape.page_tokens, x->g.d_qk);
 	if (!x->g.v_aliases_k)
@@ -232,11 +233,13 @@ static int measure(struct bench *x, const struct bench_selection *s, struct benc
 	uint64_t count, *offsets = pieces(x, s, head_bytes, &count, err);
 	int rc =
 	    offsets ? bench_reader_create(&reader, pages * (64 + x->g.kv_heads * head_bytes), row->threads, err) : -1;
+	const double warm = 1e-3 * setup->warm_ms;
 	size_t piece = s->per_head ? head_bytes : x->g.kv_heads * head_bytes;
 	t.read_bytes = count * piece;
 	t.n = 0;
-	for (double end = bench_now() + seconds; rc == 0 && t.n < RUNS && (t.n < 5 || bench_now() < end); t.n++) {
+	for (double end = bench_now() + setup->seconds; rc == 0 && t.n < RUNS && (t.n < 5 || bench_now() < end); t.n++) {
 		bench_reader_all(cool);
+		bench_reader_warm(reader, warm);
 		x->b->ops->stats(x->b, &before);
 		double start = bench_now();
 		rc = x->b->ops->decode(x->b, x->units, x->unit_count, err);
@@ -244,9 +247,11 @@ static int measure(struct bench *x, const struct bench_selection *s, struct benc
 		x->b->ops->stats(x->b, &after);
 		t.fma[t.n] = strcmp(row->kernel, "decode") ? bench_fma(t.kernel[t.n] < SLICE ? 0 : t.kernel[t.n]) : 0;
 		bench_reader_all(cool);
+		bench_reader_warm(reader, warm);
 		t.read[t.n] = bench_reader_run(reader, offsets, count, piece);
 		if (row->threads > 1 && t.read_bytes < ALONE_BYTES) {
 			bench_reader_all(cool);
+			bench_reader_warm(reader, warm);
 			t.alone[t.n] = bench_reader_alone(reader, offsets, count, piece);
 		}
 	}
@@ -277,7 +282,7 @@ static int run_row(struct bench *x, const struct bench_attention_setup *setup, c
 	if (rc == 0)
 		rc = make_plans(x, x->shape.kv_tokens, x->q_len, s, err);
 	if (rc == 0)
-		rc = measure(x, s, cool, setup->seconds, row, err);
+		rc = measure(x, s, cool, setup, row, err);
 	drop_plans(x);
 	return rc;
 }

@@ -28,6 +28,7 @@ struct bench_attention_setup {
 	uint32_t q_lens[BENCH_LIST],
 	    q_len_count; /* query rows a head; more than 1: the last ones of the context, causal */
 	double seconds;  /* measuring time of a row */
+	double warm_ms;  /* FMA before each call, after the caches were emptied */
 };
 
 struct bench_attention_row {
@@ -72,6 +73,9 @@ int bench_reader_create(struct bench_reader **out, size_t bytes, uint32_t thread
 void bench_reader_destroy(struct bench_reader *r);
 double bench_reader_run(struct bench_reader *r, const uint64_t *offsets, uint64_t count, size_t bytes); /* seconds */
 double bench_reader_alone(struct bench_reader *r, const uint64_t *offsets, uint64_t count, size_t bytes); /* by one thread */
+/* FMA at its peak by its threads for so long. A core whose FMA units were not in use, if only for a millisecond of
+ * reading, runs them slower at first (Zen 3: a quarter, for two milliseconds; docs/kernels.md). */
+void bench_reader_warm(struct bench_reader *r, double seconds);
 #define BENCH_COOL_BYTES ((size_t)256 << 20) /* leave nothing of a measurement's data in a cache */
 /* A cold call is made so often and the shortest counts: other work only makes it longer, and so does memory that the
  * hypervisor unmapped meanwhile to see what is in use (docs/cost-model.md). */

@@ -40,6 +40,7 @@ struct bench_reader {
 	uint32_t threads, started;
 	struct reader_thread *all;
 	pthread_barrier_t begin, end;
+	double warm;             /* seconds of FMA instead of reading; 0: read */
 	const uint64_t *offsets; /* NULL: leave */
 	uint64_t count;
 	size_t piece;
@@ -106,9 +107,12 @@ static void read_pieces(struct bench_reader *r, struct reader_thread *t, uint64_
 	}
 }
 
-static void read_share(struct bench_reader *r, struct reader_thread *t)
+static void do_share(struct bench_reader *r, struct reader_thread *t)
 {
-	read_pieces(r, t, r->count * t->index / r->threads, r->count * (t->index + 1) / r->threads);
+	if (r->warm > 0)
+		bench_fma(r->warm);
+	else
+		read_pieces(r, t, r->count * t->index / r->threads, r->count * (t->index + 1) / r->threads);
 }
 
 static void *reader_main(void *arg)
@@ -118,7 +122,7 @@ static void *reader_main(void *arg)
 		pthread_barrier_wait(&t->reader->begin);
 		if (!t->reader->offsets)
 			return NULL;
-		read_share(t->reader, t);
+		do_share(t->reader, t);
 		pthread_barrier_wait(&t->reader->end);
 	}
 }
@@ -182,18 +186,35 @@ void bench_reader_destroy(struct bench_reader *r)
 	ikv_free(r);
 }
 
+/* All threads do their shares: seconds. */
+static double run_all(struct bench_reader *r)
+{
+	double t = bench_now();
+	if (r->started)
+		pthread_barrier_wait(&r->begin);
+	do_share(r, &r->all[0]);
+	if (r->started)
+		pthread_barrier_wait(&r->end);
+	return bench_now() - t;
+}
+
 double bench_reader_run(struct bench_reader *r, const uint64_t *offsets, uint64_t count, size_t bytes)
 {
 	r->offsets = offsets;
 	r->count = count;
 	r->piece = bytes;
-	double t = bench_now();
-	if (r->started)
-		pthread_barrier_wait(&r->begin);
-	read_share(r, &r->all[0]);
-	if (r->started)
-		pthread_barrier_wait(&r->end);
-	return bench_now() - t;
+	return run_all(r);
+}
+
+void bench_reader_warm(struct bench_reader *r, double seconds)
+{
+	static const uint64_t stay;
+	if (seconds <= 0)
+		return;
+	r->offsets = &stay;
+	r->warm = seconds;
+	run_all(r);
+	r->warm = 0;
 }
 
 double bench_reader_alone(struct bench_reader *r, const uint64_t *offsets, uint64_t count, size_t bytes)

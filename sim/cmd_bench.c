@@ -8,7 +8,7 @@
 #include "sim/cmd_bench.h"
 #include "sim/command.h"
 
-enum { OUTPUT = 256, SECONDS, ISA, THREADS, SHAPE, Q_LEN, FORMAT, SELECTION, PLOT };
+enum { OUTPUT = 256, SECONDS, ISA, THREADS, SHAPE, Q_LEN, FORMAT, SELECTION, PLOT, WARM };
 static const struct command_option attention_options[] = {
     {"isa", ISA, "ISA", NULL, "auto", "instruction set; INTENTKV_ISA overrides"},
     {"threads", THREADS, "LIST", NULL, NULL, "numbers of threads (default: 1 and all cores)"},
@@ -21,6 +21,7 @@ static const struct command_option attention_options[] = {
     {"format", FORMAT, "LIST", "<formats>", NULL, "page formats (default: all)"},
     {"selection", SELECTION, "LIST", NULL, "dense,0.25,0.0625",
      "dense, or the share of pages read, and /head if each KV head picks its own"},
+    {"warm", WARM, "MS", NULL, "2", "milliseconds of FMA before each call, after the caches were emptied"},
     {"plot", PLOT, "FOLDER", "/", NULL, "draw the roofline there; the folder is made if absent"},
     {"output", OUTPUT, "FORM", "table csv json", "table", "form of the output"},
     {"seconds", SECONDS, "S", NULL, "0.5", "measuring time of a row"},
@@ -58,7 +59,7 @@ static const struct command attention_part = {
 	"intentkv bench attention --shape 32/8/128/4096 --q-len 512 --format FP16 --selection dense\n"
 	"intentkv bench attention --shape 128/1/576:512/8192 --format FP16,FP8,INT8 --selection dense\n",
     .about =
-	"Random data with cold caches, beside pure reads of as many bytes in the same order and, for prefill and "
+	"Random data with cold caches and FMA units in use, beside pure reads of as many bytes in the same order and, for prefill and "
 	"MLA, FMA at its peak: the ceiling is the lesser of the two.\n",
     .options = attention_options,
     .run = cmd_bench,
@@ -223,6 +224,14 @@ bool bench_set_output(const char *text, enum bench_output *output)
 	return false;
 }
 
+int bench_set_warm(const char *command, const char *text, double *ms)
+{
+	char tail;
+	if (sscanf(text, "%lf%c", ms, &tail) == 1 && *ms >= 0 && *ms <= 1e4)
+		return 0;
+	return command_usage(command, "--warm: got \"%.40s\", expected milliseconds from 0 to 10000", text);
+}
+
 static int take_option(int c, struct bench_options *o)
 {
 	char tail;
@@ -243,6 +252,8 @@ static int take_option(int c, struct bench_options *o)
 	case PLOT:
 		o->report.plot = optarg;
 		return 0;
+	case WARM:
+		return bench_set_warm("bench attention", optarg, &o->attention.warm_ms);
 	case THREADS:
 		o->attention.thread_count = 0;
 		return take_list("threads", optarg, "a number of threads from 1 to 1024", add_threads, &o->attention);
@@ -355,7 +366,7 @@ static int bench_residency(const struct bench_report *report)
 /* argv[0] says what to measure: the last word of one of the parts. */
 int cmd_bench(int argc, char **argv)
 {
-	struct bench_options o = {.attention = {.isa = "auto"}, .report = {0}};
+	struct bench_options o = {.attention = {.isa = "auto", .warm_ms = 2}, .report = {0}};
 	struct command_line line;
 	const struct command *part = parts[0];
 	int c;

@@ -19,5 +19,7 @@ int cmd_bench_gpu(int argc, char **argv);
 extern const struct command command_bench_gpu;
 /* False for a word that is no form of the output. */
 bool bench_set_output(const char *text, enum bench_output *output);
+/* Takes --warm; 0, or what a wrong value exits with, reported. */
+int bench_set_warm(const char *command, const char *text, double *ms);
 
 #endif

@@ -179,10 +179,7 @@ static int take_option(int c, struct gpu_bench_setup *setup, struct gpu_printer 
 		return command_usage("bench gpu", "--replays: got \"%.40s\", expected a number from 1 to 250",
 				     optarg);
 	case WARM:
-		if (sscanf(optarg, "%lf%c", &setup->warm_ms, &tail) == 1 && setup->warm_ms >= 0 &&
-		    setup->warm_ms <= 1e4)
-			return 0;
-		return command_usage("bench gpu", "--warm: got \"%.40s\", expected milliseconds from 0 to 10000", optarg);
+		return bench_set_warm("bench gpu", optarg, &setup->warm_ms);
 	default:
 		return IKV_USAGE;
 	}

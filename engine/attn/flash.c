@@ -288,16 +288,83 @@ static void attend_stretch(const struct flash *f, struct stretch *t, const struc
 	}
 }
 
+/* Are all its tiles of formats that are worked through tile by tile? */
+static bool goes_singly(const struct flash *f, const struct stretch *t)
+{
+	for (uint32_t k = 0; k < t->count; k += t->run[k])
+		if (!f->micro->format[t->at[k].shape->format].single)
+			return false;
+	return true;
+}
+
+/* One tile of one head, `block`, whose tile and place in the plan are those at `p`. */
+static void attend_tile(const struct flash *f, struct stretch *block, const struct spot *p, float *scratch)
+{
+	const struct stretch *t = p->t;
+	const struct job *j = t->job;
+	const struct tile_shape *shape = t->at[p->k].shape;
+	const struct micro_format *format = &f->micro->format[shape->format];
+	uint32_t h, heads = job_heads(f, j, t->kv + p->head, &h), at = t->split * j->unit->q_count + h;
+	float *s = scratch, *tops = s + (size_t)f->group * MICRO_BLOCK, *rest = tops + (heads + 15) / 16 * 16;
+	float *acc = j->acc + at * f->acc_stride;
+	const struct micro_query q = {j->q + h * f->q_stride, f->q_stride, NULL, f->forms_stride, false};
+	block->index[0] = t->index[p->k];
+	block->mask[0] = t->mask[p->k];
+	format->qk(shape, block->tile, 1, &q, heads, s, rest);
+	if (block->mask[0] != 0xffff)
+		apply_masks(block, heads, s);
+	f->micro->peak(s, heads, TILE_TOKENS, tops);
+	if (weigh(f, block, h, heads, tops, s, j->sums + 2 * (size_t)at, acc, rest))
+		format->pv(shape, block->tile, 1, s, false, heads, acc, f->acc_stride, rest);
+}
+
+/* Each tile is a block of its own, so that memory is read in the order in which it lies; while a tile is worked on, the
+ * kernels fetch the one behind it. */
+static void attend_singly(const struct flash *f, const struct stretch *t, const struct stretch *next, float *scratch)
+{
+	struct stretch block = {.job = t->job, .split = t->split, .count = 1, .run = {1}};
+	struct spot now = spot_first(t, 0, next), behind = now;
+	struct tile tile = spot_tile(&now), then = tile;
+	for (bool more = true; more && now.t == t; now = behind, tile = then) {
+		more = spot_next(&behind);
+		if (more)
+			then = spot_tile(&behind);
+		block.tile[0] = tile;
+		block.tile[0].ahead = then.k - tile.k;
+		attend_tile(f, &block, &now, scratch);
+	}
+}
+
+/* What nobody else fetches: the first head's tiles of the first block, two of them where tiles go singly. Rows of a
+ * caller's own may lie apart. */
+static void fetch_first(const struct flash *f, const struct stretch *t)
+{
+	const uint32_t count = goes_singly(f, t) && t->count > 2 ? 2 : t->count;
+	for (uint32_t k = 0; k < count; k++) {
+		const struct tile_shape *shape = t->at[k].shape;
+		if (shape->format == TILE_HALF || shape->format == TILE_FLOAT)
+			continue;
+		for (size_t i = 0; i < shape->bytes; i += 64)
+			__builtin_prefetch(t->tile[k].k + i, 0, 2);
+	}
+}
+
 static void attend_share(void *context, uint32_t member)
 {
 	struct flash *f = context;
 	struct walk w = {.f = f, .member = member};
 	struct stretch stretches[3], *now = &stretches[0], *next = &stretches[1], *after = &stretches[2];
 	float *scratch = f->scratch + member * f->scratch_stride;
-	bool more = walk_next(&w, NULL, now), others = more && walk_next(&w, now, next);
+	bool more = walk_next(&w, NULL, now);
+	if (more)
+		fetch_first(f, now);
+	bool others = more && walk_next(&w, now, next);
 	while (more) {
 		const bool last = !others || !walk_next(&w, next, after);
-		attend_stretch(f, now, others ? next : NULL, last ? NULL : after, scratch);
+		if (goes_singly(f, now))
+			attend_singly(f, now, others ? next : NULL, scratch);
+		else
+			attend_stretch(f, now, others ? next : NULL, last ? NULL : after, scratch);
 		struct stretch *done = now;
 		now = next;
 		next = after;

@@ -1,6 +1,9 @@
 #include "attn/flash_walk.h"
 #include <math.h>
 
+#define TOUCHED    4  /* lines of K of a tile */
+#define REFS_AHEAD 32 /* references of a plan are fetched so far ahead */
+
 static void clear_heads(const struct flash *f, const struct job *j, uint32_t split, uint32_t kv, uint32_t first,
 			uint32_t last)
 {
@@ -73,6 +76,7 @@ static bool next_block(struct walk *w, struct stretch *s)
 	while (w->index < w->last && s->count < MICRO_TILES) {
 		const struct ikv_plan *plan = w->now->unit->plan;
 		const struct ikv_page_ref *r = &plan->pages[w->index];
+		__builtin_prefetch(r + REFS_AHEAD);
 		uint32_t first = w->i * TILE_TOKENS, mask = flash_taken(plan, r, w->i);
 		if (mask) {
 			s->index[s->count] = w->index;
@@ -145,6 +149,17 @@ static void find_tiles(const struct walk *w, struct stretch *s)
 	group_formats(s);
 }
 
+/* The first lines of each tile are fetched long before the kernels fetch the rest: fetches that have to wait until an
+ * address is translated hold up what comes behind them, and the pages of a plan lie anywhere. */
+static void touch_tiles(const struct stretch *s)
+{
+	for (uint32_t k = 0; k < s->count; k++) {
+		for (int i = 0; i < TOUCHED; i++)
+			__builtin_prefetch(s->tile[k].k + 64 * i, 0, 2);
+		__builtin_prefetch(s->tile[k].v, 0, 2);
+	}
+}
+
 bool walk_next(struct walk *w, const struct stretch *now, struct stretch *next)
 {
 	if (now && now->kv + now->heads < w->kv_end) { /* more heads of the same block */
@@ -159,5 +174,40 @@ bool walk_next(struct walk *w, const struct stretch *now, struct stretch *next)
 		next->kv = w->kv;
 	}
 	find_tiles(w, next);
+	touch_tiles(next);
 	return true;
+}
+
+struct spot spot_first(const struct stretch *t, uint32_t first, const struct stretch *next)
+{
+	struct spot p = {.t = t, .next = next, .first = first, .end = first + 1, .k = first};
+	while (p.end < t->count && t->index[p.end] == t->index[first])
+		p.end++;
+	return p;
+}
+
+bool spot_next(struct spot *p)
+{
+	if (++p->k < p->end)
+		return true;
+	p->k = p->first;
+	if (++p->head < p->t->heads)
+		return true;
+	if (p->end < p->t->count)
+		*p = spot_first(p->t, p->end, p->next);
+	else if (p->next)
+		*p = spot_first(p->next, 0, NULL);
+	else
+		return false;
+	return true;
+}
+
+struct tile spot_tile(const struct spot *p)
+{
+	const struct flash_heads *at = &p->t->at[p->k];
+	struct tile tile = p->t->tile[p->k];
+	tile.k += (ptrdiff_t)p->head * at->k_step;
+	tile.group += (ptrdiff_t)p->head * at->k_step;
+	tile.v += (ptrdiff_t)p->head * at->v_step;
+	return tile;
 }

@@ -68,6 +68,20 @@ struct walk {
  * cleared when its first stretch is found. */
 bool walk_next(struct walk *w, const struct stretch *now, struct stretch *next);
 
+/* A tile of a head of a stretch in the order in which its pages lie: page after page, in each head after head, of
+ * each the page's tiles. */
+struct spot {
+	const struct stretch *t, *next; /* next: what comes after t, NULL if nothing */
+	uint32_t first, end;            /* tiles of the page */
+	uint32_t k, head;               /* the tile, the head counted from the stretch's first one */
+};
+
+/* The first head's tile `first`, a page's first one. */
+struct spot spot_first(const struct stretch *t, uint32_t first, const struct stretch *next);
+/* Goes from the last tile of t on to the first one of what comes after it; false if that is nothing. */
+bool spot_next(struct spot *p);
+struct tile spot_tile(const struct spot *p); /* `ahead` is the caller's */
+
 /* Heads [*first, *first + n) of a job that use its KV head kv; returns n. */
 static inline uint32_t job_heads(const struct flash *f, const struct job *j, uint32_t kv, uint32_t *first)
 {

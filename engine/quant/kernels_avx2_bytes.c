@@ -15,23 +15,30 @@ size_t avx2_forms_bytes(uint32_t dim)
 /* The largest byte that 32 channels are closest to, of which the largest has magnitude `top`. */
 INLINE float best_limit(const __m256 *x, float top)
 {
-	float best = 127, least = INFINITY;
-	for (int k = 0; k < UNITS; k++) {
-		const float limit = 127 - k * (4.0f / (UNITS - 1));
-		__m256 factor = _mm256_set1_ps(limit / top), sum = _mm256_setzero_ps();
+	float limits[UNITS], errors[UNITS];
+	__m256 sums[UNITS];
+	UNROLL for (int k = 0; k < UNITS; k++) limits[k] = 127 - k * (4.0f / (UNITS - 1));
+	const __m256 limit = _mm256_loadu_ps(limits), scale = _mm256_div_ps(limit, _mm256_set1_ps(top));
+	float factors[UNITS];
+	_mm256_storeu_ps(factors, scale);
+	UNROLL for (int k = 0; k < UNITS; k++)
+	{
+		__m256 factor = _mm256_broadcast_ss(factors + k);
+		sums[k] = _mm256_setzero_ps();
 		UNROLL for (int i = 0; i < 4; i++)
 		{
 			__m256 y = _mm256_mul_ps(x[i], factor);
 			__m256 error = _mm256_sub_ps(y, _mm256_round_ps(y, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-			sum = _mm256_fmadd_ps(error, error, sum);
-		}
-		float error = _mm_cvtss_f32(fold4(sum, sum, sum, sum)) / (limit * limit);
-		if (error < least) {
-			least = error;
-			best = limit;
+			sums[k] = _mm256_fmadd_ps(error, error, sums[k]);
 		}
 	}
-	return best;
+	__m256 error = _mm256_set_m128(fold4(sums[4], sums[5], sums[6], sums[7]),
+				       fold4(sums[0], sums[1], sums[2], sums[3]));
+	_mm256_storeu_ps(errors, _mm256_div_ps(error, _mm256_mul_ps(limit, limit)));
+	int best = 0;
+	for (int k = 1; k < UNITS; k++)
+		best = errors[k] < errors[best] ? k : best;
+	return limits[best];
 }
 
 /* 32 channels as bytes, and what they lose. */

@@ -128,13 +128,11 @@ INLINE void pv_rows_columns(const enum kind kind, const struct tile *tiles, uint
 				to++;
 				at = 0;
 			}
-			const uint8_t *next = to->v + to->ahead + at, *again = next - (to->v - to->k);
+			const uint8_t *next = to->v + to->ahead + at;
 			at += 512;
-			for (; t + 4 <= tiles[i].rows; t += 4, p += 4 * row_bytes, x += 4, next += 128, again += 128) {
+			for (; t + 4 <= tiles[i].rows; t += 4, p += 4 * row_bytes, x += 4, next += 128) {
 				fetch(next, 0);
 				fetch(next, 64);
-				fetch_again(again, 0);
-				fetch_again(again, 64);
 				UNROLL for (int k = 0; k < 4; k++)
 				    add_row(kind, p + (size_t)k * row_bytes, n, 0, x + k, heads, a);
 			}
@@ -181,14 +179,12 @@ INLINE void qk_channels(const struct tile *tile, uint32_t dim, const float *q, s
 			float *s)
 {
 	const uint8_t *p = tile->k;
-	const ptrdiff_t ahead = tile->ahead, again = tile->v - tile->k;
+	const ptrdiff_t ahead = tile->ahead;
 	__m256 sums[4][2];
 	UNROLL for (int h = 0; h < heads; h++) sums[h][0] = sums[h][1] = _mm256_setzero_ps();
 	for (; dim >= 4; dim -= 4, p += 8 * TILE_TOKENS, q += 4) {
 		fetch(p, ahead);
 		fetch(p + 64, ahead);
-		fetch_again(p, again);
-		fetch_again(p + 64, again);
 		UNROLL for (int i = 0; i < 4; i++)
 		{
 			__m256 k[2] = {halves8(p + 32 * i), halves8(p + 32 * i + 16)};

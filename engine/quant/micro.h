@@ -32,6 +32,9 @@ struct micro_format {
 	micro_qk *qk;
 	micro_pv *pv;
 	bool rounds; /* queries and weights, where they are not fine */
+	/* Blocks of one tile are worked through about as fast as others, so that the order in which memory is read
+	 * counts for more. Not with `rounds`, whose kernels do much once a block. */
+	bool single;
 };
 
 struct wide_kernels;

@@ -42,7 +42,7 @@ printed: $(head -3 "$d/out")"
 
 small=$cases/scenario/small.yaml
 run="$p run --quiet --no-plots"
-plan 83
+plan 84
 
 $run --db "$d/kept.db" "$small" >"$d/out" 2>"$d/err"
 none "a good scenario runs quietly" "$([ $? -eq 0 ] || echo failed; cat "$d/out" "$d/err")"
@@ -189,6 +189,8 @@ else
 fi
 wrong "a number of replays" 64 'intentkv: bench gpu: --replays: got "0", expected a number from 1 to 250; ...' \
 	$p bench gpu --replays 0
+wrong "a time of FMA before" 64 'intentkv: bench attention: --warm: got "2s", expected milliseconds from 0 to 10000; ...' \
+	$p bench attention --warm 2s
 wrong "a time to warm up" 64 'intentkv: bench gpu: --warm: got "-1", expected milliseconds from 0 to 10000; ...' \
 	$p bench gpu --warm -1
 wrong "an ISA that does not exist" 69 'intentkv: INTENTKV_ISA: nonsense: no ISA of that name; available: ...' \
