@@ -84,6 +84,7 @@ static void drop(struct store *s, struct store_slot *slot)
 	struct store_block *b = slot->block;
 	s->stats.bytes_stored -= s->own[slot->format];
 	s->stats.pages_stored--;
+	s->held[slot->format]--;
 	if (--b->live == 0)
 		slab_give(class_of(s, b->format, b->heads), b);
 	*slot = (struct store_slot){0};
@@ -97,6 +98,7 @@ static void place(struct store *s, struct store_slot *slot, struct store_block *
 	    .data = (uint8_t *)(b + 1) + i * s->head[b->format], .block = b, .run = 1, .format = (uint8_t)b->format};
 	s->stats.bytes_stored += s->own[b->format];
 	s->stats.pages_stored++;
+	s->held[b->format]++;
 }
 
 /* Heads of a page that lie behind each other, whenever one was placed. */

@@ -30,6 +30,7 @@ struct store {
 	struct tile_shape shape[IKV_FMT_COUNT];
 	size_t head[IKV_FMT_COUNT];  /* bytes a head takes in a block */
 	uint64_t own[IKV_FMT_COUNT]; /* bytes of codes and scales of a page of one head, K and V */
+	uint64_t held[IKV_FMT_COUNT]; /* pages of one head that are stored */
 	float *values;               /* one page of one head, decoded */
 	uint16_t *halves;            /* the same in FP16 */
 	uint8_t *rows[2];            /* K or V of a page in the canonical form, before and after */

@@ -15,7 +15,7 @@
 struct micro_query {
 	const float *f; /* [heads][stride], scaled and padded */
 	size_t stride;
-	const uint8_t *forms; /* what `prepare` made of them, [heads][forms_stride]; 64-byte aligned */
+	const uint8_t *forms; /* what `prepare` made of them, [heads][forms_stride]; 64-byte aligned; NULL where none rounds */
 	size_t forms_stride;
 	bool fine; /* a token may have a good part of all weight: round nothing */
 };
@@ -31,7 +31,7 @@ typedef void micro_pv(const struct tile_shape *shape, const struct tile *tiles, 
 struct micro_format {
 	micro_qk *qk;
 	micro_pv *pv;
-	bool rounds; /* queries and weights, where they are not fine */
+	bool rounds; /* queries and weights, where they are not fine: reads other forms of the query */
 	/* Blocks of one tile are worked through about as fast as others, so that the order in which memory is read
 	 * counts for more. Not with `rounds`, whose kernels do much once a block. */
 	bool single;
