@@ -76,6 +76,10 @@ double bench_reader_alone(struct bench_reader *r, const uint64_t *offsets, uint6
 /* FMA at its peak by its threads for so long. A core whose FMA units were not in use, if only for a millisecond of
  * reading, runs them slower at first (Zen 3: a quarter, for two milliseconds; docs/kernels.md). */
 void bench_reader_warm(struct bench_reader *r, double seconds);
+#define BENCH_WARM_MS 2
+/* What comes before a cold call: the whole buffer is read, and then FMA kept in use for BENCH_WARM_MS, as products of a
+ * model do before attention. */
+void bench_reader_cool(struct bench_reader *r);
 #define BENCH_COOL_BYTES ((size_t)256 << 20) /* leave nothing of a measurement's data in a cache */
 /* A cold call is made so often and the shortest counts: other work only makes it longer, and so does memory that the
  * hypervisor unmapped meanwhile to see what is in use (docs/cost-model.md). */

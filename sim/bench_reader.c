@@ -217,6 +217,12 @@ void bench_reader_warm(struct bench_reader *r, double seconds)
 	r->warm = 0;
 }
 
+void bench_reader_cool(struct bench_reader *r)
+{
+	bench_reader_all(r);
+	bench_reader_warm(r, 1e-3 * BENCH_WARM_MS);
+}
+
 double bench_reader_alone(struct bench_reader *r, const uint64_t *offsets, uint64_t count, size_t bytes)
 {
 	r->offsets = offsets;

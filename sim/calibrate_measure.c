@@ -304,7 +304,7 @@ static int time_call(struct scene *s, const struct call *c, double *ns, struct i
 {
 	*ns = INFINITY;
 	for (uint32_t k = 0; k < BENCH_COLD_CALLS; k++) {
-		bench_reader_all(s->cool);
+		bench_reader_cool(s->cool);
 		double t = bench_now();
 		if (s->b->ops->decode(s->b, c->unit, c->units, err))
 			return -1;
@@ -462,7 +462,7 @@ int calibrate_measure(const struct calibrate_setup *setup, struct calibrate_set 
 	s->setup = setup;
 	s->set = set;
 	s->machine = m;
-	int rc = bench_reader_create(&s->cool, (size_t)setup->cool_bytes, 1, err);
+	int rc = bench_reader_create(&s->cool, (size_t)setup->cool_bytes, setup->threads, err);
 	s->pool = rc ? NULL : ikv_alloc(POOL, sizeof *s->pool, err);
 	ikv_rng_stream(&s->rng, 1, IKV_STREAM_TEST, 0, 0);
 	for (size_t i = 0; s->pool && i < POOL; i++)

@@ -366,7 +366,7 @@ static int bench_residency(const struct bench_report *report)
 /* argv[0] says what to measure: the last word of one of the parts. */
 int cmd_bench(int argc, char **argv)
 {
-	struct bench_options o = {.attention = {.isa = "auto", .warm_ms = 2}, .report = {0}};
+	struct bench_options o = {.attention = {.isa = "auto", .warm_ms = BENCH_WARM_MS}, .report = {0}};
 	struct command_line line;
 	const struct command *part = parts[0];
 	int c;

@@ -171,7 +171,7 @@ static int open_execution(struct run *run, struct ikv_err *err)
 	    run->backend_ops->open(&run->backend, &run->geometry, &config, err))
 		return -1;
 	ikv_exact_set_threads(run->exact, run->threads);
-	if (run->sc->attention.cold && bench_reader_create(&run->cool, BENCH_COOL_BYTES, 1, err))
+	if (run->sc->attention.cold && bench_reader_create(&run->cool, BENCH_COOL_BYTES, run->threads, err))
 		return -1;
 	size_t row = (size_t)run->geometry.kv_heads * APPEND_CHUNK;
 	run->k = ikv_alloc(row * run->geometry.d_qk, sizeof *run->k, err);

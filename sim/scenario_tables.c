@@ -71,8 +71,9 @@ const struct ikv_option scenario_attention_options[] = {
      "sampled: real attention every n-th step; full: every step"},
     {"every", IKV_OPT_INT, AT(attention_config, every), "16", 1, 1e9, NULL, "sampled: n"},
     {"cold", IKV_OPT_BOOL, AT(attention_config, cold), "false", 0, 0, NULL,
-     "empty the caches before attention is timed, as the layers that are not executed would: 256 MiB are read each time. "
-     "Each call is made three times and the shortest counts (cuda: once)"},
+     "empty the caches before attention is timed, as the layers that are not executed would, and keep FMA in use for 2 ms, "
+     "as their products would: 256 MiB are read each time. Each call is made three times and the shortest counts (cuda: "
+     "once)"},
     {"prefill", IKV_OPT_BOOL, AT(attention_config, prefill), "false", 0, 0, NULL,
      "run the attention of prompts too, causal over all earlier pages as they are stored, and record its time (query "
      "prefill); backends cpu and ref"},

@@ -51,7 +51,7 @@ static int attend_layer(struct run *run, uint32_t layer, struct ikv_err *err)
 	uint64_t wall = UINT64_MAX;
 	for (uint32_t k = 0; k < (n && run->cool && !moves ? BENCH_COLD_CALLS : 1); k++) {
 		if (n && run->cool)
-			bench_reader_all(run->cool);
+			bench_reader_cool(run->cool);
 		uint64_t start = wall_now_ns(), t;
 		if ((n || moves) && run->backend_ops->decode(run->backend, run->attn_units, n, err))
 			return -1;
@@ -71,7 +71,7 @@ static int dense_layer(struct run *run, struct slot *s, uint32_t layer, struct i
 {
 	const struct ikv_geometry *g = &run->geometry;
 	if (run->cool) /* so that dense and selected meet the same caches */
-		bench_reader_all(run->cool);
+		bench_reader_cool(run->cool);
 	uint64_t start = wall_now_ns();
 	size_t row = (size_t)layer * g->q_heads;
 	int rc = ikv_exact_dense(run->exact, (uint32_t)(s - run->slots), layer, 0, g->q_heads, s->q + row * g->d_qk,
