@@ -50,7 +50,8 @@ bench_policies_CFLAGS = $(AM_CFLAGS)
 bench_policies_LDADD = libengine.la
 
 # Measures attention beside ggml's, which it builds first; not a test.
-EXTRA_DIST += tests/bench/ggml_attention.sh tests/bench/ggml_attention.c
+EXTRA_DIST += tests/bench/ggml_attention.sh tests/bench/ggml_attention.c \
+	tests/bench/attention_by_turns.sh tests/bench/attention_by_turns.c
 
 # Measures the recording of results; not a test.
 noinst_PROGRAMS += bench_store
