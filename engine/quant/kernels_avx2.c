@@ -319,7 +319,7 @@ const struct micro_kernels micro_avx2 = {
 	    [IKV_FMT_FP16] = {avx2_qk_fp16, avx2_pv_fp16, .single = true},
 	    [TILE_HALF] = {avx2_qk_half, avx2_pv_fp16},
 	    [IKV_FMT_BF16] = {avx2_qk_bf16, avx2_pv_bf16, .single = true},
-	    [TILE_FLOAT] = {avx2_qk_float, avx2_pv_float, .single = true},
+	    [TILE_FLOAT] = {avx2_qk_float, avx2_pv_float},
 	    [IKV_FMT_FP8] = {avx2_qk_fp8, avx2_pv_fp8},
 	    [IKV_FMT_INT8] = {qk_int8, pv_int8, .rounds = true},
 	    [IKV_FMT_INT4] = {qk_int4, pv_int4, .rounds = true},
