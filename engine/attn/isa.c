@@ -16,6 +16,7 @@
 #ifndef BOTH_FETCHES /* a build with sanitizers */
 #define micro_avx2_far       micro_avx2
 #define micro_avx512_far     micro_avx512
+#define micro_avx512vbmi_far micro_avx512vbmi
 #define micro_avx512bf16_far micro_avx512bf16
 #endif
 
@@ -61,6 +62,12 @@ static bool has_avx512(void)
 	return has_avx512_with(bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ, bit_AVX512VNNI, 0);
 }
 
+static bool has_avx512vbmi(void)
+{
+	return has_avx512_with(bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ,
+			       bit_AVX512VNNI | bit_AVX512VBMI | bit_AVX512VBMI2, 0);
+}
+
 static bool has_avx512bf16(void)
 {
 	return has_avx512_with(bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ,
@@ -75,10 +82,22 @@ static bool fetches_near(void)
 		return false;
 	return __get_cpuid(1, &a, &b, &c, &d) && (a >> 8 & 15) + (a >> 20 & 255) == 0x1a;
 }
+
+/* Intel's `vdpbf16ps` does half the products of FMA in a cycle (Sapphire and Emerald Rapids), AMD's twice as many. */
+static bool slow_bf16(void)
+{
+	uint32_t a, b, c, d;
+	return __get_cpuid(0, &a, &b, &c, &d) && b == signature_INTEL_ebx;
+}
 #else
 static bool fetches_near(void)
 {
 	return true;
+}
+
+static bool slow_bf16(void)
+{
+	return false;
 }
 #endif
 
@@ -92,6 +111,8 @@ static const struct {
 #ifdef HAVE_X86
     {"avx512bf16", "avx512_bf16 avx512_vbmi avx512_vbmi2 and those of avx512", has_avx512bf16, &lanes_avx512, &micro_avx512bf16,
      &micro_avx512bf16_far, &encode_avx512},
+    {"avx512vbmi", "avx512_vbmi avx512_vbmi2 and those of avx512", has_avx512vbmi, &lanes_avx512, &micro_avx512vbmi,
+     &micro_avx512vbmi_far, &encode_avx512},
     {"avx512", "avx512f avx512bw avx512vl avx512dq avx512_vnni avx2 fma f16c", has_avx512, &lanes_avx512,
      &micro_avx512, &micro_avx512_far, &encode_avx512},
     {"avx2", "avx2 fma f16c", has_avx2, &lanes_avx2, &micro_avx2, &micro_avx2_far,
@@ -104,6 +125,7 @@ static const struct {
 /* What CPUID says, asked once: in a virtual machine each question costs microseconds. Bit i: row i runs here. */
 #define KNOWN 0x80000000u
 #define NEAR  0x40000000u
+#define SLOW  0x20000000u /* slow_bf16() */
 
 static uint32_t cpu(void)
 {
@@ -111,7 +133,7 @@ static uint32_t cpu(void)
 	uint32_t a = atomic_load_explicit(&answers, memory_order_relaxed);
 	if (a)
 		return a;
-	a = KNOWN | (fetches_near() ? NEAR : 0);
+	a = KNOWN | (fetches_near() ? NEAR : 0) | (slow_bf16() ? SLOW : 0);
 	for (size_t i = 0; i < ROWS; i++)
 		a |= (uint32_t)table[i].usable() << i;
 	atomic_store_explicit(&answers, a, memory_order_relaxed);
@@ -121,6 +143,12 @@ static uint32_t cpu(void)
 static bool runs_here(size_t row)
 {
 	return cpu() >> row & 1;
+}
+
+/* Is there a better row after it? */
+static bool passed_over(size_t row)
+{
+	return (cpu() & SLOW) && table[row].micro == &micro_avx512bf16;
 }
 
 static _Atomic(const struct lanes_kernels *) selected;
@@ -165,7 +193,7 @@ static int find(const char *name, bool need_micro, struct ikv_err *err)
 		if (need_micro && !table[i].micro)
 			continue;
 		bool runs = runs_here(i);
-		if (runs && (best || !strcmp(name, table[i].name)))
+		if (runs && (best ? !passed_over(i) : !strcmp(name, table[i].name)))
 			return (int)i;
 		if (!best && !runs && !strcmp(name, table[i].name))
 			return ikv_err_set(err, IKV_UNAVAILABLE,
@@ -219,7 +247,7 @@ const struct micro_kernels *isa_micro_selected(void)
 {
 	const struct lanes_kernels *lanes = lanes_table();
 	for (size_t i = 0; i < ROWS; i++)
-		if (table[i].lanes == lanes && table[i].micro && runs_here(i))
+		if (table[i].lanes == lanes && table[i].micro && runs_here(i) && !passed_over(i))
 			return micro_of(i);
 	return isa_micro("auto", NULL);
 }
