@@ -100,20 +100,21 @@ static void locate(const void *source, const struct ikv_attn_unit *u, uint32_t k
 	tile_at(heads->shape, slot->data, i, tile);
 }
 
-/* Is there a page whose kernels read other forms of the query? */
-static bool wants_forms(const struct cpu *c)
+/* Formats of pages whose kernels read other forms of the query. */
+static uint32_t rounded_formats(const struct cpu *c)
 {
+	uint32_t formats = 0;
 	for (unsigned f = 0; f < IKV_FMT_COUNT; f++)
 		if (c->store.held[f] && c->micro->format[f].rounds)
-			return true;
-	return false;
+			formats |= FORMAT_BIT(f);
+	return formats;
 }
 
 static int cpu_decode(struct ikv_backend *b, const struct ikv_attn_unit *units, uint32_t count, struct ikv_err *err)
 {
 	struct cpu *c = (struct cpu *)b;
 	if (store_check_units(&c->store, units, count, err) ||
-	    flash_attend(c->flash, units, count, locate, &c->store, wants_forms(c), err))
+	    flash_attend(c->flash, units, count, locate, &c->store, rounded_formats(c), err))
 		return -1;
 	c->store.stats.kv_bytes_read += store_read_bytes(&c->store, units, count);
 	return 0;

@@ -241,5 +241,5 @@ int ikv_exact_dense(const struct ikv_exact *x, uint32_t seq, uint32_t layer, uin
 				     .out = out,
 				     .lse = lse,
 				     .mass = mass};
-	return flash_attend(w->flash, &unit, 1, locate, x, false, err);
+	return flash_attend(w->flash, &unit, 1, locate, x, 0, err);
 }

@@ -446,14 +446,14 @@ static int lay_out(struct flash *f, const struct ikv_attn_unit *units, uint32_t 
 		uint32_t share = pages / SPLITS_MAX + (pages % SPLITS_MAX != 0);
 		uint32_t per = share > least ? share : least;
 		float *q = f->q + head * f->q_stride;
-		uint8_t *forms = f->forms_wanted ? f->forms + head * f->forms_stride : NULL;
+		uint8_t *forms = f->rounded ? f->forms + head * f->forms_stride : NULL;
 		if (!u->q_count || wide_takes(f->wide, u))
 			continue;
 		if (wide_check_queries(f->wide, u, err))
 			return -1;
 		scale_queries(f, u, q);
 		for (uint32_t h = 0; forms && h < u->q_count; h++)
-			f->micro->prepare(q + h * f->q_stride, f->g.d_qk, forms + h * f->forms_stride);
+			f->micro->prepare(q + h * f->q_stride, f->g.d_qk, f->rounded, forms + h * f->forms_stride);
 		struct job *j = &f->jobs[f->job_count++];
 		*j = (struct job){
 		    .unit = u,
@@ -480,11 +480,11 @@ static int lay_out(struct flash *f, const struct ikv_attn_unit *units, uint32_t 
 }
 
 int flash_attend(struct flash *f, const struct ikv_attn_unit *units, uint32_t count, flash_locate *locate,
-		 const void *source, bool forms, struct ikv_err *err)
+		 const void *source, uint32_t rounded, struct ikv_err *err)
 {
 	f->locate = locate;
 	f->source = source;
-	f->forms_wanted = forms && f->forms_stride;
+	f->rounded = f->forms_stride ? rounded : 0;
 	wide_begin(f->wide, locate, source);
 	if (reserve(f, units, count, err) || lay_out(f, units, count, err) ||
 	    wide_lay_out(f->wide, units, count, err))

@@ -39,9 +39,10 @@ int flash_create(struct flash **out, const struct ikv_geometry *geometry, const 
 void flash_destroy(struct flash *f);
 uint32_t flash_threads(const struct flash *f);
 struct crew *flash_crew(const struct flash *f); /* its threads, between calls free for others */
-/* Units are valid. `forms`: tiles may be of formats whose kernels round, so that queries are wanted in other forms, too.
+/* Units are valid. `rounded`: of tiles' formats those whose kernels round, so that queries are wanted in other forms, too
+ * (FORMAT_BIT).
  * Allocates only when a call is larger than all before it. */
 int flash_attend(struct flash *f, const struct ikv_attn_unit *units, uint32_t count, flash_locate *locate,
-		 const void *source, bool forms, struct ikv_err *err);
+		 const void *source, uint32_t rounded, struct ikv_err *err);
 
 #endif

@@ -32,7 +32,7 @@ struct flash {
 	flash_locate *locate;
 	const void *source;
 	uint32_t job_count;
-	bool forms_wanted;
+	uint32_t rounded; /* formats that want forms */
 	uint64_t pages;  /* in all jobs, times KV heads */
 	uint64_t joined; /* values that join_share reads */
 	uint32_t members;

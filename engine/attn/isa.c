@@ -16,7 +16,6 @@
 #ifndef BOTH_FETCHES /* a build with sanitizers */
 #define micro_avx2_far       micro_avx2
 #define micro_avx512_far     micro_avx512
-#define micro_avx512vbmi_far micro_avx512vbmi
 #define micro_avx512bf16_far micro_avx512bf16
 #endif
 
@@ -62,12 +61,6 @@ static bool has_avx512(void)
 	return has_avx512_with(bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ, bit_AVX512VNNI, 0);
 }
 
-static bool has_avx512vbmi(void)
-{
-	return has_avx512_with(bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ,
-			       bit_AVX512VNNI | bit_AVX512VBMI | bit_AVX512VBMI2, 0);
-}
-
 static bool has_avx512bf16(void)
 {
 	return has_avx512_with(bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ,
@@ -111,8 +104,6 @@ static const struct {
 #ifdef HAVE_X86
     {"avx512bf16", "avx512_bf16 avx512_vbmi avx512_vbmi2 and those of avx512", has_avx512bf16, &lanes_avx512, &micro_avx512bf16,
      &micro_avx512bf16_far, &encode_avx512},
-    {"avx512vbmi", "avx512_vbmi avx512_vbmi2 and those of avx512", has_avx512vbmi, &lanes_avx512, &micro_avx512vbmi,
-     &micro_avx512vbmi_far, &encode_avx512},
     {"avx512", "avx512f avx512bw avx512vl avx512dq avx512_vnni avx2 fma f16c", has_avx512, &lanes_avx512,
      &micro_avx512, &micro_avx512_far, &encode_avx512},
     {"avx2", "avx2 fma f16c", has_avx2, &lanes_avx2, &micro_avx2, &micro_avx2_far,
@@ -145,7 +136,7 @@ static bool runs_here(size_t row)
 	return cpu() >> row & 1;
 }
 
-/* Is there a better row after it? */
+/* Is a row after it better? */
 static bool passed_over(size_t row)
 {
 	return (cpu() & SLOW) && table[row].micro == &micro_avx512bf16;

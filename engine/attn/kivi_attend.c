@@ -151,7 +151,7 @@ static int take_queries(const struct ikv_kivi *s, const struct work *w, uint32_t
 						   first + i, c);
 		}
 		if (s->micro->prepare)
-			s->micro->prepare(to, s->g.d_qk, w->forms + i * w->forms_stride);
+			s->micro->prepare(to, s->g.d_qk, FORMAT_BIT(s->format), w->forms + i * w->forms_stride);
 	}
 	return 0;
 }

@@ -172,7 +172,7 @@ int ikv_ranges_attend(struct ikv_ranges *r, const struct ikv_ranges_call *c, str
 						     .q_len = rows};
 	}
 	set_rows(r, &c->rows);
-	if (flash_attend(r->flash, r->units, n, locate, r, false, err))
+	if (flash_attend(r->flash, r->units, n, locate, r, 0, err))
 		return -1;
 	if (c->mass)
 		gather_mass(r, c, n, rows);

@@ -122,7 +122,7 @@ micro_pv avx2_pv_kivi8, avx2_pv_kivi4, avx2_pv_kivi2;
 micro_qk avx2_qk_bytes, avx2_qk_joined, avx2_qk_pairs, avx2_qk_narrow4, avx2_qk_narrow2;
 micro_pv avx2_pv_bytes, avx2_pv_joined, avx2_pv_pairs, avx2_pv_narrow4, avx2_pv_narrow2;
 size_t avx2_forms_bytes(uint32_t dim);
-void avx2_prepare(const float *q, uint32_t dim, uint8_t *forms);
+void avx2_prepare(const float *q, uint32_t dim, uint32_t formats, uint8_t *forms);
 /* Any format, by the plain decoder: for V that aliases K, whose tiles suit scores only. */
 micro_pv avx2_pv_decoded;
 

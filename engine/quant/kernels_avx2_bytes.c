@@ -41,16 +41,12 @@ INLINE float best_limit(const __m256 *x, float top)
 	return limits[best];
 }
 
-/* 32 channels as bytes, and what they lose. */
-INLINE void put_group(const float *q, int8_t *bytes, struct avx2_group *g)
+/* 32 channels, whose sum is made, as bytes, and what they lose. */
+INLINE void put_group(const __m256 *x, int8_t *bytes, struct avx2_group *g)
 {
-	__m256 x[4], most = _mm256_setzero_ps(), sum;
+	__m256 most = _mm256_setzero_ps(), sum;
 	__m256i n[4];
-	UNROLL for (int i = 0; i < 4; i++)
-	{
-		x[i] = _mm256_loadu_ps(q + 8 * i);
-		most = _mm256_max_ps(most, magnitude(x[i]));
-	}
+	UNROLL for (int i = 0; i < 4; i++) most = _mm256_max_ps(most, magnitude(x[i]));
 	float top = largest(most);
 	const bool any = top > 0x1p-100f;
 	const float limit = any ? best_limit(x, top) : 127;
@@ -60,9 +56,7 @@ INLINE void put_group(const float *q, int8_t *bytes, struct avx2_group *g)
 	__m256i y = _mm256_packs_epi16(_mm256_packs_epi32(n[0], n[1]), _mm256_packs_epi32(n[2], n[3]));
 	y = _mm256_permutevar8x32_epi32(y, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 	_mm256_storeu_si256((__m256i *)bytes, y);
-	sum = _mm256_add_ps(_mm256_add_ps(x[0], x[1]), _mm256_add_ps(x[2], x[3]));
 	g->unit = top / limit;
-	g->sum = _mm_cvtss_f32(fold4(sum, sum, sum, sum));
 	sum = _mm256_cvtepi32_ps(total);
 	g->rest = 7.5f * (g->sum - g->unit * _mm_cvtss_f32(fold4(sum, sum, sum, sum)));
 }
@@ -74,36 +68,54 @@ INLINE int32_t sum_dwords(__m256i x)
 	return _mm_cvtsi128_si32(_mm_add_epi32(y, _mm_shuffle_epi32(y, 0xb1)));
 }
 
-void avx2_prepare(const float *q, uint32_t dim, uint8_t *forms)
+/* Words of the row, whose largest magnitude is `top`; the groups' sums are made. */
+INLINE void put_words(const float *q, uint32_t dim, float top, const struct avx2_forms *f)
 {
-	struct avx2_forms f = avx2_forms_of(forms, dim);
-	int16_t *words = (int16_t *)f.words, *whole = (int16_t *)f.whole;
-	const uint32_t padded = tile_padded(dim);
-	__m256 most = _mm256_setzero_ps();
-	for (uint32_t c = 0; c < padded; c += CODEC_GROUP)
-		put_group(q + c, (int8_t *)f.bytes + c, (struct avx2_group *)f.groups + c / CODEC_GROUP);
-	for (uint32_t c = 0; c < padded; c += 8)
-		most = _mm256_max_ps(most, magnitude(_mm256_loadu_ps(q + c)));
-	float top = largest(most), limit = dim > 512 ? (float)(0xffffff / dim) : 32767;
-	bool any = top > 0x1p-100f;
-	__m256 factor = _mm256_set1_ps(any ? limit / top : 0), half = _mm256_set1_ps(any ? 16383 / top : 0);
+	const float limit = dim > 512 ? (float)(0xffffff / dim) : 32767;
+	const bool any = top > 0x1p-100f;
+	const __m256 factor = _mm256_set1_ps(any ? limit / top : 0);
 	const __m256i ones = _mm256_set1_epi16(1);
 	int32_t sum = 0;
-	for (uint32_t c = 0; c < padded; c += CODEC_GROUP) {
-		struct avx2_group *g = (struct avx2_group *)f.groups + c / CODEC_GROUP;
+	for (uint32_t c = 0; c < tile_padded(dim); c += CODEC_GROUP) {
+		struct avx2_group *g = (struct avx2_group *)f->groups + c / CODEC_GROUP;
 		__m256i x[2] = {round_words(q + c, factor), round_words(q + c + 16, factor)};
 		int32_t own = sum_dwords(_mm256_add_epi32(_mm256_madd_epi16(x[0], ones), _mm256_madd_epi16(x[1], ones)));
 		g->words_rest = any ? 120 * (g->sum - top / limit * (float)own) : 0;
 		sum += own;
 		UNROLL for (int i = 0; i < 2; i++)
-		{
-			_mm256_storeu_si256((__m256i *)(words + c + 16 * i), paired(x[i]));
-			_mm256_storeu_si256((__m256i *)(whole + c + 16 * i), round_words(q + c + 16 * i, half));
-		}
+		    _mm256_storeu_si256((__m256i *)(f->words + c + 16 * i), paired(x[i]));
 	}
-	*(float *)f.unit = top / limit;
+	*(float *)f->unit = top / limit;
+	*(int32_t *)f->start = -128 * sum;
+}
+
+void avx2_prepare(const float *q, uint32_t dim, uint32_t formats, uint8_t *forms)
+{
+	const uint32_t kivi = FORMAT_BIT(IKV_FMT_KIVI4) | FORMAT_BIT(IKV_FMT_KIVI2);
+	const uint32_t by_words = FORMAT_BIT(IKV_FMT_INT8) | FORMAT_BIT(IKV_FMT_INT4_RESIDUAL);
+	const struct avx2_forms f = avx2_forms_of(forms, dim);
+	const uint32_t padded = tile_padded(dim);
+	__m256 most = _mm256_setzero_ps();
+	for (uint32_t c = 0; c < padded; c += CODEC_GROUP) {
+		struct avx2_group *g = (struct avx2_group *)f.groups + c / CODEC_GROUP;
+		__m256 x[4], sum;
+		UNROLL for (int i = 0; i < 4; i++)
+		{
+			x[i] = _mm256_loadu_ps(q + c + 8 * i);
+			most = _mm256_max_ps(most, magnitude(x[i]));
+		}
+		sum = _mm256_add_ps(_mm256_add_ps(x[0], x[1]), _mm256_add_ps(x[2], x[3]));
+		g->sum = _mm_cvtss_f32(fold4(sum, sum, sum, sum));
+		if (formats & FORMAT_BIT(IKV_FMT_INT4))
+			put_group(x, (int8_t *)f.bytes + c, g);
+	}
+	const float top = largest(most);
 	*(float *)f.size = top;
-	*(int32_t *)f.start = -128 * sum;
+	if (formats & by_words)
+		put_words(q, dim, top, &f);
+	const __m256 half = _mm256_set1_ps(top > 0x1p-100f ? 16383 / top : 0);
+	for (uint32_t c = 0; (formats & kivi) && c < padded; c += 16)
+		_mm256_storeu_si256((__m256i *)(f.whole + c), round_words(q + c, half));
 }
 
 /* Scores of one tile. Codes carry an offset of 128, which the sums begin without. */

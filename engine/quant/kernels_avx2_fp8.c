@@ -39,8 +39,7 @@ INLINE void qk_tile(const struct tile_shape *shape, const struct tile *t, const 
 	}
 }
 
-/* A query lifted, and what its scores still lack. AVX-512 calls with forms of its own, so the largest channel is looked for
- * here. */
+/* A query lifted, and what its scores still lack. */
 static float lift(const float *q, uint32_t padded, float *lifted)
 {
 	__m256 most = _mm256_setzero_ps();

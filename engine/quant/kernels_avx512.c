@@ -270,21 +270,14 @@ INLINE __m512i nearest_bf16(__m512 x)
 	return _mm512_srli_epi32(_mm512_add_epi32(n, _mm512_add_epi32(_mm512_set1_epi32(0x7fff), odd)), 16);
 }
 
-void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
+/* What is made of three digits a channel: a row whose largest magnitude is `amax`. */
+static void put_digits(const float *q, uint32_t padded, float amax, const struct forms *f)
 {
-	struct forms f = forms_of(to, dim);
-	uint32_t padded = tile_padded(dim);
 	const __m512i byte = _mm512_set1_epi32(255);
 	const __m512i weave = _mm512_broadcast_i32x4(
 	    _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15)); /* 4 × 4 bytes transposed */
-	const __m256i second_third = _mm256_broadcastsi128_si256(
-	    _mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15));
-	int32_t *bias = (int32_t *)f.bias;
-	__m512 most = _mm512_setzero_ps();
-	for (uint32_t c = 0; c < padded; c += 16)
-		most = _mm512_max_ps(most, _mm512_abs_ps(_mm512_loadu_ps(q + c)));
-	float amax = _mm512_reduce_max_ps(most), scale = amax > 1e-30f ? 8e6f / amax : 0;
-	float step = amax > 1e-30f ? amax / 8e6f : 0;
+	int32_t *bias = (int32_t *)f->bias;
+	const float scale = amax > 1e-30f ? 8e6f / amax : 0, step = amax > 1e-30f ? amax / 8e6f : 0;
 	__m512 lost[2];
 	__m512i total[3]; /* of digits of 128 channels */
 	for (uint32_t c = 0; c < padded; c += 16) {
@@ -306,39 +299,68 @@ void avx512_prepare(const float *q, uint32_t dim, uint8_t *to)
 		for (uint32_t i = 0; i < 3 && (c % 128 == 112 || c + 16 == padded); i++)
 			bias[c / 128 * 4 + i] = 128 * _mm512_reduce_add_epi32(total[i]);
 		digits = _mm512_shuffle_epi8(digits, weave);
-		_mm512_storeu_si512((void *)(f.digits + 4 * c), digits);
+		_mm512_storeu_si512((void *)(f->digits + 4 * c), digits);
 		/* The second and third dword of each four. */
-		_mm256_storeu_si256((__m256i *)(f.coarse + 2 * c),
+		_mm256_storeu_si256((__m256i *)(f->coarse + 2 * c),
 				    _mm512_castsi512_si256(_mm512_maskz_compress_epi32(0x6666, digits)));
-		__m512i high = _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32((int)0xffff0000));
-		/* |low| is too small to overflow. */
-		__m512i low = nearest_bf16(_mm512_sub_ps(x, _mm512_castsi512_ps(high)));
-		_mm512_storeu_si512((void *)(f.halves + 2 * c),
-				    _mm512_packus_epi32(_mm512_srli_epi32(high, 16), low));
 		if (c % 32 == 0)
 			continue;
 		float sum = _mm512_reduce_add_ps(_mm512_add_ps(x, _mm512_loadu_ps(q + c - 16)));
 		float rest = _mm512_reduce_add_ps(_mm512_add_ps(lost[0], lost[1])) * scale / 256;
-		((float *)f.sums)[c / 32] = sum;
-		((float *)f.steps)[c / 32] = sum * scale / 256;
-		((int32_t *)f.middle)[c / 32] = (int32_t)lrintf(rest * 120);
+		((float *)f->sums)[c / 32] = sum;
+		((float *)f->steps)[c / 32] = sum * scale / 256;
+		((int32_t *)f->middle)[c / 32] = (int32_t)lrintf(rest * 120);
 	}
-	avx512_prepare_nine(q, padded / 32, &f);
-	avx512_prepare_paired(q, padded / 32, &f);
-	*(float *)f.step = step;
-	*(float *)f.size = amax;
-	__m512i even = _mm512_setzero_si512();
+	*(float *)f->step = step;
+}
+
+/* A row, and that of magnitudes of at most 1, as BF16 numbers. */
+static void put_bf16(const float *q, uint32_t padded, const struct forms *f)
+{
+	const __m256i second_third = _mm256_broadcastsi128_si256(
+	    _mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15));
 	for (uint32_t c = 0; c < padded; c += 16) {
-		const __m512 x = _mm512_mul_ps(_mm512_loadu_ps(q + c), _mm512_set1_ps(amax > 1e-30f ? 1 / amax : 0));
-		const __m512i near = nearest_bf16(_mm512_mul_ps(x, _mm512_set1_ps(0x1p60f)));
-		const __m512i n = _mm512_cvtps_epi32(_mm512_mul_ps(x, _mm512_set1_ps(WHOLE)));
-		if (c % 32)
-			_mm512_storeu_si512((void *)(f.whole + c - 16), _mm512_packs_epi32(even, n));
-		even = n;
-		_mm512_storeu_ps((void *)(f.parts + c), x);
-		_mm256_storeu_si256((__m256i *)(f.nearest + c),
+		const __m512 x = _mm512_loadu_ps(q + c), part = _mm512_loadu_ps(f->parts + c);
+		const __m512i high = _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32((int)0xffff0000));
+		/* |low| is too small to overflow. */
+		const __m512i low = nearest_bf16(_mm512_sub_ps(x, _mm512_castsi512_ps(high)));
+		const __m512i near = nearest_bf16(_mm512_mul_ps(part, _mm512_set1_ps(0x1p60f)));
+		_mm512_storeu_si512((void *)(f->halves + 2 * c), _mm512_packus_epi32(_mm512_srli_epi32(high, 16), low));
+		_mm256_storeu_si256((__m256i *)(f->nearest + c),
 				    _mm256_shuffle_epi8(_mm512_cvtepi32_epi16(near), second_third));
 	}
+}
+
+void avx512_prepare(const float *q, uint32_t dim, uint32_t formats, uint8_t *to)
+{
+	const uint32_t halves = FORMAT_BIT(IKV_FMT_FP8) | FORMAT_BIT(IKV_FMT_SPARSE);
+	const struct forms f = forms_of(to, dim);
+	const uint32_t padded = tile_padded(dim);
+	__m512 most = _mm512_setzero_ps();
+	for (uint32_t c = 0; c < padded; c += 16)
+		most = _mm512_max_ps(most, _mm512_abs_ps(_mm512_loadu_ps(q + c)));
+	const float amax = _mm512_reduce_max_ps(most);
+	*(float *)f.size = amax;
+	if (formats & ~halves)
+		put_digits(q, padded, amax, &f);
+	if (formats & FORMAT_BIT(IKV_FMT_INT8))
+		avx512_prepare_nine(q, padded / 32, &f);
+	if (formats & FORMAT_BIT(IKV_FMT_INT4))
+		avx512_prepare_paired(q, padded / 32, &f);
+	if (!(formats & ~(FORMAT_BIT(IKV_FMT_INT8) | FORMAT_BIT(IKV_FMT_INT4))))
+		return;
+	const __m512 unit = _mm512_set1_ps(amax > 1e-30f ? 1 / amax : 0);
+	for (uint32_t c = 0; c < padded; c += 32) {
+		const __m512 x = _mm512_mul_ps(_mm512_loadu_ps(q + c), unit);
+		const __m512 y = _mm512_mul_ps(_mm512_loadu_ps(q + c + 16), unit);
+		const __m512i m = _mm512_cvtps_epi32(_mm512_mul_ps(x, _mm512_set1_ps(WHOLE)));
+		const __m512i n = _mm512_cvtps_epi32(_mm512_mul_ps(y, _mm512_set1_ps(WHOLE)));
+		_mm512_storeu_si512((void *)(f.whole + c), _mm512_packs_epi32(m, n));
+		_mm512_storeu_ps((void *)(f.parts + c), x);
+		_mm512_storeu_ps((void *)(f.parts + c + 16), y);
+	}
+	if (formats & halves)
+		put_bf16(q, padded, &f);
 }
 
 INLINE void peak_rows(float *s, const int heads, uint32_t n, float *tops)
@@ -403,19 +425,6 @@ void avx512_exp_sum(float *s, uint32_t heads, uint32_t n, const float *shifts, f
 #undef ROWS
 }
 
-/* FP8 without BF16 dot products: what AVX2 does. */
-static void qk_fp8(const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
-		   const struct micro_query *q, uint32_t heads, float *s, float *scratch)
-{
-	micro_avx2.format[IKV_FMT_FP8].qk(shape, tiles, count, q, heads, s, scratch);
-}
-
-static void pv_fp8(const struct tile_shape *shape, const struct tile *tiles, uint32_t count, const float *w,
-		   bool fine, uint32_t heads, float *acc, size_t acc_stride, float *scratch)
-{
-	micro_avx2.format[IKV_FMT_FP8].pv(shape, tiles, count, w, fine, heads, acc, acc_stride, scratch);
-}
-
 const struct micro_kernels micro_avx512 = {
     .isa = "avx512",
     .wide = &wide_avx512,
@@ -423,7 +432,7 @@ const struct micro_kernels micro_avx512 = {
 	{
 	    [IKV_FMT_FP16] = {avx512_qk_fp16, avx512_pv_fp16},
 	    [TILE_HALF] = {avx512_qk_half, avx512_pv_fp16},
-	    [IKV_FMT_FP8] = {qk_fp8, pv_fp8},
+	    [IKV_FMT_FP8] = {avx512_qk_fp8, avx512_pv_fp8},
 	    [IKV_FMT_INT8] = {avx512_qk_int8, avx512_pv_int8, true},
 	    [IKV_FMT_INT4] = {avx512_qk_int4, avx512_pv_int4, true},
 	    [IKV_FMT_INT4_RESIDUAL] = {avx512_qk_int4r, avx512_pv_int4r, true},

@@ -118,24 +118,22 @@ INLINE __m512 halves16(const uint8_t *p)
 	return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 }
 
-/* Lane i of the result is what `op` makes of the lanes of a[i]. */
-#define FOLD16(name, op)                                                                                             \
-	INLINE __m512 name(const __m512 *a)                                                                          \
-	{                                                                                                            \
-		__m512 b[8], c[4];                                                                                   \
-		UNROLL for (int i = 0; i < 8; i++) b[i] =                                                            \
-		    op(_mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]), _mm512_unpackhi_ps(a[2 * i], a[2 * i + 1]));      \
-		UNROLL for (int i = 0; i < 4; i++)                                                                   \
-		{                                                                                                    \
-			__m512d x = _mm512_castps_pd(b[2 * i]), y = _mm512_castps_pd(b[2 * i + 1]);                  \
-			c[i] = op(_mm512_castpd_ps(_mm512_unpacklo_pd(x, y)),                                        \
-				  _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)));                                       \
-		}                                                                                                    \
-		__m512 d = op(_mm512_shuffle_f32x4(c[0], c[1], 0x88), _mm512_shuffle_f32x4(c[0], c[1], 0xdd));       \
-		__m512 e = op(_mm512_shuffle_f32x4(c[2], c[3], 0x88), _mm512_shuffle_f32x4(c[2], c[3], 0xdd));       \
-		return op(_mm512_shuffle_f32x4(d, e, 0x88), _mm512_shuffle_f32x4(d, e, 0xdd));                       \
+/* Lane i of the result is the sum of a[i]. */
+INLINE __m512 fold16(const __m512 *a)
+{
+	__m512 b[8], c[4];
+	UNROLL for (int i = 0; i < 8; i++) b[i] =
+	    _mm512_add_ps(_mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]), _mm512_unpackhi_ps(a[2 * i], a[2 * i + 1]));
+	UNROLL for (int i = 0; i < 4; i++)
+	{
+		__m512d x = _mm512_castps_pd(b[2 * i]), y = _mm512_castps_pd(b[2 * i + 1]);
+		c[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(x, y)),
+				     _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)));
 	}
-FOLD16(fold16, _mm512_add_ps)
+	__m512 d = _mm512_add_ps(_mm512_shuffle_f32x4(c[0], c[1], 0x88), _mm512_shuffle_f32x4(c[0], c[1], 0xdd));
+	__m512 e = _mm512_add_ps(_mm512_shuffle_f32x4(c[2], c[3], 0x88), _mm512_shuffle_f32x4(c[2], c[3], 0xdd));
+	return _mm512_add_ps(_mm512_shuffle_f32x4(d, e, 0x88), _mm512_shuffle_f32x4(d, e, 0xdd));
+}
 
 /* Lane h: the largest, the least, or the sum, of a[h]. */
 #define FOLD4(name, op)                                                                                              \
@@ -156,8 +154,8 @@ FOLD4(sums4, add_ps)
 
 #endif
 
-micro_qk avx512_qk_bf16, avx512_qk_sparse;
-micro_pv avx512_pv_bf16, avx512_pv_sparse;
+micro_qk avx512_qk_bf16, avx512_qk_sparse, avx512_qk_fp8;
+micro_pv avx512_pv_bf16, avx512_pv_sparse, avx512_pv_fp8;
 micro_qk avx512bf16_qk_sparse; /* of the ISA of that name */
 micro_pv avx512bf16_pv_sparse;
 micro_qk avx512_qk_kivi8, avx512_qk_kivi4, avx512_qk_kivi2;
@@ -171,7 +169,7 @@ micro_pv avx512_pv_decoded;
 bool avx512_pv_narrow(bool pairs, const struct tile_shape *shape, const struct tile *tiles, uint32_t count,
 		      const float *w, uint32_t heads, float *acc, size_t acc_stride, float *scratch);
 size_t avx512_forms_bytes(uint32_t dim);
-void avx512_prepare(const float *q, uint32_t dim, uint8_t *forms);
+void avx512_prepare(const float *q, uint32_t dim, uint32_t formats, uint8_t *forms);
 /* Its part that is nine bits, of so many groups of 32 channels. */
 void avx512_prepare_nine(const float *q, uint32_t groups, const struct forms *f);
 /* Its part that is paired, of so many groups; f->sums are made. */

@@ -37,16 +37,19 @@ struct micro_format {
 	bool single;
 };
 
+#define FORMAT_BIT(format) (1u << (format))
+
 struct wide_kernels;
 
 struct micro_kernels {
 	const char *isa;
 	const struct wide_kernels *wide; /* for many query rows (quant/wide.h) */
 	struct micro_format format[TILE_FORMS]; /* by tile_shape.format */
-	/* Other forms of one query row of `dim` channels that the kernels want, forms_bytes(dim) of them, a multiple
-	 * of 64; both NULL: none. */
+	/* Other forms of one query row of `dim` channels that the kernels which round want, forms_bytes(dim) of them, a
+	 * multiple of 64; both NULL: none. `prepare` makes those of some formats only, a bit each (1 << format): for a
+	 * few hundred tokens it takes as long as attention. */
 	size_t (*forms_bytes)(uint32_t dim);
-	void (*prepare)(const float *q, uint32_t dim, uint8_t *forms);
+	void (*prepare)(const float *q, uint32_t dim, uint32_t formats, uint8_t *forms);
 	/* Of each of `heads` rows, MICRO_BLOCK apart, of n scores, a multiple of 16: the largest. +inf and NaN are
 	 * lowered to 3e38 in place; -inf (masked out) stays. */
 	void (*peak)(float *s, uint32_t heads, uint32_t n, float *tops);
@@ -86,8 +89,8 @@ micro_pv micro_plain_pv;
 		}                                                                                                    \
 	}
 
-extern const struct micro_kernels micro_scalar, micro_avx2, micro_avx512, micro_avx512vbmi, micro_avx512bf16;
+extern const struct micro_kernels micro_scalar, micro_avx2, micro_avx512, micro_avx512bf16;
 /* The same, fetching into the second-level cache (quant/fetch.h). */
-extern const struct micro_kernels micro_avx2_far, micro_avx512_far, micro_avx512vbmi_far, micro_avx512bf16_far;
+extern const struct micro_kernels micro_avx2_far, micro_avx512_far, micro_avx512bf16_far;
 
 #endif
