@@ -16,6 +16,7 @@
 #ifndef BOTH_FETCHES /* a build with sanitizers */
 #define micro_avx2_far       micro_avx2
 #define micro_avx512_far     micro_avx512
+#define micro_avx512vbmi_far micro_avx512vbmi
 #define micro_avx512bf16_far micro_avx512bf16
 #endif
 
@@ -61,6 +62,12 @@ static bool has_avx512(void)
 	return has_avx512_with(bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ, bit_AVX512VNNI, 0);
 }
 
+static bool has_avx512vbmi(void)
+{
+	return has_avx512_with(bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ,
+			       bit_AVX512VNNI | bit_AVX512VBMI | bit_AVX512VBMI2, 0);
+}
+
 static bool has_avx512bf16(void)
 {
 	return has_avx512_with(bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ,
@@ -104,6 +111,8 @@ static const struct {
 #ifdef HAVE_X86
     {"avx512bf16", "avx512_bf16 avx512_vbmi avx512_vbmi2 and those of avx512", has_avx512bf16, &lanes_avx512, &micro_avx512bf16,
      &micro_avx512bf16_far, &encode_avx512},
+    {"avx512vbmi", "avx512_vbmi avx512_vbmi2 and those of avx512", has_avx512vbmi, &lanes_avx512, &micro_avx512vbmi,
+     &micro_avx512vbmi_far, &encode_avx512},
     {"avx512", "avx512f avx512bw avx512vl avx512dq avx512_vnni avx2 fma f16c", has_avx512, &lanes_avx512,
      &micro_avx512, &micro_avx512_far, &encode_avx512},
     {"avx2", "avx2 fma f16c", has_avx2, &lanes_avx2, &micro_avx2, &micro_avx2_far,

@@ -34,6 +34,7 @@ static inline __attribute__((always_inline)) void fetch_again(const uint8_t *p, 
 #ifdef FETCH_FAR /* the same sources, other names */
 #define micro_avx2          micro_avx2_far
 #define micro_avx512        micro_avx512_far
+#define micro_avx512vbmi    micro_avx512vbmi_far
 #define micro_avx512bf16    micro_avx512bf16_far
 #define avx2_qk_fp16        avx2_qk_fp16_far
 #define avx2_qk_half        avx2_qk_half_far
@@ -65,6 +66,8 @@ static inline __attribute__((always_inline)) void fetch_again(const uint8_t *p, 
 #define avx2_forms_bytes    avx2_forms_bytes_far
 #define avx2_prepare        avx2_prepare_far
 #define avx2_pv_decoded     avx2_pv_decoded_far
+#define avx512vbmi_qk_sparse avx512vbmi_qk_sparse_far
+#define avx512vbmi_pv_sparse avx512vbmi_pv_sparse_far
 #define avx512bf16_qk_sparse avx512bf16_qk_sparse_far
 #define avx512bf16_pv_sparse avx512bf16_pv_sparse_far
 #define avx512_qk_fp8       avx512_qk_fp8_far

@@ -118,22 +118,24 @@ INLINE __m512 halves16(const uint8_t *p)
 	return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 }
 
-/* Lane i of the result is the sum of a[i]. */
-INLINE __m512 fold16(const __m512 *a)
-{
-	__m512 b[8], c[4];
-	UNROLL for (int i = 0; i < 8; i++) b[i] =
-	    _mm512_add_ps(_mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]), _mm512_unpackhi_ps(a[2 * i], a[2 * i + 1]));
-	UNROLL for (int i = 0; i < 4; i++)
-	{
-		__m512d x = _mm512_castps_pd(b[2 * i]), y = _mm512_castps_pd(b[2 * i + 1]);
-		c[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(x, y)),
-				     _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)));
+/* Lane i of the result is what `op` makes of the lanes of a[i]. */
+#define FOLD16(name, op)                                                                                             \
+	INLINE __m512 name(const __m512 *a)                                                                          \
+	{                                                                                                            \
+		__m512 b[8], c[4];                                                                                   \
+		UNROLL for (int i = 0; i < 8; i++) b[i] =                                                            \
+		    op(_mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]), _mm512_unpackhi_ps(a[2 * i], a[2 * i + 1]));      \
+		UNROLL for (int i = 0; i < 4; i++)                                                                   \
+		{                                                                                                    \
+			__m512d x = _mm512_castps_pd(b[2 * i]), y = _mm512_castps_pd(b[2 * i + 1]);                  \
+			c[i] = op(_mm512_castpd_ps(_mm512_unpacklo_pd(x, y)),                                        \
+				  _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)));                                       \
+		}                                                                                                    \
+		__m512 d = op(_mm512_shuffle_f32x4(c[0], c[1], 0x88), _mm512_shuffle_f32x4(c[0], c[1], 0xdd));       \
+		__m512 e = op(_mm512_shuffle_f32x4(c[2], c[3], 0x88), _mm512_shuffle_f32x4(c[2], c[3], 0xdd));       \
+		return op(_mm512_shuffle_f32x4(d, e, 0x88), _mm512_shuffle_f32x4(d, e, 0xdd));                       \
 	}
-	__m512 d = _mm512_add_ps(_mm512_shuffle_f32x4(c[0], c[1], 0x88), _mm512_shuffle_f32x4(c[0], c[1], 0xdd));
-	__m512 e = _mm512_add_ps(_mm512_shuffle_f32x4(c[2], c[3], 0x88), _mm512_shuffle_f32x4(c[2], c[3], 0xdd));
-	return _mm512_add_ps(_mm512_shuffle_f32x4(d, e, 0x88), _mm512_shuffle_f32x4(d, e, 0xdd));
-}
+FOLD16(fold16, _mm512_add_ps)
 
 /* Lane h: the largest, the least, or the sum, of a[h]. */
 #define FOLD4(name, op)                                                                                              \

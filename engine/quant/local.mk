@@ -19,7 +19,7 @@ libwide_avx512_la_SOURCES = engine/quant/wide_kernels.c engine/quant/wide_decode
 libwide_avx512_la_CPPFLAGS = $(AM_CPPFLAGS) -DWIDE_TABLE=wide_avx512 -DWIDE_DECODE=wide_decode_avx512 -DDECODE_TABLE=wide_decode_avx512
 libwide_avx512_la_CFLAGS = $(AM_CFLAGS) -Wno-psabi -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq
 libengine_la_LIBADD += libwide_avx2.la libwide_avx512.la
-noinst_LTLIBRARIES += libmicro_avx2.la libmicro_avx512.la libmicro_avx512bf16.la
+noinst_LTLIBRARIES += libmicro_avx2.la libmicro_avx512.la libmicro_avx512vbmi.la libmicro_avx512bf16.la
 MICRO_AVX2_SOURCES = \
 	engine/quant/fetch.h engine/quant/kernels_avx2.h engine/quant/kernels_avx2.c engine/quant/kernels_avx2_kivi.c \
 	engine/quant/kernels_avx2_rows.c engine/quant/kernels_avx2_sparse.c engine/quant/kernels_avx2_words.h \
@@ -36,21 +36,28 @@ MICRO_AVX512_SOURCES = \
 libmicro_avx512_la_SOURCES = $(MICRO_AVX512_SOURCES) engine/quant/encode_avx512.c engine/quant/encode_avx512_forms.c \
 	engine/quant/encode_avx512_sparse.c
 libmicro_avx512_la_CFLAGS = $(MICRO_AVX512_CFLAGS)
-libmicro_avx512bf16_la_SOURCES = engine/quant/kernels_avx512_bf16.c engine/quant/kernels_avx512_sparse.c
+libmicro_avx512vbmi_la_SOURCES = engine/quant/kernels_avx512_words.h engine/quant/kernels_avx512_sparse.h \
+	engine/quant/kernels_avx512_vbmi.c engine/quant/kernels_avx512_sparse_words.c
+libmicro_avx512vbmi_la_CFLAGS = $(MICRO_AVX512_CFLAGS) -mavx512vbmi -mavx512vbmi2
+libmicro_avx512bf16_la_SOURCES = engine/quant/kernels_avx512_bf16.c engine/quant/kernels_avx512_sparse.h \
+	engine/quant/kernels_avx512_sparse.c
 libmicro_avx512bf16_la_CFLAGS = $(MICRO_AVX512_CFLAGS) -mavx512vbmi -mavx512vbmi2 -mavx512bf16
-libengine_la_LIBADD += libmicro_avx2.la libmicro_avx512.la libmicro_avx512bf16.la
+libengine_la_LIBADD += libmicro_avx2.la libmicro_avx512.la libmicro_avx512vbmi.la libmicro_avx512bf16.la
 # Once more, fetching into the second-level cache: quant/fetch.h. Not with sanitizers, which take minutes to compile these.
 if BOTH_FETCHES
-noinst_LTLIBRARIES += libmicro_avx2_far.la libmicro_avx512_far.la libmicro_avx512bf16_far.la
+noinst_LTLIBRARIES += libmicro_avx2_far.la libmicro_avx512_far.la libmicro_avx512vbmi_far.la libmicro_avx512bf16_far.la
 libmicro_avx2_far_la_SOURCES = $(MICRO_AVX2_SOURCES)
 libmicro_avx2_far_la_CPPFLAGS = $(AM_CPPFLAGS) -DFETCH_FAR
 libmicro_avx2_far_la_CFLAGS = $(libmicro_avx2_la_CFLAGS)
 libmicro_avx512_far_la_SOURCES = $(MICRO_AVX512_SOURCES)
 libmicro_avx512_far_la_CPPFLAGS = $(AM_CPPFLAGS) -DFETCH_FAR
 libmicro_avx512_far_la_CFLAGS = $(MICRO_AVX512_CFLAGS)
+libmicro_avx512vbmi_far_la_SOURCES = $(libmicro_avx512vbmi_la_SOURCES)
+libmicro_avx512vbmi_far_la_CPPFLAGS = $(AM_CPPFLAGS) -DFETCH_FAR
+libmicro_avx512vbmi_far_la_CFLAGS = $(libmicro_avx512vbmi_la_CFLAGS)
 libmicro_avx512bf16_far_la_SOURCES = $(libmicro_avx512bf16_la_SOURCES)
 libmicro_avx512bf16_far_la_CPPFLAGS = $(AM_CPPFLAGS) -DFETCH_FAR
 libmicro_avx512bf16_far_la_CFLAGS = $(libmicro_avx512bf16_la_CFLAGS)
-libengine_la_LIBADD += libmicro_avx2_far.la libmicro_avx512_far.la libmicro_avx512bf16_far.la
+libengine_la_LIBADD += libmicro_avx2_far.la libmicro_avx512_far.la libmicro_avx512vbmi_far.la libmicro_avx512bf16_far.la
 endif
 endif

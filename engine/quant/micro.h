@@ -89,8 +89,8 @@ micro_pv micro_plain_pv;
 		}                                                                                                    \
 	}
 
-extern const struct micro_kernels micro_scalar, micro_avx2, micro_avx512, micro_avx512bf16;
+extern const struct micro_kernels micro_scalar, micro_avx2, micro_avx512, micro_avx512vbmi, micro_avx512bf16;
 /* The same, fetching into the second-level cache (quant/fetch.h). */
-extern const struct micro_kernels micro_avx2_far, micro_avx512_far, micro_avx512bf16_far;
+extern const struct micro_kernels micro_avx2_far, micro_avx512_far, micro_avx512vbmi_far, micro_avx512bf16_far;
 
 #endif

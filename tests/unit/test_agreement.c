@@ -10,7 +10,7 @@ enum { CASES = 10000, SHARED = 100, LONG_CASES = 60, ISAS = 8, SHORT = 80, TOKEN
 /* docs/formats.md: for scores of unit variance, and in proportion for larger ones. Up to 80 of the former have a
  * log-sum-exp of about 5. */
 static const double tolerance = 5e-5, latent_tolerance = 2e-4, usual = 5;
-/* Of FP8 and SPARSE with avx512bf16 and INT8 with AVX-512, whose queries and weights are rounded to 8 and 9 bits, and of
+/* Of FP8 and SPARSE with avx512bf16 and avx512vbmi and INT8 with AVX-512, whose queries and weights are rounded to 8 and 9 bits, and of
  * 4 and 2 bits with AVX-512 and AVX2, whose queries are a byte a channel. */
 static const double eight_bit_tolerance = 4e-3, int4_tolerance = 5e-3, kivi_tolerance = 1e-2;
 
@@ -148,7 +148,8 @@ static void run_case(struct rig *x, double allowed)
 			continue;
 		}
 		double most = allowed;
-		if (x->any_half && !x->g.v_aliases_k && !strcmp(x->isa[i], "avx512bf16"))
+		const bool halves = !strcmp(x->isa[i], "avx512bf16") || !strcmp(x->isa[i], "avx512vbmi");
+		if (x->any_half && !x->g.v_aliases_k && halves)
 			most = eight_bit_tolerance * size / usual;
 		if (x->any_int8 && !x->g.v_aliases_k && !strncmp(x->isa[i], "avx512", 6))
 			most = eight_bit_tolerance * size / usual;

@@ -20,7 +20,7 @@ struct world { /* one sequence in a backend, and the same rows kept aside as the
 	struct ikv_plan plan;
 	double rounded; /* tolerance of pages whose queries AVX-512, of 4 and 2 bits AVX2, too, rounds to eight or nine
 			 * bits; 0: there are none */
-	bool half;      /* pages of FP8 or SPARSE, whose queries and weights avx512bf16 rounds */
+	bool half;      /* pages of FP8 or SPARSE, whose queries and weights avx512bf16 and avx512vbmi round */
 };
 
 static uint32_t below(struct world *w, uint32_t n)
@@ -241,7 +241,8 @@ static void compare(const struct world *w, struct answer a, uint32_t first, uint
 {
 	struct ikv_backend_stats stats;
 	w->b->ops->stats(w->b, &stats);
-	if (w->half && !w->g.v_aliases_k && stats.isa && !strcmp(stats.isa, "avx512bf16"))
+	const bool halves = stats.isa && (!strcmp(stats.isa, "avx512bf16") || !strcmp(stats.isa, "avx512vbmi"));
+	if (w->half && !w->g.v_aliases_k && halves)
 		tolerance = 4e-3;
 	if (w->rounded > 0 && !w->g.v_aliases_k && stats.isa &&
 	    (!strncmp(stats.isa, "avx512", 6) || (w->rounded > 4e-3 && !strcmp(stats.isa, "avx2"))))
