@@ -67,10 +67,12 @@ INLINE void round_rows(const uint8_t *values, const uint32_t kept, uint16_t *to,
 {
 	const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
 	const __m512 tops = row_tops(values, kept);
-	const __mmask16 some = _mm512_cmp_ps_mask(tops, _mm512_setzero_ps(), _CMP_GT_OQ);
+	/* Values of a row that is not there may be no numbers: nothing spreads them, but the unit counts for its weight. */
+	const __mmask16 some = _mm512_cmp_ps_mask(tops, _mm512_setzero_ps(), _CMP_GT_OQ) &
+			       _mm512_cmp_ps_mask(tops, _mm512_set1_ps(65504), _CMP_LE_OQ);
 	float factors[TILE_TOKENS];
 	_mm512_storeu_ps(factors, _mm512_maskz_div_ps(some, _mm512_set1_ps(INT16_MAX), tops));
-	_mm512_storeu_ps(units, _mm512_mul_ps(tops, _mm512_set1_ps(1.0f / INT16_MAX)));
+	_mm512_storeu_ps(units, _mm512_maskz_mul_ps(some, tops, _mm512_set1_ps(1.0f / INT16_MAX)));
 	for (uint32_t t = 0; t < TILE_TOKENS; t++, values += 2 * kept, to += kept) {
 		const __m512 factor = _mm512_set1_ps(factors[t]);
 		for (uint32_t i = 0; i < kept; i += 32) {
